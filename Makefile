@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow test-peers lint bench clean
+
+demo:       ## install once, train on the bundled digits, sample, print where the pictures are
+	@$(PYTHON) bootstrap.py
+	@$(BIN)/ornstein demo
+
+test: lint  ## everything CI runs
+	@$(BIN)/python -m pytest -n 2
+
+test-slow:  ## the long suites
+	@$(PYTHON) bootstrap.py test
+	@$(BIN)/python -m pytest -m slow
+
+test-peers: ## equality with other libraries
+	@$(PYTHON) bootstrap.py test peers
+	@$(BIN)/python -m pytest -m peers
+
+lint:
+	@$(PYTHON) bootstrap.py test
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy
+
+bench:      ## writes benchmarks/results/
+	@$(PYTHON) bootstrap.py test
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

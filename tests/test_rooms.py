@@ -1,0 +1,59 @@
+"""Imports go only downward: each room may import the rooms named before it, and no sibling of its own line."""
+
+import ast
+from pathlib import Path
+
+import ornstein
+
+ROOT = Path(ornstein.__file__).parent
+# From the bottom up. Modules on one line are siblings and do not import each other.
+FLOORS = [
+    {"errors"},
+    {"path", "networks"},
+    {"target", "estimate", "noise", "table"},
+    {"denoiser"},
+    {"exact", "sde"},
+    {"objective", "solvers", "grid", "guidance"},
+    {"sampling"},
+    {"data", "verify"},
+    {"training"},
+    {"runs"},
+    {"report"},
+    {"cli"},
+]
+FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def rooms_imported(file: Path) -> set[str]:
+    """Rooms of ornstein that a file imports, at its head or inside its functions."""
+    found: set[str] = set()
+    package = ["ornstein", *file.relative_to(ROOT).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module or "").split(".")] if node.module else base
+            names = [".".join([*base, alias.name]) for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("ornstein.")}
+    return found & FLOOR.keys()
+
+
+def test_every_module_has_a_room() -> None:
+    modules = {p.stem if p.is_file() else p.name for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert modules - {"__init__", "__main__"} <= FLOOR.keys()
+
+
+def test_imports_go_only_downward() -> None:
+    wrong = []
+    for file in ROOT.rglob("*.py"):
+        room = file.relative_to(ROOT).parts[0].removesuffix(".py")
+        if room in FLOOR:
+            wrong += [f"{room} imports {other}" for other in rooms_imported(file) - {room} if FLOOR[other] >= FLOOR[room]]
+    assert not wrong
+
+
+def test_networks_are_a_leaf() -> None:
+    assert all(not rooms_imported(file) - {"networks"} for file in (ROOT / "networks").rglob("*.py"))
