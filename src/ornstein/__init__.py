@@ -1,0 +1,47 @@
+"""Ornstein: diffusion, score-based and flow-matching generative models on one algebra.
+
+The public names are loaded when they are first used, so `import ornstein` does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ornstein.denoiser import Denoiser, NetworkDenoiser
+    from ornstein.estimate import Estimate
+    from ornstein.noise import PerSampleNoise
+    from ornstein.runs import load
+    from ornstein.sampling import encode, sample, trajectory
+    from ornstein.table import Step, Table
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Denoiser": "denoiser",
+    "NetworkDenoiser": "denoiser",
+    "Estimate": "estimate",
+    "PerSampleNoise": "noise",
+    "load": "runs",
+    "sample": "sampling",
+    "trajectory": "sampling",
+    "encode": "sampling",
+    "Step": "table",
+    "Table": "table",
+}
+_MODULES = frozenset(
+    "data denoiser errors estimate exact grid networks noise objective path runs sampling sde solvers table target "
+    "training".split()
+)
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"ornstein.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"ornstein.{name}")
+    raise AttributeError(f"module 'ornstein' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME, *_MODULES})
