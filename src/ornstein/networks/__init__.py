@@ -1,0 +1,23 @@
+"""Networks: `forward(x, t, condition=None) -> Tensor`, time in [0, 1]. A leaf: imports torch alone."""
+
+from .attention import SelfAttention, SpatialAttention
+from .dit import DiT
+from .embedding import Condition, Conditioning, FourierFeatures, grid_positions, sinusoidal
+from .mlp import MLP
+from .unet import UNet
+
+ALL: tuple[type[MLP] | type[UNet] | type[DiT], ...] = (MLP, UNet, DiT)
+
+__all__ = [
+    "ALL",
+    "MLP",
+    "Condition",
+    "Conditioning",
+    "DiT",
+    "FourierFeatures",
+    "SelfAttention",
+    "SpatialAttention",
+    "UNet",
+    "grid_positions",
+    "sinusoidal",
+]

@@ -1,0 +1,99 @@
+"""A residual network for vectors, modulated by time and condition.
+
+h = W x
+h ← h + MLP_k( LN(h)·(1 + scale_k(c)) + shift_k(c) ),   k = 1 … depth
+output = W' ( LN(h)·(1 + scale(c)) + shift(c) )
+
+with scales and shifts linear in c, the silu of the embedding of time and condition.
+"""
+
+from typing import Any, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .embedding import Condition, Conditioning
+from .layers import modulate, pick, xavier_, zero_
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {"width": 128, "depth": 3},
+    "small": {"width": 256, "depth": 4},
+}
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.inner = nn.Linear(width, 2 * width)
+        self.dropout = nn.Dropout(dropout)
+        self.outer = nn.Linear(2 * width, width)
+        xavier_(self)
+        zero_(self.modulation)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        shift, scale = self.modulation(c).chunk(2, dim=-1)
+        y = F.silu(self.inner(modulate(self.norm(h), shift, scale)))
+        return h + self.outer(self.dropout(y))
+
+
+class MLP(nn.Module):
+    """Residual multilayer perceptron: x (B, D), t () or (B,) -> (B, D) or (B, out_channels).
+
+    Its blocks are DiT's without attention (adaptive layer norm; Peebles & Xie 2022, section 3.2).
+    The output is zero at first.
+    """
+
+    config: dict[str, Any]
+
+    def __init__(
+        self,
+        dim: int,
+        width: int = 256,
+        depth: int = 4,
+        classes: int = 0,
+        vector: int = 0,
+        dropout: float = 0.0,
+        fourier: float = 0.0,
+        out_channels: int | None = None,
+    ) -> None:
+        """dim: D; classes, vector, fourier: as in `Conditioning`; out_channels: columns of the output, D when None."""
+        super().__init__()
+        self.config = {
+            "dim": dim,
+            "width": width,
+            "depth": depth,
+            "classes": classes,
+            "vector": vector,
+            "dropout": dropout,
+            "fourier": fourier,
+            "out_channels": out_channels,
+        }
+        self.dim, self.classes = dim, classes
+        self.conditioning = Conditioning(width, width, classes, vector, fourier)
+        self.stem = xavier_(nn.Linear(dim, width))
+        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = zero_(nn.Linear(width, 2 * width))
+        self.head = zero_(nn.Linear(width, out_channels or dim))
+
+    @classmethod
+    def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
+        """`tiny` (0.4 M parameters in 2 dimensions) or `small` (2.0 M), with any other argument by its name.
+
+        Raises ValueError for an unknown name.
+        """
+        return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides))
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
+        """x: (B, D); t: () or (B,) in [0, 1]; condition: see `Condition`. Raises ValueError for what does not fit."""
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
+        c = F.silu(self.conditioning(t, condition, len(x)))
+        h = self.stem(x)
+        for block in self.blocks:
+            h = block(h, c)
+        shift, scale = self.modulation(c).chunk(2, dim=-1)
+        out: Tensor = self.head(modulate(self.norm(h), shift, scale))
+        return out
