@@ -1,0 +1,169 @@
+"""One image file to one array. Whatever is wrong with a file is an `Unreadable` with the reason."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile, ImageOps
+
+from ornstein.data import pixels
+from ornstein.data.pixels import Size
+
+MAX_PIXELS = 80_000_000  # below Pillow's own limit; more is refused before anything is decoded
+DEPTHS = ("uint8", "uint16", "float32")  # from narrow to wide
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")  # none that runs a program
+SUFFIXES = frozenset(
+    (
+        *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
+    )
+)
+ORIENTATION = 0x0112  # EXIF tag
+
+
+class Unreadable(Exception):
+    """Why a file is not an image that can be used."""
+
+
+class Header(NamedTuple):
+    """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type."""
+
+    size: Size
+    colours: int
+    dtype: str
+
+
+class Format(NamedTuple):
+    """What every image of a data set becomes."""
+
+    size: Size
+    channels: int
+    dtype: str
+    pad: bool
+
+
+def header(file: IO[bytes]) -> Header:
+    """Reads the header only. Raises `Unreadable`."""
+    with _opened(file) as image:
+        width, height = image.size
+        if image.format != "TIFF" and _orientation(image) >= 5:  # Pillow turns TIFF files itself
+            width, height = height, width
+        grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
+        return Header((height, width), 1 if grey else 3, _dtype(image))
+
+
+def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
+    """The first frame, upright, as `(H, W, C)` in the asked type, size and channels. Raises `Unreadable`.
+
+    Transparency is composited on white, unless 4 channels are asked.
+    """
+    with _opened(file) as image:
+        # A JPEG much larger than needed is decoded at a half, a quarter or an eighth: faster, and a fine box filter.
+        side = 2 * max(to.size)
+        if min(image.size) > 2 * side:
+            image.draft(None, (side, side))
+        try:
+            array, alpha = _pixels(image, file)
+        except Exception as error:  # a damaged file can raise nearly anything from its decoder
+            raise Unreadable(str(error) or type(error).__name__) from error
+    array = _as_depth(array, to.dtype)
+    if alpha:
+        array = pixels.hide_white(array) if to.channels == 4 else pixels.over_white(array)
+    if alpha and to.channels == 4:
+        array = (
+            np.concatenate([np.repeat(array[..., :1], 3, -1), array[..., 1:]], -1) if array.shape[-1] == 2 else array
+        )
+    else:
+        array = pixels.with_channels(array, to.channels, "The image")
+    return pixels.fit(array, to.size, pad=to.pad, alpha=to.channels == 4)
+
+
+def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
+    try:
+        image = Image.open(file, formats=_formats())
+    except Image.DecompressionBombError as error:
+        raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise Unreadable("not an image") from error
+    except Exception as error:  # as above
+        raise Unreadable(str(error) or type(error).__name__) from error
+    if image.width * image.height > MAX_PIXELS:
+        raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels")
+    return image
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Without `image.getexif()`, which decodes a whole PNG to look behind its pixels."""
+    exif = Image.Exif()
+    try:
+        exif.load(image.info.get("exif") or b"")
+        return int(exif.get(ORIENTATION, 1))
+    except Exception:  # a broken tag turns nothing
+        return 1
+
+
+def _dtype(image: ImageFile.ImageFile) -> str:
+    if image.mode.startswith("I"):
+        return "uint16"
+    if image.mode == "F":
+        return "float32"
+    return "uint16" if _wide_png(image) else "uint8"
+
+
+def _wide_png(image: ImageFile.ImageFile) -> bool:
+    """A PNG with 16 bits for each of 3 or 4 channels, which Pillow would cut to 8."""
+    return image.format == "PNG" and bool(image.tile) and image.tile[0][3] in ("RGB;16B", "RGBA;16B")
+
+
+def _pixels(opened: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any], bool]:
+    """Upright pixels `(H, W, C)` in own type, and whether the last channel is alpha."""
+    if _wide_png(opened):
+        return _wide_pixels(opened, file)
+    image: Image.Image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I"):
+        array = np.asarray(image)[..., None]
+        if array.min() < 0 or array.max() > 65535:
+            raise Unreadable("whole numbers outside 0..65535")
+        return array.astype(np.uint16), False
+    if image.mode == "F":
+        array = np.asarray(image)[..., None]
+        if not np.isfinite(array).all():
+            raise Unreadable("NaN or infinite numbers")
+        return array, False
+    transparent = image.has_transparency_data
+    grey = image.mode in ("1", "L", "LA", "La")
+    mode = ("LA" if grey else "RGBA") if transparent else ("L" if grey else "RGB")
+    array = np.asarray(image if image.mode == mode else image.convert(mode))
+    return array.reshape(*array.shape[:2], len(mode)), transparent
+
+
+def _wide_pixels(image: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any], bool]:
+    """Pillow keeps one byte of each 16-bit number: decoded twice, once for the high bytes and once for the low."""
+    file.seek(0)
+    with _opened(file) as again:
+        tile = again.tile[0]
+        # Read as little-endian, the other byte is kept.
+        again.tile = [(*tile[:3], f"{again.mode};16L")]  # type: ignore[list-item]
+        low = np.asarray(ImageOps.exif_transpose(again))
+    file.seek(0)
+    with _opened(file) as again:
+        high = np.asarray(ImageOps.exif_transpose(again))
+    return high.astype(np.uint16) << 8 | low, image.mode == "RGBA"
+
+
+def _as_depth(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """To the same or a wider type; white stays white."""
+    if array.dtype == dtype:
+        return array
+    if dtype == "float32":
+        return (array / pixels.opaque(array.dtype)).astype(np.float32)
+    return array.astype(np.uint16) * np.uint16(257)

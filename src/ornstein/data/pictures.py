@@ -1,0 +1,251 @@
+"""Image files as data: folders, zip files, and lists of images that other sources give."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from statistics import median
+from typing import IO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data.arrays import Arrays
+from ornstein.data.cache import Items
+from ornstein.data.decode import DEPTHS, SUFFIXES, Format, Header, Unreadable, decode, header
+from ornstein.data.pixels import Size
+from ornstein.errors import OrnsteinError, UsageError
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]  # done, total
+
+AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
+MAX_MEMBER = 256 << 20  # bytes of one image inside a zip file
+THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file somewhere: its name for people, and how to open it."""
+
+    name: str
+    open: Callable[[], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Image files in order, with labels. `stamp` changes when any of them does."""
+
+    where: str
+    pictures: tuple[Picture, ...]
+    labels: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    stamp: str
+    notes: tuple[str, ...] = ()
+
+    def take(self, indices: NDArray[np.int64]) -> Pictures:
+        """Only these files."""
+        labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
+        return replace(self, pictures=tuple(self.pictures[i] for i in indices), labels=labels)
+
+    def decode_into(
+        self, items: Items, size: Size | None, channels: int | None, pad: bool, progress: Progress | None
+    ) -> Arrays:
+        """Decodes every file into `items`, alike in size, channels and type; the rest is returned.
+
+        Unreadable files are skipped and named in the notes: one, or fewer than 1 % of all. More raise `OrnsteinError`.
+        """
+        total = len(self.pictures)
+        bad: dict[str, str] = {}
+        with warnings.catch_warnings():  # a reader's remarks on broken metadata help nobody
+            warnings.simplefilter("ignore")
+            headers = [_read(picture, header, bad) for picture in self.pictures]
+            self._stop_if_too_many(bad)
+            good = [i for i, found in enumerate(headers) if found is not None]
+            to, note = common_format([h for h in headers if h is not None], size, channels, pad)
+            kept = []
+            for i, image in _in_order(lambda i: _read(self.pictures[i], lambda file: decode(file, to), bad), good):
+                if image is not None:
+                    items.append(image)
+                    kept.append(i)
+                if progress is not None:
+                    progress(i + 1, total)
+            self._stop_if_too_many(bad)
+        notes = [*self.notes, *note]
+        if bad:
+            notes.append(f"{len(bad)} of {total} files in {self.where} cannot be read and are skipped: {_listed(bad)}.")
+        labels = None if self.labels is None else np.array([self.labels[i] for i in kept], np.int64)
+        return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes))
+
+    def _stop_if_too_many(self, bad: dict[str, str]) -> None:
+        total = len(self.pictures)
+        if len(bad) > max(1, (total - 1) // 100) or (bad and total - len(bad) < 2):
+            raise OrnsteinError(
+                f"{len(bad)} of {total} files in {self.where} cannot be read ({_listed(bad)}); "
+                "remove or mend them, since only one file or fewer than 1 % may be skipped."
+            )
+
+
+def common_format(
+    headers: Sequence[Header], size: Size | None, channels: int | None, pad: bool
+) -> tuple[Format, list[str]]:
+    """What all images become: the asked size and channels; without them the size that all have, or the median
+    shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type."""
+    notes = []
+    sizes = {found.size for found in headers}
+    if size is None and len(sizes) == 1:
+        (size,) = sizes
+    elif size is None:
+        height, width = (median(s[axis] for s in (h.size for h in headers)) for axis in (0, 1))
+        shrink = min(1.0, AUTO_SIDE / max(height, width))
+        size = _round_to_8(height * shrink), _round_to_8(width * shrink)
+        notes.append(
+            f"The images have {len(sizes)} different sizes and become {size[1]}x{size[0]} (width x height); "
+            "ask for a size to have another."
+        )
+    if channels is None:
+        channels = max(found.colours for found in headers)
+    elif channels not in (1, 3, 4):
+        raise UsageError(f"Image files can be read with 1, 3 or 4 channels, not {channels}.")
+    return Format(size, channels, max((found.dtype for found in headers), key=DEPTHS.index), pad), notes
+
+
+def folder(root: Path) -> Pictures:
+    """Every image under `root`, sorted by path; links are followed once each, hidden names are left out.
+
+    Raises `UsageError` when there is none.
+    """
+    paths: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for here, folders, files in os.walk(root, followlinks=True):
+        about = os.stat(here)
+        if (about.st_dev, about.st_ino) in seen:  # a link back into what was already walked
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        paths += [Path(here, name) for name in files if not _hidden(name) and _is_image(name)]
+    names = {path.relative_to(root).as_posix(): path for path in paths}
+    stamps = [f"{name} {_stamp(path)}" for name, path in sorted(names.items())]
+    return from_names(
+        str(root), {name: _opener(path) for name, path in names.items()}, "\n".join([str(root.resolve()), *stamps])
+    )
+
+
+def archive(path: Path) -> Pictures:
+    """Every image in a zip file, read in memory and never unpacked to disk. Members that are links, or whose
+    names lead outside (`..`, absolute), are ignored. Raises `OrnsteinError` for a damaged file, `UsageError`
+    when it holds no image."""
+    try:
+        opened = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise OrnsteinError(f"{path} is not a zip file that can be read ({error}); make it anew.") from error
+    openers = {}
+    for member in opened.infolist():
+        parts = PurePosixPath(member.filename).parts
+        link = stat.S_ISLNK(member.external_attr >> 16)
+        outside = ".." in parts or member.filename.startswith(("/", "\\"))
+        if member.is_dir() or link or outside or any(map(_hidden, parts)) or not _is_image(member.filename):
+            continue
+        openers[member.filename] = _member_opener(opened, member)
+    return from_names(str(path), openers, f"{path.resolve()} {_stamp(path)}")
+
+
+def from_names(where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp: str) -> Pictures:
+    """Images by their path under a root. The class is the first folder below the folder that holds everything.
+
+    There are no labels when that folder holds images itself, or no folder is below it.
+    Raises `UsageError` when there is no image.
+    """
+    if not openers:
+        raise UsageError(f"{where} holds no images; these endings are looked for: {' '.join(sorted(SUFFIXES))}.")
+    names = sorted(openers)
+    parents = [PurePosixPath(name).parts[:-1] for name in names]
+    shared = next((i for i, parts in enumerate(zip(*parents, strict=False)) if len(set(parts)) > 1), None)
+    if shared is None:  # every path begins with the shortest
+        shared = min(map(len, parents))
+    firsts = [parent[shared] if len(parent) > shared else None for parent in parents]
+    classes = sorted({first for first in firsts if first is not None})
+    notes: tuple[str, ...] = ()
+    labels = None
+    if classes and None in firsts:
+        outside = Counter(firsts)[None]
+        notes = (f"{outside} of {len(names)} images in {where} lie in no sub-folder, so there are no classes.",)
+        classes = []
+    elif classes:
+        labels = tuple(classes.index(str(first)) for first in firsts)
+    pictures = tuple(Picture(name, openers[name]) for name in names)
+    return Pictures(where, pictures, labels, tuple(classes), stamp, notes)
+
+
+def _read(picture: Picture, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:
+    """What `read` makes of the file; `None`, and the reason kept in `bad`, when it is unreadable."""
+    try:
+        with picture.open() as file:
+            return read(file)
+    except Unreadable as error:
+        bad[picture.name] = str(error)
+    except OSError as error:
+        bad[picture.name] = error.strerror or str(error)
+    return None
+
+
+def _in_order(work: Callable[[int], T], indices: Sequence[int]) -> Iterator[tuple[int, T]]:
+    """`(i, work(i))` for every index in order, by several threads that never run far ahead of the reader."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(indices), 16 * THREADS):
+            some = indices[start : start + 16 * THREADS]
+            yield from zip(some, pool.map(work, some), strict=True)
+
+
+def _opener(path: Path) -> Callable[[], IO[bytes]]:
+    return lambda: path.open("rb")
+
+
+def _member_opener(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+    def read() -> IO[bytes]:
+        try:
+            with opened.open(member) as file:
+                data = file.read(MAX_MEMBER + 1)  # whatever size the file claims to have
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+            raise Unreadable(str(error)) from error
+        if len(data) > MAX_MEMBER:
+            raise Unreadable(f"more than {MAX_MEMBER >> 20} MB")
+        return BytesIO(data)
+
+    return read
+
+
+def _listed(bad: dict[str, str]) -> str:
+    """The first few names, with reasons, in order."""
+    first = [f"{name}: {bad[name]}" for name in sorted(bad)[:5]]
+    return "; ".join(first) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+
+
+def _stamp(path: Path) -> str:
+    try:
+        about = path.stat()
+    except OSError:  # a broken link: named as unreadable when it is opened
+        return "missing"
+    return f"{about.st_size} {about.st_mtime_ns}"
+
+
+def _round_to_8(side: float) -> int:
+    return max(8, round(side / 8) * 8) if side >= 8 else max(1, round(side))
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"

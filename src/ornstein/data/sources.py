@@ -1,0 +1,169 @@
+"""From what a user writes after `--data` to a `Dataset`."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data import packages, pictures, pixels
+from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_beside
+from ornstein.data.cache import Items, cached, default_folder
+from ornstein.data.dataset import Dataset
+from ornstein.data.hub import hub
+from ornstein.data.pictures import Pictures, Progress
+from ornstein.data.pixels import Size
+from ornstein.data.spec import measure
+from ornstein.errors import UsageError
+
+HUB = "hf:"
+
+
+def open(
+    source: str | Path,
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    pad: bool = False,
+    limit: int | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """The data that `source` names: a known name (`names()`), `hf:NAME`, or a path.
+
+    A path is a folder of images, a .zip of images, .npy, .npz, or IDX. `size` is the side, or (height, width), that
+    images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours. Without
+    them images keep their own. `limit` keeps that many items, evenly spaced. `cache` is the folder for decoded
+    data; `progress(done, total)` is called while decoding. Warnings say what was skipped or decided.
+
+    Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged.
+    """
+    sides = _sides(size)
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
+    found = find(source)
+    folder = default_folder() if cache is None else cache
+    if isinstance(found, Pictures):
+        arrays = _pictures(found, folder, sides, channels, pad, limit, progress)
+    else:
+        arrays = _arrays(found, folder, sides, channels, pad, limit, progress)
+    for note in arrays.notes:
+        warnings.warn(note, stacklevel=2)
+    return Dataset(arrays.items, arrays.labels, measure(arrays, str(source)))
+
+
+def names() -> tuple[str, ...]:
+    """The sources that have a name of their own."""
+    return tuple(packages.NAMED)
+
+
+def find(source: str | Path) -> ArrayFile | Pictures:
+    """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
+
+    Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
+    """
+    if isinstance(source, str):
+        if source in packages.NAMED:
+            return packages.NAMED[source]()
+        if source.startswith(HUB):
+            return hub(source.removeprefix(HUB))
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return pictures.folder(path)
+    if not path.is_file():
+        raise UsageError(_unknown(str(source), path))
+    name = path.name.removesuffix(".gz")
+    if path.suffix == ".zip":
+        return pictures.archive(path)
+    if path.suffix in (".npy", ".npz"):
+        return ArrayFile(path)
+    if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
+        return ArrayFile(path, labels=idx_labels_beside(path))
+    raise UsageError(
+        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, or an IDX file."
+    )
+
+
+def _pictures(
+    found: Pictures,
+    folder: Path,
+    size: Size | None,
+    channels: int | None,
+    pad: bool,
+    limit: int | None,
+    progress: Progress | None,
+) -> Arrays:
+    fingerprint = found.stamp, found.classes, size, channels, pad, limit
+    if limit is not None and limit < len(found.pictures):
+        found = found.take(_spread(len(found.pictures), limit))
+    return cached(folder, fingerprint, lambda items: found.decode_into(items, size, channels, pad, progress))
+
+
+def _arrays(
+    found: ArrayFile,
+    folder: Path,
+    size: Size | None,
+    channels: int | None,
+    pad: bool,
+    limit: int | None,
+    progress: Progress | None,
+) -> Arrays:
+    def build(items: Items) -> Arrays:
+        arrays = _limited(found.load(), limit)
+        _check_images(arrays.items, size, channels, str(found.path))
+        for i, item in enumerate(arrays.items):
+            if channels is not None:
+                item = pixels.with_channels(item, channels, str(found.path))
+            items.append(item if size is None else pixels.fit(item, size, pad=pad, alpha=False))
+            if progress is not None:
+                progress(i + 1, len(arrays.items))
+        return arrays
+
+    if found.direct:
+        arrays = found.load()
+        _check_images(arrays.items, size, channels, str(found.path))
+        shape = arrays.items.shape[1:]
+        if size in (None, shape[:2]) and channels in (None, shape[-1]):
+            return _limited(arrays, limit)
+    return cached(folder, (found.fingerprint(), size, channels, pad, limit), build)
+
+
+def _check_images(items: NDArray[Any], size: Size | None, channels: int | None, where: str) -> None:
+    if items.ndim == 2 and (size is not None or channels is not None):
+        raise UsageError(f"{where} holds vectors, which have no size and no channels; leave these options out.")
+
+
+def _limited(arrays: Arrays, limit: int | None) -> Arrays:
+    count = len(arrays.items)
+    return arrays if limit is None or limit >= count else arrays.take(_spread(count, limit))
+
+
+def _spread(count: int, limit: int) -> NDArray[np.int64]:
+    """`limit` different indices spread evenly, so that files sorted by class keep all their classes."""
+    return np.arange(limit, dtype=np.int64) * count // limit
+
+
+def _sides(size: int | tuple[int, int] | None) -> Size | None:
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and (len(sides) != 2 or min(sides) < 1):
+        raise UsageError(f"size={size} is no size; give the side, or height and width, in pixels.")
+    return sides
+
+
+def _unknown(source: str, path: Path) -> str:
+    near = difflib.get_close_matches(source, packages.NAMED, 1)
+    if not near and path.parent.is_dir():
+        near = [str(path.with_name(n)) for n in difflib.get_close_matches(path.name, _listing(path.parent), 1)]
+    hint = f"did you mean {near[0]}?" if near else f"give a path, hf:NAME, or one of {', '.join(packages.NAMED)}."
+    return f"There is no data source {source}; {hint}"
+
+
+def _listing(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except OSError:
+        return []

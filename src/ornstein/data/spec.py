@@ -1,0 +1,175 @@
+"""What the data are, and the way between the data's own units and the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data.arrays import Arrays
+from ornstein.errors import OrnsteinError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MEASURED = 4096  # items looked at for `data_std` and the content hash
+FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Everything that a model must know about its data to be trained, sampled and shown. JSON holds it.
+
+    Images `v` become `x = 2 (v - low) / (high - low) - 1`, in `[-1, 1]`; vectors become `x = (v - mean) / std`
+    in each dimension (a constant dimension has `std = 0`, is 0 for the model, and comes back as the constant).
+
+    - `kind`: what one item is;
+    - `shape`: `(C, H, W)` of an image or `(D,)` of a vector, as the model sees it;
+    - `dtype`: the data's own type, a NumPy name;
+    - `low`, `high`: the range that becomes `[-1, 1]` (images; for vectors the recorded minimum and maximum);
+    - `mean`, `std`: per dimension (vectors; empty for images);
+    - `classes`: the names of the labels `0, 1, …`; empty when there are no labels;
+    - `source`, `count`, `content_hash`: where the data came from, how many, and which (a hash of type, shape,
+      labels and up to 4096 evenly spaced items: it does not depend on the place or the date of the files);
+    - `data_std`: the standard deviation of all numbers of those items in model units (EDM's σ_data).
+    """
+
+    kind: Literal["image", "vector"]
+    shape: tuple[int, ...]
+    dtype: str
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    source: str
+    count: int
+    content_hash: str
+    data_std: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain numbers, strings and lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> Spec:
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return Spec(**fields)
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of one item as stored and written: `(H, W, C)` or `(D,)`."""
+        return (*self.shape[1:], self.shape[0]) if self.kind == "image" else self.shape
+
+    def to_model(self, array: NDArray[Any]) -> Tensor:
+        """Own units `(N, H, W, C)` or `(N, D)` to a float32 tensor `(N, C, H, W)` or `(N, D)` in model units.
+
+        Raises `ValueError` when the shape is not that of these data.
+        """
+        import torch
+
+        if array.shape[1:] != self.item_shape:
+            raise ValueError(f"These data have items of shape {self.item_shape}, not {array.shape[1:]}.")
+        if self.kind == "vector":
+            scale = np.where(np.array(self.std) > 0, self.std, 1.0)
+            return torch.from_numpy(((array - np.array(self.mean)) / scale).astype(np.float32))
+        factor = 2.0 / (self.high - self.low)
+        if array.dtype == np.uint8:  # a quarter of the bytes to move, and exact in float32
+            x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
+            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+            return x.sub_(self.low).mul_(factor).sub_(1.0)
+        scaled = (array.astype(np.float64) - self.low) * factor - 1.0
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32))
+
+    def from_model(self, x: Tensor) -> NDArray[Any]:
+        """Model units `(N, C, H, W)` or `(N, D)` to own type and units, `(N, H, W, C)` or `(N, D)`.
+
+        Whole-number types are rounded and clipped to `[low, high]`, never wrapped; floating data are not clipped.
+        Raises `ValueError` for a wrong shape, `OrnsteinError` when a number that must become whole is not finite.
+        """
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"These data have model shape {self.shape}, not {tuple(x.shape[1:])}.")
+        values = x.detach().cpu().double().numpy()
+        if self.kind == "vector":
+            own = values * np.array(self.std) + np.array(self.mean)
+        else:
+            own = (values.transpose(0, 2, 3, 1) + 1.0) * ((self.high - self.low) / 2.0) + self.low
+        dtype = np.dtype(self.dtype)
+        if dtype.kind != "f":
+            if not np.isfinite(own).all():
+                bad = int((~np.isfinite(own).reshape(len(own), -1).all(axis=1)).sum())
+                raise OrnsteinError(
+                    f"{bad} of {len(own)} samples hold NaN or infinite numbers, which {dtype} cannot hold; "
+                    "the training that made this model has diverged."
+                )
+            own = np.clip(np.rint(own), self.low, self.high)
+        return np.ascontiguousarray(own.astype(dtype))
+
+
+def measure(arrays: Arrays, source: str) -> Spec:
+    """The `Spec` of decoded data, whose items are `(N, H, W, C)` images or `(N, D)` vectors.
+
+    Raises `OrnsteinError` naming the first item that holds NaN or infinity.
+    """
+    items, dtype = arrays.items, arrays.items.dtype
+    vector = items.ndim == 2
+    mean: NDArray[np.float64] = np.zeros(0)
+    std = mean
+    if arrays.low is not None and arrays.high is not None and not vector:
+        low, high = arrays.low, arrays.high
+    elif dtype.name in FULL_RANGE and not vector:
+        low, high = FULL_RANGE[dtype.name]
+    else:
+        low, high = _finite_range(items, source)
+    if high <= low:  # all items alike: any width will do
+        high = low + 1.0
+    if vector:
+        count = len(items)
+        mean = sum((c.sum(axis=0, dtype=np.float64) for c in _chunks(items)), np.zeros(items.shape[1])) / count
+        square = sum((np.square(c - mean).sum(axis=0) for c in _chunks(items)), np.zeros(items.shape[1]))
+        std = np.sqrt(square / count)
+    some = items[np.unique(np.linspace(0, len(items) - 1, MEASURED).astype(np.int64))]
+    digest = sha256(f"{dtype.name} {items.shape} {arrays.classes} {low} {high}".encode())
+    digest.update(np.ascontiguousarray(some).tobytes())
+    if arrays.labels is not None:
+        digest.update(arrays.labels.tobytes())
+    if vector:
+        data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
+    else:
+        data_std = float(np.std(some, dtype=np.float64)) * 2.0 / (high - low)
+    return Spec(
+        kind="vector" if vector else "image",
+        shape=(items.shape[1],) if vector else (items.shape[3], items.shape[1], items.shape[2]),
+        dtype=dtype.name,
+        low=low,
+        high=high,
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        classes=arrays.classes,
+        source=source,
+        count=len(items),
+        content_hash=digest.hexdigest()[:16],
+        data_std=data_std,
+    )
+
+
+def _chunks(items: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The items in pieces of about 32 MB: a memory map is read through, never loaded whole."""
+    step = max(1, (32 << 20) // max(1, items[:1].nbytes))
+    return (np.asarray(items[start : start + step]) for start in range(0, len(items), step))
+
+
+def _finite_range(items: NDArray[Any], source: str) -> tuple[float, float]:
+    low, high, start = np.inf, -np.inf, 0
+    for chunk in _chunks(items):
+        finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
+        if not finite.all():
+            index = start + int(np.argmin(finite))
+            raise OrnsteinError(f"Item {index} of {source} holds NaN or infinite numbers; remove it or mend it.")
+        low, high, start = min(low, float(chunk.min())), max(high, float(chunk.max())), start + len(chunk)
+    return low, high
