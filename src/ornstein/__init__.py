@@ -28,11 +28,23 @@ _HOME = {
     "Step": "table",
     "Table": "table",
 }
-_MODULES = frozenset(
-    "data denoiser errors estimate exact grid networks noise objective path runs sampling sde solvers table target "
-    "training".split()
+_MODULES = (
+    *("chart", "data", "denoiser", "errors", "estimate", "exact", "grid", "networks", "noise", "objective", "path"),
+    *("runs", "sampling", "sde", "solvers", "table", "target", "training"),
 )
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604
+__all__ = [
+    "Denoiser",
+    "Estimate",
+    "NetworkDenoiser",
+    "PerSampleNoise",
+    "Step",
+    "Table",
+    "__version__",
+    "encode",
+    "load",
+    "sample",
+    "trajectory",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Gaussian probability paths: x_t = α(t)·x + σ(t)·ε with ε ~ N(0, I), t = 0 data and t = 1 noise.
 
-A path is its two scalar functions. Everything else follows from them (Kingma et al. 2021, "Variational diffusion models",
-section 3; Song et al. 2021, "Score-based generative modeling through SDEs", section 3.4):
+A path is its two scalar functions. Everything else follows from them (Kingma et al. 2021, "Variational diffusion
+models", section 3; Song et al. 2021, "Score-based generative modeling through SDEs", section 3.4):
 
     log-SNR             λ = log(α²/σ²), strictly falling in t
     forward SDE         dx = f x dt + g dw,  f = α̇/α,  g² = 2σσ̇ − 2fσ² = −σ²λ̇
@@ -74,6 +74,12 @@ def align(value: Tensor, like: Tensor) -> Tensor:
     return value.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
+def value_and_rate(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
+    """(c(t), dc/dt) of an elementwise function, by forward-mode differentiation."""
+    value, rate = torch.func.jvp(function, (t,), (torch.ones_like(t),))[:2]
+    return value, rate
+
+
 @dataclass(frozen=True)
 class Path:
     """Abstract: a subclass gives `alpha` and `sigma` as functions of a tensor of times; the rest has a default.
@@ -92,11 +98,11 @@ class Path:
 
     def d_alpha(self, t: Tensor) -> Tensor:
         """dα/dt, by forward-mode differentiation unless the subclass knows it."""
-        return torch.func.jvp(self.alpha, (t,), (torch.ones_like(t),))[1]
+        return value_and_rate(self.alpha, t)[1]
 
     def d_sigma(self, t: Tensor) -> Tensor:
         """dσ/dt, by forward-mode differentiation unless the subclass knows it."""
-        return torch.func.jvp(self.sigma, (t,), (torch.ones_like(t),))[1]
+        return value_and_rate(self.sigma, t)[1]
 
     def levels(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
         """(α, σ) shaped to broadcast against `like`; finite on all of [0, 1]."""
@@ -243,9 +249,7 @@ class Cosine(_UnitVariance):
 
     def __post_init__(self) -> None:
         if self.offset <= 0:
-            raise ValueError(
-                f"Cosine: offset = {self.offset} must be positive; without an offset use Trigonometric()"
-            )
+            raise ValueError(f"Cosine: offset = {self.offset} must be positive; without an offset use Trigonometric()")
 
     @property
     def _start(self) -> float:
@@ -298,9 +302,7 @@ class _LinearBeta:
     def _time(self, minus_log_alpha: Tensor) -> Tensor:
         # the positive root of ¼(β₁ − β₀)t² + ½β₀t = −log α, written without cancellation
         rise = self.beta_max - self.beta_min
-        return (
-            2 * minus_log_alpha / (self.beta_min / 2 + (self.beta_min**2 / 4 + rise * minus_log_alpha).sqrt())
-        )
+        return 2 * minus_log_alpha / (self.beta_min / 2 + (self.beta_min**2 / 4 + rise * minus_log_alpha).sqrt())
 
 
 @dataclass(frozen=True)
@@ -405,9 +407,7 @@ class Betas(Path):
         bad = [i for i, b in enumerate(values) if not (0 < b < 1 or (b == 1 and i == len(values) - 1 > 0))]
         if bad or not values:
             what = f"beta[{bad[0]}] = {values[bad[0]]}" if bad else "an empty table"
-            raise ValueError(
-                f"Betas: {what} is not allowed; every β lies in (0, 1), and only the last may be 1"
-            )
+            raise ValueError(f"Betas: {what} is not allowed; every β lies in (0, 1), and only the last may be 1")
         object.__setattr__(self, "betas", tuple(values))
 
     def __repr__(self) -> str:
@@ -450,9 +450,7 @@ class Betas(Path):
         if self.steps == 1:
             return angle, secant.repeat(2)
         inner = 2 / (1 / secant[1:] + 1 / secant[:-1])  # the harmonic mean keeps the cubic monotone
-        ends = [
-            (1.5 * secant[i] - 0.5 * inner[i]).clamp(0 * secant[i], 3 * secant[i]).reshape(1) for i in (0, -1)
-        ]
+        ends = [(1.5 * secant[i] - 0.5 * inner[i]).clamp(0 * secant[i], 3 * secant[i]).reshape(1) for i in (0, -1)]
         return angle, torch.cat([ends[0], inner, ends[1]])
 
     def _angle(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -522,11 +520,11 @@ class TimeChange(Path):
         return self.base.sigma(self.clock(t))
 
     def d_alpha(self, t: Tensor) -> Tensor:
-        u, rate = torch.func.jvp(self.clock, (t,), (torch.ones_like(t),))
+        u, rate = value_and_rate(self.clock, t)
         return self.base.d_alpha(u) * rate
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        u, rate = torch.func.jvp(self.clock, (t,), (torch.ones_like(t),))
+        u, rate = value_and_rate(self.clock, t)
         return self.base.d_sigma(u) * rate
 
 

@@ -1,0 +1,13 @@
+"""Solvers: one published method, one small file."""
+
+from ornstein.solvers.ancestral import Ancestral
+from ornstein.solvers.ddim import DDIM
+from ornstein.solvers.dpm_solver_pp import DPMSolverPP
+from ornstein.solvers.euler import Euler
+from ornstein.solvers.euler_maruyama import EulerMaruyama
+from ornstein.solvers.heun import Heun
+from ornstein.solvers.solver import Solver
+
+ALL: tuple[Solver, ...] = (DDIM(), DDIM(1.0), Ancestral(), Euler(), EulerMaruyama(), Heun(), DPMSolverPP())
+
+__all__ = ["ALL", "DDIM", "Ancestral", "DPMSolverPP", "Euler", "EulerMaruyama", "Heun", "Solver"]

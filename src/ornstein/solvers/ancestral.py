@@ -1,0 +1,32 @@
+"""Ancestral sampling (Ho, Jain and Abbeel 2020, "Denoising diffusion probabilistic models", algorithm 2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ornstein.grid import polynomial
+from ornstein.path import Path
+from ornstein.table import Recorder, Table
+
+
+@dataclass(frozen=True)
+class Ancestral:
+    """A draw from the forward posterior x_s | x_t, x with the estimate for x, for any s < t; on a β-table this is DDPM.
+
+    Where no signal is left at t the posterior ignores x_t, and where s = 0 it adds no noise.
+    """
+
+    order: ClassVar[int] = 1
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return polynomial(path, steps)
+
+    def table(self, path: Path, grid: Tensor) -> Table:
+        record = Recorder(path, grid)
+        x = record.start
+        for t, s in record.steps:
+            estimate = record.call(t, x)
+            on_x_t, on_clean, std = (float(value) for value in path.posterior(s.t, t.t))
+            x = on_x_t * t.mix(estimate) + on_clean * estimate.clean + record.fresh(std)
+        return record.end(x)

@@ -1,0 +1,39 @@
+"""DDIM (Song, Meng and Ermon 2021, "Denoising diffusion implicit models")."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ornstein.grid import polynomial
+from ornstein.path import Path
+from ornstein.table import Recorder, Table
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """x_s = α_s·clean + √(σ_s² − τ²)·noise + τ·ξ with τ = η·(standard deviation of the forward posterior), equation 12.
+
+    η = 0 is deterministic: Euler's method in the variables (x/α, σ/α). η = 1 is ancestral sampling. `eta` multiplies a
+    standard deviation. Raises ValueError for η outside [0, 1].
+    """
+
+    eta: float = 0.0
+    order: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM: eta = {self.eta} must lie in [0, 1]")
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return polynomial(path, steps)
+
+    def table(self, path: Path, grid: Tensor) -> Table:
+        record = Recorder(path, grid)
+        x = record.start
+        for t, s in record.steps:
+            clean, noise = record.call(t, x)
+            fresh = self.eta * float(path.posterior(s.t, t.t).sigma) if self.eta else 0.0
+            x = s.alpha * clean + math.sqrt(max(s.sigma**2 - fresh**2, 0.0)) * noise + record.fresh(fresh)
+        return record.end(x)

@@ -1,0 +1,31 @@
+"""Euler's method on the probability-flow ODE (flow matching's sampler: Lipman et al. 2023; Liu et al. 2023)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ornstein.chart import Chart, PathTime
+from ornstein.grid import uniform
+from ornstein.path import Path
+from ornstein.table import Recorder, Table
+
+
+@dataclass(frozen=True)
+class Euler:
+    """y_s = y_t + (s − t)·dy/ds in any chart; by default in the path's own time, x_s = x_t + (s − t)·u."""
+
+    chart: Chart = PathTime()
+    order: ClassVar[int] = 1
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return uniform(path, steps)
+
+    def table(self, path: Path, grid: Tensor) -> Table:
+        record, chart = Recorder(path, grid), self.chart
+        x = record.start
+        for t, s in record.steps:
+            estimate, h = record.call(t, x), chart.clock(s) - chart.clock(t)
+            y = t.mix(estimate) / chart.scale(t) + h * chart.slope(path, t, estimate)
+            x = chart.scale(s) * y
+        return record.end(x)

@@ -1,0 +1,298 @@
+"""A fixed-step solver as a table, and the one loop that runs any table.
+
+The i-th network call is made at times[i] on x_i; the next input is a combination of all estimates so far and fresh noise,
+
+    x_{i+1} = Σ_{j≤i} (P_ij·clean_j + Q_ij·noise_j) + R_i·ξ_i,
+
+and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs need no column of their own.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from ornstein.estimate import Estimate
+from ornstein.noise import NoiseSource
+from ornstein.path import Path
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """times (M+1,), P and Q (M, M) lower triangular, R (M,): float64 on the CPU. M is the number of network calls.
+
+    Raises ValueError where shapes disagree or P, Q reach above the diagonal.
+    """
+
+    times: Tensor
+    P: Tensor
+    Q: Tensor
+    R: Tensor
+
+    def __post_init__(self) -> None:
+        calls = len(self.times) - 1
+        if self.P.shape != (calls, calls) or self.Q.shape != (calls, calls) or self.R.shape != (calls,):
+            raise ValueError(
+                f"a table of {calls} calls needs P, Q of shape {(calls, calls)} and R of shape {(calls,)}, not "
+                f"{tuple(self.P.shape)}, {tuple(self.Q.shape)} and {tuple(self.R.shape)}"
+            )
+        if any(bool(matrix.triu(1).any()) for matrix in (self.P, self.Q)):
+            raise ValueError("P and Q must be lower triangular: a step knows only the estimates made before it")
+
+    @property
+    def calls(self) -> int:
+        """The number of network calls M."""
+        return len(self.times) - 1
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether any step adds fresh noise."""
+        return bool(self.R.any())
+
+    def distance(self, other: "Table") -> float:
+        """The largest difference of any entry; infinite between tables of different size."""
+        if self.calls != other.calls:
+            return math.inf
+        pairs = zip(self._entries(), other._entries(), strict=True)
+        return max(float((mine - theirs).abs().max()) for mine, theirs in pairs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and self.distance(other) == 0
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _entries(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return self.times, self.P, self.Q, self.R
+
+    def to_dict(self) -> dict[str, Any]:
+        """Numbers only, for JSON; `from_dict` gives the same bits back."""
+        return dict(zip(("times", "P", "Q", "R"), (entry.tolist() for entry in self._entries()), strict=True))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises KeyError for a missing entry, ValueError for shapes that disagree."""
+        times, P, Q, R = (torch.tensor(data[key], dtype=torch.float64) for key in ("times", "P", "Q", "R"))
+        return cls(times, P, Q, R)
+
+    def __str__(self) -> str:
+        lines = [f"{self.calls} network calls, t = {self.times[0]:.4g} to {self.times[-1]:.4g}"]
+        for i in range(self.calls):
+            terms = [
+                f"{matrix[i, j]:+.5g} {name}_{j}"
+                for j in range(i + 1)
+                for matrix, name in ((self.P, "clean"), (self.Q, "noise"))
+                if matrix[i, j] != 0
+            ]
+            terms += [f"{self.R[i]:+.5g} ξ"] if self.R[i] != 0 else []
+            lines.append(f"x({self.times[i + 1]:.4g}) = {' '.join(terms)}")
+        return "\n".join(lines)
+
+
+class Step:
+    """A network call of a run: the input `x` at time `t`, the estimate it gave, and how many calls were made so far.
+
+    The last step of a run holds the result: x at the grid's last time, with the last estimate and all calls.
+    """
+
+    __slots__ = ("_estimate", "calls", "t", "x")
+
+    def __init__(self, t: float, x: Tensor, calls: int, estimate: Callable[[], Estimate]) -> None:
+        self.t, self.x, self.calls, self._estimate = t, x, calls, estimate
+
+    @property
+    def estimate(self) -> Estimate:
+        """Computed when asked for: the loop itself works on the network's raw prediction."""
+        return self._estimate()
+
+
+class _Row(NamedTuple):
+    terms: list[tuple[int, int, float]]  # (call, member of its pair, coefficient)
+    noise: float
+    spent: list[int]  # calls whose pair no later row uses
+
+
+def _rows(P: Tensor, Q: Tensor, R: Tensor) -> list[_Row]:
+    coefficients = torch.stack([P, Q], -1)
+    calls = len(R)
+    used = (coefficients != 0).any(-1)
+    last = [int(used[:, j].nonzero().max()) if used[:, j].any() else j for j in range(calls)]
+    values, noise = coefficients.tolist(), R.tolist()
+    spent: list[list[int]] = [[] for _ in range(calls)]
+    for j, i in enumerate(last):
+        spent[max(i, j)].append(j)
+    rows = []
+    for i in range(calls):
+        calls_used = used[i].nonzero()[:, 0].tolist()
+        terms = [(j, m, values[i][j][m]) for j in reversed(calls_used) for m in (0, 1) if values[i][j][m] != 0]
+        rows.append(_Row(terms, noise[i], spent[i]))
+    return rows
+
+
+def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tensor:
+    """Σ coefficient·tensor, with one new tensor whatever the number of terms."""
+    (j, m, coefficient), *rest = terms
+    total = pairs[j][m] * coefficient
+    for j, m, coefficient in rest:
+        total.add_(pairs[j][m], alpha=coefficient)
+    return total
+
+
+def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    """Run a table from x at times[0]: one step per network call, then one that holds the result.
+
+    A denoiser that tells its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
+    with the matrix folded into the table, so a step is the network call and one multiply-add per entry.
+    """
+    folds = hasattr(denoiser, "inversion")
+    P, Q = table.P, table.Q
+    if folds:
+        matrices = denoiser.inversion(table.times[:-1])
+        P, Q = (
+            P * matrices[:, 0, 0] + Q * matrices[:, 1, 0],
+            P * matrices[:, 0, 1] + Q * matrices[:, 1, 1],
+        )
+    times = table.times.tolist()
+    pairs: dict[int, Pair] = {}
+
+    def estimate_at(j: int, pair: Pair) -> Callable[[], Estimate]:
+        if not folds:
+            return lambda: Estimate(*pair)
+        return lambda: Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: pair}) for cx, cq in matrices[j].tolist()))
+
+    for i, (terms, fresh, spent) in enumerate(_rows(P, Q, table.R)):
+        t, s = times[i], times[i + 1]
+        pair = pairs[i] = (x, denoiser.predict(x, t)) if folds else denoiser(x, t)
+        estimate = estimate_at(i, pair)
+        yield Step(t, x, i + 1, estimate)
+        x = combine(terms, pairs)
+        if fresh:
+            x.add_(noise(x, t, s), alpha=fresh)
+        for j in spent:
+            del pairs[j]
+    yield Step(times[-1], x, table.calls, estimate)
+
+
+class Form:
+    """A combination of estimates and fresh noise: what a solver computes with while its table is written."""
+
+    __slots__ = ("fresh", "weights")
+
+    def __init__(self, weights: dict[tuple[int, int], float], fresh: float = 0.0) -> None:
+        self.weights, self.fresh = weights, fresh
+
+    def __add__(self, other: "Form") -> "Form":
+        if self.fresh and other.fresh:
+            raise ValueError("a row of a table holds one fresh noise; add the two variances first")
+        keys = {**self.weights, **other.weights}
+        total = {key: self.weights.get(key, 0.0) + other.weights.get(key, 0.0) for key in keys}
+        return Form(total, self.fresh + other.fresh)
+
+    def __mul__(self, factor: float) -> "Form":
+        return Form({key: factor * value for key, value in self.weights.items()}, factor * self.fresh)
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Form":
+        return self * -1.0
+
+    def __sub__(self, other: "Form") -> "Form":
+        return self + -other
+
+    def __truediv__(self, divisor: float) -> "Form":
+        return self * (1 / divisor)
+
+
+class Level(NamedTuple):
+    """The path at one time, as Python floats. Derivatives are asked of the path only where a solver needs them."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def half_log_snr(self) -> float:
+        """log(α/σ), the clock of the exponential integrators; ±inf at ends without noise or without signal."""
+        if self.sigma == 0 or self.alpha == 0:
+            return math.inf if self.sigma == 0 else -math.inf
+        return math.log(self.alpha / self.sigma)
+
+    def slopes(self, path: Path) -> tuple[float, float]:
+        """(dα/dt, dσ/dt). Raises ValueError at an end where one is infinite."""
+        point = path.at(self.t, torch.zeros(1))
+        return float(point.d_alpha), float(point.d_sigma)
+
+    def mix(self, estimate: "FormPair") -> Form:
+        """α·clean + σ·noise: the noise-free point of this level that an estimate points at."""
+        return self.alpha * estimate.clean + self.sigma * estimate.noise
+
+
+class FormPair(NamedTuple):
+    """The estimate of one call, as forms."""
+
+    clean: Form
+    noise: Form
+
+
+def levels(path: Path, times: Tensor) -> list[Level]:
+    """The path at each of a 1-D tensor of times."""
+    columns = times.tolist(), path.alpha(times).tolist(), path.sigma(times).tolist()
+    return [Level(*values) for values in zip(*columns, strict=True)]
+
+
+def level(path: Path, t: float) -> Level:
+    """The path at one time."""
+    return levels(path, torch.tensor([t], dtype=torch.float64))[0]
+
+
+class Recorder:
+    """Writes a table by running a solver once on symbols: a solver reads like the sampling loop it stands for.
+
+    record = Recorder(path, grid)
+    x = record.start
+    for t, s in record.steps:
+        estimate = record.call(t, x)
+        x = s.mix(estimate)
+    return record.end(x)
+    """
+
+    def __init__(self, path: Path, grid: Tensor) -> None:
+        self.path = path
+        self.start = Form({})
+        self.levels = levels(path, grid.detach().to("cpu", torch.float64))
+        self._times: list[float] = []
+        self._rows: list[Form] = []
+
+    @property
+    def steps(self) -> list[tuple[Level, Level]]:
+        """Neighbouring levels (t, s) of the grid."""
+        return list(pairwise(self.levels))
+
+    def call(self, at: Level, x: Form) -> FormPair:
+        """The estimate at a level of the input x; the first call of a run takes `start`."""
+        if (x is self.start) != (not self._times):
+            raise ValueError("the first call of a table, and no other, takes the start itself")
+        j = len(self._times)
+        self._times.append(at.t)
+        if x is not self.start:
+            self._rows.append(x)
+        return FormPair(Form({(j, 0): 1.0}), Form({(j, 1): 1.0}))
+
+    def fresh(self, std: float) -> Form:
+        """Fresh noise of the given standard deviation."""
+        return Form({}, std)
+
+    def end(self, x: Form) -> Table:
+        """The finished table, whose result is x at the grid's last time."""
+        rows, calls = [*self._rows, x], len(self._times)
+        matrices = torch.zeros(2, calls, calls, dtype=torch.float64)
+        for i, form in enumerate(rows):
+            for (j, member), value in form.weights.items():
+                matrices[member, i, j] = value
+        times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
+        return Table(times, matrices[0], matrices[1], torch.tensor([form.fresh for form in rows], dtype=torch.float64))
