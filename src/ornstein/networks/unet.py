@@ -120,7 +120,7 @@ class UNet(nn.Module):
         channels: int,
         width: int = 64,
         multipliers: Sequence[int] = (1, 2, 2),
-        blocks: int = 2,
+        blocks: int | Sequence[int] = 2,
         attention_levels: Sequence[int] = (),
         dims: int = 2,
         classes: int = 0,
@@ -131,7 +131,8 @@ class UNet(nn.Module):
         additive: bool = False,
         fourier: float = 0.0,
     ) -> None:
-        """channels: C; level `i` has `width·multipliers[i]` channels and `blocks` residual blocks (up: one more).
+        """channels: C; level `i` has `width·multipliers[i]` channels and `blocks` (or `blocks[i]`) residual blocks on the way
+        down and one more on the way up.
 
         attention_levels: the levels that attend, 0 the finest; the middle, at the coarsest size, always does.
         dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier: as in `Conditioning`. head_width: channels of an
@@ -139,11 +140,12 @@ class UNet(nn.Module):
         Raises ValueError for a number of dimensions or a level that does not exist.
         """
         super().__init__()
+        counts = (blocks,) * len(multipliers) if isinstance(blocks, int) else tuple(blocks)
         self.config = {
             "channels": channels,
             "width": width,
             "multipliers": list(multipliers),
-            "blocks": blocks,
+            "blocks": list(counts),
             "attention_levels": list(attention_levels),
             "dims": dims,
             "classes": classes,
@@ -159,6 +161,8 @@ class UNet(nn.Module):
             raise ValueError(f"a U-Net has 1, 2 or 3 spatial dimensions, not dims={dims}")
         if not set(attention_levels) <= set(levels):
             raise ValueError(f"attention_levels={tuple(attention_levels)} must lie in 0..{len(multipliers) - 1}")
+        if len(counts) != len(multipliers):
+            raise ValueError(f"blocks={counts} must name one count for each of the {len(multipliers)} multipliers")
         self.channels, self.dims, self.classes = channels, dims, classes
         embedding = 4 * width
         widths = [width * m for m in multipliers]
@@ -171,7 +175,7 @@ class UNet(nn.Module):
         self.stem = _conv(dims, channels, width)
         self.down, skips, current = nn.ModuleList(), [width], width
         for level in levels:
-            for _ in range(blocks):
+            for _ in range(counts[level]):
                 self.down.append(stage(current, widths[level], level in attention_levels))
                 current = widths[level]
                 skips.append(current)
@@ -181,7 +185,7 @@ class UNet(nn.Module):
         self.middle = nn.ModuleList([stage(current, current, True), stage(current, current, False)])
         self.up = nn.ModuleList()
         for level in reversed(levels):
-            for _ in range(blocks + 1):
+            for _ in range(counts[level] + 1):
                 self.up.append(stage(current + skips.pop(), widths[level], level in attention_levels))
                 current = widths[level]
             if level > 0:
