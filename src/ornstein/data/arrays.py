@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -81,7 +81,8 @@ class ArrayFile:
         if self.labels is None:
             return Arrays(items)
         if self.classes:
-            return Arrays(items, checked_labels(read_idx(self.labels), len(items), str(self.labels)), self.classes)
+            labels = checked_labels(read_idx(self.labels), len(items), self.classes, str(self.labels))
+            return Arrays(items, labels, self.classes)
         return Arrays(items, *named_labels(read_idx(self.labels), len(items), str(self.labels)))
 
 
@@ -104,9 +105,7 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     where = f"{label_key} in {where}"
     if "classes" in keys:
         classes = tuple(str(name) for name in archive["classes"])
-        labels = checked_labels(archive[label_key], len(items), where)
-        if labels.max() >= len(classes):
-            raise UsageError(f"{where} has label {labels.max()}, but there are {len(classes)} class names.")
+        labels = checked_labels(archive[label_key], len(items), classes, where)
     else:
         labels, classes = named_labels(archive[label_key], len(items), where)
     return Arrays(items, labels, classes, low, high)
@@ -132,13 +131,15 @@ def as_items(array: NDArray[Any], where: str) -> NDArray[Any]:
     return array
 
 
-def checked_labels(array: NDArray[Any], count: int, where: str) -> NDArray[np.int64]:
-    """Whole labels `(count,)`. Raises `UsageError` otherwise."""
+def checked_labels(array: NDArray[Any], count: int, classes: Sequence[str], where: str) -> NDArray[np.int64]:
+    """Labels `(count,)` that index `classes`. Raises `UsageError` otherwise."""
     flat = array.reshape(-1) if array.size == count else array
     if flat.shape != (count,):
         raise UsageError(f"{where} has shape {array.shape}, but there are {count} items: give one label for each.")
-    if flat.dtype.kind not in "biu" or (flat.astype(np.int64) < 0).any():
-        raise UsageError(f"{where} must hold whole numbers from 0 on, one for each item, not {flat.dtype}.")
+    if flat.dtype.kind not in "biu" or flat.min() < 0 or flat.max() >= len(classes):
+        raise UsageError(
+            f"{where} must hold whole numbers from 0 to {len(classes) - 1}, one for each of the {len(classes)} classes."
+        )
     return np.ascontiguousarray(flat, dtype=np.int64)
 
 

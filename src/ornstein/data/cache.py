@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
 from ornstein.data.atomic import new_folder
+from ornstein.errors import OrnsteinError
 
 FORMAT = 1  # of the entries; a change makes every old entry unknown
 CHECKED = 512 << 20  # bytes of items up to which the checksum is computed at every opening; beyond, the size is
@@ -88,9 +89,12 @@ def cached(folder: Path, fingerprint: Iterable[object], build: Callable[[Items],
             "files": {path.name: [path.stat().st_size, _checksum(path)] for path in sorted(fresh.glob("*.npy"))},
         }
         (fresh / "entry.json").write_text(json.dumps(about))
-    made = _read(entry)
-    assert made is not None, f"{entry} was written and cannot be read"
-    return made
+    for _ in range(100):  # another process may be putting its own copy there this very moment
+        made = _read(entry)
+        if made is not None:
+            return made
+        time.sleep(0.02)
+    raise OrnsteinError(f"{entry} was written but does not read back as it was; check the disk or give another cache.")
 
 
 def _read(entry: Path) -> Arrays | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import warnings
 import zipfile
@@ -29,7 +30,7 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]  # done, total
 
 AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
-MAX_MEMBER = 256 << 20  # bytes of one image inside a zip file
+MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -126,7 +127,7 @@ def folder(root: Path) -> Pictures:
     """
     paths: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(root, followlinks=True):
+    for here, folders, files in os.walk(root, followlinks=True, onerror=_stop):
         about = os.stat(here)
         if (about.st_dev, about.st_ino) in seen:  # a link back into what was already walked
             folders.clear()
@@ -174,7 +175,7 @@ def from_names(where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp: s
     if shared is None:  # every path begins with the shortest
         shared = min(map(len, parents))
     firsts = [parent[shared] if len(parent) > shared else None for parent in parents]
-    classes = sorted({first for first in firsts if first is not None})
+    classes = sorted({first for first in firsts if first is not None}, key=_natural)
     notes: tuple[str, ...] = ()
     labels = None
     if classes and None in firsts:
@@ -213,14 +214,12 @@ def _opener(path: Path) -> Callable[[], IO[bytes]]:
 
 def _member_opener(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
     def read() -> IO[bytes]:
+        if member.file_size > MAX_MEMBER:
+            raise Unreadable(f"more than {MAX_MEMBER >> 20} MB")
         try:
-            with opened.open(member) as file:
-                data = file.read(MAX_MEMBER + 1)  # whatever size the file claims to have
+            return BytesIO(opened.read(member))  # zipfile stops at the size checked above, whatever follows
         except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
             raise Unreadable(str(error)) from error
-        if len(data) > MAX_MEMBER:
-            raise Unreadable(f"more than {MAX_MEMBER >> 20} MB")
-        return BytesIO(data)
 
     return read
 
@@ -231,12 +230,23 @@ def _listed(bad: dict[str, str]) -> str:
     return "; ".join(first) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
 
 
+def _stop(error: OSError) -> None:
+    raise OrnsteinError(
+        f"{error.filename} cannot be looked into ({error.strerror}); change its permissions."
+    ) from error
+
+
 def _stamp(path: Path) -> str:
     try:
         about = path.stat()
     except OSError:  # a broken link: named as unreadable when it is opened
         return "missing"
     return f"{about.st_size} {about.st_mtime_ns}"
+
+
+def _natural(name: str) -> list[str | int]:
+    """For sorting: class 10 comes after class 9."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def _round_to_8(side: float) -> int:

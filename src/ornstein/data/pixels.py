@@ -59,42 +59,48 @@ def fit(image: NDArray[Any], size: Size, *, pad: bool, alpha: bool) -> NDArray[A
     height, width = image.shape[:2]
     if (height, width) == size:
         return image
-    if alpha:
-        return _fit_alpha(image, size, pad=pad)
     scales = size[0] / height, size[1] / width
     if pad:
         scale = min(scales)
         inner = max(1, min(size[0], round(height * scale))), max(1, min(size[1], round(width * scale)))
-        small = _resize(image, inner, (0.0, 0.0, width, height))
+        small = _resize(image, inner, (0.0, 0.0, width, height), alpha)
         top, left = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
         rest = (top, size[0] - inner[0] - top), (left, size[1] - inner[1] - left), (0, 0)
         return np.pad(small, rest, mode="edge")
     scale = max(scales)
     box_height, box_width = min(height, size[0] / scale), min(width, size[1] / scale)
     top, left = (height - box_height) / 2, (width - box_width) / 2
-    return _resize(image, size, (left, top, left + box_width, top + box_height))
+    return _resize(image, size, (left, top, left + box_width, top + box_height), alpha)
 
 
-def _fit_alpha(image: NDArray[Any], size: Size, *, pad: bool) -> NDArray[Any]:
-    full = opaque(image.dtype)
-    values = image.astype(np.float32) / np.float32(full)
-    values[..., :-1] *= values[..., -1:]
-    values = np.clip(fit(values, size, pad=pad, alpha=False), 0, 1)
-    seen = values[..., -1:] > 0.5 / full
-    values[..., :-1] = np.where(seen, values[..., :-1] / np.where(seen, values[..., -1:], 1), 1)
-    return hide_white(as_type(values.astype(np.float64) * full, image.dtype))
-
-
-def _resize(image: NDArray[Any], size: Size, box: tuple[float, float, float, float]) -> NDArray[Any]:
-    target = size[1], size[0]
+def _resize(image: NDArray[Any], size: Size, box: tuple[float, float, float, float], alpha: bool) -> NDArray[Any]:
     if image.dtype == np.uint8 and image.shape[-1] in (1, 3):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        resized = np.asarray(picture.resize(target, Image.Resampling.LANCZOS, box, reducing_gap=3.0))
-        return resized.reshape(*size, image.shape[-1])
-    planes = [Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(image, -1, 0)]
-    resized = np.stack([np.asarray(p.resize(target, Image.Resampling.LANCZOS, box)) for p in planes], axis=-1)
+        resized = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+        return np.asarray(resized).reshape(*size, image.shape[-1])
+    if alpha:
+        return _resize_alpha(image, size, box)
     # Lanczos overshoots at edges: nothing may leave the range that the image had.
-    return as_type(np.clip(resized.astype(np.float64), image.min(), image.max()), image.dtype)
+    return as_type(np.clip(_lanczos(image, size, box), image.min(), image.max()), image.dtype)
+
+
+def _resize_alpha(image: NDArray[Any], size: Size, box: tuple[float, float, float, float]) -> NDArray[Any]:
+    """Colours weighted by their alpha, so that hidden ones do not bleed."""
+    full = opaque(image.dtype)
+    weighted = image.astype(np.float64)
+    weighted[..., :-1] *= weighted[..., -1:] / full
+    resized = _lanczos(weighted, size, box)
+    seen = resized[..., -1:] > 0.5 * full / 255
+    colour = np.where(seen, resized[..., :-1] * full / np.where(seen, resized[..., -1:], full), full)
+    values = np.concatenate([colour, np.where(seen, resized[..., -1:], 0)], axis=-1)
+    return hide_white(as_type(np.clip(values, 0, full), image.dtype))
+
+
+def _lanczos(image: NDArray[Any], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Each channel alone, in 32-bit floats, neither rounded nor clipped."""
+    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(image, -1, 0))
+    resized = [np.asarray(p.resize((size[1], size[0]), Image.Resampling.LANCZOS, box)) for p in planes]
+    return np.stack(resized, axis=-1).astype(np.float64)
 
 
 def as_type(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:

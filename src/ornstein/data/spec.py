@@ -16,7 +16,9 @@ from ornstein.errors import OrnsteinError
 if TYPE_CHECKING:
     from torch import Tensor
 
-MEASURED = 4096  # items looked at for `data_std` and the content hash
+MEASURED = 4096  # items looked at for `data_std` and the content hash,
+MEASURED_BYTES = 32 << 20  # while they are no more than this (but 64 items at least)
+CHUNK = 4 << 20
 FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 
 
@@ -34,7 +36,7 @@ class Spec:
     - `mean`, `std`: per dimension (vectors; empty for images);
     - `classes`: the names of the labels `0, 1, …`; empty when there are no labels;
     - `source`, `count`, `content_hash`: where the data came from, how many, and which (a hash of type, shape,
-      labels and up to 4096 evenly spaced items: it does not depend on the place or the date of the files);
+      labels and up to 4096 evenly spaced items, or 32 MB of them: it does not depend on the place or the date of the files);
     - `data_std`: the standard deviation of all numbers of those items in model units (EDM's σ_data).
     """
 
@@ -122,6 +124,11 @@ def measure(arrays: Arrays, source: str) -> Spec:
     std = mean
     if arrays.low is not None and arrays.high is not None and not vector:
         low, high = arrays.low, arrays.high
+        least, most = _finite_range(items, source)
+        if least < low or most > high:
+            raise OrnsteinError(
+                f"{source} says that its range is {low:g} to {high:g}, but holds {least:g} to {most:g}; mend low and high."
+            )
     elif dtype.name in FULL_RANGE and not vector:
         low, high = FULL_RANGE[dtype.name]
     else:
@@ -133,15 +140,16 @@ def measure(arrays: Arrays, source: str) -> Spec:
         mean = sum((c.sum(axis=0, dtype=np.float64) for c in _chunks(items)), np.zeros(items.shape[1])) / count
         square = sum((np.square(c - mean).sum(axis=0) for c in _chunks(items)), np.zeros(items.shape[1]))
         std = np.sqrt(square / count)
-    some = items[np.unique(np.linspace(0, len(items) - 1, MEASURED).astype(np.int64))]
+    looked_at = min(len(items), MEASURED, max(64, MEASURED_BYTES // items[:1].nbytes))
+    some = np.asarray(items[np.arange(looked_at) * len(items) // looked_at])
     digest = sha256(f"{dtype.name} {items.shape} {arrays.classes} {low} {high}".encode())
-    digest.update(np.ascontiguousarray(some).tobytes())
+    digest.update(np.ascontiguousarray(some).data)
     if arrays.labels is not None:
         digest.update(arrays.labels.tobytes())
     if vector:
         data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
     else:
-        data_std = float(np.std(some, dtype=np.float64)) * 2.0 / (high - low)
+        data_std = _std(some) * 2.0 / (high - low)
     return Spec(
         kind="vector" if vector else "image",
         shape=(items.shape[1],) if vector else (items.shape[3], items.shape[1], items.shape[2]),
@@ -159,9 +167,19 @@ def measure(arrays: Arrays, source: str) -> Spec:
 
 
 def _chunks(items: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The items in pieces of about 32 MB: a memory map is read through, never loaded whole."""
-    step = max(1, (32 << 20) // max(1, items[:1].nbytes))
+    """The items in pieces of about 4 MB: a memory map is read through, never loaded whole."""
+    step = max(1, CHUNK // max(1, items[:1].nbytes))
     return (np.asarray(items[start : start + step]) for start in range(0, len(items), step))
+
+
+def _std(items: NDArray[Any]) -> float:
+    """The standard deviation of all numbers; of bytes by counting them, which is exact and ten times faster."""
+    if items.dtype != np.uint8:
+        return float(np.std(items, dtype=np.float64))
+    counts = sum((np.bincount(c.reshape(-1), minlength=256) for c in _chunks(items)), np.zeros(256, np.int64))
+    values = np.arange(256)
+    mean = (counts @ values) / counts.sum()
+    return float(np.sqrt((counts @ np.square(values - mean)) / counts.sum()))
 
 
 def _finite_range(items: NDArray[Any], source: str) -> tuple[float, float]:
