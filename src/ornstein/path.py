@@ -75,9 +75,12 @@ def align(value: Tensor, like: Tensor) -> Tensor:
 
 
 def value_and_rate(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Tensor]:
-    """(c(t), dc/dt) of an elementwise function, by forward-mode differentiation."""
-    value, rate = torch.func.jvp(function, (t,), (torch.ones_like(t),))[:2]
-    return value, rate
+    """(c(t), dc/dt) of an elementwise function by automatic differentiation; differentiable in t, and fine in no_grad."""
+    with torch.inference_mode(False), torch.enable_grad():
+        u = t.clone() if t.requires_grad else t.detach().clone().requires_grad_()
+        value = function(u)
+        (rate,) = torch.autograd.grad((value + 0 * u).sum(), u, create_graph=t.requires_grad)  # 0·u: c may be constant
+    return (value if t.requires_grad else value.detach()), rate
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class Path:
     def transition(self, s: Time, t: Time) -> Transition:
         """The forward kernel x_t | x_s for s ≤ t. Raises ValueError for s > t, or where α_s = 0."""
         s, t = self._ordered(s, t)
-        alpha = self._finite("the transition α_t/α_s", self.alpha(t) / self.alpha(s), s)
+        alpha = self._finite("the transition α_t/α_s", self._kept(s, t), s)
         return Transition(alpha, self.sigma(t) * self._fresh(s, t).sqrt())
 
     def posterior(self, s: Time, t: Time) -> Posterior:
@@ -158,8 +161,7 @@ class Path:
         s, t = self._ordered(s, t)
         fresh = self._fresh(s, t)
         ratio = self._finite("the posterior σ_s/σ_t", self.sigma(s) / self.sigma(t), t)
-        on_x_t = self.alpha(t) / self.alpha(s) * ratio**2
-        return Posterior(on_x_t, self.alpha(s) * fresh, self.sigma(s) * fresh.sqrt())
+        return Posterior(self._kept(s, t) * ratio**2, self.alpha(s) * fresh, self.sigma(s) * fresh.sqrt())
 
     def _log_snr(self, t: Tensor) -> Tensor:
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
@@ -167,6 +169,11 @@ class Path:
     def _diffusion_squared(self, t: Tensor) -> Tensor:
         sigma = self.sigma(t)
         return 2 * sigma * (self.d_sigma(t) - self.d_alpha(t) / self.alpha(t) * sigma)
+
+    def _kept(self, s: Tensor, t: Tensor) -> Tensor:
+        """α_t/α_s, which is 1 from a time to itself also where α = 0."""
+        ratio = self.alpha(t) / self.alpha(s)
+        return torch.where(s == t, torch.ones_like(ratio), ratio)
 
     def _fresh(self, s: Tensor, t: Tensor) -> Tensor:
         """σ²_{t|s}/σ_t² = 1 − e^{λ_t − λ_s}: the part of the noise at t that came after s, without cancellation."""
@@ -300,9 +307,10 @@ class _LinearBeta:
         return self.alpha(t) * (self.beta_min + t * (self.beta_max - self.beta_min)) * -0.5
 
     def _time(self, minus_log_alpha: Tensor) -> Tensor:
-        # the positive root of ¼(β₁ − β₀)t² + ½β₀t = −log α, written without cancellation
+        # the positive root of ¼(β₁ − β₀)t² + ½β₀t = −log α, written without cancellation; below the last log-SNR it is 1
+        height = minus_log_alpha.clamp(max=(self.beta_max + self.beta_min) / 4)
         rise = self.beta_max - self.beta_min
-        return 2 * minus_log_alpha / (self.beta_min / 2 + (self.beta_min**2 / 4 + rise * minus_log_alpha).sqrt())
+        return 2 * height / (self.beta_min / 2 + (self.beta_min**2 / 4 + rise * height).sqrt())
 
 
 @dataclass(frozen=True)
@@ -495,7 +503,7 @@ class Shift:
             raise ValueError(f"Shift: factor = {self.factor} must be positive")
 
     def __call__(self, u: Tensor) -> Tensor:
-        return self.factor * u / (1 + (self.factor - 1) * u)
+        return self.factor * u / (self.factor * u + (1 - u))  # this order gives exactly 1 at u = 1
 
 
 @dataclass(frozen=True)
