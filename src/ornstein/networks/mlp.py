@@ -80,7 +80,7 @@ class MLP(nn.Module):
 
     @classmethod
     def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
-        """`tiny` (0.4 M parameters in 2 dimensions) or `small` (2.0 M), with any other argument by its name.
+        """`tiny` (0.363 M parameters in 2 dimensions) or `small` (1.84 M), with any other argument by its name.
 
         Raises ValueError for an unknown name.
         """
