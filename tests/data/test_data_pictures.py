@@ -177,6 +177,11 @@ def test_transparency_is_composited_on_white() -> None:
     np.testing.assert_allclose(shown, alpha * rgba[..., :3] + (1 - alpha) * 255, atol=0.5001)
     assert (shown[0] == 255).all()
     assert np.array_equal(shown[1], rgba[1, :, :3])
+    wide = rgba.astype(np.uint16) * 257
+    np.testing.assert_allclose(pixels.over_white(wide) / 257, alpha * rgba[..., :3] + (1 - alpha) * 255, atol=0.01)
+    extremes = np.array([[[0, 0], [0, 255], [255, 0], [255, 255]]], np.uint8)
+    assert pixels.over_white(extremes)[0, :, 0].tolist() == [255, 0, 255, 255]
+    assert pixels.over_white(extremes.astype(np.uint16) * 257)[0, :, 0].tolist() == [65535, 0, 65535, 65535]
     la = Image.fromarray(rgba[..., :2])
     assert la.mode == "LA"
     alpha = rgba[..., 1:2] / 255

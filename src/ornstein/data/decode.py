@@ -70,15 +70,11 @@ def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
         except Exception as error:  # a damaged file can raise nearly anything from its decoder
             raise Unreadable(str(error) or type(error).__name__) from error
     array = _as_depth(array, to.dtype)
-    if alpha:
-        array = pixels.hide_white(array) if to.channels == 4 else pixels.over_white(array)
     if alpha and to.channels == 4:
-        array = (
-            np.concatenate([np.repeat(array[..., :1], 3, -1), array[..., 1:]], -1) if array.shape[-1] == 2 else array
-        )
-    else:
-        array = pixels.with_channels(array, to.channels, "The image")
-    return pixels.fit(array, to.size, pad=to.pad, alpha=to.channels == 4)
+        seen = pixels.fit(pixels.hide_white(array), to.size, pad=to.pad, alpha=True)
+        return seen if seen.shape[-1] == 4 else seen[..., [0, 0, 0, 1]]
+    opaque = pixels.over_white(array) if alpha else array
+    return pixels.with_channels(pixels.fit(opaque, to.size, pad=to.pad, alpha=False), to.channels, "The image")
 
 
 def _opened(file: IO[bytes]) -> ImageFile.ImageFile:

@@ -33,10 +33,13 @@ def hub(name: str) -> Pictures:
         raise UsageError(f"hf:{name} has no column of images, only {', '.join(table.features)}.")
     label = next((key for key, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     table = table.cast_column(image, datasets.Image(decode=False))
+    labels = None if label is None else tuple(table[label])
+    if labels is not None and min(labels, default=0) < 0:  # how the hub marks a split whose labels are kept secret
+        label, labels = None, None
     return Pictures(
         where=f"hf:{name}",
         pictures=tuple(Picture(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
-        labels=None if label is None else tuple(table[label]),
+        labels=labels,
         classes=() if label is None else tuple(table.features[label].names),
         stamp=f"hf:{name}:{split} {table._fingerprint}",
     )

@@ -11,6 +11,7 @@ from PIL import Image
 from ornstein.errors import UsageError
 
 Size = tuple[int, int]  # height, width
+WIDER = {"uint8": "uint16", "uint16": "uint32"}  # where a product and its rounding just fit
 
 
 def opaque(dtype: np.dtype[Any]) -> float:
@@ -20,16 +21,22 @@ def opaque(dtype: np.dtype[Any]) -> float:
 
 def over_white(image: NDArray[Any]) -> NDArray[Any]:
     """Colour and alpha, `(H, W, C+1)`, composited on white: `a·v + (1 − a)·white`, `(H, W, C)`."""
-    full = opaque(image.dtype)
-    colour, alpha = image[..., :-1].astype(np.float64), image[..., -1:].astype(np.float64) / full
-    return as_type(full + alpha * (colour - full), image.dtype)
+    colour, alpha = image[..., :-1], image[..., -1:]
+    if image.dtype.name not in WIDER:
+        full = opaque(image.dtype)
+        return as_type(full + alpha * (colour.astype(np.float64) - full) / full, image.dtype)
+    wide = np.dtype(WIDER[image.dtype.name]).type
+    white = wide(opaque(image.dtype))
+    colour, alpha = colour.astype(wide), alpha.astype(wide)
+    return ((colour * alpha + white * (white - alpha) + white // wide(2)) // white).astype(image.dtype)
 
 
 def hide_white(image: NDArray[Any]) -> NDArray[Any]:
     """The same `(H, W, C+1)` image whose fully transparent pixels are white: what cannot be seen is not learned."""
-    return np.where(image[..., -1:] == 0, np.array([opaque(image.dtype)] * (image.shape[-1] - 1) + [0]), image).astype(
-        image.dtype
-    )
+    hidden = image[..., -1] == 0
+    shown = image.copy()
+    shown[..., :-1][hidden] = opaque(image.dtype)
+    return shown
 
 
 def with_channels(image: NDArray[Any], channels: int, where: str) -> NDArray[Any]:
