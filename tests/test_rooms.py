@@ -16,6 +16,7 @@ FLOORS = [
     {"solvers"},
     {"sampling"},
     {"data"},
+    {"model"},
     {"training"},
     {"runs"},
     {"report"},

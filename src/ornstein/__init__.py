@@ -29,7 +29,20 @@ _HOME = {
     "Table": "table",
 }
 _MODULES = (
-    *("chart", "data", "denoiser", "errors", "estimate", "exact", "grid", "networks", "noise", "objective", "path"),
+    *(
+        "chart",
+        "data",
+        "denoiser",
+        "errors",
+        "estimate",
+        "exact",
+        "grid",
+        "model",
+        "networks",
+        "noise",
+        "objective",
+        "path",
+    ),
     *("runs", "sampling", "sde", "solvers", "table", "target", "training"),
 )
 __all__ = [

@@ -1,0 +1,174 @@
+"""What training minimises: E_{t,x,ε} w(λ_t)·‖q̂(x_t, t) − (a·x + b·ε)‖², per number of x.
+
+The squared norm has the posterior mean as its minimiser, so the network learns E[q | x_t] whatever the weight. A weight is
+stated for the error of one quantity and moved to the quantity that is regressed by the determinant (`target.reweigh`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from ornstein.path import Path, Point
+from ornstein.target import Clean, Noise, Target, reweigh
+
+
+class Times(Protocol):
+    """A training distribution over t: its quantile function on (0, 1)."""
+
+    def __call__(self, path: Path, u: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """t uniform on (0, 1]."""
+
+    def __call__(self, path: Path, u: Tensor) -> Tensor:
+        return u
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """logit t ~ N(mean, std²): more of the middle (Esser et al. 2024, equation 19)."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __call__(self, path: Path, u: Tensor) -> Tensor:
+        return torch.sigmoid(self.mean + self.std * _normal_quantile(u))
+
+
+@dataclass(frozen=True)
+class LogNormal:
+    """log(σ/α) ~ N(mean, std²): EDM's noise levels, on any path (Karras et al. 2022, table 1)."""
+
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __call__(self, path: Path, u: Tensor) -> Tensor:
+        return path.time(-2 * (self.mean + self.std * _normal_quantile(u)))
+
+
+def _normal_quantile(u: Tensor) -> Tensor:
+    # half a float32 step inside (0, 1), so that neither end is infinite
+    return torch.special.ndtri(u.double().clamp(2**-25, 1 - 2**-25)).to(u.dtype)
+
+
+class Weight(Protocol):
+    """w at a point of the path, for the squared error of the quantity `of` (None: of the regressed target itself)."""
+
+    @property
+    def of(self) -> Target | None: ...
+
+    def __call__(self, point: Point) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class One:
+    """w = 1 on the target's own error: L_simple for noise, flow matching for velocity."""
+
+    of: Target | None = None
+
+    def __call__(self, point: Point) -> Tensor:
+        return torch.ones_like(point.alpha)
+
+
+@dataclass(frozen=True)
+class MinSNR:
+    """min(SNR, γ) on the error of the clean data (Hang et al. 2023, equation 8)."""
+
+    gamma: float = 5.0
+    of: Target | None = Clean()
+
+    def __call__(self, point: Point) -> Tensor:
+        return ((point.alpha / point.sigma) ** 2).clamp(max=self.gamma)
+
+
+@dataclass(frozen=True)
+class ELBO:
+    """½(−λ̇) on the error of the noise: the variational bound (Kingma et al. 2021, equation 17)."""
+
+    of: Target | None = Noise()
+
+    def __call__(self, point: Point) -> Tensor:
+        return point.wronskian / (point.alpha * point.sigma)
+
+
+@dataclass(frozen=True)
+class Sigmoid:
+    """½(−λ̇)·sigmoid(b − λ) on the error of the noise (Kingma and Gao 2023, section 4.2)."""
+
+    bias: float = 2.0
+    of: Target | None = Noise()
+
+    def __call__(self, point: Point) -> Tensor:
+        return ELBO()(point) * torch.sigmoid(self.bias - point.log_snr)
+
+
+@dataclass(frozen=True)
+class EDM:
+    """(s² + σ_d²)/(s·σ_d)², s = σ/α, on the error of the clean data (Karras et al. 2022, table 1)."""
+
+    sigma_data: float = 0.5
+    of: Target | None = Clean()
+
+    def __call__(self, point: Point) -> Tensor:
+        return (point.alpha / point.sigma) ** 2 + 1 / self.sigma_data**2
+
+
+class Draw(NamedTuple):
+    """One random problem of the regression: what the network sees, what it should say, and how much that counts."""
+
+    t: Tensor
+    x_t: Tensor
+    q: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How times are drawn, what is regressed and how it is weighed.
+
+    `stratified` draws the n times of a batch from n equal slices of the distribution: the same mean, less variance.
+    """
+
+    path: Path
+    target: Target
+    times: Times = Uniform()
+    weight: Weight = One()
+    stratified: bool = True
+
+    def draw(self, x: Tensor, generator: Generator) -> Draw:
+        """Times, noise and regression target for a batch x (B, ...), all from the generator (on the device of x)."""
+        u = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
+        u = 1 - u  # (0, 1]
+        if self.stratified:
+            u = (torch.arange(len(x), device=x.device) + u) / len(x)
+        t = self.times(self.path, u)
+        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        point = self.path.at(t, x)
+        a, b = self.target(point)
+        weight = self.weight(point)
+        if self.weight.of is not None:
+            weight = weight * reweigh(self.weight.of, self.target, point)
+        return Draw(
+            t, torch.addcmul(point.alpha * x, point.sigma, noise), torch.addcmul(a * x, b, noise), weight.flatten()
+        )
+
+    def loss(self, predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, generator: Generator) -> Tensor:
+        """The weighted squared error of each sample (B,), averaged over its numbers. predict(x_t, t) -> q̂."""
+        draw = self.draw(x, generator)
+        error = (predict(draw.x_t, draw.t) - draw.q).square().flatten(1).mean(1)
+        return draw.weight * error
+
+
+def drop_labels(labels: Tensor, null: int, probability: float, generator: Generator) -> Tensor:
+    """Each label replaced by the null label with the given probability, example by example (Ho and Salimans 2022)."""
+    dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < probability
+    return labels.masked_fill(dropped, null)
+
+
+TIMES: tuple[Any, ...] = (Uniform(), LogitNormal(), LogNormal())
+WEIGHTS: tuple[Any, ...] = (One(), MinSNR(), ELBO(), Sigmoid(), EDM())

@@ -1,0 +1,176 @@
+"""From settings to objects: the one place where names become paths, targets, networks and the rest."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import torch
+
+from ornstein import objective, path, target
+from ornstein.data import Spec
+from ornstein.errors import UsageError
+from ornstein.model import Model
+from ornstein.networks import MLP, DiT, UNet
+from ornstein.training.settings import Settings
+
+T = TypeVar("T")
+
+PATHS: dict[str, Callable[[], path.Path]] = {
+    "linear": path.Linear,
+    "cosine": path.Cosine,
+    "trigonometric": path.Trigonometric,
+    "vp": path.VariancePreserving,
+    "sub-vp": path.SubVariancePreserving,
+    "ve": path.VarianceExploding,
+    "edm": path.EDM,
+    "ddpm": path.Betas.linear,
+    "ddpm-scaled-linear": path.Betas.scaled_linear,
+    "ddpm-cosine": path.Betas.squared_cosine,
+    "ddpm-zero-snr": lambda: path.Betas.scaled_linear().zero_terminal_snr(),
+}
+TARGETS: dict[str, Callable[[float], target.Target]] = {
+    "velocity": lambda _: target.Velocity(),
+    "noise": lambda _: target.Noise(),
+    "clean": lambda _: target.Clean(),
+    "v": lambda _: target.V(),
+    "score": lambda _: target.Score(),
+    "edm": target.EDM,
+}
+TIMES: dict[str, tuple[objective.Times, bool]] = {
+    "stratified": (objective.Uniform(), True),
+    "uniform": (objective.Uniform(), False),
+    "logit-normal": (objective.LogitNormal(), True),
+    "log-normal": (objective.LogNormal(), True),
+}
+WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
+    "one": lambda _: objective.One(),
+    "min-snr": lambda _: objective.MinSNR(),
+    "sigmoid": lambda _: objective.Sigmoid(),
+    "elbo": lambda _: objective.ELBO(),
+    "edm": objective.EDM,
+}
+NETWORKS = ("unet", "dit", "mlp")
+PRECISIONS = ("float32", "bf16")
+
+
+def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
+    """choices[name]. Raises UsageError that names the key and the nearest choice."""
+    if name in choices:
+        return choices[name]
+    near = get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"{key}: {name!r} is not one of {', '.join(choices)}{hint}")
+
+
+def complete(settings: Settings, spec: Spec) -> Settings:
+    """The settings with every choice made that was left open.
+
+    Raises UsageError for values that do not fit each other or the data.
+    """
+    network = settings.network or ("mlp" if spec.kind == "vector" else "unet")
+    pick("network", network, dict.fromkeys(NETWORKS))
+    if (network == "mlp") != (spec.kind == "vector"):
+        fit = "mlp" if spec.kind == "vector" else "unet or dit"
+        raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
+    side = max(spec.shape[1:], default=64)
+    preset = settings.preset or ("tiny" if spec.kind == "image" and side <= 16 else "small")
+    times = settings.times or ("log-normal" if settings.path == "edm" else "stratified")
+    steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
+    complete = replace(settings, network=network, preset=preset, times=times, steps=steps)
+    _check(complete)
+    if complete.flips and spec.kind == "vector":
+        raise UsageError("flips: vectors have no left and right; leave --flips out")
+    return complete
+
+
+def _check(s: Settings) -> None:
+    if s.steps is not None and s.minutes is not None:
+        raise UsageError("give --steps or --minutes, not both")
+    positive = {
+        "steps": s.steps,
+        "minutes": s.minutes,
+        "batch_size": s.batch_size,
+        "accumulate": s.accumulate,
+        "learning_rate": s.learning_rate,
+        "clip": s.clip,
+        "keep": s.keep,
+        "save_minutes": s.save_minutes,
+        "save_every": s.save_every,
+    }
+    for key, value in positive.items():
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise UsageError(f"{key} = {value} must be positive")
+    for key, value, top in (("label_dropout", s.label_dropout, 1.0), ("warmup", s.warmup, 0.999)):
+        if not 0 <= value <= top:
+            raise UsageError(f"{key} = {value} must lie between 0 and {top:g}")
+    if not 0 < s.ema < 12**-0.5:
+        raise UsageError(f"ema = {s.ema} is a part of the training and must lie between 0 and 0.288")
+    if s.weight_decay < 0 or s.samples < 0 or s.seed < 0:
+        key = next(k for k in ("weight_decay", "samples", "seed") if getattr(s, k) < 0)
+        raise UsageError(f"{key} = {getattr(s, key)} must not be negative")
+    if s.batch_size % s.accumulate:
+        raise UsageError(f"accumulate = {s.accumulate} must divide batch_size = {s.batch_size}")
+    pick("precision", s.precision, dict.fromkeys(PRECISIONS))
+
+
+def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Model:
+    """The untrained model of completed settings, its weights a function of the seed alone.
+
+    Raises UsageError for unknown names, or a target that the path does not allow.
+    """
+    assert settings.preset is not None
+    torch.manual_seed(settings.seed)
+    classes = len(spec.classes)
+    try:
+        if settings.network == "mlp":
+            network: torch.nn.Module = MLP.preset(settings.preset, dim=spec.shape[0], classes=classes)
+        elif settings.network == "dit":
+            channels, *size = spec.shape
+            network = DiT.preset(settings.preset, channels=channels, size=(size[0], size[1]), classes=classes)
+        else:
+            network = UNet.preset(settings.preset, channels=spec.shape[0], classes=classes)
+    except ValueError as error:
+        raise UsageError(f"preset: {error}") from error
+    made = Model(
+        network=network,
+        path=pick("path", settings.path, PATHS)(),
+        target=pick("target", settings.target, TARGETS)(spec.data_std),
+        spec=spec,
+        frequencies=frequencies,
+    )
+    try:
+        made.denoiser()
+    except ValueError as error:
+        raise UsageError(f"target: {error}") from error
+    return made
+
+
+def loss(settings: Settings, made: Model) -> objective.Objective:
+    """The objective of completed settings."""
+    assert settings.times
+    times, stratified = pick("times", settings.times, TIMES)
+    weight = pick("weight", settings.weight, WEIGHTS)(made.spec.data_std)
+    return objective.Objective(made.path, made.target, times, weight, stratified)
+
+
+def device(name: str | None) -> torch.device:
+    """The device asked for, or the best there is. Raises UsageError for one that is not there."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"device: {name!r} is not available here; use cpu, or leave --device out") from error
+
+
+def learning_rate(settings: Settings, network: torch.nn.Module) -> float:
+    """The peak rate: as asked, else 1e-3 up to 4 M parameters and less, by the square root, above."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    parameters: Any = sum(p.numel() for p in network.parameters())
+    return 1e-3 * min(1.0, math.sqrt(4e6 / parameters))

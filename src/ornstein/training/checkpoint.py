@@ -1,0 +1,136 @@
+"""Checkpoints: written whole or not at all, verified when read, the last good one always kept.
+
+A checkpoint is a folder `step-00001000` with weights.safetensors, average.safetensors, optimizer.safetensors, state.json and
+sha256.json. It is filled under another name, flushed to disk and renamed. One that fails its sums is set aside as
+`step-00001000.damaged` and the one before it is used.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ornstein.data.atomic import new_folder
+from ornstein.errors import OrnsteinError
+
+NAME = re.compile(r"step-(\d{8,})")
+
+
+@dataclass
+class State:
+    """All that a run carries from step to step; its randomness is a function of (seed, step) and needs no place here."""
+
+    network: nn.Module
+    average: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+
+    def counters(self) -> dict[str, Any]:
+        return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
+
+
+def save(folder: Path, state: State, keep: int) -> Path:
+    """Write a checkpoint, then remove all but the newest `keep`. Raises OrnsteinError when the disk refuses."""
+    place = folder / f"step-{state.step:08d}"
+    with new_folder(place) as new:
+        save_file(_tensors(state.network.state_dict()), new / "weights.safetensors")
+        save_file(_tensors(state.average.state_dict()), new / "average.safetensors")
+        save_file(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
+        (new / "state.json").write_text(json.dumps(state.counters()))
+        sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
+        (new / "sha256.json").write_text(json.dumps(sums, indent=1))
+    for old in list(checkpoints(folder))[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return place
+
+
+def checkpoints(folder: Path) -> Iterator[Path]:
+    """Finished checkpoints, the newest first."""
+    found = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name)]
+    yield from sorted(found, key=lambda place: int(place.name[5:]), reverse=True)
+
+
+def restore(folder: Path, state: State, tell: Callable[[str], None]) -> Path | None:
+    """Load the newest checkpoint that is whole into `state`; None where there is none.
+
+    Damaged ones are renamed and told about, one sentence each. Raises OrnsteinError when all are damaged.
+    """
+    damaged = 0
+    for place in checkpoints(folder):
+        wrong = damage(place)
+        if wrong is None:
+            _load(place, state)
+            return place
+        damaged += 1
+        aside = place.with_name(place.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        place.rename(aside)
+        tell(
+            f"Checkpoint {place} is damaged ({wrong}); it was set aside as {aside.name} and the one before it is used."
+        )
+    if damaged:
+        raise OrnsteinError(
+            f"every checkpoint in {folder} is damaged and was set aside; remove the run folder to start anew"
+        )
+    return None
+
+
+def damage(place: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        sums = json.loads((place / "sha256.json").read_text())
+        for name, expected in sums.items():
+            if _sha256(place / name) != expected:
+                return f"{name} does not have its sha256"
+        missing = {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"} - set(sums)
+    except (OSError, ValueError, AttributeError) as error:
+        return f"sha256.json or a file it names cannot be read: {error}"
+    return f"{min(missing)} is missing" if missing else None
+
+
+def _load(place: Path, state: State) -> None:
+    try:
+        state.network.load_state_dict(load_file(place / "weights.safetensors"))
+        state.average.load_state_dict(load_file(place / "average.safetensors"))
+        _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))
+        for name, value in json.loads((place / "state.json").read_text()).items():
+            setattr(state, name, value)
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise OrnsteinError(f"{place} does not fit this network ({error}); give another --out") from error
+
+
+def _tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    states = optimizer.state_dict()["state"]
+    return _tensors({f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()})
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        like = parameters[int(index)]
+        if tensor.shape == like.shape:  # files are contiguous; fused optimisers need the strides of the weights
+            tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+        states.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,316 @@
+"""A training run in its folder: settings, metrics, sample grids, checkpoints and the model, around the loop."""
+
+import copy
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+import ornstein
+from ornstein.data import Dataset, Spec, grid_image
+from ornstein.data.atomic import new_file
+from ornstein.errors import OrnsteinError, UsageError
+from ornstein.model import Model
+from ornstein.training import build, checkpoint
+from ornstein.training.checkpoint import State
+from ornstein.training.loop import Progress, train
+from ornstein.training.settings import KEYS, Settings
+
+GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened after a step: its progress, and the files written, if any."""
+
+    progress: Progress
+    checkpoint: Path | None = None
+    grid: Path | None = None
+
+
+class Run:
+    """A run being trained. Iterate over it for its events; `stop()` ends it after the step at work, saved.
+
+        run = Run(Settings(data="digits", out="runs/digits", steps=1000), data.open("digits"))
+        for event in run:
+            print(event.progress.loss)
+
+    Raises UsageError when the folder holds a run with other settings or other data, OrnsteinError when another process is
+    training in it, its checkpoints are all damaged, or the disk refuses.
+    """
+
+    def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
+        self.settings, self.dataset, self.tell = build.complete(settings, dataset.spec), dataset, tell
+        self.folder = Path(settings.out)
+        self.model = build.model(self.settings, dataset.spec, _frequencies(dataset))
+        self.objective = build.loss(self.settings, self.model)
+        self.device = build.device(settings.device)
+        self.peak = build.learning_rate(self.settings, self.model.network)
+        self._stopped = False
+        self.resumed: Path | None = None
+        check_folder(self.folder, self.settings, dataset.spec)
+
+    def stop(self) -> None:
+        """Ends the run after the step at work; it is saved and can go on later."""
+        self._stopped = True
+
+    def __iter__(self) -> Iterator[Event]:
+        with _writable(self.folder), _held(self.folder):
+            yield from self._run()
+
+    def _run(self) -> Iterator[Event]:
+        state = self._state()
+        self.state = state
+        self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell)
+        _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
+        _write_json(self.folder / "env.json", environment())
+        metrics = Metrics(self.folder / "metrics.jsonl", state.step)
+        saved, saved_step, drawn = (
+            time.monotonic(),
+            state.step,
+            sum(_part(state, self.settings) >= part for part in GRIDS),
+        )
+        for progress in train(self.settings, self.model, self.objective, self.dataset, state, self.peak):
+            metrics.add(progress)
+            over = progress.done >= 1 or self._stopped
+            grid = place = None
+            if self.settings.samples and drawn < len(GRIDS) and progress.done >= GRIDS[drawn]:
+                drawn = sum(progress.done >= part for part in GRIDS)
+                grid = self._draw(state)
+            if over or self._due(progress, saved, saved_step):
+                metrics.flush()
+                place = self._save(state)
+                saved, saved_step = time.monotonic(), state.step
+            yield Event(progress, place, grid)
+            if over:
+                return
+
+    def _state(self) -> State:
+        network = self.model.network.to(self.device)
+        if network.__class__.__name__ == "UNet" and len(self.model.spec.shape) == 3:
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        average = copy.deepcopy(network).eval().requires_grad_(False)
+        fused = self.device.type in ("cpu", "cuda", "mps")
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
+        )
+        if self.settings.compile:
+            network.compile()
+        return State(network, average, optimizer)
+
+    def _due(self, progress: Progress, saved: float, saved_step: int) -> bool:
+        if self.settings.save_every is not None:
+            return progress.step - saved_step >= self.settings.save_every
+        return time.monotonic() - saved >= 60 * self.settings.save_minutes
+
+    def _save(self, state: State) -> Path:
+        place = checkpoint.save(self.folder / "checkpoints", state, self.settings.keep)
+        model = self.folder / "model"
+        model.mkdir(exist_ok=True)
+        with new_file(model / "model.safetensors") as file:
+            shutil.copyfile(place / "average.safetensors", file)
+        _write_json(model / "config.json", self.model.config())
+        with new_file(model / "README.md") as file:
+            file.write_text(card(self.folder, self.model, self.settings, state))
+        return place
+
+    def _draw(self, state: State) -> Path | None:
+        """The sample grid: always the same seeds and classes, so that grids of different steps can be compared."""
+        count = self.settings.samples
+        classes = len(self.model.spec.classes)
+
+        def labels(first: int, last: int) -> Tensor | None:
+            return torch.arange(first, last) % classes if classes else None
+
+        arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=state.average)))
+        if self.model.spec.kind == "vector":
+            place = self.folder / "samples" / f"step-{state.step:08d}.npz"
+            with new_file(place) as file, file.open("wb") as stream:
+                np.savez_compressed(stream, samples=arrays)
+            return place
+        place = self.folder / "samples" / f"step-{state.step:08d}.png"
+        columns = classes if 4 <= classes <= 16 else None
+        with new_file(place) as file:
+            grid_image(arrays, columns, spec=self.model.spec).save(file)
+        return place
+
+
+class Metrics:
+    """metrics.jsonl: one line per step at first, then per 10 and per 100, each the mean since the line before."""
+
+    def __init__(self, file: Path, step: int) -> None:
+        self._file, self._waiting, self._sums, self._count = file, "", np.zeros(2), 0
+        lines = file.read_text().splitlines() if file.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        if len(kept) < len(lines):  # steps after the checkpoint that the run goes on from
+            with new_file(file) as new:
+                new.write_text("".join(line + "\n" for line in kept))
+
+    def add(self, progress: Progress) -> None:
+        interval = 1 if progress.step <= 100 else 10 if progress.step <= 10_000 else 100
+        self._sums += progress.loss, progress.gradient
+        self._count += 1
+        if progress.step % interval:
+            return
+        loss, gradient = self._sums / self._count
+        line = {
+            "step": progress.step,
+            "loss": round(float(loss), 6),
+            "gradient": round(float(gradient), 6),
+            "rate": progress.rate,
+            "seconds": round(progress.seconds, 3),
+            "images": progress.images,
+            "skipped": progress.skipped,
+        }
+        self._waiting += json.dumps(line) + "\n"
+        self._sums, self._count = np.zeros(2), 0
+
+    def flush(self) -> None:
+        with _disk(self._file), self._file.open("a") as stream:
+            stream.write(self._waiting)
+        self._waiting = ""
+
+
+def check_folder(folder: Path, settings: Settings, spec: Spec) -> None:
+    """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"out: {folder} is a file; give a folder")
+    file = folder / "config.yaml"
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise UsageError(f"out: {folder} is not empty and holds no run; give a new folder")
+        return
+    try:
+        values = yaml.safe_load(file.read_text())
+        before = Settings(**{key: values[key] for key in KEYS if key in values})
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise OrnsteinError(f"{file} cannot be read ({error}); restore it, or give another --out") from error
+    differences = settings.differences(before)
+    if differences:
+        raise UsageError(
+            f"{folder} was trained with other settings ({'; '.join(differences)}): repeat them to go on, or give another --out"
+        )
+    config = folder / "model" / "config.json"
+    if config.exists():
+        known = json.loads(config.read_text())["data"]["content_hash"]
+        if known != spec.content_hash:
+            raise UsageError(
+                f"{folder} was trained on other data ({known}, now {spec.content_hash} in {settings.data}): "
+                "bring the same data to go on, or give another --out"
+            )
+
+
+def environment() -> dict[str, Any]:
+    """What the run was made with."""
+    return {
+        "ornstein": ornstein.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+    }
+
+
+def card(folder: Path, model: Model, settings: Settings, state: State) -> str:
+    """The model's README: what it is, and how to use it."""
+    spec = model.spec
+    parameters = sum(p.numel() for p in model.network.parameters())
+    classes = f"\nClasses: {', '.join(spec.classes)}.\n" if spec.classes else ""
+    return f"""# {folder.name}
+
+A {type(model.network).__name__} of {parameters:,} parameters, trained with Ornstein {ornstein.__version__} on `{spec.source}`
+({spec.count:,} {spec.kind}s of shape {spec.shape}) for {state.step:,} steps of {settings.batch_size}.
+Path: {model.path}. Target: {model.target}. These weights are a running average.
+{classes}
+```python
+import ornstein
+
+run = ornstein.load({str(folder)!r})
+samples = run.sample(64)
+```
+"""
+
+
+def _part(state: State, settings: Settings) -> float:
+    if settings.minutes is not None:
+        return state.seconds / (60 * settings.minutes)
+    assert settings.steps is not None
+    return state.step / settings.steps
+
+
+def _frequencies(dataset: Dataset) -> tuple[float, ...]:
+    if dataset.labels is None:
+        return ()
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    return tuple((counts / counts.sum()).tolist())
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
+        return float("inf")
+
+
+@contextmanager
+def _disk(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OrnsteinError(
+            f"{place} could not be written ({reason}); free some space or give another --out"
+        ) from error
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    with _disk(folder):
+        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    yield
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of the folder; the system lets go when this one dies, however it does."""
+    with _disk(folder):
+        stream = (folder / ".lock").open("a+")
+    with stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not a Unix system: no lock
+            pass
+        except BlockingIOError:
+            stream.seek(0)
+            raise OrnsteinError(
+                f"{folder} is being trained by {stream.read().strip()}; wait for it, or stop it"
+            ) from None
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {platform.node()}")
+        stream.flush()
+        yield
+        stream.truncate(0)
+
+
+def _write_yaml(file: Path, values: dict[str, Any]) -> None:
+    with new_file(file) as new:
+        new.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def _write_json(file: Path, values: dict[str, Any]) -> None:
+    with new_file(file) as new:
+        new.write_text(json.dumps(values, indent=1))

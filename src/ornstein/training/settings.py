@@ -1,0 +1,83 @@
+"""What a training run is, as plain values: the flags of the command and the keys of config.yaml. Needs no torch."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+# Keys that do not change what is learned: a run may be continued with other values of these.
+FREE = ("out", "device", "save_minutes", "save_every", "samples", "keep", "steps", "minutes")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a training run. Left at None, a value is chosen to fit the data and the length of the run."""
+
+    data: str = ""
+    """What to learn: digits, fashion-mnist, mnist, emoji, a folder or zip of images, .npy, .npz, IDX, or hf:NAME."""
+    out: str = ""
+    """The run folder; the same command again goes on where it stopped."""
+    size: int | None = None
+    """Resize images to this many pixels a side (default: as they are, or the most common size)."""
+    channels: int | None = None
+    """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are)."""
+    network: str | None = None
+    """unet, dit or mlp (default: unet for images, mlp for vectors)."""
+    preset: str | None = None
+    """A size of that network: tiny, small, or a paper's name such as S/2 (default: by the data's size)."""
+    path: str = "linear"
+    """The way from data to noise: linear, cosine, trigonometric, vp, sub-vp, ve, edm, ddpm, ..."""
+    target: str = "velocity"
+    """What the network predicts: velocity, noise, clean, v, score or edm."""
+    times: str | None = None
+    """How training times are drawn: stratified, uniform, logit-normal or log-normal."""
+    weight: str = "one"
+    """How errors are weighed by noise level: one, min-snr, sigmoid, elbo or edm."""
+    steps: int | None = None
+    """Optimiser steps (default: 2000 when no minutes are given). Runs by steps repeat and resume bit for bit."""
+    minutes: float | None = None
+    """Train for this long instead, learning-rate decay included."""
+    batch_size: int = 64
+    """Images per optimiser step."""
+    accumulate: int = 1
+    """Split each batch into this many parts, for less memory."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW (default: 1e-3 for small networks, less for large ones)."""
+    warmup: float = 0.05
+    """Part of the run in which the learning rate rises."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.1
+    """Length of the weight average, relative to the training so far (a power-function average)."""
+    label_dropout: float = 0.1
+    """Part of the examples that are trained without their label, so that the model also works without."""
+    flips: bool = False
+    """Mirror every other image left to right."""
+    precision: str = "float32"
+    """float32, or bf16 for automatic mixed precision."""
+    compile: bool = False
+    """Compile the network with torch.compile (worth it on GPUs; a minute or more of warm-up)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    seed: int = 0
+    """Weights, order of the data, noise and times are functions of this number and the step."""
+    save_minutes: float = 1.0
+    """Minutes between checkpoints."""
+    save_every: int | None = None
+    """Steps between checkpoints instead."""
+    keep: int = 2
+    """Checkpoints kept; older ones are removed."""
+    samples: int = 40
+    """Images in the sample grids drawn at growing intervals; 0 draws none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All keys and their values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def differences(self, other: "Settings") -> list[str]:
+        """Lines `key: theirs -> mine` for keys that change what is learned."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{k}: {theirs[k]} -> {mine[k]}" for k in mine if k not in FREE and mine[k] != theirs[k]]
+
+
+KEYS = tuple(f.name for f in fields(Settings))
