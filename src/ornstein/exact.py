@@ -69,8 +69,8 @@ class Exact(ABC):
             raise ValueError(f"{type(self).__name__}: x has shape {tuple(x.shape)} where ({expected}) is needed")
         return x.flatten(1)
 
-    def _needs_noise(self, what: str, sigma: Tensor) -> None:
-        if bool((sigma == 0).any()):
+    def _needs_noise(self, what: str, sigma: Tensor, dtype: torch.dtype) -> None:
+        if bool(_noiseless(sigma, dtype).any()):
             raise ValueError(
                 f"{type(self).__name__}.{what}: the data has no density, and the path has no noise at this time; use t > 0"
             )
@@ -87,7 +87,7 @@ class Gaussian(Exact):
 
     def __init__(self, mean: Tensor | Sequence[float], cov: Tensor | Sequence[float] | float, path: Path) -> None:
         self.mean, self.path = _floats(mean), path
-        self.cov = torch.as_tensor(cov, device=self.mean.device)
+        self.cov = _numbers(cov, self.mean.device)
         if self.mean.ndim == 0 or self.mean.numel() == 0:
             raise ValueError(
                 f"Gaussian: mean has shape {tuple(self.mean.shape)}; give one entry per element, (D,) or more"
@@ -136,7 +136,7 @@ class Gaussian(Exact):
         rows = self._rows(x)
         alpha, sigma = self.path.levels(t, rows)
         if self._singular:
-            self._needs_noise(what, sigma)
+            self._needs_noise(what, sigma, rows.dtype)
         return rows, alpha, alpha**2 * self._spread.to(rows) + sigma**2
 
     def _centred(self, x: Tensor, alpha: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ class _Mixture(Exact):
         rows = self._rows(x)[:, None]
         alpha, sigma = self.path.levels(t, rows)
         if self._singular:
-            self._needs_noise(what, sigma)
+            self._needs_noise(what, sigma, rows.dtype)
         return self._centred(rows, alpha), 1 / (alpha**2 * self.spread.to(rows) + sigma**2)
 
     def _logits(self, y: Tensor, precision: Tensor) -> Tensor:
@@ -261,8 +261,8 @@ class GaussianMixture(_Mixture):
         path: Path,
     ) -> None:
         means = _floats(means)
-        weights = torch.as_tensor(weights, device=means.device).double()
-        variances = torch.as_tensor(variances, device=means.device)
+        weights = _numbers(weights, means.device).double()
+        variances = _numbers(variances, means.device)
         if means.ndim < 2 or means.numel() == 0 or weights.shape != means.shape[:1]:
             raise ValueError(
                 f"GaussianMixture: weights of shape {tuple(weights.shape)} do not fit means of shape "
@@ -309,7 +309,7 @@ class Empirical(Exact):
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
         rows, alpha, sigma = self._exactly(x_t, t)
-        still = sigma == 0
+        still = _noiseless(sigma, rows.dtype)
         _, clean = self._posterior(rows, alpha, torch.where(still, 1, sigma))
         clean = torch.where(still, rows / torch.where(still, alpha, 1), clean)
         noise = torch.where(still, 0, rows - alpha * clean) / torch.where(still, 1, sigma)
@@ -318,7 +318,7 @@ class Empirical(Exact):
     def log_prob(self, x: Tensor, t: Time = 0.0) -> Tensor:
         """log 1/N Σ_i N(x; αx_i, σ²I), (B,) nats. Raises ValueError at σ = 0, where a finite set has no density."""
         rows, alpha, sigma = self._exactly(x, t)
-        self._needs_noise("log_prob", sigma)
+        self._needs_noise("log_prob", sigma, rows.dtype)
         log_total, _ = self._posterior(rows, alpha, sigma)
         each = -0.5 * (rows / sigma) ** 2 - sigma.log() - 0.5 * LOG_2PI
         return (each.sum(-1) + log_total[:, 0] - math.log(len(self.data))).to(x.dtype)
@@ -326,7 +326,7 @@ class Empirical(Exact):
     def score(self, x_t: Tensor, t: Time) -> Tensor:
         """(α·E[x | x_t] − x_t)/σ², shaped as x_t. Raises ValueError at σ = 0, where a finite set has no density."""
         rows, alpha, sigma = self._exactly(x_t, t)
-        self._needs_noise("score", sigma)
+        self._needs_noise("score", sigma, rows.dtype)
         _, clean = self._posterior(rows, alpha, sigma)
         return ((alpha * clean - rows) / sigma**2).to(x_t.dtype).reshape(x_t.shape)
 
@@ -359,8 +359,14 @@ class Empirical(Exact):
 
 
 def _floats(values: Tensor | Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+    """A floating-point tensor as it is; anything else in torch's default dtype, which draws then have."""
     tensor = torch.as_tensor(values)
     return tensor if tensor.is_floating_point() else tensor.to(torch.get_default_dtype())
+
+
+def _numbers(values: Tensor | Sequence[float] | float, device: torch.device) -> Tensor:
+    """A tensor as it is; Python numbers keep their float64 digits."""
+    return values.to(device) if isinstance(values, Tensor) else torch.tensor(values, dtype=torch.float64, device=device)
 
 
 def _short(values: Tensor) -> str:
@@ -370,9 +376,14 @@ def _short(values: Tensor) -> str:
     )
 
 
+def _noiseless(sigma: Tensor, dtype: torch.dtype) -> Tensor:
+    """Where σ is 0, or so small that dividing by σ² would overflow."""
+    return sigma**2 <= 1e16 * torch.finfo(dtype).tiny
+
+
 def _regular(spread: Tensor, sigma: Tensor, singular: bool) -> Tensor:
-    """Eigenvalues that V = α²C + σ² can be inverted with: where σ = 0 every positive one gives clean = x_t/α, noise = 0."""
-    return torch.where((spread == 0) & (sigma == 0), 1, spread) if singular else spread
+    """Eigenvalues that V = α²C + σ² can be inverted with: without noise every positive one gives clean = x_t/α, noise = 0."""
+    return torch.where((spread == 0) & _noiseless(sigma, spread.dtype), 1, spread) if singular else spread
 
 
 def _spectrum(what: str, cov: Tensor, lead: tuple[int, ...], shape: tuple[int, ...]) -> tuple[Tensor, Tensor | None]:
