@@ -47,6 +47,11 @@ class Scaled:
     """s = σ/α, y = x/α, dy/ds = noise (Song, Meng and Ermon 2021; Karras et al. 2022); infinite at zero SNR."""
 
     def clock(self, at: Level) -> float:
+        if at.alpha == 0:
+            raise ValueError(
+                f"chart.Scaled: σ/α is infinite at t = {at.t:g}, where no signal is left; "
+                "use chart.Flow() or chart.Angle(), or a grid that begins below"
+            )
         return at.sigma / at.alpha
 
     def scale(self, at: Level) -> float:

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,16 +34,20 @@ class PerSampleNoise:
     """Row i is a pure function of (seed, first + i, t, s) and its own shape: never of the batch, device or dtype.
 
     A sample is therefore the same alone and among others; `first` numbers the rows of a later batch. The start of a run
-    is drawn with t = s = the grid's first time.
+    is drawn with t = s = the grid's first time. The numbers are those of the counter-based generator Philox (Salmon et
+    al. 2011) with the key (seed, row) and a counter that begins at (0, 0, t, s), so no two streams share a block.
     """
 
     seed: int = 0
     first: int = 0
 
     def __call__(self, x: Tensor, t: float, s: float) -> Tensor:
-        step = mix(bits(t), bits(s))
-        generator = torch.Generator()
-        drawn = torch.empty(x.shape, dtype=torch.float32)
+        philox = np.random.Philox(0)
+        normal, state = np.random.Generator(philox).standard_normal, philox.state  # a state with nothing buffered
+        counter = np.array([0, 0, bits(t), bits(s)], dtype=np.uint64)
+        drawn = np.empty((len(x), x.shape[1:].numel()), dtype=np.float32)
         for i, row in enumerate(drawn, self.first):
-            torch.randn(row.shape, generator=generator.manual_seed(mix(self.seed, i, step)), out=row)
-        return drawn.to(x.device, x.dtype)
+            key = np.array([self.seed & _MASK, i & _MASK], dtype=np.uint64)
+            philox.state = {**state, "state": {"counter": counter, "key": key}}
+            normal(dtype=np.float32, out=row)
+        return torch.from_numpy(drawn).reshape(x.shape).to(x.device, x.dtype)

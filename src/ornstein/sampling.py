@@ -75,13 +75,13 @@ def encode(
     x is at t = 0 (the grid's last time) and the result at its first. Raises ValueError for a solver that adds noise.
     """
     solver = solver or DEFAULT
-    table = solver.table(denoiser.path, _times(denoiser.path, solver, steps, grid).flip(0))
-    if table.stochastic:
+    rising = _times(denoiser.path, solver, steps, grid).sort().values
+    if solver.table(denoiser.path, rising.flip(0)).stochastic:
         raise ValueError(
             f"{solver} adds fresh noise and cannot be run backward; encode with an ODE solver such as DDIM()"
         )
     with torch.no_grad():
-        for step in execute(table, denoiser, x, PerSampleNoise()):
+        for step in _run(denoiser, x, solver, rising, PerSampleNoise()):
             last = step
     return last.x
 

@@ -130,16 +130,20 @@ def _rows(P: Tensor, Q: Tensor, R: Tensor) -> list[_Row]:
     for i in range(calls):
         calls_used = used[i].nonzero()[:, 0].tolist()
         terms = [(j, m, values[i][j][m]) for j in reversed(calls_used) for m in (0, 1) if values[i][j][m] != 0]
-        rows.append(_Row(terms, noise[i], spent[i]))
+        rows.append(_Row(terms or [(i, 0, 0.0)], noise[i], spent[i]))
     return rows
 
 
 def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tensor:
-    """Σ coefficient·tensor, with one new tensor whatever the number of terms."""
+    """Σ coefficient·tensor.
+
+    Products are rounded before they are added: the fused add_(tensor, alpha) rounds the odd end of a half-precision tensor
+    in another way than its body, which makes a sample depend on its batch.
+    """
     (j, m, coefficient), *rest = terms
     total = pairs[j][m] * coefficient
     for j, m, coefficient in rest:
-        total.add_(pairs[j][m], alpha=coefficient)
+        total.add_(pairs[j][m] * coefficient)
     return total
 
 
@@ -147,7 +151,7 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     """Run a table from x at times[0]: one step per network call, then one that holds the result.
 
     A denoiser that tells its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
-    with the matrix folded into the table, so a step is the network call and one multiply-add per entry.
+    with the matrix folded into the table, so a step is the network call, a product per entry and a sum.
     """
     folds = hasattr(denoiser, "inversion")
     P, Q = table.P, table.Q
@@ -172,29 +176,31 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
         yield Step(t, x, i + 1, estimate)
         x = combine(terms, pairs)
         if fresh:
-            x.add_(noise(x, t, s), alpha=fresh)
+            x.add_(noise(x, t, s) * fresh)
         for j in spent:
             del pairs[j]
     yield Step(times[-1], x, table.calls, estimate)
 
 
 class Form:
-    """A combination of estimates and fresh noise: what a solver computes with while its table is written."""
+    """A combination of estimates and fresh noise: what a solver computes with while its table is written.
 
-    __slots__ = ("fresh", "weights")
+    Symbols are (j, member): clean_j is (j, 0), noise_j is (j, 1), the k-th fresh noise is (k, FRESH).
+    """
 
-    def __init__(self, weights: dict[tuple[int, int], float], fresh: float = 0.0) -> None:
-        self.weights, self.fresh = weights, fresh
+    __slots__ = ("weights",)
+
+    def __init__(self, weights: dict[tuple[int, int], float]) -> None:
+        self.weights = weights
 
     def __add__(self, other: "Form") -> "Form":
-        if self.fresh and other.fresh:
-            raise ValueError("a row of a table holds one fresh noise; add the two variances first")
-        keys = {**self.weights, **other.weights}
-        total = {key: self.weights.get(key, 0.0) + other.weights.get(key, 0.0) for key in keys}
-        return Form(total, self.fresh + other.fresh)
+        total = dict(self.weights)
+        for key, value in other.weights.items():
+            total[key] = total.get(key, 0.0) + value
+        return Form(total)
 
     def __mul__(self, factor: float) -> "Form":
-        return Form({key: factor * value for key, value in self.weights.items()}, factor * self.fresh)
+        return Form({key: factor * value for key, value in self.weights.items()})
 
     __rmul__ = __mul__
 
@@ -206,6 +212,10 @@ class Form:
 
     def __truediv__(self, divisor: float) -> "Form":
         return self * (1 / divisor)
+
+
+FRESH = 2
+START = (-1, 0)
 
 
 class Level(NamedTuple):
@@ -224,8 +234,14 @@ class Level(NamedTuple):
 
     def slopes(self, path: Path) -> tuple[float, float]:
         """(dα/dt, dσ/dt). Raises ValueError at an end where one is infinite."""
-        point = path.at(self.t, torch.zeros(1))
-        return float(point.d_alpha), float(point.d_sigma)
+        t = torch.tensor(self.t, dtype=torch.float64)
+        slopes = float(path.d_alpha(t)), float(path.d_sigma(t))
+        if not all(map(math.isfinite, slopes)):
+            raise ValueError(
+                f"{path}: dα/dt or dσ/dt is infinite at t = {self.t:g}; use a solver in a bounded chart, such as "
+                "Euler(chart.Flow()) or DDIM(), or a grid without that time"
+            )
+        return slopes
 
     def mix(self, estimate: "FormPair") -> Form:
         """α·clean + σ·noise: the noise-free point of this level that an estimate points at."""
@@ -262,11 +278,12 @@ class Recorder:
     """
 
     def __init__(self, path: Path, grid: Tensor) -> None:
-        self.path = path
-        self.start = Form({})
-        self.levels = levels(path, grid.detach().to("cpu", torch.float64))
+        self.path, self.grid = path, grid.detach().to("cpu", torch.float64)
+        self.start = Form({START: 1.0})
+        self.levels = levels(path, self.grid)
         self._times: list[float] = []
         self._rows: list[Form] = []
+        self._fresh = 0
 
     @property
     def steps(self) -> list[tuple[Level, Level]]:
@@ -284,15 +301,27 @@ class Recorder:
         return FormPair(Form({(j, 0): 1.0}), Form({(j, 1): 1.0}))
 
     def fresh(self, std: float) -> Form:
-        """Fresh noise of the given standard deviation."""
-        return Form({}, std)
+        """Fresh noise of the given standard deviation, for one row."""
+        self._fresh += 1
+        return Form({(self._fresh, FRESH): std})
 
     def end(self, x: Form) -> Table:
-        """The finished table, whose result is x at the grid's last time."""
-        rows, calls = [*self._rows, x], len(self._times)
-        matrices = torch.zeros(2, calls, calls, dtype=torch.float64)
-        for i, form in enumerate(rows):
+        """The finished table, whose result is x at the grid's last time.
+
+        Raises ValueError for a row that holds the start, two fresh noises, or the fresh noise of another row.
+        """
+        calls = len(self._times)
+        P, Q, R = (torch.zeros(calls, *columns, dtype=torch.float64) for columns in ((calls,), (calls,), ()))
+        matrices, owner = (P, Q), dict[int, int]()
+        for i, form in enumerate([*self._rows, x]):
             for (j, member), value in form.weights.items():
-                matrices[member, i, j] = value
+                if (j, member) == START:
+                    raise ValueError("the start is no column of a table: write it as t.mix(estimate) of the first call")
+                if member != FRESH:
+                    matrices[member][i, j] = value
+                elif value != 0:
+                    if i in owner.values() or j in owner:
+                        raise ValueError("a row of a table holds one fresh noise of its own; add two variances first")
+                    owner[j], R[i] = i, value
         times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
-        return Table(times, matrices[0], matrices[1], torch.tensor([form.fresh for form in rows], dtype=torch.float64))
+        return Table(times, P, Q, R)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ornstein.grid import polynomial
@@ -24,9 +25,9 @@ class Ancestral:
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)
-        x = record.start
-        for t, s in record.steps:
+        x, times = record.start, record.grid
+        kernels = torch.stack(path.posterior(times[1:], times[:-1]), -1)
+        for t, (on_x_t, on_clean, std) in zip(record.levels[:-1], kernels.tolist(), strict=True):
             estimate = record.call(t, x)
-            on_x_t, on_clean, std = (float(value) for value in path.posterior(s.t, t.t))
             x = on_x_t * t.mix(estimate) + on_clean * estimate.clean + record.fresh(std)
         return record.end(x)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ornstein.grid import polynomial
@@ -31,9 +32,9 @@ class DDIM:
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)
-        x = record.start
-        for t, s in record.steps:
+        x, times = record.start, record.grid
+        stds = self.eta * path.posterior(times[1:], times[:-1]).sigma if self.eta else torch.zeros(len(times) - 1)
+        for (t, s), fresh in zip(record.steps, stds.tolist(), strict=True):
             clean, noise = record.call(t, x)
-            fresh = self.eta * float(path.posterior(s.t, t.t).sigma) if self.eta else 0.0
             x = s.alpha * clean + math.sqrt(max(s.sigma**2 - fresh**2, 0.0)) * noise + record.fresh(fresh)
         return record.end(x)

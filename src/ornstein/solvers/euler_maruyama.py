@@ -20,7 +20,8 @@ class EulerMaruyama:
 
     `eta` is a number that multiplies the path's own diffusion g (1: Anderson's reverse SDE, 0: the ODE), or a function of t
     (a float64 tensor) that gives η itself. Where η is infinite (g at zero SNR) the noise of x_t is replaced whole, as the
-    exact kernel does; the step that ends at t = 0 returns the estimate of the data plus nothing fresh.
+    exact kernel does; the step that ends at t = 0 adds nothing fresh. Raises ValueError for a negative eta, and for noise on
+    a grid that rises.
     """
 
     eta: float | Callable[[Tensor], Tensor] = 1.0
@@ -36,20 +37,24 @@ class EulerMaruyama:
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)
         x = record.start
-        for t, s in record.steps:
-            estimate = record.call(t, x)
-            eta, h = self._eta(path, t.t), t.t - s.t
+        for (t, s), eta in zip(record.steps, self._etas(path, record.grid[:-1]), strict=True):
+            estimate, h = record.call(t, x), t.t - s.t
+            if eta and h < 0:
+                raise ValueError("EulerMaruyama: noise needs a grid that falls; use eta = 0 to run from data to noise")
             if math.isinf(eta):
                 x = s.alpha * estimate.clean + record.fresh(s.sigma)
                 continue
-            drift = PathTime().slope(path, t, estimate) + (eta**2 / (2 * t.sigma)) * estimate.noise
-            x = t.mix(estimate) - h * drift + record.fresh(eta * math.sqrt(h) if s.t > 0 else 0.0)
+            x = t.mix(estimate) - h * PathTime().slope(path, t, estimate)
+            if eta:
+                x = x - (h * eta**2 / (2 * t.sigma)) * estimate.noise
+                x = x + record.fresh(eta * math.sqrt(h) if s.t > 0 else 0.0)
         return record.end(x)
 
-    def _eta(self, path: Path, t: float) -> float:
-        time = torch.tensor(t, dtype=torch.float64)
+    def _etas(self, path: Path, times: Tensor) -> list[float]:
         if callable(self.eta):
-            return float(self.eta(time))
-        if self.eta == 0:
-            return 0.0
-        return math.inf if path.alpha(time) == 0 else self.eta * float(path.diffusion(time))
+            return torch.as_tensor(self.eta(times)).expand(len(times)).tolist()
+        etas = torch.full_like(times, math.inf if self.eta else 0.0)
+        finite = path.alpha(times) > 0
+        if self.eta:
+            etas[finite] = self.eta * path.diffusion(times[finite])
+        return etas.tolist()
