@@ -93,7 +93,10 @@ class Run:
                 place = self._save(state)
                 saved, saved_step = time.monotonic(), state.step
             yield Event(progress, place, grid)
-            if over:
+            if self._stopped and place is None:  # asked to stop between two steps
+                metrics.flush()
+                self._save(state)
+            if over or self._stopped:
                 return
 
     def _state(self) -> State:
