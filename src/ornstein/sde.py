@@ -158,7 +158,7 @@ def continuity_residual(denoiser: Density, x: Tensor, t: Time) -> Tensor:
 def score_residual(denoiser: Denoiser, x: Tensor, t: Time) -> Tensor:
     """∂_t s + ∇(∇·u + u·s) at x (B, ...) and t in (0, 1), shaped as x, with the denoiser's own score s and velocity u.
 
-    The gradient of the continuity equation, the score Fokker–Planck equation (Lai et al. 2023, equation 8). It needs no
+    The gradient of the continuity equation, the score Fokker–Planck equation (Lai et al. 2023, section 3). It needs no
     density, so it measures any denoiser that treats rows apart, networks too: 0 where its scores at all times are those
     of one data distribution. By automatic differentiation, one backward pass for each element of an item.
     """
