@@ -1,0 +1,7 @@
+"""`python -m ornstein`."""
+
+import sys
+
+from ornstein.cli import main
+
+sys.exit(main())

@@ -1,0 +1,97 @@
+"""The command `ornstein`. Torch is imported only when work starts, so help and mistakes answer at once."""
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TextIO
+
+from ornstein.cli.options import COMMANDS, EXAMPLES
+from ornstein.errors import OrnsteinError, UsageError
+
+HELP = ("-h", "--help", "help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; the exit code. 0: done, 1: failed, 2: not usable as asked, 130 and 143: stopped by a signal.
+
+    Whatever goes wrong is one sentence on stderr; `--debug`, anywhere on the line, shows the traceback instead.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        try:
+            return _dispatch(words)
+        except SystemExit as end:  # --help
+            return int(end.code or 0)
+        except KeyboardInterrupt:
+            return _failed("stopped", 130)
+        except BrokenPipeError:  # `ornstein info RUN | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            if debug:
+                raise
+            return _failed(_sentence(error), 2 if isinstance(error, UsageError) else 1)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in HELP:
+        print(_overview())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from ornstein import __version__
+
+        print(f"ornstein {__version__}")
+        return 0
+    command, *rest = words
+    if command not in COMMANDS:
+        near = get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean `ornstein {near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
+        raise UsageError(f"there is no command {command!r}; {hint}")
+    return int(import_module(f"ornstein.cli.{command}").run(rest))
+
+
+def _overview() -> str:
+    commands = "\n".join(f"  {name:8} {(kind.__doc__ or '').strip()}" for name, kind in COMMANDS.items())
+    examples = "\n".join(f"  {lines[0]}" for lines in EXAMPLES.values())
+    return f"""usage: ornstein COMMAND [flags]
+
+Train diffusion and flow-matching models on your data, and sample them.
+
+Commands:
+{commands}
+
+Examples:
+{examples}
+
+`ornstein COMMAND --help` shows the flags. --debug, anywhere, shows the traceback of a failure."""
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OrnsteinError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return "memory ran out; try again with a smaller --batch-size"
+    message = " ".join(str(error).split())
+    return f"unexpected {type(error).__name__}: {message or 'no message'}; run again with --debug for the traceback"
+
+
+def _failed(sentence: str, code: int) -> int:
+    print(f"ornstein: {sentence.rstrip('.')}.".replace("?.", "?"), file=sys.stderr)
+    return code
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"warning: {message}", file=sys.stderr)

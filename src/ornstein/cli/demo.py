@@ -1,0 +1,39 @@
+"""`ornstein demo`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+
+from ornstein.cli import sample, train
+from ornstein.cli.options import Demo, Sample
+from ornstein.cli.parse import parse
+from ornstein.cli.show import say
+from ornstein.training.settings import Settings
+
+ROWS = 10  # of samples in the picture: a column for each digit
+
+
+def run(words: Sequence[str]) -> int:
+    """Train on digits, draw samples by class, write the report page, and say what to do next."""
+    options = parse(Demo, "demo", words)
+    settings = Settings(data="digits", out=options.out, minutes=options.minutes, device=options.device)
+    dataset = train.read(settings)
+    from ornstein.runs import load
+    from ornstein.training.run import Run
+
+    training = Run(settings, dataset, tell=say)
+    say(train.describe(training))
+    stopped = train.follow(training, " ".join(["ornstein demo", *map(quote, words)]))
+    if stopped:
+        return stopped
+    trained = load(options.out, training.device)
+    classes = len(trained.spec.classes)
+    wanted = Sample(run=options.out, count=ROWS * classes)
+    picture = Path(options.out) / "samples-by-class.png"
+    labels = [i % classes for i in range(wanted.count)]
+    say()
+    sample.draw(trained, picture, wanted, sample.solvers()[wanted.solver], labels, columns=classes)
+    say(f"Each column of that picture is one digit, asked for by its label: 0 to {classes - 1}.")
+    say("\nNow your own pictures, a folder of them (sub-folders become classes):")
+    say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")
+    return 0

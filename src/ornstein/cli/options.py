@@ -1,0 +1,86 @@
+"""The flags of the commands as plain dataclasses; a field's docstring is its help text. Nothing heavy is imported.
+
+Of `train` the flags are `ornstein.training.settings.Settings` and the few below. Metadata: `positional`, `short` (a short
+flag) and `name` (what stands for the value in the help).
+"""
+
+from dataclasses import dataclass, field
+
+from ornstein.training.settings import Settings
+
+DEMO_MINUTES = 1.0
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train on bundled handwritten digits, draw them by class, and write a report page."""
+
+    out: str = field(default="runs/demo", metadata={"name": "RUN"})
+    """The run folder."""
+    minutes: float = DEMO_MINUTES
+    """Minutes of training."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Train(Settings):
+    """Train a model on your data; the same command again goes on where it stopped."""
+
+    config: str | None = field(default=None, metadata={"name": "FILE"})
+    """A YAML file of these settings; flags override it. The config.yaml of a run folder is one."""
+    dry_run: bool = False
+    """Say what would be trained and write nothing."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw samples from a trained run."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    count: int = field(default=64, metadata={"short": "-n"})
+    """How many samples."""
+    solver: str = "dpmpp"
+    """dpmpp, ddim, ancestral, euler, em or heun."""
+    steps: int = 20
+    """Steps from noise to data; more are slower and, up to a point, better."""
+    label: str | None = None
+    """A class, by number or name (default: classes as often as they occur in the data)."""
+    seed: int = 0
+    """Sample i is a function of this number and i alone."""
+    first: int = 0
+    """The number of the first sample: samples 64 to 127 are --first 64 -n 64."""
+    out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """A picture (grid.png), a folder of files, or arrays (samples.npz) (default: a picture in the run folder)."""
+    batch_size: int | None = None
+    """Samples made at once (default: by their size)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a run was trained on, how far it is, and how to use it, in one screen."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+
+
+COMMANDS: dict[str, type] = {"demo": Demo, "train": Train, "sample": Sample, "info": Info}
+
+EXAMPLES = {
+    "demo": ["ornstein demo"],
+    "train": [
+        "ornstein train --data digits --out runs/digits --minutes 2",
+        "ornstein train --data ~/pictures --size 64 --flips --out runs/pictures --minutes 60",
+        "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
+        "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
+    ],
+    "sample": [
+        "ornstein sample runs/digits",
+        "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
+        "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
+    ],
+    "info": ["ornstein info runs/digits"],
+}

@@ -1,0 +1,145 @@
+"""From the words of a command line to one of the dataclasses of `options`, by tyro; every mistake becomes one sentence."""
+
+import ast
+import inspect
+import io
+import re
+import textwrap
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from dataclasses import Field, field, fields, make_dataclass
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar, get_type_hints
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from ornstein.cli.options import EXAMPLES
+from ornstein.errors import UsageError
+
+T = TypeVar("T")
+NUMBERS = {int: "a whole number", float: "a number"}
+MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+
+
+def parse(kind: type[T], command: str, args: Sequence[str], defaults: dict[str, Any] | None = None) -> T:
+    """The options of a command. Prints the help and raises SystemExit for --help.
+
+    Raises UsageError for an unknown flag (with the nearest one), a value of the wrong type or one that is missing.
+    """
+    flags = _flags(kind, defaults or {})
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            options, unknown = tyro.cli(
+                flags,
+                prog=f"ornstein {command}",
+                description=_description(kind, command),
+                args=_expanded(args, flags),
+                return_unknown_args=True,
+                config=MARKERS,
+                registry=_registry(),
+            )
+    except SystemExit as end:
+        if end.code == 0:
+            raise
+        raise UsageError(f"{_sentence(said.getvalue())}; see `ornstein {command} --help`") from None
+    if unknown:
+        raise UsageError(_unknown(unknown[0], command, [flag for f in fields(flags) for flag in _names(f)]))
+    return kind(**{f.name: getattr(options, f.name) for f in fields(flags)})
+
+
+def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
+    """The same dataclass with what tyro is to know about each field: help, short names, places, a default worth saying."""
+    helps, types = _docstrings(kind), get_type_hints(kind)
+    made: list[tuple[str, Any, Any]] = []
+    for f in fields(kind):
+        default = defaults.get(f.name, f.default)
+        said = default is None or default is False or default == ""
+        said = said or ("(default:" in helps[f.name] and f.name not in defaults)
+        about = tyro.conf.arg(
+            help=helps[f.name],
+            help_behavior_hint="" if said else f"(default: {default})",
+            aliases=[f.metadata["short"]] if "short" in f.metadata else None,
+            metavar=f.metadata.get("name"),
+        )
+        marks = (tyro.conf.Positional,) if f.metadata.get("positional") else ()
+        made.append((f.name, Annotated[(types[f.name], about, *marks)], field(default=default, metadata=f.metadata)))
+    return make_dataclass(kind.__name__, made, frozen=True)
+
+
+def _docstrings(kind: type) -> dict[str, str]:
+    """The string below each field, of the class and those it extends."""
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__[:-1]):
+        (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        assert isinstance(body, ast.ClassDef)
+        for item, after in zip(body.body, body.body[1:], strict=False):
+            if (
+                isinstance(item, ast.AnnAssign)
+                and isinstance(after, ast.Expr)
+                and isinstance(after.value, ast.Constant)
+            ):
+                found[ast.unparse(item.target)] = inspect.cleandoc(str(after.value.value))
+    return found
+
+
+def _description(kind: type, command: str) -> str:
+    examples = "\n".join(f"  {line}" for line in EXAMPLES[command])
+    return f"{inspect.getdoc(kind)}\n\nExamples:\n{examples}"
+
+
+def _registry() -> ConstructorRegistry:
+    """Numbers that say what they are when they are not."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        kind: Any = next((k for k in NUMBERS if info.type in (k, k | None)), None)
+        if kind is None:
+            return None
+
+        def read(words: list[str]) -> Any:
+            try:
+                return kind(words[0])
+            except ValueError:
+                raise ValueError(f"{words[0]!r} is not {NUMBERS[kind]}") from None
+
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="N" if kind is int else "X",
+            instance_from_str=read,
+            is_instance=lambda value: value is None or isinstance(value, (int, kind)),
+            str_from_instance=lambda value: [str(value)],
+        )
+
+    return registry
+
+
+def _expanded(args: Sequence[str], flags: Any) -> list[str]:
+    """`-n64` as `-n 64`, as other commands have it."""
+    short = tuple(f.metadata["short"] for f in fields(flags) if "short" in f.metadata)
+    return [part for word in args for part in ((word[:2], word[2:]) if word[:2] in short and word[2:] else (word,))]
+
+
+def _names(f: Field[Any]) -> list[str]:
+    return [] if f.metadata.get("positional") else ["--" + f.name.replace("_", "-")]
+
+
+def _unknown(word: str, command: str, flags: list[str]) -> str:
+    if not word.startswith("-"):
+        return f"{word!r} was not expected after `ornstein {command}`; see `ornstein {command} --help`"
+    near = get_close_matches(word.split("=")[0].replace("_", "-"), [*flags, "--debug", "--help"], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"see `ornstein {command} --help`"
+    return f"there is no flag {word.split('=')[0]} in `ornstein {command}`; {hint}"
+
+
+def _sentence(box: str) -> str:
+    """What a framed message says first: its words up to the first rule, without the frame."""
+    lines = [line.strip("│|╭╰╮╯+ ").strip() for line in box.splitlines()]
+    inside = [line for line in lines if not line.startswith(("─", "-", "Value error"))] or [box.strip()]
+    rules = [i for i, line in enumerate(lines) if line.startswith(("─", "-"))]
+    if len(rules) >= 2:
+        inside = lines[rules[0] + 1 : rules[1]]
+    text = " ".join(inside).removeprefix("Error parsing ").rstrip(".")
+    return re.sub(r"^Missing value for argument '(.*?)'.*", r"\1 needs a value", text)

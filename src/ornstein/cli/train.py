@@ -1,0 +1,169 @@
+"""`ornstein train`."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from shlex import quote
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ornstein.cli import config
+from ornstein.cli.options import Train
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter, dims, duration, few, say, size, table
+from ornstein.errors import UsageError
+from ornstein.training.settings import Settings
+
+if TYPE_CHECKING:
+    from ornstein.data import Dataset
+    from ornstein.training.run import Run
+
+LARGE = 128  # pixels a side, above which training on a small machine takes days
+
+
+def run(words: Sequence[str]) -> int:
+    """Train, or go on training, or with --dry-run say what would be trained."""
+    options = _options(words)
+    settings = Settings(**{f.name: getattr(options, f.name) for f in fields(Settings)})
+    for key, example in (("data", "--data digits or --data FOLDER"), ("out", "--out runs/NAME")):
+        if not getattr(settings, key):
+            raise UsageError(f"train needs --{key}; give for example {example}")
+    dataset = read(settings)
+    from ornstein.training.run import Run
+
+    training = Run(settings, dataset, tell=say)
+    say(describe(training))
+    if options.dry_run:
+        say("Dry run: nothing was written.")
+        return 0
+    return follow(training, " ".join(["ornstein train", *map(quote, words)]))
+
+
+def _options(words: Sequence[str]) -> Train:
+    """The flags, over the file that --config names, over the defaults."""
+    given = parse(Train, "train", words)
+    if given.config is None:
+        return given
+    values = config.read(Path(given.config))
+    if values.get("minutes") is not None and values.get("steps") is not None:
+        raise UsageError(f"{given.config}: give steps or minutes, not both")
+    if given.steps is not None:
+        values["minutes"] = None
+    if given.minutes is not None:
+        values["steps"] = None
+    return parse(Train, "train", words, defaults=values)
+
+
+def read(settings: Settings) -> "Dataset":
+    """The data of the settings, with progress when reading takes a while, and advice when the images are large."""
+    from ornstein import data
+
+    with Meter(f"reading {settings.data}", patience=1.0) as meter:
+        dataset = data.open(
+            settings.data,
+            size=settings.size,
+            channels=settings.channels,
+            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+        )
+    side = max(dataset.spec.shape[1:], default=0)
+    if side > LARGE:
+        say(
+            f"The images are large ({dims(dataset.spec)}); --size 64 trains about {round((side / 64) ** 2)} times faster."
+        )
+    return dataset
+
+
+def describe(training: "Run") -> str:
+    """What is trained on what, and how."""
+    s, model, spec = training.settings, training.model, training.dataset.spec
+    parameters = sum(p.numel() for p in model.network.parameters())
+    length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
+    if s.steps is not None:
+        length += f" ({s.steps * s.batch_size / len(training.dataset):.3g} epochs)"
+    rows = [
+        ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
+        ("classes", few(spec.classes) if spec.classes else "none"),
+        ("memory", f"{size(training.dataset.items.nbytes)} of data"),
+        ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
+        ("path", f"{model.path}"),
+        ("target", f"{model.target}"),
+        ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.peak:.2g}"),
+        ("device", f"{training.device}" + (f", {s.precision}" if s.precision != "float32" else "")),
+        ("out", f"{training.folder}"),
+    ]
+    return table(rows)
+
+
+def gflop(training: "Run") -> float:
+    """Floating-point operations, in 10⁹, of one call of the network on one item (a multiply and an add are two)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    spec = training.dataset.spec
+    device = next(training.model.network.parameters()).device
+    x, t = torch.zeros(1, *spec.shape, device=device), torch.zeros(1, device=device)
+    label = [torch.zeros(1, dtype=torch.int64, device=device)] if spec.classes else []
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        training.model.network(x, t, *label)
+    return float(counter.get_total_flops()) / 1e9
+
+
+def follow(training: "Run", command: str) -> int:
+    """Run a training to its end or until a signal stops it, showing how it goes; the exit code."""
+    from ornstein import report
+
+    folder = training.folder
+    say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
+    say("Ctrl-C saves and stops; the same command goes on.")
+    began, images, started, saved = time.monotonic(), 0, False, None
+    with _stoppable(training) as signals, Meter("training") as meter:
+        for event in training:
+            p = event.progress
+            if not started:
+                started, images = True, p.images - training.settings.batch_size
+                if training.resumed:
+                    meter.tell(f"Going on from step {p.step - 1:,} ({training.resumed}).")
+            speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
+            left = duration(p.seconds * (1 - p.done) / p.done)
+            meter.update(
+                p.done, f"step {p.step:,}  loss {p.loss:.4f}  {speed:,.0f} {training.dataset.spec.kind}s/s  {left} left"
+            )
+            if event.grid:
+                meter.tell(f"Samples after step {p.step:,}: {event.grid}")
+            saved = event.checkpoint or saved
+    if not started:
+        say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
+    page = report.write(folder, training.dataset)
+    if signals:
+        say(f"Saved at step {training.state.step:,} in {saved}. Go on with the same command: {command}")
+        say(f"So far: {page.resolve()}")
+        return 128 + signals[0]
+    say(f"The report page: {page.resolve()}")
+    say(f"Sample it: ornstein sample {quote(str(folder))} -n 64")
+    return 0
+
+
+@contextmanager
+def _stoppable(training: "Run") -> Iterator[list[int]]:
+    """Within, the first SIGINT or SIGTERM lets the step at work end and be saved; a second SIGINT interrupts at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        training.stop()
+        os.write(
+            2, b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
+        )
+
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
