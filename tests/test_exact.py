@@ -104,7 +104,7 @@ def test_density_is_that_of_scipy_and_the_score_its_gradient(p: Path, make: Make
 
 @every_path
 @every_kind
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(t=st.floats(0, 1))
 def test_estimates_are_finite_and_agree_with_x_t(p: Path, make: Make, t: float) -> None:
     denoiser = make(p)
@@ -274,7 +274,7 @@ def test_rows_are_the_same_bits_in_any_batch(dtype: torch.dtype, size: int, per_
 
 @every_path
 @pytest.mark.parametrize("name", ["number", "diagonal", "full"])
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(t=st.floats(0.02, 1), s=st.floats(0.02, 1), u=st.floats(0.02, 1))
 def test_flow_composes_and_transports_the_density(p: Path, name: str, t: float, s: float, u: float) -> None:
     gaussian = SMOOTH[name](p)
@@ -421,7 +421,7 @@ def test_a_component_without_weight_takes_no_part() -> None:
 
 
 @every_path
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(t=st.floats(0.05, 1))
 def test_empirical_is_brute_force(p: Path, t: float) -> None:
     g = torch.Generator().manual_seed(0)

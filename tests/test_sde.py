@@ -163,7 +163,7 @@ def test_forward_takes_the_data_to_p_t(p: Path) -> None:
         assert abs(coarse) < 1e-12 or 1.7 < coarse / fine < 2.3
 
 
-ETAS = {"Anderson": None, "half": 0.5, "ode": 0.0, "own": lambda t: 0.7 + 0.5 * float(t)}
+ETAS = {"Anderson": None, "half": 0.5, "own": lambda t: 0.7 + 0.5 * float(t)}
 
 
 @every_path
@@ -266,6 +266,7 @@ def test_an_infinite_coefficient_names_its_end() -> None:
     with pytest.raises(ValueError, match="drift α̇/α is infinite at t = 1"):
         sde.simulate(sde.forward(path.Linear()), torch.zeros(1, 1), [1.0, 1.5])
     assert sde.simulate(sde.reverse(gaussian, lambda t: 1.0), torch.zeros(1, 1), [1.0, 0.0]).isfinite().all()
+    assert sde.reverse(gaussian, 0.0).diffusion is None  # the ODE, which asks for no g
     with pytest.raises(ValueError, match=r"eta = -0\.5 must not be negative"):
         sde.reverse(gaussian, -0.5)
 

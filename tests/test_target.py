@@ -27,7 +27,7 @@ def solve(q: Target, point: Point, x_t: Tensor, prediction: Tensor) -> Estimate:
 
 @every_path
 @every_target
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(t=st.floats(0.01, 0.99))
 def test_round_trip(p: Path, q: Target, t: float) -> None:
     x, noise = torch.randn(2, 16, dtype=torch.float64)
