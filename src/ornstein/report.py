@@ -1,0 +1,351 @@
+"""The report page of a run: one HTML file that needs nothing else, with light and dark colours and no scripts.
+
+It shows the loss, sample grids over time, real data beside samples, and a trajectory from noise to data. The page is a
+function of the run folder and the data alone: the same run gives the same bytes.
+"""
+
+import io
+import json
+import math
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ornstein.data import Dataset, grid_image
+from ornstein.data.atomic import new_file
+from ornstein.data.spec import Spec
+from ornstein.noise import PerSampleNoise
+from ornstein.runs import Run, load
+from ornstein.sampling import DEFAULT, begin, trajectory
+
+FOLLOWED = 4  # samples in the trajectory
+TIMES = 8  # columns of it
+POINTS = 1000  # of vectors in a plot
+BINS = 240  # of the loss curve, evenly spaced in log(step)
+
+
+def write(folder: Path, dataset: Dataset) -> Path:
+    """Write `report.html` in a run folder that holds a model, whole or not at all; the file.
+
+    Raises OrnsteinError when the model is missing or damaged, or the disk refuses.
+    """
+    run = load(folder)
+    lines = run.metrics()
+    sections = [
+        _beside(run, dataset),
+        _losses(lines),
+        _over_time(run, dataset),
+        _trajectory(run, dataset),
+        _settings(run),
+    ]
+    page = PAGE.format(
+        title=escape(folder.resolve().name), style=STYLE, head=_head(run, lines), body="\n".join(sections)
+    )
+    place = folder / "report.html"
+    with new_file(place) as file:
+        file.write_text(page, encoding="utf-8")
+    return place
+
+
+# Sections
+
+
+def _head(run: Run, lines: list[dict[str, Any]]) -> str:
+    spec, model = run.spec, run.model
+    last = lines[-1] if lines else {"step": 0, "images": 0, "seconds": 0.0}
+    facts = {
+        "steps": f"{last['step']:,}",
+        f"{spec.kind}s seen": f"{last['images']:,}",
+        "epochs": f"{last['images'] / spec.count:.3g}",
+        "minutes": f"{last['seconds'] / 60:.3g}",
+        "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
+    }
+    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items())
+    classes = f", {len(spec.classes)} classes" if spec.classes else ""
+    what = (
+        f"A {type(model.network).__name__} trained on <b>{escape(spec.source)}</b>: {spec.count:,} {spec.kind}s of shape "
+        f"{'×'.join(map(str, spec.shape))}{classes}. Path {escape(str(model.path))}, target {escape(str(model.target))}."
+    )
+    return f'<p class="lead">{what}</p><div class="facts">{cells}</div>'
+
+
+def _beside(run: Run, dataset: Dataset) -> str:
+    """The newest samples and real data, in the same layout."""
+    drawn = _drawn(run.folder)
+    if not drawn:
+        return ""
+    samples, count = _shown(drawn[-1], run.spec, dataset), int(run.settings["samples"])
+    real = _figure(
+        _plot(_some(dataset, POINTS), dataset) if run.spec.kind == "vector" else _real(dataset, count), "real data"
+    )
+    made = _figure(samples, f"samples after step {_step(drawn[-1]):,}")
+    note = "Each column is one class, asked for by its label." if _columns(run.spec) else ""
+    return _section("Samples beside real data", note, f'<div class="two">{made}{real}</div>')
+
+
+def _losses(lines: list[dict[str, Any]]) -> str:
+    points = [(line["step"], line["loss"]) for line in lines if line["loss"] > 0 and math.isfinite(line["loss"])]
+    if len({step for step, _ in points}) < 2:
+        return ""
+    note = "The mean training loss on logarithmic axes; the band is the range within each interval of steps."
+    return _section("Loss", note, _curve(points))
+
+
+def _over_time(run: Run, dataset: Dataset) -> str:
+    drawn = _drawn(run.folder)
+    if len(drawn) < 2:
+        return ""
+    note = "The same noise and the same classes each time, drawn with the running average of the weights."
+    figures = [_figure(_shown(file, run.spec, dataset), f"step {_step(file):,}") for file in drawn]
+    return _section("Samples over time", note, f'<div class="many">{"".join(figures)}</div>')
+
+
+def _trajectory(run: Run, dataset: Dataset) -> str:
+    """x_t and the clean estimate at several times of one run of the default solver."""
+    spec, path = run.spec, run.model.path
+    count = POINTS if spec.kind == "vector" else FOLLOWED
+    classes = len(spec.classes)
+    labels = (
+        torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
+    )
+    denoiser = run.denoiser if labels is None else run.denoiser.given(labels)
+    times, noise = DEFAULT.grid(path, 20), PerSampleNoise()
+    start = begin(path, torch.zeros(count, *spec.shape), float(times[0]), noise)
+    wanted = {round(i * (len(times) - 1) / (TIMES - 1)) for i in range(TIMES)}
+    steps = [s for i, s in enumerate(trajectory(denoiser, start, grid=times, noise=noise)) if i in wanted]
+    shown_x, shown_clean = [], []
+    for step in steps:
+        alpha, sigma = path.levels(step.t, step.x)
+        loud = max(
+            1.0, math.hypot(float(alpha), float(sigma))
+        )  # the noise of paths such as VE is far outside the range
+        shown_x.append(spec.from_model(step.x / loud))
+        shown_clean.append(spec.from_model(step.estimate.clean))
+    if spec.kind == "vector":
+        columns = [f"{_figure(_plot(x, dataset), f't = {s.t:.2g}')}" for x, s in zip(shown_x, steps, strict=True)]
+        return _section(
+            "From noise to data", f"{count:,} samples on their way.", f'<div class="many">{"".join(columns)}</div>'
+        )
+    heads = "".join(f"<span>{s.t:.2g}</span>" for s in steps)
+    row = f'<div class="times" style="grid-template-columns:repeat({len(steps)},1fr)">{heads}</div>'
+    pictures = "".join(
+        f"<h3>{name}</h3>{row}{_picture(grid_image(np.stack(shown, 1).reshape(-1, *spec.item_shape), len(steps), spec=spec))}"
+        for name, shown in (
+            ("What the solver has, x<sub>t</sub>", shown_x),
+            ("What the network sees in it", shown_clean),
+        )
+    )
+    note = "Each row is one sample; the numbers are the times t, from 1 (noise) to 0 (data)."
+    return _section("From noise to data", note, pictures)
+
+
+def _settings(run: Run) -> str:
+    environment = run.folder / "env.json"
+    known = json.loads(environment.read_text()) if environment.exists() else {}
+    values = {**run.settings, **known}
+    cells = "".join(
+        f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>"
+        for key, value in values.items()
+        if value is not None
+    )
+    use = escape(f"run = ornstein.load({str(run.folder)!r})\nsamples = run.sample(64)")
+    return _section("Settings", "", f"<dl>{cells}</dl>") + _section(
+        "Use it", "", f"<pre>import ornstein\n\n{use}</pre>"
+    )
+
+
+# Pictures
+
+
+def _drawn(folder: Path) -> list[Path]:
+    return sorted((f for f in (folder / "samples").glob("step-*") if f.suffix in (".png", ".npz")), key=_step)
+
+
+def _step(file: Path) -> int:
+    return int(file.stem.removeprefix("step-"))
+
+
+def _shown(file: Path, spec: Spec, dataset: Dataset) -> str:
+    if spec.kind == "vector":
+        return _plot(np.load(file)["samples"], dataset)
+    return _img(file.read_bytes())
+
+
+def _columns(spec: Spec) -> int | None:
+    """As the sample grids have it: a column for each class, where that fits."""
+    return len(spec.classes) if 4 <= len(spec.classes) <= 16 else None
+
+
+def _real(dataset: Dataset, count: int) -> str:
+    columns = _columns(dataset.spec)
+    if columns is None or dataset.labels is None:
+        return _picture(grid_image(_some(dataset, count), spec=dataset.spec))
+    rows = math.ceil(count / columns)
+    found = [np.flatnonzero(dataset.labels == label) for label in range(columns)]
+    indices = [where[row * len(where) // rows] for row in range(rows) for where in found if len(where)]
+    return _picture(grid_image(np.asarray(dataset.items[np.array(indices)[:count]]), columns, spec=dataset.spec))
+
+
+def _some(dataset: Dataset, count: int) -> NDArray[Any]:
+    """Evenly spaced items."""
+    count = min(count, len(dataset))
+    return np.asarray(dataset.items[np.arange(count) * len(dataset) // count])
+
+
+def _picture(image: Image.Image) -> str:
+    stream = io.BytesIO()
+    image.save(stream, "png", optimize=True)
+    return _img(stream.getvalue())
+
+
+def _img(png: bytes) -> str:
+    return f'<img alt="" src="data:image/png;base64,{b64encode(png).decode()}">'
+
+
+def _plot(samples: NDArray[Any], dataset: Dataset) -> str:
+    """Samples over real data: points in the first two dimensions, or two histograms where there is only one."""
+    real = _some(dataset, POINTS).astype(np.float64)[:, :2]
+    made = samples[:POINTS].astype(np.float64)[:, :2]
+    low, high = np.quantile(real, 0.005, axis=0), np.quantile(real, 0.995, axis=0)
+    margin = np.where(high > low, (high - low) * 0.15, 1.0)
+    low, high = low - margin, high + margin
+    if real.shape[1] == 1:
+        edges = np.linspace(float(low[0]), float(high[0]), 41)
+        both = [np.histogram(values[:, 0], edges)[0] / len(values) for values in (real, made)]
+        top = max(float(heights.max()) for heights in both) or 1.0
+        real_d, made_d = (_steps(heights / top) for heights in both)
+        return f'<svg viewBox="0 0 200 200"><path class="real area" d="{real_d}"/><path class="made line" d="{made_d}"/></svg>'
+    dots = [
+        "".join(f"M{x:.1f} {y:.1f}h0" for x, y in _square(values, low, high) if 0 <= x <= 200 and 0 <= y <= 200)
+        for values in (real, made)
+    ]
+    return f'<svg viewBox="0 0 200 200"><path class="real dots" d="{dots[0]}"/><path class="made dots" d="{dots[1]}"/></svg>'
+
+
+def _square(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit = (values - low) / (high - low)
+    return np.stack([unit[:, 0], 1 - unit[:, 1]], 1) * 200
+
+
+def _steps(heights: NDArray[np.float64]) -> str:
+    width = 200 / len(heights)
+    corners = [f"L{x:.1f} {195 - 185 * h:.1f}" for i, h in enumerate(heights) for x in (i * width, (i + 1) * width)]
+    return f"M0 195{''.join(corners)}L200 195"
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> str:
+    """Loss against step as SVG, both logarithmic: the mean of each bin as a line, its range as a band."""
+    steps, losses = (np.array(values, dtype=np.float64) for values in zip(*points, strict=True))
+    first, last = math.log(steps.min()), math.log(steps.max())
+    bins = np.round((np.log(steps) - first) / (last - first) * BINS).astype(int)
+    rows = [(b, losses[bins == b]) for b in np.unique(bins)]
+    low, high = math.log(losses.min() * 0.95), math.log(losses.max() * 1.05)
+    left, right, top, bottom = 52.0, 790.0, 12.0, 262.0
+
+    def across(log_step: float) -> float:
+        return left + (log_step - first) / (last - first) * (right - left)
+
+    def down(loss: float) -> float:
+        return bottom - (math.log(loss) - low) / (high - low) * (bottom - top)
+
+    xs = [across(first + b / BINS * (last - first)) for b, _ in rows]
+    upper = [f"{x:.1f},{down(v.max()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
+    lower = [f"{x:.1f},{down(v.min()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
+    middle = [f"{x:.1f},{down(v.mean()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
+    ticks = [
+        f'<line x1="{left}" x2="{right}" y1="{down(v):.1f}" y2="{down(v):.1f}"/>'
+        f'<text x="{left - 8}" y="{down(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
+        for v in _ticks(math.exp(low), math.exp(high))
+    ]
+    ticks += [
+        f'<text x="{across(math.log(v)):.1f}" y="{bottom + 20}" text-anchor="middle">{v:,.0f}</text>'
+        for v in _ticks(steps.min(), steps.max())
+    ]
+    return (
+        f'<svg class="curve" viewBox="0 0 800 300" role="img" aria-label="loss by step">{"".join(ticks)}'
+        f'<polygon points="{" ".join(upper + lower[::-1])}"/><polyline points="{" ".join(middle)}"/>'
+        f'<text x="{right}" y="{bottom + 36}" text-anchor="end">step</text></svg>'
+    )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten; powers of ten alone where those are many."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    leading = (1,) if high / low > 2000 else (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    return [value for k in powers for d in leading if low <= (value := d * 10.0**k) <= high]
+
+
+# The page
+
+
+def _section(title: str, note: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>{f'<p>{note}</p>' if note else ''}{body}</section>"
+
+
+def _figure(body: str, caption: str) -> str:
+    return f"<figure>{body}<figcaption>{caption}</figcaption></figure>"
+
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>{title}</h1>{head}</header>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { color-scheme: light dark; --page: #fbfaf8; --ink: #1d1c1a; --soft: #6d6a64; --line: #e3e0da; --card: #fff;
+  --accent: #b4451f; --real: #9a968d; }
+@media (prefers-color-scheme: dark) { :root { --page: #161514; --ink: #eceae6; --soft: #9d9a93; --line: #34322f;
+  --card: #1f1e1c; --accent: #f0875c; --real: #7d7970; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 3rem 1.25rem 4rem; max-width: 56rem; background: var(--page); color: var(--ink);
+  font: 1rem/1.55 ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 2.25rem; line-height: 1.15; letter-spacing: -0.02em; margin: 0 0 .75rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.3rem; letter-spacing: -0.01em; margin: 0 0 .4rem; }
+h3 { font-size: .95rem; font-weight: 600; margin: 1.25rem 0 .4rem; }
+p { margin: 0 0 1rem; max-width: 42rem; color: var(--soft); }
+.lead, .lead b { color: var(--ink); overflow-wrap: anywhere; }
+section { margin-top: 3rem; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(7rem, 1fr)); gap: 1px; background: var(--line);
+  border: 1px solid var(--line); border-radius: .6rem; overflow: hidden; }
+.facts div { background: var(--card); padding: .8rem 1rem; }
+.facts b { display: block; font-size: 1.25rem; font-variant-numeric: tabular-nums; }
+.facts span, figcaption, dt, .times { color: var(--soft); font-size: .85rem; }
+.two { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1.25rem; }
+.many { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.25rem; }
+figure { margin: 0; }
+figcaption { margin-top: .4rem; }
+img, svg { display: block; width: 100%; height: auto; border-radius: .4rem; }
+img { image-rendering: pixelated; background: #fff; }
+svg { background: var(--card); border: 1px solid var(--line); }
+.curve text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
+.curve line { stroke: var(--line); }
+.curve polygon { fill: var(--accent); opacity: .22; }
+.curve polyline, .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
+.dots { fill: none; stroke-linecap: round; stroke-width: 2.4; opacity: .55; }
+.real.dots { stroke: var(--real); } .made.dots { stroke: var(--accent); }
+.real.area { fill: var(--real); opacity: .45; }
+.times { display: grid; text-align: center; font-variant-numeric: tabular-nums; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 0 2rem; margin: 0; }
+dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid var(--line); padding: .3rem 0; }
+dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
+pre { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; overflow-x: auto; }
+"""
