@@ -4,6 +4,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -39,9 +40,7 @@ class Stub:
 
 
 def last(steps: Any) -> Any:
-    for step in steps:
-        pass
-    return step
+    return list(steps)[-1]
 
 
 @given(calls=st.integers(1, 7), seed=st.integers(0, 10**6))
@@ -103,7 +102,7 @@ def operations_between_calls(solver: Any, seen_at: list[int], counter: CountOper
         next(run)
         for _ in run:
             pass
-    return [counter.names[a:b] for a, b in zip(seen_at, seen_at[1:], strict=False)]
+    return [counter.names[a:b] for a, b in pairwise(seen_at)]
 
 
 def test_a_ddim_step_is_three_tensor_operations() -> None:
@@ -212,8 +211,8 @@ def test_a_missing_entry_is_named() -> None:
         Table.from_dict({key: value for key, value in random_table(2, 0).to_dict().items() if key != "R"})
 
 
-def recorded(loop: Callable[[Recorder, Level, Level], Any], p: Path = path.Linear()) -> Table:
-    record = Recorder(p, torch.tensor([1.0, 0.5, 0.0]))
+def recorded(loop: Callable[[Recorder, Level, Level], Any]) -> Table:
+    record = Recorder(path.Linear(), torch.tensor([1.0, 0.5, 0.0]))
     return record.end(loop(record, *record.steps[0]))
 
 

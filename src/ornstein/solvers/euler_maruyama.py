@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.chart import PathTime
 from ornstein.grid import uniform
 from ornstein.path import Path
 from ornstein.table import Recorder, Table
@@ -19,9 +18,10 @@ class EulerMaruyama:
     """x_s = x_t + (s − t)·(u − ½η²·score) + η·√(t − s)·ξ for any η(t) ≥ 0; all have the same marginals.
 
     `eta` is a number that multiplies the path's own diffusion g (1: Anderson's reverse SDE, 0: the ODE), or a function of t
-    (a float64 tensor) that gives η itself. Where η is infinite (g at zero SNR) the noise of x_t is replaced whole, as the
-    exact kernel does; the step that ends at t = 0 adds nothing fresh. Raises ValueError for a negative eta, and for noise on
-    a grid that rises.
+    (a float64 tensor) that gives η itself. A step with η > 0 that overshoots, so that x_s would hold the noise of x_t with
+    the wrong sign (always at zero SNR, where g is infinite, and mostly in the last step to clean data), replaces that noise
+    whole: x_s = α_s·clean + σ_s·ξ. Otherwise the step that ends at t = 0 adds nothing fresh. Raises ValueError for a
+    negative eta, and for noise on a grid that rises.
     """
 
     eta: float | Callable[[Tensor], Tensor] = 1.0
@@ -41,13 +41,13 @@ class EulerMaruyama:
             estimate, h = record.call(t, x), t.t - s.t
             if eta and h < 0:
                 raise ValueError("EulerMaruyama: noise needs a grid that falls; use eta = 0 to run from data to noise")
-            if math.isinf(eta):
+            d_alpha, d_sigma = t.slopes(path)
+            kept = t.sigma - h * (d_sigma + (eta**2 / (2 * t.sigma) if eta else 0.0))
+            if eta and kept < 0:
                 x = s.alpha * estimate.clean + record.fresh(s.sigma)
-                continue
-            x = t.mix(estimate) - h * PathTime().slope(path, t, estimate)
-            if eta:
-                x = x - (h * eta**2 / (2 * t.sigma)) * estimate.noise
-                x = x + record.fresh(eta * math.sqrt(h) if s.t > 0 else 0.0)
+            else:
+                x = (t.alpha - h * d_alpha) * estimate.clean + kept * estimate.noise
+                x = x + record.fresh(eta * math.sqrt(h) if eta and s.t > 0 else 0.0)
         return record.end(x)
 
     def _etas(self, path: Path, times: Tensor) -> list[float]:

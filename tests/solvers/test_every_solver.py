@@ -1,0 +1,146 @@
+"""What every solver owes on every path: a finite triangular table that ends at t = 0, its calls, and its declared order."""
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein import chart, exact, grid, path, sample, solvers
+from ornstein.path import Path
+from ornstein.solvers import Solver
+
+F64 = torch.float64
+CHARTED = [kind(c) for kind in (solvers.Euler, solvers.Heun) for c in chart.ALL]
+EVERY = list(dict.fromkeys([*solvers.ALL, *CHARTED, solvers.EulerMaruyama(0.0), solvers.EulerMaruyama(torch.sin)]))
+STEPS = (1, 2, 3, 6)
+
+
+def adds_noise(solver: Solver) -> bool:
+    return solver.table(path.Linear(), torch.tensor([0.9, 0.5, 0.2], dtype=F64)).stochastic
+
+
+@cache
+def made(make: Callable[[Path, int], Tensor], p: Path, steps: int) -> Tensor:
+    return make(p, steps)
+
+
+def fits(solver: Solver, p: Path, times: Tensor) -> bool:
+    """The chart σ/α is the only one that does not begin at zero SNR."""
+    return getattr(solver, "chart", None) != chart.Scaled() or bool(p.alpha(times[0]) > 0)
+
+
+@pytest.mark.parametrize("solver", EVERY, ids=str)
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_tables_are_finite_triangular_and_end_at_the_data(p: Path, solver: Solver) -> None:
+    for make in [solver.grid, *grid.ALL]:
+        for steps in STEPS if solver in solvers.ALL else STEPS[-1:]:
+            times = made(make, p, steps)
+            if not fits(solver, p, times):
+                with pytest.raises(ValueError, match=r"chart.Scaled: σ/α is infinite at t = 1"):
+                    solver.table(p, times)
+                continue
+            table = solver.table(p, times)
+            assert all(bool(entry.isfinite().all()) for entry in (table.times, table.P, table.Q, table.R))
+            assert not table.P.triu(1).any()
+            assert not table.Q.triu(1).any()
+            assert table.times[0] == times[0]
+            assert table.times[-1] == 0
+            assert set(times.tolist()) <= set(table.times.tolist())
+            assert bool((table.times.diff() <= 0).all())
+            assert (table.R[-1] == 0) or p.sigma(times[-1:]) > 0  # the last step adds no noise to clean data
+
+
+@pytest.mark.parametrize("solver", EVERY, ids=str)
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_number_of_network_calls(p: Path, solver: Solver) -> None:
+    """One a step; Heun's two, but for a last step that ends without noise."""
+    noisy_end = float(p.sigma(torch.zeros((), dtype=F64))) > 0
+    for steps in STEPS:
+        table = solver.table(p, made(grid.leading, p, steps))
+        expected = 2 * steps - (not noisy_end) if isinstance(solver, solvers.Heun) else steps
+        assert table.calls == expected
+
+
+@pytest.mark.parametrize("solver", solvers.ALL, ids=str)
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_few_steps_give_finite_samples_of_the_datas_size(p: Path, solver: Solver, steps: int) -> None:
+    denoiser = exact.GaussianMixture([0.5, 0.5], [[-1.0, 0.5], [1.0, 0.0]], 0.01, p)
+    drawn = sample(denoiser, (8, 2), solver=solver, steps=steps)
+    assert bool(drawn.isfinite().all())
+    if solver != solvers.Euler() or not isinstance(
+        p, path.VarianceExploding
+    ):  # Euler overshoots where σ is geometric in t
+        assert float(drawn.abs().max()) < 4 * (1 + float(p.sigma(torch.zeros((), dtype=F64))))
+
+
+def even(p: Path, steps: int) -> Tensor:
+    """Times even in the log-SNR between two levels that every path reaches: smooth in every chart."""
+    return p.time(torch.linspace(-4, 4, steps + 1, dtype=F64))
+
+
+def fitted_order(steps: list[int], errors: list[float]) -> float:
+    x, y = torch.tensor(steps, dtype=F64).log(), torch.tensor(errors, dtype=F64).log()
+    x, y = x - x.mean(), y - y.mean()
+    return -float((x * y).sum() / (x * x).sum())
+
+
+def errors(p: Path, solver: Solver, make: Callable[[Path, int], Tensor], steps: list[int]) -> list[float]:
+    denoiser = exact.Gaussian(torch.tensor([0.3, -1.0, 2.0], dtype=F64), torch.tensor([0.25, 0.04, 1.5], dtype=F64), p)
+    found = []
+    for n in steps:
+        times = made(make, p, n)
+        start = torch.tensor([[1.0, 0.5, -0.7], [-0.3, -1.2, 0.4]], dtype=F64) * p.sigma(times[0])
+        result = sample(denoiser, start=start, solver=solver, grid=times)
+        found.append(float((result - denoiser.flow(start, times[0], times[-1])).norm()))
+    return found
+
+
+DETERMINISTIC = [solver for solver in EVERY if not adds_noise(solver)]
+
+
+@pytest.mark.parametrize(
+    ("p", "solver"),
+    [(p, s) for s in DETERMINISTIC for p in (path.ALL if s in solvers.ALL else [path.Cosine(), path.EDM()])],
+    ids=str,
+)
+def test_fitted_order_is_the_declared_one(p: Path, solver: Solver) -> None:
+    steps = [20, 28, 40]
+    assert abs(fitted_order(steps, errors(p, solver, even, steps)) - solver.order) < 0.15
+
+
+@pytest.mark.parametrize("solver", [s for s in solvers.ALL if not adds_noise(s)], ids=str)
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_the_ends_do_not_cost_an_order(p: Path, solver: Solver) -> None:
+    """From pure noise to data, where the first and last steps of multistep methods are of first order."""
+    steps = [24, 48]
+    assert fitted_order(steps, errors(p, solver, grid.polynomial, steps)) > solver.order - 0.25
+
+
+def test_declared_orders() -> None:
+    declared = {str(solver): solver.order for solver in solvers.ALL}
+    assert declared["Heun(chart=Flow())"] == declared["DPMSolverPP(order=2)"] == 2
+    assert {solver.order for solver in solvers.ALL if adds_noise(solver)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (lambda: solvers.DDIM(1.5), r"DDIM: eta = 1.5 must lie in \[0, 1\]"),
+        (lambda: solvers.DDIM(-0.1), r"DDIM: eta = -0.1 must lie in \[0, 1\]"),
+        (lambda: solvers.EulerMaruyama(-1.0), "EulerMaruyama: eta = -1.0 must not be negative"),
+        (lambda: solvers.DPMSolverPP(3), "DPMSolverPP: order = 3 must be 1 or 2"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(build: Callable[[], Solver], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        build()
+
+
+def test_euler_maruyama_refuses_to_add_noise_on_the_way_to_noise() -> None:
+    rising = torch.tensor([0.1, 0.5, 0.9], dtype=F64)
+    with pytest.raises(ValueError, match="noise needs a grid that falls"):
+        solvers.EulerMaruyama().table(path.Linear(), rising)
+    assert solvers.EulerMaruyama(0.0).table(path.Linear(), rising) == solvers.Euler().table(path.Linear(), rising)
