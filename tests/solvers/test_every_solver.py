@@ -35,7 +35,7 @@ def fits(solver: Solver, p: Path, times: Tensor) -> bool:
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 def test_tables_are_finite_triangular_and_end_at_the_data(p: Path, solver: Solver) -> None:
     for make in [solver.grid, *grid.ALL]:
-        for steps in STEPS if solver in solvers.ALL else STEPS[-1:]:
+        for steps in STEPS if make == solver.grid else STEPS[::3] if solver in solvers.ALL else STEPS[-1:]:
             times = made(make, p, steps)
             if not fits(solver, p, times):
                 with pytest.raises(ValueError, match=r"chart.Scaled: σ/α is infinite at t = 1"):
@@ -107,7 +107,7 @@ DETERMINISTIC = [solver for solver in EVERY if not adds_noise(solver)]
     ids=str,
 )
 def test_fitted_order_is_the_declared_one(p: Path, solver: Solver) -> None:
-    steps = [20, 28, 40]
+    steps = [40, 57, 80]
     assert abs(fitted_order(steps, errors(p, solver, even, steps)) - solver.order) < 0.15
 
 
