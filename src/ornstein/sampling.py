@@ -9,10 +9,10 @@ from ornstein.denoiser import Denoiser
 from ornstein.grid import explicit
 from ornstein.noise import NoiseSource, PerSampleNoise
 from ornstein.path import Path
-from ornstein.solvers import DPMSolverPP, Solver
+from ornstein.solvers import ABM, Solver
 from ornstein.table import Step, execute
 
-DEFAULT: Solver = DPMSolverPP()
+DEFAULT: Solver = ABM()
 
 
 def sample(
