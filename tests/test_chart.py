@@ -10,7 +10,7 @@ from ornstein.chart import Chart
 from ornstein.path import Path
 from ornstein.table import Form, FormPair, level
 
-RATIOS = (0.05, 0.4, 1.0, 3.0, 20.0)
+RATIOS = (0.05, 0.8, 10.0)
 PAIR = FormPair(Form({(0, 0): 1.0}), Form({(0, 1): 1.0}))
 
 

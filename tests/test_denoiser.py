@@ -41,11 +41,12 @@ REFUSED = [(p, q) for p, q in PAIRS if not invertible(p, q)]
 def test_a_perfect_network_samples_as_the_exact_denoiser_under_every_target(p: Path, solver: Solver) -> None:
     oracle = exact.Gaussian(MEAN, torch.tensor([0.5, 0.1], dtype=F64), p)
     start = torch.tensor([[0.3, -1.0], [2.0, 0.1]], dtype=F64) * p.sigma(torch.ones((), dtype=F64))
-    expected = sample(oracle, start=start, solver=solver, steps=4)
+    times = solver.grid(p, 3)
+    expected = sample(oracle, start=start, solver=solver, grid=times)
     for q in target.ALL:
         if invertible(p, q):
             denoiser = NetworkDenoiser(perfect(oracle, q), p, q)
-            drawn = sample(denoiser, start=start, solver=solver, steps=4)
+            drawn = sample(denoiser, start=start, solver=solver, grid=times)
             assert float((drawn - expected).abs().max() / expected.abs().max().clamp_min(1)) < 1e-8
 
 

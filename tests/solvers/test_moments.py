@@ -107,7 +107,7 @@ def test_mean_and_variance_converge_at_first_order(p: Path, solver: Solver) -> N
 
     d_s = d_t (V_s/V_t)^((1 + η²)/2) (α_t/α_s)^(η²), V = α²C + σ², since d(log d)/dt = ½V̇/V + ½η²g²/V and g² = V̇ − 2(α̇/α)V.
     """
-    eta, steps, errors = noise_rate(solver), [24, 34, 48], []
+    eta, steps, errors = noise_rate(solver), [20, 28, 40], []
     for n in steps:
         times = even(p, n)
         (m_t, v_t), (m_s, v_s) = true(p, times[0]), true(p, times[-1])
