@@ -35,7 +35,7 @@ def fits(solver: Solver, p: Path, times: Tensor) -> bool:
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 def test_tables_are_finite_triangular_and_end_at_the_data(p: Path, solver: Solver) -> None:
     for make in [solver.grid, *grid.ALL]:
-        for steps in STEPS if make == solver.grid else STEPS[-1:]:
+        for steps in STEPS if make == solver.grid and solver in solvers.ALL else STEPS[-1:]:
             times = made(make, p, steps)
             if not fits(solver, p, times):
                 with pytest.raises(ValueError, match=r"chart.Scaled: σ/α is infinite at t = 1"):
@@ -68,7 +68,7 @@ def test_number_of_network_calls(p: Path, solver: Solver) -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_few_steps_give_finite_samples_of_the_datas_size(p: Path, solver: Solver, steps: int) -> None:
     denoiser = exact.GaussianMixture([0.5, 0.5], [[-1.0, 0.5], [1.0, 0.0]], 0.01, p)
-    drawn = sample(denoiser, (8, 2), solver=solver, steps=steps)
+    drawn = sample(denoiser, (8, 2), solver=solver, grid=made(solver.grid, p, steps))
     assert bool(drawn.isfinite().all())
     if solver != solvers.Euler() or not isinstance(
         p, path.VarianceExploding
