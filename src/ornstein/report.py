@@ -28,7 +28,7 @@ from ornstein.sampling import DEFAULT, begin, trajectory
 FOLLOWED = 4  # samples in the trajectory
 TIMES = 8  # columns of it
 POINTS = 1000  # of vectors in a plot
-BINS = 240  # of the loss curve, evenly spaced in log(step)
+SMOOTH = 1.25  # the loss at a step is the mean from step/1.25 to step*1.25
 
 
 def write(folder: Path, dataset: Dataset) -> Path:
@@ -69,32 +69,33 @@ def _head(run: Run, lines: list[dict[str, Any]]) -> str:
     }
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items())
     classes = f", {len(spec.classes)} classes" if spec.classes else ""
+    shape = "×".join(map(str, spec.shape)) if spec.kind == "image" else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
     what = (
-        f"A {type(model.network).__name__} trained on <b>{escape(spec.source)}</b>: {spec.count:,} {spec.kind}s of shape "
-        f"{'×'.join(map(str, spec.shape))}{classes}. Path {escape(str(model.path))}, target {escape(str(model.target))}."
+        f"{type(model.network).__name__} trained on <b>{escape(spec.source)}</b>: {spec.count:,} {spec.kind}s of {shape}"
+        f"{classes}. Path {escape(str(model.path))}, target {escape(str(model.target))}."
     )
     return f'<p class="lead">{what}</p><div class="facts">{cells}</div>'
 
 
 def _beside(run: Run, dataset: Dataset) -> str:
     """The newest samples and real data, in the same layout."""
+    if run.spec.kind == "vector":
+        body = _figure(_plot(run.sample(POINTS), dataset), f"{POINTS:,} samples, over real data in grey")
+        return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
     drawn = _drawn(run.folder)
     if not drawn:
         return ""
-    samples, count = _shown(drawn[-1], run.spec, dataset), int(run.settings["samples"])
-    real = _figure(
-        _plot(_some(dataset, POINTS), dataset) if run.spec.kind == "vector" else _real(dataset, count), "real data"
-    )
-    made = _figure(samples, f"samples after step {_step(drawn[-1]):,}")
+    samples, real = _shown(drawn[-1], run.spec, dataset), _real(dataset, int(run.settings["samples"]))
+    body = _figure(samples, f"samples after step {_step(drawn[-1]):,}") + _figure(real, "real data")
     note = "Each column is one class, asked for by its label." if _columns(run.spec) else ""
-    return _section("Samples beside real data", note, f'<div class="two">{made}{real}</div>')
+    return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
 
 
 def _losses(lines: list[dict[str, Any]]) -> str:
     points = [(line["step"], line["loss"]) for line in lines if line["loss"] > 0 and math.isfinite(line["loss"])]
     if len({step for step, _ in points}) < 2:
         return ""
-    note = "The mean training loss on logarithmic axes; the band is the range within each interval of steps."
+    note = "The training loss, each step and smoothed, on logarithmic axes."
     return _section("Loss", note, _curve(points))
 
 
@@ -209,24 +210,28 @@ def _img(png: bytes) -> str:
     return f'<img alt="" src="data:image/png;base64,{b64encode(png).decode()}">'
 
 
-def _plot(samples: NDArray[Any], dataset: Dataset) -> str:
-    """Samples over real data: points in the first two dimensions, or two histograms where there is only one."""
+def _plot(samples: NDArray[Any] | None, dataset: Dataset) -> str:
+    """Samples over real data: points in the first two dimensions, or histograms where there is only one."""
     real = _some(dataset, POINTS).astype(np.float64)[:, :2]
-    made = samples[:POINTS].astype(np.float64)[:, :2]
+    shown = {"real": real} if samples is None else {"real": real, "made": samples[:POINTS].astype(np.float64)[:, :2]}
     low, high = np.quantile(real, 0.005, axis=0), np.quantile(real, 0.995, axis=0)
     margin = np.where(high > low, (high - low) * 0.15, 1.0)
     low, high = low - margin, high + margin
     if real.shape[1] == 1:
         edges = np.linspace(float(low[0]), float(high[0]), 41)
-        both = [np.histogram(values[:, 0], edges)[0] / len(values) for values in (real, made)]
-        top = max(float(heights.max()) for heights in both) or 1.0
-        real_d, made_d = (_steps(heights / top) for heights in both)
-        return f'<svg viewBox="0 0 200 200"><path class="real area" d="{real_d}"/><path class="made line" d="{made_d}"/></svg>'
-    dots = [
-        "".join(f"M{x:.1f} {y:.1f}h0" for x, y in _square(values, low, high) if 0 <= x <= 200 and 0 <= y <= 200)
-        for values in (real, made)
-    ]
-    return f'<svg viewBox="0 0 200 200"><path class="real dots" d="{dots[0]}"/><path class="made dots" d="{dots[1]}"/></svg>'
+        heights = {name: np.histogram(values[:, 0], edges)[0] / len(values) for name, values in shown.items()}
+        top = max(float(height.max()) for height in heights.values()) or 1.0
+        paths = [f'<path class="{name} area" d="{_steps(height / top)}"/>' for name, height in heights.items()]
+    else:
+        dots = {
+            name: [(x, y) for x, y in _square(values, low, high) if 0 <= min(x, y) <= max(x, y) <= 200]
+            for name, values in shown.items()
+        }
+        paths = [
+            f'<path class="{name} dots" d="{"".join(f"M{x:.1f} {y:.1f}h0" for x, y in at)}"/>'
+            for name, at in dots.items()
+        ]
+    return f'<svg viewBox="0 0 200 200">{"".join(paths)}</svg>'
 
 
 def _square(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -241,36 +246,37 @@ def _steps(heights: NDArray[np.float64]) -> str:
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Loss against step as SVG, both logarithmic: the mean of each bin as a line, its range as a band."""
+    """Loss against step as SVG, both logarithmic: every point thin, and a running mean."""
     steps, losses = (np.array(values, dtype=np.float64) for values in zip(*points, strict=True))
     first, last = math.log(steps.min()), math.log(steps.max())
-    bins = np.round((np.log(steps) - first) / (last - first) * BINS).astype(int)
-    rows = [(b, losses[bins == b]) for b in np.unique(bins)]
     low, high = math.log(losses.min() * 0.95), math.log(losses.max() * 1.05)
     left, right, top, bottom = 52.0, 790.0, 12.0, 262.0
 
-    def across(log_step: float) -> float:
-        return left + (log_step - first) / (last - first) * (right - left)
+    def across(step: float) -> float:
+        return left + (math.log(step) - first) / (last - first) * (right - left)
 
     def down(loss: float) -> float:
         return bottom - (math.log(loss) - low) / (high - low) * (bottom - top)
 
-    xs = [across(first + b / BINS * (last - first)) for b, _ in rows]
-    upper = [f"{x:.1f},{down(v.max()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
-    lower = [f"{x:.1f},{down(v.min()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
-    middle = [f"{x:.1f},{down(v.mean()):.1f}" for x, (_, v) in zip(xs, rows, strict=True)]
+    def line(values: NDArray[np.float64], kind: str) -> str:
+        places = " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in zip(steps, values, strict=True))
+        return f'<polyline class="{kind}" points="{places}"/>'
+
+    starts, ends = np.searchsorted(steps, steps / SMOOTH), np.searchsorted(steps, steps * SMOOTH, side="right")
+    smooth = np.array([losses[a:b].mean() for a, b in zip(starts, ends, strict=True)])
     ticks = [
         f'<line x1="{left}" x2="{right}" y1="{down(v):.1f}" y2="{down(v):.1f}"/>'
         f'<text x="{left - 8}" y="{down(v) + 4:.1f}" text-anchor="end">{v:g}</text>'
         for v in _ticks(math.exp(low), math.exp(high))
     ]
     ticks += [
-        f'<text x="{across(math.log(v)):.1f}" y="{bottom + 20}" text-anchor="middle">{v:,.0f}</text>'
+        f'<text x="{across(v):.1f}" y="{bottom + 20}" text-anchor="middle">{v:,.0f}</text>'
         for v in _ticks(steps.min(), steps.max())
+        if v == round(v)
     ]
     return (
         f'<svg class="curve" viewBox="0 0 800 300" role="img" aria-label="loss by step">{"".join(ticks)}'
-        f'<polygon points="{" ".join(upper + lower[::-1])}"/><polyline points="{" ".join(middle)}"/>'
+        f"{line(losses, 'raw')}{line(smooth, 'smooth')}"
         f'<text x="{right}" y="{bottom + 36}" text-anchor="end">step</text></svg>'
     )
 
@@ -338,11 +344,11 @@ img { image-rendering: pixelated; background: #fff; }
 svg { background: var(--card); border: 1px solid var(--line); }
 .curve text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 .curve line { stroke: var(--line); }
-.curve polygon { fill: var(--accent); opacity: .22; }
-.curve polyline, .line { fill: none; stroke: var(--accent); stroke-width: 2; stroke-linejoin: round; }
+.curve polyline { fill: none; stroke: var(--accent); stroke-width: 2.2; stroke-linejoin: round; }
+.curve .raw { stroke-width: 1; opacity: .35; }
 .dots { fill: none; stroke-linecap: round; stroke-width: 2.4; opacity: .55; }
 .real.dots { stroke: var(--real); } .made.dots { stroke: var(--accent); }
-.real.area { fill: var(--real); opacity: .45; }
+.real.area { fill: var(--real); opacity: .45; } .made.area { fill: none; stroke: var(--accent); stroke-width: 1.5; }
 .times { display: grid; text-align: center; font-variant-numeric: tabular-nums; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 0 2rem; margin: 0; }
 dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid var(--line); padding: .3rem 0; }

@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     with warnings.catch_warnings():
         warnings.showwarning = _warn
+        if not debug:  # other libraries' warnings are for developers
+            warnings.simplefilter("ignore")
+        warnings.filterwarnings("always", module=r"ornstein\b")
         try:
             return _dispatch(words)
         except SystemExit as end:  # --help

@@ -23,7 +23,7 @@ class Meter:
     """
 
     def __init__(self, label: str, patience: float = 0.0) -> None:
-        self._label, self._next, self._gap, self._unsaid = label, patience, 2.0, ""
+        self._label, self._next, self._gap, self._spoke, self._unsaid = label, patience, 2.0, False, ""
         self._started, self._bar = time.monotonic(), _Bar(label) if sys.stdout.isatty() else None
 
     def __enter__(self) -> "Meter":
@@ -34,7 +34,7 @@ class Meter:
     ) -> None:
         if self._bar:
             self._bar.progress.stop()
-        if self._unsaid and self._next > self._gap:
+        if self._unsaid and self._spoke:
             say(f"{self._label} {self._unsaid}")
 
     def update(self, done: float, text: str) -> None:
@@ -42,6 +42,7 @@ class Meter:
         elapsed, self._unsaid = time.monotonic() - self._started, f"{100 * done:3.0f} %  {text}"
         if elapsed < self._next:
             return
+        self._spoke = True
         if self._bar:
             self._bar.show(done, text)
             return
@@ -106,7 +107,7 @@ def table(rows: list[tuple[str, str]]) -> str:
 def dims(spec: "Spec") -> str:
     """What one item is: 28x28 (width x height) grey, or 2 numbers."""
     if spec.kind == "vector":
-        return f"{spec.shape[0]} numbers each"
+        return "one number each" if spec.shape == (1,) else f"{spec.shape[0]} numbers each"
     channels, height, width = spec.shape
     colour = {1: "grey", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels} channels")
     return f"{width}x{height} {colour}"

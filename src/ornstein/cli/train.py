@@ -119,7 +119,7 @@ def follow(training: "Run", command: str) -> int:
     folder = training.folder
     say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
     say("Ctrl-C saves and stops; the same command goes on.")
-    began, images, started, saved = time.monotonic(), 0, False, None
+    began, images, started = time.monotonic(), 0, False
     with _stoppable(training) as signals, Meter("training") as meter:
         for event in training:
             p = event.progress
@@ -130,19 +130,17 @@ def follow(training: "Run", command: str) -> int:
             speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
             left = duration(p.seconds * (1 - p.done) / p.done)
             meter.update(
-                p.done, f"step {p.step:,}  loss {p.loss:.4f}  {speed:,.0f} {training.dataset.spec.kind}s/s  {left} left"
+                p.done, f"step {p.step:,}  loss {p.loss:.4f}  {speed:.3g} {training.dataset.spec.kind}s/s  {left} left"
             )
             if event.grid:
                 meter.tell(f"Samples after step {p.step:,}: {event.grid}")
-            saved = event.checkpoint or saved
     if not started:
         say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
-    page = report.write(folder, training.dataset)
     if signals:
-        say(f"Saved at step {training.state.step:,} in {saved}. Go on with the same command: {command}")
-        say(f"So far: {page.resolve()}")
+        say(f"Saved at step {training.state.step:,} in {folder}. Go on with the same command: {command}")
+    say(f"The report page: {report.write(folder, training.dataset).resolve()}")
+    if signals:
         return 128 + signals[0]
-    say(f"The report page: {page.resolve()}")
     say(f"Sample it: ornstein sample {quote(str(folder))} -n 64")
     return 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -44,9 +45,9 @@ def save(folder: Path, state: State, keep: int) -> Path:
     """Write a checkpoint, then remove all but the newest `keep`. Raises OrnsteinError when the disk refuses."""
     place = folder / f"step-{state.step:08d}"
     with new_folder(place) as new:
-        save_file(_tensors(state.network.state_dict()), new / "weights.safetensors")
-        save_file(_tensors(state.average.state_dict()), new / "average.safetensors")
-        save_file(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
+        _write(_tensors(state.network.state_dict()), new / "weights.safetensors")
+        _write(_tensors(state.average.state_dict()), new / "average.safetensors")
+        _write(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
         (new / "state.json").write_text(json.dumps(state.counters()))
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
         (new / "sha256.json").write_text(json.dumps(sums, indent=1))
@@ -108,6 +109,13 @@ def _load(place: Path, state: State) -> None:
             setattr(state, name, value)
     except (RuntimeError, KeyError, ValueError) as error:
         raise OrnsteinError(f"{place} does not fit this network ({error}); give another --out") from error
+
+
+def _write(tensors: dict[str, Tensor], file: Path) -> None:
+    try:
+        save_file(tensors, file)
+    except SafetensorError as error:  # how a full disk is told
+        raise OSError(str(error)) from error
 
 
 def _tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -73,6 +73,8 @@ class Run:
         state = self._state()
         self.state = state
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell)
+        if self.resumed:  # a kill may have come between a checkpoint and its model
+            self._export(self.resumed, state)
         _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
         _write_json(self.folder / "env.json", environment())
         metrics = Metrics(self.folder / "metrics.jsonl", state.step)
@@ -119,6 +121,11 @@ class Run:
 
     def _save(self, state: State) -> Path:
         place = checkpoint.save(self.folder / "checkpoints", state, self.settings.keep)
+        self._export(place, state)
+        return place
+
+    def _export(self, place: Path, state: State) -> None:
+        """The model that a checkpoint holds, for everyone who samples."""
         model = self.folder / "model"
         model.mkdir(exist_ok=True)
         with new_file(model / "model.safetensors") as file:
@@ -126,7 +133,6 @@ class Run:
         _write_json(model / "config.json", self.model.config())
         with new_file(model / "README.md") as file:
             file.write_text(card(self.folder, self.model, self.settings, state))
-        return place
 
     def _draw(self, state: State) -> Path | None:
         """The sample grid: always the same seeds and classes, so that grids of different steps can be compared."""
@@ -191,7 +197,8 @@ def check_folder(folder: Path, settings: Settings, spec: Spec) -> None:
         raise UsageError(f"out: {folder} is a file; give a folder")
     file = folder / "config.yaml"
     if not file.exists():
-        if folder.exists() and any(folder.iterdir()):
+        begun = (folder / ".lock").exists()  # killed before its settings were written
+        if folder.exists() and any(folder.iterdir()) and not begun:
             raise UsageError(f"out: {folder} is not empty and holds no run; give a new folder")
         return
     try:
