@@ -128,7 +128,7 @@ def test_ddpm_written_as_a_loop_draws_the_same_samples() -> None:
 def test_dpm_solver_is_the_published_second_order_loop(p: Path) -> None:
     """Lu et al. 2022, algorithm 2, with r_i = h_{i−1}/h_i and D_i = (1 + 1/2r_i) x̂_i − x̂_{i−1}/2r_i."""
     denoiser = exact.GaussianMixture([0.3, 0.7], torch.tensor([[-1.0, 0.4], [1.0, 0.1]], dtype=F64), 0.05, p)
-    times = p.time(torch.linspace(-4, 5, 9, dtype=F64))
+    times = p.time(torch.linspace(-2, 3, 9, dtype=F64).sinh() / 2)  # uneven, so that r_i matters
     x = start = torch.randn(6, 2, dtype=F64) * p.sigma(times[0])
     clean_before = h_before = None
     for t, s in itertools.pairwise(times):
