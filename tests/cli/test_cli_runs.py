@@ -60,7 +60,7 @@ def fails(capsys: pytest.CaptureFixture[str]) -> Says:
         capsys.readouterr()
         assert main(words) == code
         err = capsys.readouterr().err
-        sentences = [line for line in err.splitlines() if not line.startswith("warning: ")]
+        sentences = [line for line in err.splitlines() if line and not line.startswith("warning: ")]
         assert len(sentences) == 1, err
         assert "unexpected" not in err
         return sentences[0]
@@ -157,7 +157,7 @@ def test_a_stopped_run_goes_on_and_ends(
 
 def test_a_second_interrupt_stops_at_once(tmp_path: Path, interrupted: Callable[..., None], fails: Says) -> None:
     interrupted(signal.SIGINT, signal.SIGINT)
-    assert main(train(tmp_path / "run", "--save-every", "1", steps=6)) == 130
+    assert "stopped at once" in fails(train(tmp_path / "run", "--save-every", "1", steps=6), 130).splitlines()[-1]
     assert next(checkpoint.checkpoints(tmp_path / "run" / "checkpoints")).name == "step-00000002"
 
 
@@ -204,6 +204,7 @@ def test_a_picture_or_a_folder_by_the_ending(copied: Path, tmp_path: Path, capsy
     [
         (["--label", "12"], "label: 12 is not one of the 10 classes 0 (0) to 9 (9)"),
         (["--label", "seven"], "'seven' is no class"),
+        (["--out", str(Path(__file__).parent)], "holds other files"),
         (["--solver", "huen"], "did you mean 'heun'?"),
         (["--out", "x.gif.txt"], "ending that is not known"),
         (["--device", "abacus"], "device: 'abacus' is not available here"),

@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _dispatch(words)
         except SystemExit as end:  # --help
             return int(end.code or 0)
-        except KeyboardInterrupt:
-            return _failed("stopped", 130)
+        except KeyboardInterrupt as interrupt:
+            return _failed(str(interrupt) or "stopped", 130)
         except BrokenPipeError:  # `ornstein info RUN | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

@@ -30,6 +30,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--batch-size {options.batch_size} is too small; give 1 or more")
     if options.first < 0:
         raise UsageError(f"--first {options.first} is too small; give 0 or more")
+    from ornstein.data.images import OURS
     from ornstein.runs import load
     from ornstein.training import build
 
@@ -40,6 +41,8 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(
             f"--out {out}: {options.run} makes vectors, which are no pictures; give a .npz file or a folder"
         )
+    if out.is_dir() and not all(OURS.fullmatch(file.name) for file in out.iterdir()):
+        raise UsageError(f"--out {out} holds other files; give a new folder")
     if not out.is_dir() and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
@@ -70,7 +73,6 @@ def draw(
 
     from ornstein.data import save_images
 
-    say(recipe(trained.model.path, solver, options.steps))
     batches = trained.batches(
         options.count,
         label=label,
@@ -80,6 +82,7 @@ def draw(
         first=options.first,
         batch_size=options.batch_size,
     )
+    say(recipe(trained.model.path, solver, options.steps))
     arrays, began = [], time.monotonic()
     with Meter("sampling", patience=1.0) as meter:
         for batch in batches:

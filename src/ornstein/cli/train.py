@@ -152,7 +152,7 @@ def _stoppable(training: "Run") -> Iterator[list[int]]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         if received:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once; the same command goes on from the last checkpoint")
         received.append(number)
         training.stop()
         os.write(
