@@ -24,6 +24,7 @@ from ornstein.data.spec import Spec
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
 from ornstein.sampling import DEFAULT, begin, trajectory
+from ornstein.training.checkpoint import checkpoints
 
 FOLLOWED = 4  # samples in the trajectory
 TIMES = 8  # columns of it
@@ -59,17 +60,22 @@ def write(folder: Path, dataset: Dataset) -> Path:
 
 def _head(run: Run, lines: list[dict[str, Any]]) -> str:
     spec, model = run.spec, run.model
-    last = lines[-1] if lines else {"step": 0, "images": 0, "seconds": 0.0}
+    newest = next(checkpoints(run.folder / "checkpoints"), None)
+    reached = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
+    if newest is not None:
+        reached |= json.loads((newest / "state.json").read_text())
     facts = {
-        "steps": f"{last['step']:,}",
-        f"{spec.kind}s seen": f"{last['images']:,}",
-        "epochs": f"{last['images'] / spec.count:.3g}",
-        "minutes": f"{last['seconds'] / 60:.3g}",
+        "steps": f"{reached['step']:,}",
+        f"{spec.kind}s seen": f"{reached['images']:,}",
+        "epochs": f"{reached['images'] / spec.count:.3g}",
+        "minutes": f"{reached['seconds'] / 60:.3g}",
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
     }
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items())
     classes = f", {len(spec.classes)} classes" if spec.classes else ""
-    shape = "×".join(map(str, spec.shape)) if spec.kind == "image" else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
+    shape = (
+        "×".join(map(str, spec.shape)) if spec.kind == "image" else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
+    )
     what = (
         f"{type(model.network).__name__} trained on <b>{escape(spec.source)}</b>: {spec.count:,} {spec.kind}s of {shape}"
         f"{classes}. Path {escape(str(model.path))}, target {escape(str(model.target))}."

@@ -237,6 +237,15 @@ def test_info_shows_a_run_in_one_screen(trained: Path, capsys: pytest.CaptureFix
     assert out.count("\n") <= 24
 
 
+def test_info_knows_the_step_between_two_lines_of_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(train(tmp_path / "run", "--batch-size", "1", steps=103)) == 0
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 100
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "run")]) == 0
+    assert "103 steps of 1 in" in capsys.readouterr().out
+    assert "<b>103</b><span>steps" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_info_on_a_run_without_a_model_yet(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(copied / "model")
     assert main(["info", str(copied)]) == 0

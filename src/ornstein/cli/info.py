@@ -41,10 +41,12 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
 
     spec = Spec.from_json(config["data"])
     lines = _metrics(folder / "metrics.jsonl")
-    last = lines[-1] if lines else {"step": 0, "images": 0, "seconds": 0.0, "loss": float("nan")}
+    kept = sorted((folder / "checkpoints").glob("step-*[0-9]"))
+    last = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
+    if kept:  # the checkpoint is exact; metrics are written every few steps
+        last |= _json(kept[-1] / "state.json") or {}
     goal = f"{settings['minutes']:g} minutes" if settings.get("minutes") is not None else f"{settings['steps']:,} steps"
     weights = folder / "model" / "model.safetensors"
-    kept = sorted(place.name for place in (folder / "checkpoints").glob("step-*"))
     return [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
@@ -55,7 +57,10 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("seen", f"{last['images']:,} {spec.kind}s, {last['images'] / spec.count:.3g} epochs"),
         ("loss", " ".join(f"{line['loss']:.4f} (step {line['step']:,})" for line in _spread(lines)) or "none yet"),
         ("model", f"{weights.parent} ({size(folder_size(weights.parent))})"),
-        ("checkpoints", f"{', '.join(kept) or 'none'} ({size(folder_size(folder / 'checkpoints'))})"),
+        (
+            "checkpoints",
+            f"{', '.join(place.name for place in kept) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
+        ),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
     ]
 
