@@ -9,7 +9,7 @@ from ornstein.denoiser import Denoiser
 from ornstein.grid import explicit
 from ornstein.noise import NoiseSource, PerSampleNoise
 from ornstein.path import Path
-from ornstein.solvers import ABM, Solver
+from ornstein.solvers import ABM, Sampler, Solver
 from ornstein.table import Step, execute
 
 DEFAULT: Solver = ABM()
@@ -20,7 +20,7 @@ def sample(
     shape: Sequence[int] | None = None,
     *,
     start: Tensor | None = None,
-    solver: Solver | None = None,
+    solver: Solver | Sampler | None = None,
     steps: int = 20,
     grid: Tensor | None = None,
     noise: NoiseSource | None = None,
@@ -49,7 +49,7 @@ def trajectory(
     denoiser: Denoiser,
     start: Tensor,
     *,
-    solver: Solver | None = None,
+    solver: Solver | Sampler | None = None,
     steps: int = 20,
     grid: Tensor | None = None,
     noise: NoiseSource | None = None,
@@ -66,7 +66,7 @@ def encode(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    solver: Solver | None = None,
+    solver: Solver | Sampler | None = None,
     steps: int = 20,
     grid: Tensor | None = None,
 ) -> Tensor:
@@ -76,7 +76,7 @@ def encode(
     """
     solver = solver or DEFAULT
     rising = _times(denoiser.path, solver, steps, grid).sort().values
-    if solver.table(denoiser.path, rising.flip(0)).stochastic:
+    if (solver if isinstance(solver, Sampler) else solver.table(denoiser.path, rising.flip(0))).stochastic:
         raise ValueError(
             f"{solver} adds fresh noise and cannot be run backward; encode with an ODE solver such as DDIM()"
         )
@@ -91,14 +91,18 @@ def begin(path: Path, like: Tensor, t: float, noise: NoiseSource) -> Tensor:
     return path.levels(t, like)[1] * noise(like, t, t)
 
 
-def _times(path: Path, solver: Solver, steps: int, grid: Tensor | None) -> Tensor:
+def _times(path: Path, solver: Solver | Sampler, steps: int, grid: Tensor | None) -> Tensor:
     return solver.grid(path, steps) if grid is None else explicit(grid)
 
 
-def _run(denoiser: Denoiser, x: Tensor, solver: Solver, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
+def _run(denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
+    if isinstance(solver, Sampler):
+        return solver.run(denoiser, x, times, noise)
     return execute(solver.table(denoiser.path, times), denoiser, x, noise)
 
 
 @torch.no_grad()
-def _steps(denoiser: Denoiser, x: Tensor, solver: Solver, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
+def _steps(
+    denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource
+) -> Iterator[Step]:
     yield from _run(denoiser, x, solver, times, noise)

@@ -1,11 +1,14 @@
-"""What a solver is."""
+"""What a solver is: a table of fixed steps, or a method with a loop of its own."""
 
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from ornstein.denoiser import Denoiser
+from ornstein.noise import NoiseSource
 from ornstein.path import Path
-from ornstein.table import Table
+from ornstein.table import Step, Table
 
 
 class Solver(Protocol):
@@ -17,3 +20,19 @@ class Solver(Protocol):
     def grid(self, path: Path, steps: int) -> Tensor: ...
 
     def table(self, path: Path, grid: Tensor) -> Table: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A method that is not a table, because its steps depend on what it meets: a frozen choice with its own loop.
+
+    `run` goes from x (B, ...) at grid[0] to grid[-1]: each `Step` it yields is a network call and counts all calls so far,
+    and the last one holds the result. `stochastic` tells whether it adds noise, so that it cannot run from data to noise.
+    """
+
+    @property
+    def stochastic(self) -> bool: ...
+
+    def grid(self, path: Path, steps: int) -> Tensor: ...
+
+    def run(self, denoiser: Denoiser, x: Tensor, grid: Tensor, noise: NoiseSource) -> Iterator[Step]: ...

@@ -1,0 +1,19 @@
+"""What methods with their own loop share."""
+
+from torch import Tensor
+
+from ornstein.estimate import Estimate
+from ornstein.table import Step
+
+
+def told(t: float, x: Tensor, calls: int, estimate: Estimate) -> Step:
+    """A step whose estimate is known already."""
+    return Step(t, x, calls, lambda: estimate)
+
+
+def falling(grid: Tensor, name: str) -> list[float]:
+    """The grid's times, from noise to data. Raises ValueError for a grid that rises."""
+    times: list[float] = grid.tolist()
+    if times[0] < times[-1]:
+        raise ValueError(f"{name} adds noise and needs a grid that falls, from noise to data")
+    return times
