@@ -107,7 +107,7 @@ import sys
 from ornstein.cli import main
 codes = [main(words) for words in (["--help"], ["train", "--help"], ["train", "--nonsense"], ["info", "/nowhere"])]
 assert codes == [0, 0, 2, 2], codes
-heavy = {"torch", "numpy", "PIL", "rich.progress"} & set(sys.modules)
+heavy = {"torch", "numpy", "PIL", "rich.progress", "typeguard", "asyncio"} & set(sys.modules)
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

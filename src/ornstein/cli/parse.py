@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import Field, field, fields, make_dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_type_hints
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -64,8 +65,15 @@ def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
             metavar=f.metadata.get("name"),
         )
         marks = (tyro.conf.Positional,) if f.metadata.get("positional") else ()
-        made.append((f.name, Annotated[(types[f.name], about, *marks)], field(default=default, metadata=f.metadata)))
+        made.append(
+            (f.name, Annotated[(_plain(types[f.name]), about, *marks)], field(default=default, metadata=f.metadata))
+        )
     return make_dataclass(kind.__name__, made, frozen=True)
+
+
+def _plain(kind: Any) -> Any:
+    """`int | None` as `Optional[int]`, which tyro checks without importing typeguard: half the time of a --help."""
+    return Union[get_args(kind)] if isinstance(kind, UnionType) else kind  # noqa: UP007
 
 
 def _docstrings(kind: type) -> dict[str, str]:
