@@ -189,17 +189,22 @@ def fitted_order(steps: list[int], errors: list[float]) -> float:
 @pytest.mark.parametrize("solver", DETERMINISTIC, ids=str)
 @pytest.mark.parametrize("p", [path.Linear(), path.VariancePreserving(), path.EDM()], ids=str)
 def test_encoding_follows_the_same_ode_at_the_solvers_order(p: Path, solver: Solver) -> None:
-    """Against the closed-form flow, and there and back, between two levels of noise."""
-    denoiser, steps = gaussian(p), [24, 34, 48]
+    """Against the closed-form flow, and there and back, between two levels of noise.
+
+    Multistep methods of order 3 and more need small first steps, which are of lower order.
+    """
+    high = isinstance(solver, (solvers.DEIS, solvers.LMS, solvers.DPMSolverPP, solvers.UniPC)) and solver.order > 2
+    denoiser, steps = gaussian(p), [113, 160, 226] if high else [24, 34, 48]
     there, back = [], []
     for n in steps:
-        times = p.time(torch.linspace(-4, 4, n + 1, dtype=F64))
+        u = torch.linspace(-1, 1, n + 1, dtype=F64)
+        times = p.time(4 * torch.sin(torch.pi / 2 * u) if high else 4 * u)
         x = denoiser.mean * p.alpha(times[-1]) + torch.tensor([[0.4, -0.7, 0.9]], dtype=F64)
         code = encode(denoiser, x, solver=solver, grid=times)
         there.append(float((code - denoiser.flow(x, times[-1], times[0])).norm()))
         back.append(float((sample(denoiser, start=code, solver=solver, grid=times) - x).norm()))
-    assert abs(fitted_order(steps, there) - solver.order) < 0.15
-    assert fitted_order(steps, back) > solver.order - 0.15  # even methods gain an order by symmetry
+    assert abs(fitted_order(steps, there) - solver.order) < 0.2
+    assert fitted_order(steps, back) > solver.order - 0.2  # even methods gain an order by symmetry
 
 
 @pytest.mark.parametrize("solver", [solvers.DDIM(), solvers.Heun(), solvers.DPMSolverPP()], ids=str)

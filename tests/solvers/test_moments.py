@@ -23,7 +23,8 @@ def noise_rate(solver: Solver) -> float:
 
 
 STOCHASTIC = [s for s in solvers.ALL if s.table(path.Linear(), torch.tensor([0.9, 0.5, 0.2], dtype=F64)).stochastic]
-WITH_RATES = [*STOCHASTIC, solvers.DDIM(0.5), solvers.EulerMaruyama(0.5), solvers.EulerMaruyama(1.3)]
+CLOSED = [s for s in STOCHASTIC if isinstance(s, (solvers.DDIM, solvers.Ancestral, solvers.EulerMaruyama))]
+WITH_RATES = [*CLOSED, solvers.DDIM(0.5), solvers.EulerMaruyama(0.5), solvers.EulerMaruyama(1.3)]
 
 
 @cache
@@ -100,9 +101,9 @@ def fitted_order(steps: list[int], errors: list[float]) -> float:
     return -float((x * y).sum() / (x * x).sum())
 
 
-@pytest.mark.parametrize("solver", WITH_RATES, ids=str)
+@pytest.mark.parametrize("solver", [*WITH_RATES, solvers.SDEDPMSolverPP(), solvers.SDEDPMSolver(2, 0.7)], ids=str)
 @pytest.mark.parametrize("p", path.ALL, ids=str)
-def test_mean_and_variance_converge_at_first_order(p: Path, solver: Solver) -> None:
+def test_mean_and_variance_converge_at_the_declared_order(p: Path, solver: Solver) -> None:
     """Between two levels, from a mean that is not the marginal's: a deviation d of the SDE with noise ηg decays as
 
     d_s = d_t (V_s/V_t)^((1 + η²)/2) (α_t/α_s)^(η²), V = α²C + σ², since d(log d)/dt = ½V̇/V + ½η²g²/V and g² = V̇ − 2(α̇/α)V.
@@ -120,14 +121,14 @@ def test_mean_and_variance_converge_at_first_order(p: Path, solver: Solver) -> N
 
 @pytest.mark.parametrize("solver", STOCHASTIC, ids=str)
 @pytest.mark.parametrize("p", path.ALL, ids=str)
-def test_from_pure_noise_the_datas_mean_and_variance_are_reached_at_first_order(p: Path, solver: Solver) -> None:
+def test_from_pure_noise_the_datas_mean_and_variance_are_reached_at_the_declared_order(p: Path, solver: Solver) -> None:
     steps, errors = [48, 68, 96], []
     for n in steps:
         times = polynomial(p, n)
         mean, variance = moments(solver.table(p, times), p, *true(p, times[0]))
         expected = true(p, times[-1])
         errors.append(float((mean - expected[0]).norm() + (variance - expected[1]).norm()))
-    assert abs(fitted_order(steps, errors) - solver.order) < 0.15
+    assert -0.15 < fitted_order(steps, errors) - solver.order < (0.15 if solver.order == 1 else 0.6)
 
 
 @pytest.mark.parametrize("p", path.ALL, ids=str)

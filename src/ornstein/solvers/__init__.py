@@ -6,13 +6,27 @@ from ornstein.solvers.adaptive_sde import AdaptiveSDE
 from ornstein.solvers.ancestral import Ancestral
 from ornstein.solvers.annealed_langevin import AnnealedLangevin
 from ornstein.solvers.ddim import DDIM
-from ornstein.solvers.dpm_solver_pp import DPMSolverPP
+from ornstein.solvers.deis import DEIS, LogRho, Rho, Time
+from ornstein.solvers.dpm_solver import (
+    DPMSolver,
+    DPMSolverPP,
+    DPMSolverPPSingle,
+    DPMSolverSingle,
+    SDEDPMSolver,
+    SDEDPMSolverPP,
+)
+from ornstein.solvers.edm_heun import EDMHeun
+from ornstein.solvers.er_sde import ERSDE
 from ornstein.solvers.euler import Euler
 from ornstein.solvers.euler_maruyama import EulerMaruyama
 from ornstein.solvers.heun import Heun
 from ornstein.solvers.langevin import Langevin, Proportional, SignalToNoise
+from ornstein.solvers.lms import LMS
+from ornstein.solvers.pndm import PLMS, PNDM
 from ornstein.solvers.predictor_corrector import PredictorCorrector
+from ornstein.solvers.runge_kutta import RALSTON, RK4, RungeKutta, Tableau, midpoint, rk4
 from ornstein.solvers.solver import Sampler, Solver
+from ornstein.solvers.unipc import B1, B2, UniPC
 
 ALL: tuple[Solver, ...] = (
     DDIM(),
@@ -24,6 +38,22 @@ ALL: tuple[Solver, ...] = (
     DPMSolverPP(),
     ABM(2),
     ABM(3),
+    RungeKutta(RALSTON),
+    rk4(),
+    DEIS(3),
+    DEIS(2, LogRho()),
+    LMS(4),
+    DPMSolver(2),
+    DPMSolverPP(3),
+    DPMSolverPPSingle(2),
+    DPMSolverSingle(3),
+    SDEDPMSolverPP(),
+    UniPC(2),
+    UniPC(3),
+    PLMS(),
+    PNDM(),
+    EDMHeun(10.0),
+    ERSDE(),
 )
 
 # Those with their own loop, from noise to data; AdaptiveODE needs the extra `ode`.
@@ -32,20 +62,43 @@ LOOPS: tuple[Sampler, ...] = (PredictorCorrector(), AnnealedLangevin(), Adaptive
 __all__ = [
     "ABM",
     "ALL",
+    "B1",
+    "B2",
     "DDIM",
+    "DEIS",
+    "ERSDE",
+    "LMS",
     "LOOPS",
+    "PLMS",
+    "PNDM",
+    "RALSTON",
+    "RK4",
     "AdaptiveODE",
     "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
+    "DPMSolver",
     "DPMSolverPP",
+    "DPMSolverPPSingle",
+    "DPMSolverSingle",
+    "EDMHeun",
     "Euler",
     "EulerMaruyama",
     "Heun",
     "Langevin",
+    "LogRho",
     "PredictorCorrector",
     "Proportional",
+    "Rho",
+    "RungeKutta",
+    "SDEDPMSolver",
+    "SDEDPMSolverPP",
     "Sampler",
     "SignalToNoise",
     "Solver",
+    "Tableau",
+    "Time",
+    "UniPC",
+    "midpoint",
+    "rk4",
 ]
