@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ornstein.grid import polynomial
 from ornstein.path import Path
 from ornstein.solvers.abm import lagrange_integrals
-from ornstein.solvers.exponential import correction, exponential_weights, legendre
-from ornstein.table import Form, Level, Recorder, Table, levels
+from ornstein.solvers.exponential import correction, exponential_weights, legendre, weights_from_moments
+from ornstein.table import Form, Level, Recorder, Table
 
 
 class Variable(Protocol):
@@ -57,21 +56,15 @@ class Time:
         return at.t
 
     def integrals(self, path: Path, nodes: Sequence[Level], t: Level, s: Level) -> list[float]:
-        # By parts, with τ = low + (high − low)·w²: σ ~ √t near the data of a variance preserving path is smooth in w.
-        low, high = min(t.t, s.t), max(t.t, s.t)
+        # ∫ v^k dρ = −∫ k v^{k−1} (ρ − ρ_s) dv with v = 0 at t and 1 at s; the times are squares of w, because near the data
+        # of a variance preserving path σ ~ √t is smooth in w only.
         w, weights = legendre(24)
-        times = low + (high - low) * w**2
-        inner = levels(path, torch.from_numpy(times))
-        above = np.array([at.sigma / at.alpha for at in inner]) - s.sigma / s.alpha
-        measure = np.sign(s.t - t.t) * 2 * (high - low) * w * weights
-        whole = t.sigma / t.alpha - s.sigma / s.alpha
-        result = []
-        for node in nodes:
-            roots = [other.t - t.t for other in nodes if other is not node]
-            scale = math.prod(node.t - t.t - root for root in roots)
-            basis = np.polynomial.Polynomial.fromroots(roots) / scale if roots else np.polynomial.Polynomial([1.0])
-            result.append(float(-basis(0.0) * whole - (basis.deriv()(times - t.t) * above) @ measure))
-        return result
+        v = 1 - w**2 if s.t < t.t else w**2
+        times = torch.from_numpy(t.t + (s.t - t.t) * v)
+        above = 2 * w * weights * ((path.sigma(times) / path.alpha(times)).numpy() - s.sigma / s.alpha)
+        moments = [-k * float(v ** (k - 1) @ above) for k in range(1, len(nodes))]
+        at = [(node.t - t.t) / (s.t - t.t) for node in nodes]
+        return weights_from_moments(at, [s.sigma / s.alpha - t.sigma / t.alpha, *moments])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ornstein.grid import polynomial
 from ornstein.path import Path
-from ornstein.solvers.exponential import correction, falling, lagrange, legendre
+from ornstein.solvers.exponential import correction, falling, lagrange, legendre, weights_from_moments
 from ornstein.table import Form, Recorder, Table
 
 
@@ -76,14 +76,12 @@ class ERSDE:
         """∫ ℓ_j dm for m = φ(ρ_s)/φ(ρ) from r to 1."""
         if rho == 0:
             return lagrange(nodes, np.zeros(1))[:, 0].tolist()
-        # by parts, and in log ρ, where the rest is smooth
-        v, weights = legendre(24)
-        width = math.log(nodes[0] / rho)
-        inner = rho * np.exp(width * v)
-        kept = np.exp(self._log(rho) - self.log_scale(inner)) * inner * width * weights
-        result = []
-        for node in nodes:
-            others = [other for other in nodes if other != node]
-            basis = np.polynomial.Polynomial.fromroots(others) / math.prod(node - other for other in others)
-            result.append(float(basis(rho) - ratio * basis(nodes[0]) + basis.deriv()(inner) @ kept))
-        return result
+        # ∫ v^k dm = 1 − k ∫ v^{k−1} φ(ρ_s)/φ(ρ) dv with v = 0 at ρ_t and 1 at ρ_s, by quadrature in log ρ
+        u, weights = legendre(24)
+        log_step = math.log(nodes[0] / rho)
+        inner = rho * np.exp(log_step * u)
+        v = (inner - nodes[0]) / (rho - nodes[0])
+        kept = np.exp(self._log(rho) - self.log_scale(inner)) * inner * (log_step / (nodes[0] - rho)) * weights
+        moments = [1 - k * float(v ** (k - 1) @ kept) for k in range(1, len(nodes))]
+        at = [(node - nodes[0]) / (rho - nodes[0]) for node in nodes]
+        return weights_from_moments(at, [1 - ratio, *moments])

@@ -125,6 +125,12 @@ def exponential_weights(nodes: Sequence[float], z: float) -> list[float]:
     return (lagrange(nodes, v) @ (z * np.exp(z * (1 - v)) * weights)).tolist()
 
 
+def weights_from_moments(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
+    """w with Σ_j w_j·v_j^k = moments[k], so that polynomials below the number of nodes are integrated exactly."""
+    weights: list[float] = np.linalg.solve(np.vander(nodes, increasing=True).T, moments).tolist()
+    return weights
+
+
 def correction(weights: Sequence[float], held: Sequence[Form]) -> Form:
     """Σ_j w_j (m_j − m_0), where `held` begins with m_0."""
     total = Form({})
