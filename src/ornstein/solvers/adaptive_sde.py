@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from ornstein.solvers.loop import falling, told
 from ornstein.table import Step
 
 LAST = 12.0  # log-SNR of the last level where steps are chosen: σ/α = 0.0025, below the steps of 8-bit data
-SMALLEST, FIRST = 1e-3, 0.05  # steps in the angle arctan(σ/α)
+CELL, FIRST = 2e-4, 0.05  # the smallest and the first step in the angle arctan(σ/α)
 SAFETY, GAIN, SHRINK, GROW = (
     0.9,
     1 / 3,
@@ -57,25 +56,26 @@ class AdaptiveSDE:
         stops = marks[1:-1] if clean_end else marks[1:]
         if clean_end and marks[-2] > (last := float(path.time(LAST))):
             stops = [*stops, last]
-        clock, mark, calls = _Clock(path), marks[0], 0
-        step = torch.full((len(x),), FIRST, dtype=torch.float64)
+        step, mark, calls = torch.full((len(x),), FIRST, dtype=torch.float64), marks[0], 0
         for stop in stops:
-            t, begun = torch.full_like(step, mark), False
-            while bool((moving := t > stop).any()):
+            times = _between(path, mark, stop)
+            at, end, begun = torch.zeros(len(x), dtype=torch.long), len(times) - 1, False
+            while bool((moving := at < end).any()):
+                to = (at + (step / CELL).round().clamp(min=1).long()).clamp(max=end)
+                t, s = times[at], times[to]
                 estimate = denoiser(x, _on(t, x))
                 if not begun:
                     yield told(mark, x, calls + 1, estimate)
                     begun = True
-                s = clock.below(t, step, stop)
                 on_x, on_clean, std = (align(_on(value, x), x) for value in path.posterior(s, t))
                 rest = on_x * x + std * noise(x, t, s)
                 low = rest + on_clean * estimate.clean
                 ahead, calls = denoiser(low, _on(s, x)), calls + 2
                 high = rest + on_clean * ((estimate.clean + ahead.clean) / 2)
                 factor = SAFETY * self._error(x, low, high) ** -GAIN
-                factor = factor.nan_to_num(nan=SHRINK, posinf=GROW).clamp(SHRINK, GROW)
-                step = torch.where(moving, step * factor, step).clamp(SMALLEST, math.pi / 2)
-                x, t = torch.where(align(_on(moving, x), x) > 0, high, x), s
+                factor = factor.nan_to_num(nan=GROW, posinf=GROW).clamp(SHRINK, GROW)  # nothing mends what is no number
+                step = torch.where(moving, step * factor, step).clamp(CELL, math.pi / 2)
+                x, at = torch.where(align(_on(moving, x), x) > 0, high, x), to
             mark = stop
         if clean_end:
             estimate, calls = denoiser(x, mark), calls + 1
@@ -89,20 +89,15 @@ class AdaptiveSDE:
         return ((high - low) / allowed).flatten(1).square().mean(1).sqrt().to("cpu", torch.float64)
 
 
-class _Clock:
-    """Steps in the angle arctan(σ/α), by a table: a step may be chosen roughly, but must go down."""
+def _between(path: Path, mark: float, stop: float) -> Tensor:
+    """Times from `mark` down to `stop`, in float64, about CELL apart in the angle arctan(σ/α).
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._log_snr = torch.linspace(-20, 20, 2001, dtype=torch.float64)
-        self._times = path.time(self._log_snr)
-
-    def below(self, t: Tensor, step: Tensor, stop: float) -> Tensor:
-        """The times (B,) that lie a step below t, or `stop`."""
-        angle = torch.atan2(self._path.sigma(t), self._path.alpha(t)) - step
-        aim = -2 * angle.clamp(min=1e-6).tan().log()
-        times = torch.from_numpy(np.interp(aim.numpy(), self._log_snr.numpy(), self._times.numpy()))
-        return torch.where(angle > 0, times, stop).clamp(min=stop).minimum(t)
+    All steps are whole numbers of these, so that the rounding of an error does not move a time, whose bits seed the noise.
+    """
+    ends = torch.tensor([mark, stop], dtype=torch.float64)
+    first, last = torch.atan2(path.sigma(ends), path.alpha(ends)).tolist()
+    angles = torch.linspace(first, last, max(2, math.ceil((first - last) / CELL) + 1), dtype=torch.float64)
+    return torch.cat([ends[:1], path.time(-2 * angles[1:-1].tan().log()), ends[1:]])
 
 
 def _on(values: Tensor, x: Tensor) -> Tensor:
