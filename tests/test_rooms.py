@@ -15,7 +15,7 @@ FLOORS = [
     {"exact", "sde", "chart", "objective"},
     {"solvers"},
     {"sampling"},
-    {"data"},
+    {"tuning", "data"},
     {"model"},
     {"training"},
     {"runs"},

@@ -43,7 +43,7 @@ _MODULES = (
         "objective",
         "path",
     ),
-    *("runs", "sampling", "sde", "solvers", "table", "target", "training"),
+    *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning"),
 )
 __all__ = [
     "Denoiser",
