@@ -56,7 +56,8 @@ def trajectory(
 ) -> Iterator[Step]:
     """The run of `sample` as a generator: one `Step` (.t .x .estimate .calls) per network call, then one with the result.
 
-    Adaptive methods yield one for each time of their grid instead, with all calls counted. Progress bars, pictures and early stops belong to the caller. Raises ValueError for a bad grid.
+    Adaptive methods yield one for each time of their grid instead, with all calls counted. Progress bars, pictures and early
+    stops belong to the caller. Raises ValueError for a bad grid.
     """
     solver, noise = solver or DEFAULT, noise or PerSampleNoise()
     return _steps(denoiser, start, solver, _times(denoiser.path, solver, steps, grid), noise)

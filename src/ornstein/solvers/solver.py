@@ -27,7 +27,8 @@ class Sampler(Protocol):
     """A method that is not a table, because its steps depend on what it meets: a frozen choice with its own loop.
 
     `run` goes from x (B, ...) at grid[0] to grid[-1]: each `Step` it yields is a network call and counts all calls so far
-    (adaptive methods yield only those at the grid's times), and the last one holds the result. `stochastic` tells whether it adds noise, so that it cannot run from data to noise.
+    (adaptive methods yield only those at the grid's times), and the last one holds the result. `stochastic` tells whether it
+    adds noise, so that it cannot run from data to noise.
     """
 
     @property
