@@ -23,14 +23,15 @@ SAFETY, GAIN, SHRINK, GROW = 0.9, 1 / 3, 0.5, 1.3  # the next step is this one t
 class AdaptiveSDE:
     """Ancestral steps from t to s with the estimate at t (x'), then with the mean of those at t and s (x''), on the same noise.
 
-    x'' is kept, and E² is the mean over a sample's elements of ((x'' − x')/max(atol, rtol·max(|x|, |x'|)))². Its next step in
-    the angle arctan(σ/α) is this one times 0.9·E^(−1/3), between 1/2 and 1.3, so that E stays near 1: half of what an error of
-    order 3/2 would allow, since with few elements E is mostly chance. Unlike the paper no step is taken back. A try refused
-    for its error is refused for its noise, and what remains has too little of it (with this pair, a seventh of the
-    variance of a 1-D Gaussian was left); a size known before the noise has no such error. The posterior takes the place of the
-    paper's Euler–Maruyama step: exact in the linear part, finite at both ends. Each sample has its own times, asks for its noise with them, and waits
-    for the others at the times of the grid, which are met exactly and yield a `Step`; by default they are the ends, whatever
-    `steps` is. At σ/α = 0.0025 one step goes to clean data. Two network calls a step, of the whole batch.
+    x'' is kept, and E² is the mean over a sample's elements of ((x'' − x')/max(atol, rtol·max(|x|, |x'|)))². Its next step
+    in the angle arctan(σ/α) is this one times 0.9·E^(−1/3), between 1/2 and 1.3, so that E stays near 1: half of what an
+    error of order 3/2 would allow, since with few elements E is mostly chance. Unlike the paper no step is taken back. A
+    try refused for its error is refused for its noise, and what remains has too little of it (with this pair, a seventh of
+    the variance of a 1-D Gaussian was left); a size known before the noise has no such error. The posterior takes the place
+    of the paper's Euler–Maruyama step: exact in the linear part, finite at both ends. Each sample has its own times, asks
+    for its noise with them, and waits for the others at the times of the grid, which are met exactly and yield a `Step`; by
+    default they are the ends, whatever `steps` is. At σ/α = 0.0025 one step goes to clean data. Two network calls a step,
+    of the whole batch.
     Raises ValueError for a tolerance that is not positive, or a grid that rises.
     """
 
