@@ -49,9 +49,8 @@ def increments(solver: Solver, denoiser: Held, times: Tensor) -> list[float]:
     scale = denoiser.path.sigma if denoiser.clean else denoiser.path.alpha
     grid = set(times.tolist())
     steps = [step for step in trajectory(denoiser, start, solver=solver, grid=times) if step.t in grid]
-    values = {
-        step.t: float(step.x / scale(torch.tensor(step.t, dtype=F64))) for step in steps
-    }  # a stage may share a time with the step after it
+    # a stage may share its time with the step after it, which then wins
+    values = {step.t: float(step.x / scale(torch.tensor(step.t, dtype=F64))) for step in steps}
     ordered = [values[t] for t in times.tolist()]
     return [b - a for a, b in pairwise(ordered)]
 
