@@ -70,7 +70,7 @@ class Model:
         The batch size changes speed and memory, not the samples (up to rounding in the network).
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
-        device = next(denoiser.network.parameters()).device
+        device = next((network or self.network).parameters()).device
         batch_size = batch_size or max(1, min(512, 2**20 // math.prod(shape)))
         for start in range(first, first + count, batch_size):
             stop = min(start + batch_size, first + count)

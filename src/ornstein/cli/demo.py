@@ -16,7 +16,7 @@ ROWS = 10  # of samples in the picture: a column for each digit
 def run(words: Sequence[str]) -> int:
     """Train on digits, draw samples by class, write the report page, and say what to do next."""
     options = parse(Demo, "demo", words)
-    settings = Settings(data="digits", out=options.out, minutes=options.minutes, device=options.device)
+    settings = Settings(data="digits:train", out=options.out, minutes=options.minutes, device=options.device)
     dataset = train.read(settings)
     from ornstein.runs import load
     from ornstein.training.run import Run

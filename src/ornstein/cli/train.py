@@ -83,7 +83,7 @@ def describe(training: "Run") -> str:
     parameters = sum(p.numel() for p in model.network.parameters())
     length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
     if s.steps is not None:
-        length += f" ({s.steps * s.batch_size / len(training.dataset):.3g} epochs)"
+        length += f" ({s.steps * training.batch_size / len(training.dataset):.3g} epochs)"
     rows = [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
@@ -124,7 +124,7 @@ def follow(training: "Run", command: str) -> int:
         for event in training:
             p = event.progress
             if not started:
-                started, images = True, p.images - training.settings.batch_size
+                started, images = True, p.images - training.batch_size
                 if training.resumed:
                     meter.tell(f"Going on from step {p.step - 1:,} ({training.resumed}).")
             speed = (p.images - images) / max(time.monotonic() - began, 1e-9)

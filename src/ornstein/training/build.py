@@ -78,7 +78,13 @@ def complete(settings: Settings, spec: Spec) -> Settings:
     preset = settings.preset or ("tiny" if spec.kind == "image" and side <= 16 else "small")
     times = settings.times or ("log-normal" if settings.path == "edm" else "stratified")
     steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
-    complete = replace(settings, network=network, preset=preset, times=times, steps=steps)
+    place = device(settings.device)
+    precision = settings.precision or ("bf16" if _fast_bf16(place) else "float32")
+    batch_size = settings.batch_size
+    if batch_size is None:
+        batch_size = 256 if spec.kind == "vector" else 32 if place.type == "cpu" and side > 16 else 64
+    chosen = {"network": network, "preset": preset, "times": times, "steps": steps}
+    complete = replace(settings, **chosen, precision=precision, batch_size=batch_size)  # type: ignore[arg-type]
     _check(complete)
     if complete.flips and spec.kind == "vector":
         raise UsageError("flips: vectors have no left and right; leave --flips out")
@@ -110,6 +116,8 @@ def _check(s: Settings) -> None:
     if s.weight_decay < 0 or s.samples < 0 or s.seed < 0:
         key = next(k for k in ("weight_decay", "samples", "seed") if getattr(s, k) < 0)
         raise UsageError(f"{key} = {getattr(s, key)} must not be negative")
+    assert s.batch_size is not None
+    assert s.precision is not None
     if s.batch_size % s.accumulate:
         raise UsageError(f"accumulate = {s.accumulate} must divide batch_size = {s.batch_size}")
     pick("precision", s.precision, dict.fromkeys(PRECISIONS))
@@ -166,6 +174,13 @@ def device(name: str | None) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: {name!r} is not available here; use cpu, or leave --device out") from error
+
+
+def _fast_bf16(place: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if place.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return place.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def learning_rate(settings: Settings, network: torch.nn.Module) -> float:

@@ -48,6 +48,7 @@ def train(
     gamma, bad, before = ema.exponent(settings.ema), 0, state.seconds
     network, started = state.network.train(), time.monotonic()
     draws = torch.Generator(device)
+    assert settings.batch_size is not None
     part = settings.batch_size // settings.accumulate
     while (done := _done(settings, state)) < 1:
         step = state.step

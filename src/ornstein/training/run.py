@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from ornstein.model import Model
 from ornstein.training import build, checkpoint
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, train
-from ornstein.training.settings import KEYS, Settings
+from ornstein.training.settings import KEYS, OPEN, Settings
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
 
@@ -51,15 +51,26 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
-        self.settings, self.dataset, self.tell = build.complete(settings, dataset.spec), dataset, tell
-        self.folder = Path(settings.out)
+        self.folder, self.dataset, self.tell = Path(settings.out), dataset, tell
+        before = settings_of(self.folder)
+        if before is not None:  # what was left open then was chosen for that machine, and stays
+            settings = replace(
+                settings, **{key: getattr(before, key) for key in OPEN if getattr(settings, key) is None}
+            )
+        self.settings = build.complete(settings, dataset.spec)
         self.model = build.model(self.settings, dataset.spec, _frequencies(dataset))
         self.objective = build.loss(self.settings, self.model)
         self.device = build.device(settings.device)
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
-        check_folder(self.folder, self.settings, dataset.spec)
+        check_folder(self.folder, self.settings, before, dataset.spec)
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per optimiser step."""
+        assert self.settings.batch_size is not None
+        return self.settings.batch_size
 
     def stop(self) -> None:
         """Ends the run after the step at work; it is saved and can go on later."""
@@ -103,7 +114,7 @@ class Run:
 
     def _state(self) -> State:
         network = self.model.network.to(self.device)
-        if network.__class__.__name__ == "UNet" and len(self.model.spec.shape) == 3:
+        if self.device.type == "cuda" and len(self.model.spec.shape) == 3:  # slower on CPUs for networks of these sizes
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = copy.deepcopy(network).eval().requires_grad_(False)
         fused = self.device.type in ("cpu", "cuda", "mps")
@@ -191,21 +202,30 @@ class Metrics:
         self._waiting = ""
 
 
-def check_folder(folder: Path, settings: Settings, spec: Spec) -> None:
+def settings_of(folder: Path) -> Settings | None:
+    """The settings that a run folder was trained with; None where there are none yet.
+
+    Raises OrnsteinError for a config.yaml that cannot be read.
+    """
+    file = folder / "config.yaml"
+    if not file.exists():
+        return None
+    try:
+        values = yaml.safe_load(file.read_text())
+        return Settings(**{key: values[key] for key in KEYS if key in values})
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise OrnsteinError(f"{file} cannot be read ({error}); restore it, or give another --out") from error
+
+
+def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
     """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"out: {folder} is a file; give a folder")
-    file = folder / "config.yaml"
-    if not file.exists():
+    if before is None:
         begun = (folder / ".lock").exists()  # killed before its settings were written
         if folder.exists() and any(folder.iterdir()) and not begun:
             raise UsageError(f"out: {folder} is not empty and holds no run; give a new folder")
         return
-    try:
-        values = yaml.safe_load(file.read_text())
-        before = Settings(**{key: values[key] for key in KEYS if key in values})
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise OrnsteinError(f"{file} cannot be read ({error}); restore it, or give another --out") from error
     differences = settings.differences(before)
     if differences:
         raise UsageError(

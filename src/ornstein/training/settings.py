@@ -6,6 +6,9 @@ from typing import Any
 # Keys that do not change what is learned: a run may be continued with other values of these.
 FREE = ("out", "device", "save_minutes", "save_every", "samples", "keep", "steps", "minutes")
 
+# Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
+OPEN = ("network", "preset", "times", "batch_size", "precision")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -35,8 +38,8 @@ class Settings:
     """Optimiser steps (default: 2000 when no minutes are given). Runs by steps repeat and resume bit for bit."""
     minutes: float | None = None
     """Train for this long instead, learning-rate decay included."""
-    batch_size: int = 64
-    """Images per optimiser step."""
+    batch_size: int | None = None
+    """Images per optimiser step (default: 64, on a CPU 32 for images beyond 16 pixels, 256 for vectors)."""
     accumulate: int = 1
     """Split each batch into this many parts, for less memory."""
     learning_rate: float | None = None
@@ -53,8 +56,8 @@ class Settings:
     """Part of the examples that are trained without their label, so that the model also works without."""
     flips: bool = False
     """Mirror every other image left to right."""
-    precision: str = "float32"
-    """float32, or bf16 for automatic mixed precision."""
+    precision: str | None = None
+    """float32, or bf16 for automatic mixed precision (default: bf16 where the device computes it fast)."""
     compile: bool = False
     """Compile the network with torch.compile (worth it on GPUs; a minute or more of warm-up)."""
     device: str | None = None
