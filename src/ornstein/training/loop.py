@@ -50,10 +50,10 @@ def train(
     draws = torch.Generator(device)
     assert settings.batch_size is not None
     part = settings.batch_size // settings.accumulate
-    while (done := _done(settings, state)) < 1:
+    while (part_done := done(settings, state)) < 1:
         step = state.step
         for group in state.optimizer.param_groups:
-            group["lr"] = peak * schedule.rate(done, settings.warmup)
+            group["lr"] = peak * schedule.rate(part_done, settings.warmup)
         torch.manual_seed(mix(settings.seed, step, 1))  # dropout
         draws.manual_seed(mix(settings.seed, step, 2))
         indices, total = order(settings.seed, step, settings.batch_size, len(dataset)), torch.zeros((), device=device)
@@ -79,7 +79,7 @@ def train(
         state.seconds = before + time.monotonic() - started
         yield Progress(
             step=state.step,
-            done=min(_done(settings, state), 1.0),
+            done=min(done(settings, state), 1.0),
             loss=loss_value,
             gradient=norm_value,
             rate=state.optimizer.param_groups[0]["lr"],
@@ -95,7 +95,8 @@ def train(
     network.eval()
 
 
-def _done(settings: Settings, state: State) -> float:
+def done(settings: Settings, state: State) -> float:
+    """The part of the run that is done, by its minutes or its steps; 1 or more at the end."""
     if settings.minutes is not None:
         return state.seconds / (60 * settings.minutes)
     assert settings.steps is not None

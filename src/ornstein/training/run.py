@@ -24,7 +24,7 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
 from ornstein.training import build, checkpoint
 from ornstein.training.checkpoint import State
-from ornstein.training.loop import Progress, train
+from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
@@ -92,7 +92,7 @@ class Run:
         saved, saved_step, drawn = (
             time.monotonic(),
             state.step,
-            sum(_part(state, self.settings) >= part for part in GRIDS),
+            sum(done(self.settings, state) >= part for part in GRIDS),
         )
         for progress in train(self.settings, self.model, self.objective, self.dataset, state, self.peak):
             metrics.add(progress)
@@ -271,13 +271,6 @@ run = ornstein.load({str(folder)!r})
 samples = run.sample(64)
 ```
 """
-
-
-def _part(state: State, settings: Settings) -> float:
-    if settings.minutes is not None:
-        return state.seconds / (60 * settings.minutes)
-    assert settings.steps is not None
-    return state.step / settings.steps
 
 
 def _frequencies(dataset: Dataset) -> tuple[float, ...]:
