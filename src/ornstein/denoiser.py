@@ -34,8 +34,9 @@ class Raw:
     """The network is called with x_t and t as they are."""
 
     def __call__(self, path: Path, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        t = torch.as_tensor(t, dtype=x_t.dtype, device=x_t.device)
-        return x_t, t.expand(len(x_t))
+        if isinstance(t, Tensor):
+            return x_t, t.to(x_t.device, x_t.dtype).expand(len(x_t))
+        return x_t, x_t.new_full((len(x_t),), t)
 
 
 @dataclass(frozen=True)

@@ -119,31 +119,37 @@ class _Row(NamedTuple):
 
 def _rows(P: Tensor, Q: Tensor, R: Tensor) -> list[_Row]:
     coefficients = torch.stack([P, Q], -1)
-    calls = len(R)
     used = (coefficients != 0).any(-1)
-    last = [int(used[:, j].nonzero().max()) if used[:, j].any() else j for j in range(calls)]
-    values, noise = coefficients.tolist(), R.tolist()
-    spent: list[list[int]] = [[] for _ in range(calls)]
+    rows = [_Row([], noise, []) for noise in R.tolist()]
+    last = list(range(len(rows)))
+    for (i, j), pair in zip(used.nonzero().tolist(), coefficients[used].tolist(), strict=True):
+        rows[i].terms.extend((j, m, value) for m, value in enumerate(pair) if value != 0)
+        last[j] = i
     for j, i in enumerate(last):
-        spent[max(i, j)].append(j)
-    rows = []
-    for i in range(calls):
-        calls_used = used[i].nonzero()[:, 0].tolist()
-        terms = [(j, m, values[i][j][m]) for j in reversed(calls_used) for m in (0, 1) if values[i][j][m] != 0]
-        rows.append(_Row(terms or [(i, 0, 0.0)], noise[i], spent[i]))
+        rows[i].spent.append(j)
+    for i, row in enumerate(rows):
+        if not row.terms:
+            row.terms.append((i, 0, 0.0))
     return rows
+
+
+_FUSED = torch.float32, torch.float64
 
 
 def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tensor:
     """Σ coefficient·tensor.
 
-    Products are rounded before they are added: the fused add_(tensor, alpha) rounds the odd end of a half-precision tensor
-    in another way than its body, which makes a sample depend on its batch.
+    In half precision products are rounded before they are added: there the fused add_(tensor, alpha) rounds the odd end of a
+    tensor in another way than its body, which makes a sample depend on its batch.
     """
-    (j, m, coefficient), *rest = terms
+    j, m, coefficient = terms[0]
     total = pairs[j][m] * coefficient
-    for j, m, coefficient in rest:
-        total.add_(pairs[j][m] * coefficient)
+    if total.dtype in _FUSED:
+        for j, m, coefficient in terms[1:]:
+            total.add_(pairs[j][m], alpha=coefficient)
+    else:
+        for j, m, coefficient in terms[1:]:
+            total.add_(pairs[j][m] * coefficient)
     return total
 
 
@@ -151,7 +157,7 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     """Run a table from x at times[0]: one step per network call, then one that holds the result.
 
     A denoiser that tells its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
-    with the matrix folded into the table, so a step is the network call, a product per entry and a sum.
+    with the matrix folded into the table, so a step is the network call and one operation per entry.
     """
     folds = hasattr(denoiser, "inversion")
     P, Q = table.P, table.Q
@@ -311,17 +317,23 @@ class Recorder:
         Raises ValueError for a row that holds the start, two fresh noises, or the fresh noise of another row.
         """
         calls = len(self._times)
-        P, Q, R = (torch.zeros(calls, *columns, dtype=torch.float64) for columns in ((calls,), (calls,), ()))
-        matrices, owner = (P, Q), dict[int, int]()
+        R = [0.0] * calls
+        places: list[tuple[int, int, int]] = []
+        values: list[float] = []
+        noisy: set[int] = set()
         for i, form in enumerate([*self._rows, x]):
             for (j, member), value in form.weights.items():
                 if (j, member) == START:
                     raise ValueError("the start is no column of a table: write it as t.mix(estimate) of the first call")
                 if member != FRESH:
-                    matrices[member][i, j] = value
+                    places.append((member, i, j))
+                    values.append(value)
                 elif value != 0:
-                    if i in owner.values() or j in owner:
+                    if R[i] != 0 or j in noisy:
                         raise ValueError("a row of a table holds one fresh noise of its own; add two variances first")
-                    owner[j], R[i] = i, value
+                    noisy.add(j)
+                    R[i] = value
+        matrices = torch.zeros(2, calls, calls, dtype=torch.float64)
+        matrices[tuple(torch.tensor(places).T)] = torch.tensor(values, dtype=torch.float64)
         times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
-        return Table(times, P, Q, R)
+        return Table(times, *matrices, torch.tensor(R, dtype=torch.float64))
