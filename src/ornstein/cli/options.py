@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ornstein.training.settings import Settings
 
-DEMO_MINUTES = 1.0
+DEMO_MINUTES = 0.8
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,36 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Fit a few-step solver to a trained run: the quality of many more network calls."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    steps: int = 6
+    """Network calls of the solver."""
+    seconds: float = 60.0
+    """How long it may take."""
+    starts: int = 768
+    """The most noises to fit to; fewer where a network call is slow."""
+    teacher: int = 100
+    """Network calls of the fine solve that it imitates."""
+    seed: int = 0
+    """Of the noises and their classes."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Prove every solver and conversion on every path against closed forms."""
+
+    solver: str | None = field(default=None, metadata={"name": "NAME"})
+    """Only solvers whose printed name holds this."""
+    path: str | None = field(default=None, metadata={"name": "NAME"})
+    """Only paths whose printed name holds this."""
+
+
+@dataclass(frozen=True)
 class Info:
     """What a run was trained on, how far it is, and how to use it, in one screen."""
 
@@ -67,7 +97,14 @@ class Info:
     """The run folder: the --out of a training."""
 
 
-COMMANDS: dict[str, type] = {"demo": Demo, "train": Train, "sample": Sample, "info": Info}
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "train": Train,
+    "sample": Sample,
+    "tune": Tune,
+    "info": Info,
+    "verify": Verify,
+}
 
 EXAMPLES = {
     "demo": ["ornstein demo"],
@@ -82,5 +119,7 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
     ],
+    "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
     "info": ["ornstein info runs/digits"],
+    "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }
