@@ -15,7 +15,7 @@ FLOORS = [
     {"exact", "sde", "chart", "objective"},
     {"solvers"},
     {"sampling"},
-    {"tuning", "data"},
+    {"tuning", "verify", "data"},
     {"model"},
     {"training"},
     {"runs"},

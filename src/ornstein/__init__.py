@@ -43,7 +43,7 @@ _MODULES = (
         "objective",
         "path",
     ),
-    *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning"),
+    *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning", "verify"),
 )
 __all__ = [
     "Denoiser",

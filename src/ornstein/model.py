@@ -24,7 +24,7 @@ from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
 from ornstein.noise import PerSampleNoise, mix
 from ornstein.sampling import DEFAULT, begin, sample
-from ornstein.solvers import Solver
+from ornstein.solvers import Sampler, Solver
 
 FORMAT = 1
 
@@ -57,7 +57,7 @@ class Model:
         count: int,
         *,
         labels: Callable[[int, int], Tensor | None] | None = None,
-        solver: Solver | None = None,
+        solver: Solver | Sampler | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,

@@ -1,9 +1,11 @@
 """A trained run in two lines: `run = ornstein.load("RUN")`, `images = run.sample(64, label=3)`."""
 
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.data import Spec
+from ornstein.data.atomic import new_file
 from ornstein.denoiser import NetworkDenoiser
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model, read
-from ornstein.solvers import Solver
+from ornstein.solvers import Sampler, Solver
+from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[int]
 
@@ -61,12 +65,95 @@ class Run:
         self.model.network.to(device)
         return self
 
+    @property
+    def weights(self) -> str:
+        """The sha256 of the weights in the folder: what a tuned solver was made for."""
+        with (self.folder / "model" / "model.safetensors").open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+
+    def tune(
+        self,
+        steps: int = 6,
+        *,
+        seconds: float = 60.0,
+        starts: int = 768,
+        teacher: int = 100,
+        seed: int = 0,
+        tell: Callable[[Effort], None] | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Tuned:
+        """Fit a solver of so many network calls to this model (`tuning.fit`) and save it for `tuned`.
+
+        With classes, each start has one, drawn as often as it occurs in the data. There are as many starts, up to `starts`, as
+        the time allows (`tuning.effort`), which `tell` is told. The file RUN/tuned/steps-N.json holds the table, its errors on
+        held-out starts, the sha256 of the weights, and all that is needed to repeat the fit.
+        """
+        shape, weights = self.spec.shape, self.weights
+        device = next(self.model.network.parameters()).device
+        denoiser, given = self.denoiser, None
+        labels = self.model.labels(0, starts * 2, seed)
+        if labels is not None:
+            labels = labels.to(device)
+            denoiser, given = (
+                self.denoiser.given(labels[:32]),
+                lambda rows: self.denoiser.given(labels[rows.to(device)]),
+            )
+        chosen = effort(denoiser, shape, steps, seconds, starts=starts, teacher=teacher, device=device)
+        if tell is not None:
+            tell(chosen)
+        found = fit(
+            denoiser,
+            shape,
+            steps,
+            given=given,
+            **chosen._asdict(),
+            seconds=seconds,
+            teacher=teacher,
+            seed=seed,
+            model=weights,
+            device=device,
+            progress=progress,
+            stop=stop,
+        )
+        made = {"seconds": seconds, "teacher": teacher, "seed": seed, "device": device.type, **chosen._asdict()}
+        file = self._tuned(steps)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(file) as fresh:
+            fresh.write_text(json.dumps({**found.to_dict(), "made": made}, indent=1))
+        return found
+
+    def tuned(self, steps: int) -> Tuned:
+        """The solver of so many steps that `tune` (or `ornstein tune`) saved.
+
+        Raises UsageError where there is none or the model has changed since, OrnsteinError for a file that is damaged.
+        """
+        file, command = self._tuned(steps), f"`ornstein tune {self.folder} --steps {steps}`"
+        try:
+            found = Tuned.from_dict(json.loads(file.read_text()), self.model.path)
+        except FileNotFoundError:
+            raise UsageError(
+                f"{file} is missing: no solver of {steps} steps is tuned yet; make it with {command}"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OrnsteinError(
+                f"{file} cannot be read ({type(error).__name__}: {error}); make it anew with {command}"
+            ) from error
+        if found.model != self.weights:
+            raise UsageError(
+                f"{file} was tuned for other weights than {self.folder} has now; tune again with {command}"
+            )
+        return found
+
+    def _tuned(self, steps: int) -> Path:
+        return self.folder / "tuned" / f"steps-{steps}.json"
+
     def sample(
         self,
         count: int,
         *,
         label: Label | None = None,
-        solver: Solver | None = None,
+        solver: Solver | Sampler | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,
@@ -87,30 +174,55 @@ class Run:
         count: int,
         *,
         label: Label | None = None,
-        solver: Solver | None = None,
+        solver: Solver | Sampler | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,
         batch_size: int | None = None,
     ) -> Iterator[NDArray[Any]]:
-        """`sample`, batch by batch as they are made: for progress bars, and for more than memory holds."""
+        """`sample`, batch by batch as they are made: for progress bars, and for more than memory holds.
+
+        Where memory is short for a batch, it and those after it are made in halves, with a warning.
+        """
         if count < 1:
             raise UsageError(f"count = {count}: ask for at least one sample")
         numbers = None if label is None else self.numbers(label, count)
+        asked = [0, 0]  # the samples of the batch at work
 
-        def labels(start: int, stop: int) -> Tensor:
-            assert numbers is not None
-            return numbers[start - first : stop - first]
+        def labels(start: int, stop: int) -> Tensor | None:
+            asked[:] = start, stop
+            return self.model.labels(start, stop, seed) if numbers is None else numbers[start - first : stop - first]
 
-        return self.model.sample(
-            count,
-            labels=None if numbers is None else labels,
-            solver=solver,
-            steps=steps,
-            seed=seed,
-            first=first,
-            batch_size=batch_size,
-        )
+        def made() -> Iterator[NDArray[Any]]:
+            size, done, told = batch_size, 0, False
+            while done < count:
+                batches = self.model.sample(
+                    count - done,
+                    labels=labels,
+                    solver=solver,
+                    steps=steps,
+                    seed=seed,
+                    first=first + done,
+                    batch_size=size,
+                )
+                short = False
+                while not short and done < count:
+                    try:
+                        batch = next(batches)
+                    except (RuntimeError, MemoryError) as error:
+                        if not _memory_is_short(error) or asked[1] - asked[0] == 1:
+                            raise
+                        short = True
+                    else:
+                        done += len(batch)
+                        yield batch
+                if short:  # here nothing of the failed batch is held any more
+                    size = (asked[1] - asked[0]) // 2
+                    if not told:
+                        warnings.warn(f"memory is short: samples are made {size} at a time or fewer", stacklevel=2)
+                        told = True
+
+        return made()
 
     def numbers(self, label: Label, count: int) -> Tensor:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
@@ -137,6 +249,12 @@ class Run:
                 f"{len(classes) - 1} ({classes[-1]})"
             )
         return numbers
+
+
+def _memory_is_short(error: Exception) -> bool:
+    """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
+    said = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -81,6 +81,44 @@ class Progress:
     untuned: float
 
 
+class Effort(NamedTuple):
+    """How many starts a fit takes, how many are held out, and how many make a batch."""
+
+    starts: int
+    held_out: int
+    batch: int
+
+
+def effort(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    steps: int,
+    seconds: float,
+    *,
+    starts: int = 768,
+    teacher: int = 100,
+    device: torch.device | str = "cpu",
+) -> Effort:
+    """What a fit can afford in so many seconds, by the measured cost of a network call.
+
+    The teacher's solve and the untuned tables may take about a quarter of the time. There are three starts for each that is
+    held out, up to `starts` and at least 48, and batches that leave time for some 200 iterations.
+    """
+    x = torch.zeros(32, *shape, device=device)
+    with torch.no_grad():
+        denoiser(x, 0.5)
+        begun, calls = time.monotonic(), 0
+        while calls < 3 or time.monotonic() - begun < 0.1:
+            denoiser(x, 0.5).clean.sum().item()  # waits for an accelerator
+            calls += 1
+    call = (time.monotonic() - begun) / (calls * len(x))
+    untuned = len(candidates(denoiser.path, steps)) * steps / 4
+    affordable = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
+    some = int(min(starts, max(48, 0.75 * affordable)))
+    batch = int(min(128, some, max(16, 0.75 * seconds / (200 * 3 * steps * call))))
+    return Effort(some, max(some // 3, 16), batch)
+
+
 def candidates(path: Path, steps: int) -> list[Table]:
     """The untuned tables that a fit may start from."""
     solvers = ABM(2), ABM(3), ABM(4), DPMSolverPP()
@@ -105,13 +143,15 @@ def fit(
     model: str = "",
     device: torch.device | str = "cpu",
     progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Tuned:
     """The fitted solver of `steps` network calls for a denoiser of items of the given shape (without the batch).
 
     `given(indices)` is the denoiser with the conditions of the starts of those indices; None for one denoiser for all.
     `teacher` is the number of calls of the fine solve. The fit ends after `iterations` or `seconds`, whichever is first. The
     result is the table with the smallest error on `held_out` starts, which take no part in the fit; it is never worse there
-    than the best untuned table. Raises ValueError for fewer than one step or no starts.
+    than the best untuned table. `progress` is told when the teacher is done and about 40 times after that; when `stop()` is
+    true the fit ends early with what it has. Raises ValueError for fewer than one step or no starts.
     """
     if min(steps, starts, held_out, batch) < 1:
         raise ValueError(f"steps, starts, held_out and batch must be positive, not {(steps, starts, held_out, batch)}")
@@ -140,6 +180,10 @@ def fit(
     optimizer = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.98))
     generator = torch.Generator().manual_seed(seed)
     smallest, checked, done, iteration = untuned, 0, 0.0, 0
+    if progress is not None:
+        progress(Progress(0.0, untuned, untuned))
+    prepared = time.monotonic()
+    left = max(seconds - (prepared - begun), 1e-9)
     while done < 1:
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * _one_cycle(done)
@@ -151,7 +195,9 @@ def fit(
             optimizer.step()
         optimizer.zero_grad()
         iteration += 1
-        done = max(iteration / iterations, (time.monotonic() - begun) / seconds)
+        done = max(iteration / iterations, (time.monotonic() - prepared) / left)
+        if stop is not None and stop():
+            done = 1.0
         if int(done * CHECKS) > checked or done >= 1:
             checked, table = int(done * CHECKS), weights.table()
             with torch.no_grad():

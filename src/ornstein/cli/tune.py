@@ -1,0 +1,87 @@
+"""`ornstein tune`."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from shlex import quote
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ornstein.cli.options import Tune
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter, duration, say
+from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.tuning import Effort, Progress
+
+
+def run(words: Sequence[str]) -> int:
+    """Fit a solver to a run, save it beside it, and say how to use it."""
+    options = parse(Tune, "tune", words)
+    if not options.run:
+        raise UsageError("tune needs a run folder; give for example `ornstein tune runs/digits`")
+    for key, value, least in (("steps", options.steps, 1), ("starts", options.starts, 48), ("seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    if options.teacher < 2 * options.steps:
+        raise UsageError(f"--teacher {options.teacher} is no fine solve for {options.steps} steps; give more")
+    if not options.seconds > 0:
+        raise UsageError(f"--seconds {options.seconds:g} must be positive")
+    from ornstein.runs import load
+    from ornstein.training import build
+
+    trained = load(options.run, build.device(options.device))
+    began, fitting = time.monotonic(), list[bool]()
+
+    def tell(chosen: "Effort") -> None:
+        say(
+            f"Fitting {options.steps} network calls to {options.teacher} of {options.run}: {chosen.starts} noises to fit "
+            f"to, {chosen.held_out} held out, batches of {chosen.batch}."
+        )
+
+    with _stoppable(fitting) as stopped, Meter("tuning") as meter:
+
+        def progress(now: "Progress") -> None:
+            fitting.append(True)
+            left = duration(max(0.0, options.seconds - (time.monotonic() - began)))
+            meter.update(now.done, f"held-out error {now.error:.4f}, untuned {now.untuned:.4f}  at most {left} left")
+
+        found = trained.tune(
+            options.steps,
+            seconds=options.seconds,
+            starts=options.starts,
+            teacher=options.teacher,
+            seed=options.seed,
+            tell=tell,
+            progress=progress,
+            stop=lambda: bool(stopped),
+        )
+    if stopped:
+        say("Stopped early; what was found is saved.")
+    say(
+        f"Mean error of held-out endpoints: {found.error:.4f}, {found.error / found.untuned:.2f} of the best untuned "
+        f"table's {found.untuned:.4f}, in {duration(time.monotonic() - began)}."
+    )
+    say(f"Use it: ornstein sample {quote(options.run)} --solver tuned --steps {options.steps}")
+    return 0
+
+
+@contextmanager
+def _stoppable(fitting: list[bool]) -> Iterator[list[int]]:
+    """Within, a first SIGINT ends a fit that has begun with what it has; before that, and the second, interrupt at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received or not fitting:
+            raise KeyboardInterrupt("stopped; nothing was saved")
+        received.append(number)
+        os.write(2, b"\nSaving the best so far; once more stops at once and saves nothing.\n")
+
+    before = signal.signal(signal.SIGINT, receive)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
