@@ -89,11 +89,11 @@ class NetworkDenoiser:
 
     def inversion(self, t: Tensor) -> Tensor:
         """Matrices (*t.shape, 2, 2) that turn (x_t, prediction) into (clean, noise)."""
-        alpha, sigma = self.path.alpha(t), self.path.sigma(t)
+        flat = t.flatten()
+        alpha, sigma = self.path.levels(flat, flat)
         at_data = sigma == 0
-        inner = torch.where(at_data, 0.5, t)
-        point = self.path.at(inner.flatten(), inner.flatten())
-        a, b = (value.reshape(t.shape) for value in self.target(point))
+        point = self.path.at(torch.where(at_data, 0.5, flat), flat)
+        a, b = self.target(point)
         d = alpha * b - sigma * a
         zero = torch.zeros_like(alpha)
         limit = torch.stack([1 / alpha, zero, zero, zero], -1)

@@ -109,8 +109,8 @@ class Path:
 
     def levels(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
         """(α, σ) shaped to broadcast against `like`; finite on all of [0, 1]."""
-        t = as_time(t)
-        return align(self.alpha(t), like), align(self.sigma(t), like)
+        alpha, sigma = self._scales(as_time(t))
+        return align(alpha, like), align(sigma, like)
 
     def at(self, t: Time, like: Tensor) -> Point:
         """The path at t (a number, 0-dim or (B,)), shaped to broadcast against `like` of shape (B, ...).
@@ -118,8 +118,8 @@ class Path:
         Raises ValueError where a derivative is infinite (dσ/dt of a variance preserving path at t = 0).
         """
         t = as_time(t)
-        d_alpha = self._finite("dα/dt", self.d_alpha(t), t)
-        d_sigma = self._finite("dσ/dt", self.d_sigma(t), t)
+        d_alpha, d_sigma = self._rates(t)
+        d_alpha, d_sigma = self._finite("dα/dt", d_alpha, t), self._finite("dσ/dt", d_sigma, t)
         return Point(*self.levels(t, like), align(d_alpha, like), align(d_sigma, like))
 
     def log_snr(self, t: Time) -> Tensor:
@@ -163,8 +163,17 @@ class Path:
         ratio = self._finite("the posterior σ_s/σ_t", self.sigma(s) / self.sigma(t), t)
         return Posterior(self._kept(s, t) * ratio**2, self.alpha(s) * fresh, self.sigma(s) * fresh.sqrt())
 
+    def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(α, σ), for paths where both come from one computation."""
+        return self.alpha(t), self.sigma(t)
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(dα/dt, dσ/dt), likewise."""
+        return self.d_alpha(t), self.d_sigma(t)
+
     def _log_snr(self, t: Tensor) -> Tensor:
-        return 2 * (self.alpha(t).log() - self.sigma(t).log())
+        alpha, sigma = self._scales(t)
+        return 2 * (alpha.log() - sigma.log())
 
     def _diffusion_squared(self, t: Tensor) -> Tensor:
         sigma = self.sigma(t)
@@ -399,6 +408,11 @@ class EDM(Path):
         return (torch.exp(-as_time(log_snr) / 2) / self.sigma_max).clamp(0, 1)
 
 
+def _cubic(rise: Tensor, m0: Tensor, m1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Coefficients of u, u², u³ of Hermite's cubic on [0, 1] from 0 to `rise` with slopes m0 and m1 at its ends."""
+    return m0, 3 * rise - 2 * m0 - m1, m0 + m1 - 2 * rise
+
+
 @dataclass(frozen=True)
 class Betas(Path):
     """The path of any table of β_i, i = 1..T: at t = i/T, α = √ᾱ_i and σ = √(1 − ᾱ_i) with ᾱ_i = Π_{j≤i}(1 − β_j).
@@ -472,24 +486,48 @@ class Betas(Path):
         left = position.floor().long().clamp(0, self.steps - 1)
         u = position - left + (t - t.detach()) * self.steps  # keeps the derivative in t
         rise = angle[left + 1] - angle[left]
-        m0, m1 = slope[left] / self.steps, slope[left + 1] / self.steps
-        c2, c3 = 3 * rise - 2 * m0 - m1, m0 + m1 - 2 * rise
+        m0, c2, c3 = _cubic(rise, slope[left] / self.steps, slope[left + 1] / self.steps)
         return angle[left] + u * (m0 + u * (c2 + u * c3)), (m0 + u * (2 * c2 + 3 * u * c3)) * self.steps
 
-    def alpha(self, t: Tensor) -> Tensor:
+    def time(self, log_snr: Time) -> Tensor:
+        """The knots on both sides by search, then the cubic between them by Newton steps kept between the knots."""
+        target = as_time(log_snr)
+        angle, slope = (knots.to(target.device, target.dtype) for knots in self._knots)
+        wanted = torch.atan(torch.exp(target / -2))
+        left = (torch.searchsorted(angle, wanted, right=True) - 1).clamp(0, self.steps - 1)
+        rise = angle[left + 1] - angle[left]
+        m0, c2, c3 = _cubic(rise, slope[left] / self.steps, slope[left + 1] / self.steps)
+        height = wanted - angle[left]
+        low, high = torch.zeros_like(height), torch.ones_like(height)
+        u = (height / rise).clamp(0, 1)
+        for _ in range(64):
+            error = u * (m0 + u * (c2 + u * c3)) - height
+            if bool((error.abs() <= torch.finfo(wanted.dtype).eps * wanted).all()):
+                break
+            low, high = torch.where(error < 0, u, low), torch.where(error > 0, u, high)
+            moved = u - error / (m0 + u * (2 * c2 + 3 * u * c3))
+            u = torch.where((moved >= low) & (moved <= high), moved, (low + high) / 2)
+        return (left + u).clamp(0, self.steps) / self.steps
+
+    def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         angle = self._angle(t)[0]
-        return torch.where(t >= 1, torch.sin(math.pi / 2 - angle), torch.cos(angle))  # exactly 0 at zero SNR
+        return torch.where(t >= 1, torch.sin(math.pi / 2 - angle), torch.cos(angle)), torch.sin(angle)  # α(1) may be 0
+
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle, slope = self._angle(t)
+        return -torch.sin(angle) * slope, torch.cos(angle) * slope
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self._scales(t)[0]
 
     def sigma(self, t: Tensor) -> Tensor:
-        return torch.sin(self._angle(t)[0])
+        return self._scales(t)[1]
 
     def d_alpha(self, t: Tensor) -> Tensor:
-        angle, slope = self._angle(t)
-        return -torch.sin(angle) * slope
+        return self._rates(t)[0]
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        angle, slope = self._angle(t)
-        return torch.cos(angle) * slope
+        return self._rates(t)[1]
 
 
 @dataclass(frozen=True)

@@ -336,4 +336,5 @@ class Recorder:
         matrices = torch.zeros(2, calls, calls, dtype=torch.float64)
         matrices[tuple(torch.tensor(places).T)] = torch.tensor(values, dtype=torch.float64)
         times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
-        return Table(times, *matrices, torch.tensor(R, dtype=torch.float64))
+        P, Q = matrices
+        return Table(times, P, Q, torch.tensor(R, dtype=torch.float64))
