@@ -16,7 +16,7 @@ PYTHON = VENV / ("Scripts/python.exe" if sys.platform == "win32" else "bin/pytho
 
 
 def main(extras: list[str]) -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file runs before anything is checked)
         print(f"Ornstein needs Python 3.11 or newer; this is {sys.version.split()[0]}.", file=sys.stderr)
         return 1
     sources = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt"))
