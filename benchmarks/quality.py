@@ -80,6 +80,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, slices: int = 1024, seed: int = 0) 
 
 def kernel_distance(x: Tensor, y: Tensor) -> float:
     """Unbiased squared MMD with the cubic kernel (xᵀy/d + 1)³."""
+
     def kernel(a: Tensor, b: Tensor) -> Tensor:
         return (a @ b.T / a.shape[1] + 1) ** 3
 

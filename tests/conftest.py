@@ -7,7 +7,9 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
-settings.register_profile("ornstein", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "25")), derandomize=True)
+settings.register_profile(
+    "ornstein", deadline=None, max_examples=int(os.environ.get("EXAMPLES", "25")), derandomize=True
+)
 settings.load_profile("ornstein")
 
 

@@ -43,7 +43,9 @@ def rooms_imported(file: Path) -> set[str]:
 
 
 def test_every_module_has_a_room() -> None:
-    modules = {p.stem if p.is_file() else p.name for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    modules = {
+        p.stem if p.is_file() else p.name for p in ROOT.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
     assert modules - {"__init__", "__main__"} <= FLOOR.keys()
 
 
@@ -52,7 +54,9 @@ def test_imports_go_only_downward() -> None:
     for file in ROOT.rglob("*.py"):
         room = file.relative_to(ROOT).parts[0].removesuffix(".py")
         if room in FLOOR:
-            wrong += [f"{room} imports {other}" for other in rooms_imported(file) - {room} if FLOOR[other] >= FLOOR[room]]
+            wrong += [
+                f"{room} imports {other}" for other in rooms_imported(file) - {room} if FLOOR[other] >= FLOOR[room]
+            ]
     assert not wrong
 
 
