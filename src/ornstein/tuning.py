@@ -48,6 +48,9 @@ class Tuned:
     model: str = ""
     order: int = field(default=0, init=False)  # none: it is fitted, not derived
 
+    def __str__(self) -> str:
+        return f"Tuned(steps={self.fitted.calls}, held-out error {self.error:.4g}, untuned {self.untuned:.4g})"
+
     def grid(self, path: Path, steps: int) -> Tensor:
         if steps != self.fitted.calls:
             raise ValueError(f"this solver was tuned for {self.fitted.calls} steps, not {steps}; tune one for {steps}")

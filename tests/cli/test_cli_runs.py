@@ -192,9 +192,10 @@ def test_a_picture_or_a_folder_by_the_ending(copied: Path, tmp_path: Path, capsy
         assert main(["sample", str(copied), "-n", "4", "--steps", "2", "--out", str(tmp_path / out)]) == 0
     with Image.open(tmp_path / "grid.png") as grid:
         assert grid.size == (98, 98)
-    assert sorted(f.name for f in (tmp_path / "folder").iterdir()) == [f"0000{i}.png" for i in range(4)]
+    files = sorted(f.name for f in (tmp_path / "folder").iterdir())
+    assert files == [*[f"0000{i}.png" for i in range(4)], "samples.json"]
     assert main(["sample", str(copied), "-n", "4", "--steps", "2", "--label", "3"]) == 0
-    default = copied / "samples-label-3-seed-0-dpmpp-2.png"
+    default = copied / "samples-label-3-seed-0-abm-2.png"
     assert default.exists()
     assert str(default) in capsys.readouterr().out
 

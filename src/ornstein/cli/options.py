@@ -41,8 +41,9 @@ class Sample:
     """The run folder: the --out of a training."""
     count: int = field(default=64, metadata={"short": "-n"})
     """How many samples."""
-    solver: str = "dpmpp"
-    """dpmpp, ddim, ancestral, euler, em or heun."""
+    solver: str = "abm"
+    """ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive). With noise: ancestral, em, sde-dpmpp, er-sde, pc,
+    sde (adaptive). Made for this run by `ornstein tune`: tuned."""
     steps: int = 20
     """Steps from noise to data; more are slower and, up to a point, better."""
     label: str | None = None
@@ -52,7 +53,8 @@ class Sample:
     first: int = 0
     """The number of the first sample: samples 64 to 127 are --first 64 -n 64."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """A picture (grid.png), a folder of files, or arrays (samples.npz) (default: a picture in the run folder)."""
+    """A picture (grid.png), a folder of files, which the same command goes on with, or arrays (samples.npz) (default: a
+    picture in the run folder)."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     device: str | None = None
@@ -118,6 +120,7 @@ EXAMPLES = {
         "ornstein sample runs/digits",
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
+        "ornstein sample runs/digits -n 50000 --out samples",
     ],
     "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
     "info": ["ornstein info runs/digits"],

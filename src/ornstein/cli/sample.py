@@ -1,21 +1,28 @@
 """`ornstein sample`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse
 from ornstein.cli.show import Meter, duration, say
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ornstein.data import Spec
     from ornstein.path import Path as GaussianPath
     from ornstein.runs import Label, Run
-    from ornstein.solvers import Solver
+    from ornstein.solvers import Sampler, Solver
+
+    Write = Callable[[int, NDArray[Any]], None]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
+TUNED = "tuned"
 
 
 def run(words: Sequence[str]) -> int:
@@ -30,82 +37,145 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--batch-size {options.batch_size} is too small; give 1 or more")
     if options.first < 0:
         raise UsageError(f"--first {options.first} is too small; give 0 or more")
-    from ornstein.data.images import OURS
     from ornstein.runs import load
     from ornstein.training import build
 
-    solver = build.pick("solver", options.solver, solvers())
+    build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
     trained = load(options.run, build.device(options.device))
+    solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained)
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
         raise UsageError(
             f"--out {out}: {options.run} makes vectors, which are no pictures; give a .npz file or a folder"
         )
-    if out.is_dir() and not all(OURS.fullmatch(file.name) for file in out.iterdir()):
-        raise UsageError(f"--out {out} holds other files; give a new folder")
     if not out.is_dir() and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
-    draw(trained, out, options, solver, options.label)
+    try:
+        draw(trained, out, options, solver, options.label)
+    except ImportError as error:
+        raise OrnsteinError(str(error)) from error
     return 0
 
 
-def solvers() -> dict[str, "Solver"]:
+def solvers() -> "dict[str, Solver | Sampler]":
     """The solvers by the names that the command knows."""
-    from ornstein.solvers import DDIM, Ancestral, DPMSolverPP, Euler, EulerMaruyama, Heun
+    from ornstein import solvers as s
 
     return {
-        "dpmpp": DPMSolverPP(),
-        "ddim": DDIM(),
-        "ancestral": Ancestral(),
-        "euler": Euler(),
-        "em": EulerMaruyama(),
-        "heun": Heun(),
+        "abm": s.ABM(),
+        "dpmpp": s.DPMSolverPP(),
+        "unipc": s.UniPC(),
+        "deis": s.DEIS(),
+        "heun": s.Heun(),
+        "ddim": s.DDIM(),
+        "euler": s.Euler(),
+        "rk4": s.rk4(),
+        "ode": s.AdaptiveODE(),
+        "ancestral": s.Ancestral(),
+        "em": s.EulerMaruyama(),
+        "sde-dpmpp": s.SDEDPMSolverPP(),
+        "er-sde": s.ERSDE(),
+        "pc": s.PredictorCorrector(),
+        "sde": s.AdaptiveSDE(),
     }
 
 
 def draw(
-    trained: "Run", out: Path, options: Sample, solver: "Solver", label: "Label | None", columns: int | None = None
+    trained: "Run",
+    out: Path,
+    options: Sample,
+    solver: "Solver | Sampler",
+    label: "Label | None",
+    columns: int | None = None,
 ) -> None:
-    """Draw the samples that the options ask for into `out`, saying how they are made and where they are."""
+    """Draw the samples that the options ask for into `out` as they come, saying how they are made and where they are.
+
+    Into a folder that holds some of them already, only the others are drawn.
+    """
+    numbers = range(options.first, options.first + options.count)
+    named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
+    if label is not None:
+        trained.numbers(label, options.count)
+    runs = [numbers]
+    writing: AbstractContextManager[Write] = _file(out, options.count, trained.spec, columns)
+    if out.is_dir() or not out.suffix:
+        from ornstein.data.images import SampleFolder
+
+        folder = SampleFolder(out, _made(trained, options, solver), trained.spec)
+        runs, writing = folder.missing(numbers), nullcontext(folder.write)
+    to_make = sum(map(len, runs))
+    if to_make == 0:
+        say(f"{out.resolve()} holds all {named} already.")
+        return
+    say(recipe(trained.model.path, solver, options.steps))
+    if to_make < options.count:
+        say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
+    made, began = 0, time.monotonic()
+    with writing as write, Meter("sampling", patience=1.0) as meter:
+        for run in runs:
+            number = run.start
+            for batch in trained.batches(
+                len(run),
+                label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
+                solver=solver,
+                steps=options.steps,
+                seed=options.seed,
+                first=number,
+                batch_size=options.batch_size,
+            ):
+                write(number, batch)
+                number, made, seconds = number + len(batch), made + len(batch), time.monotonic() - began
+                left = duration(seconds * (to_make / made - 1))
+                speed = f"{made / seconds:,.1f} {trained.spec.kind}s/s"
+                meter.update(made / to_make, f"{made:,} of {to_make:,}  {speed}  {left} left")
+    say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
+
+
+@contextmanager
+def _file(out: Path, count: int, spec: "Spec", columns: int | None) -> "Iterator[Write]":
+    """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or a picture."""
     import numpy as np
 
     from ornstein.data import save_images
+    from ornstein.data.images import new_npz
 
-    batches = trained.batches(
-        options.count,
-        label=label,
-        solver=solver,
-        steps=options.steps,
-        seed=options.seed,
-        first=options.first,
-        batch_size=options.batch_size,
-    )
-    say(recipe(trained.model.path, solver, options.steps))
-    arrays, began = [], time.monotonic()
-    with Meter("sampling", patience=1.0) as meter:
-        for batch in batches:
-            arrays.append(batch)
-            made, seconds = sum(map(len, arrays)), time.monotonic() - began
-            left = duration(seconds * (options.count / made - 1))
-            meter.update(
-                made / options.count,
-                f"{made:,} of {options.count:,}  {made / seconds:,.1f} {trained.spec.kind}s/s  {left} left",
-            )
-    save_images(np.concatenate(arrays), out, spec=trained.spec, columns=columns)
-    seconds = time.monotonic() - began
-    numbers = f"{options.first} to {options.first + options.count - 1}"
-    say(f"{options.count:,} samples (numbers {numbers} of seed {options.seed}) in {duration(seconds)}: {out.resolve()}")
+    if out.suffix.lower() == ".npz":
+        with new_npz(out, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
+            yield lambda number, batch: append(batch)
+        return
+    arrays: list[NDArray[Any]] = []
+    yield lambda number, batch: arrays.append(batch)
+    save_images(np.concatenate(arrays), out, spec=spec, columns=columns)
 
 
-def recipe(path: "GaussianPath", solver: "Solver", steps: int) -> str:
+def _made(trained: "Run", options: Sample, solver: "Solver | Sampler") -> dict[str, Any]:
+    """All that the samples of a folder depend on but their numbers."""
+    times = solver.grid(trained.model.path, options.steps).tolist()
+    return {
+        "model": trained.weights,
+        "solver": options.solver,
+        "times": times,
+        "label": options.label,
+        "seed": options.seed,
+    }
+
+
+def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int) -> str:
     """What exactly the solver does: names such as "2M" mean different things in different programs."""
+    from ornstein.solvers import Sampler
+
     grid = solver.grid(path, steps)
-    table, times = solver.table(path, grid), [f"{t:.3g}" for t in grid.tolist()]
+    times = [f"{t:.3g}" for t in grid.tolist()]
     shown = times if len(times) <= 7 else [*times[:3], "...", *times[-3:]]
-    noise = "fresh noise in each step" if table.stochastic else "no fresh noise"
-    return f"{solver}: {steps} steps, {table.calls} network calls, {noise}, times {' '.join(shown)} on {path}."
+    if isinstance(solver, Sampler):
+        calls, stochastic = "network calls as its loop needs", solver.stochastic
+    else:
+        table = solver.table(path, grid)
+        calls, stochastic = f"{table.calls} network calls", table.stochastic
+    noise = "fresh noise in each step" if stochastic else "no fresh noise"
+    return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}."
 
 
 def _default_out(options: Sample, trained: "Run") -> Path:

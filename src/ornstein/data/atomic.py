@@ -54,6 +54,20 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def new_files(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; its files move into the folder `path`, each whole, when the block ends well.
+
+    `path` is made where it is missing. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
+    """
+    with _temporary_folder(path) as folder:
+        yield folder
+        path.mkdir(exist_ok=True)
+        for file in sorted(folder.iterdir()):
+            _flush(file)
+            os.replace(file, path / file.name)
+
+
+@contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """A folder on the same file system as `path`, removed at the end."""
     folder = None

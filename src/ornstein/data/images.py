@@ -1,11 +1,15 @@
-"""Writing results: a grid to look at, a folder of files, or one array."""
+"""Writing results: a grid to look at, a folder of files, or one array; whole at once, or batch by batch as they come."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import struct
+import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ornstein.data.atomic import new_file, new_folder
+from ornstein.data.atomic import new_file, new_files, new_folder
 from ornstein.data.spec import FULL_RANGE, Spec
 from ornstein.errors import UsageError
 
 GAP = 2  # pixels between the cells of a grid
 CELL = 48  # a grid of smaller images is enlarged by a whole number until its cells have this side
-OURS = re.compile(r"\d{5,}\.(png|npy)")  # the files of a folder of samples
+RECIPE = "samples.json"  # in a folder that is filled batch by batch: how its samples are made
+OURS = re.compile(r"\d{5,}\.(png|npy)|samples\.json")  # the files of a folder of samples
 PNG_COLOUR = {1: 0, 3: 2, 4: 6}  # channels to the colour type of the PNG specification, section 11.2.1
 
 
@@ -67,8 +72,8 @@ def save_images(
     if path.is_dir() or not ending:
         _save_folder(arrays, path, spec)
     elif ending == ".npz":
-        with new_file(path) as file:
-            np.savez_compressed(file, samples=arrays)
+        with new_npz(path, arrays.shape, arrays.dtype) as write:
+            write(arrays)
     elif ending in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"):
         grid = grid_image(arrays, columns, spec=spec)
         with new_file(path) as file:
@@ -77,18 +82,98 @@ def save_images(
         raise UsageError(f"{path} has an ending that is not known; use .png for a grid, .npz, or none for a folder.")
 
 
-def _save_folder(arrays: NDArray[Any], path: Path, spec: Spec | None) -> None:
+@contextmanager
+def new_npz(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[Callable[[NDArray[Any]], None]]:
+    """Within, a function that appends a batch to the array `samples` of a .npz, which never is in memory as a whole.
+
+    `shape` is that of all batches together. The file is there when the block ends well, and not at all otherwise.
+    Raises `ValueError` when the batches were fewer or more, `OrnsteinError` when the disk refuses.
+    """
+    left = shape[0]
+
+    def write(batch: NDArray[Any]) -> None:
+        nonlocal left
+        left -= len(batch)
+        member.write(np.ascontiguousarray(batch, dtype).data.cast("B") if batch.size else b"")
+
+    about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
+    with new_file(path) as file:
+        with (
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+            archive.open("samples.npy", "w", force_zip64=True) as member,
+        ):
+            np.lib.format.write_array_header_1_0(member, about)
+            yield write
+        if left:
+            raise ValueError(f"{path}: an array of {shape[0]} samples was given {shape[0] - left}")
+
+
+class SampleFolder:
+    """A folder with a file for each sample, named by its number and filled batch by batch; each file is whole.
+
+    `recipe` says how the samples are made (JSON values) and is kept beside them: a folder of the same recipe is gone on with.
+    Raises `UsageError` for a folder that holds other files, or samples of another recipe.
+    """
+
+    def __init__(self, path: Path, recipe: Mapping[str, Any], spec: Spec | None = None) -> None:
+        self.path, self._recipe, self._spec = path, json.dumps(recipe, indent=1) + "\n", spec
+        _must_be_ours(path)
+        self._numbers = {int(file.stem) for file in path.iterdir() if file.stem.isdigit()} if path.exists() else set()
+        if self._numbers:
+            changed = _changed(path / RECIPE, json.loads(self._recipe))
+            if changed:
+                raise UsageError(f"{path} holds samples that were made otherwise ({changed}); give a new folder.")
+
+    def missing(self, numbers: range) -> list[range]:
+        """Those of the numbers that have no file yet, in runs."""
+        runs: list[range] = []
+        for number in numbers:
+            if number in self._numbers:
+                continue
+            if runs and runs[-1].stop == number:
+                runs[-1] = range(runs[-1].start, number + 1)
+            else:
+                runs.append(range(number, number + 1))
+        return runs
+
+    def write(self, first: int, arrays: NDArray[Any]) -> None:
+        """Samples of the numbers from `first` on. Raises `OrnsteinError` when the disk refuses."""
+        with new_files(self.path) as folder:
+            _write_items(arrays, folder, first, self._spec)
+            (folder / RECIPE).write_text(self._recipe)
+        self._numbers.update(range(first, first + len(arrays)))
+
+
+def _changed(file: Path, recipe: Mapping[str, Any]) -> str:
+    """The names of what differs between a recipe and the one in a file."""
+    try:
+        found = json.loads(file.read_text())
+        return ", ".join(sorted(key for key in found.keys() | recipe.keys() if found.get(key) != recipe.get(key)))
+    except (OSError, ValueError, AttributeError):
+        return f"there is no {file.name}"
+
+
+def _must_be_ours(path: Path) -> None:
     if path.exists() and not all(OURS.fullmatch(file.name) for file in path.iterdir()):
         raise UsageError(f"{path} already holds other files; give a new folder.")
+
+
+def _save_folder(arrays: NDArray[Any], path: Path, spec: Spec | None) -> None:
+    _must_be_ours(path)
+    with new_folder(path) as folder:
+        _write_items(arrays, folder, 0, spec)
+
+
+def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: Spec | None) -> None:
+    """A file for each, numbered from `first`: PNG where that holds the numbers, else .npy."""
     exact = arrays.ndim == 4 and arrays.shape[-1] in PNG_COLOUR and arrays.dtype.name in FULL_RANGE
     if exact and not (arrays.dtype == np.uint16 and (spec is None or spec.high == 65535)):
         arrays = _visible(arrays, spec)
-    with new_folder(path) as folder:
-        for i, array in enumerate(arrays):
-            if exact:
-                (folder / f"{i:05d}.png").write_bytes(png(array))
-            else:
-                np.save(folder / f"{i:05d}.npy", array)
+    for i, array in enumerate(arrays, first):
+        if exact:
+            (folder / f"{i:05d}.png").write_bytes(png(array))
+        else:
+            np.save(folder / f"{i:05d}.npy", array)
 
 
 def png(image: NDArray[Any]) -> bytes:
