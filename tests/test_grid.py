@@ -105,6 +105,20 @@ def test_polynomial_is_even_in_the_root_of_the_flow_clock(p: Path) -> None:
     assert torch.allclose(roots, torch.arange(10, -1, -1, dtype=torch.float64) / 10, atol=1e-9)
 
 
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_two_ended_follows_its_exponents_at_both_ends(p: Path) -> None:
+    clock = (p.sigma(t := grid.two_ended(p, 1000, data=2.0, noise=1.5)) / (p.alpha(t) + p.sigma(t))).flip(0)
+    part = (clock - clock[0]) / (clock[-1] - clock[0])
+    assert float((part[20] / part[10]).log2()) == pytest.approx(
+        2.0, abs=0.01
+    )  # u^2 at the data, times the noise exponent
+    assert float(part[10]) == pytest.approx(1.5 * 0.01**2, rel=1e-3)
+    assert float(((1 - part[-21]) / (1 - part[-11])).log2()) == pytest.approx(
+        1.5, abs=0.02
+    )  # (2·(1 − u))^1.5 at the noise
+    assert float(1 - part[-11]) == pytest.approx(0.02**1.5, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("times", "sentence"),
     [

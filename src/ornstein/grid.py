@@ -52,10 +52,18 @@ def uniform(path: Path, steps: int) -> Tensor:
 
 def polynomial(path: Path, steps: int, power: float = 1.5) -> Tensor:
     """s = s_0 + (s_1 − s_0)·u^power in the linear chart s = σ/(α + σ), u even: the same noise levels on every path."""
+    return two_ended(path, steps, power, 1.0)
+
+
+def two_ended(path: Path, steps: int, data: float = 2.0, noise: float = 1.5) -> Tensor:
+    """s = s_0 + (s_1 − s_0)·(1 − (1 − u^data)^noise) in the linear chart s = σ/(α + σ), u even.
+
+    Exponents above 1 make the steps small at that end (Kumaraswamy 1980); `data` acts at clean data, `noise` at pure noise.
+    """
     units = _units(steps)
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     s0, s1 = path.sigma(ends) / (path.alpha(ends) + path.sigma(ends))
-    s = s0 + (s1 - s0) * units[1:-1] ** power
+    s = s0 + (s1 - s0) * (1 - (1 - units[1:-1] ** data) ** noise)
     return torch.cat([units[:1], _times(path, s / (1 - s)), units[-1:]])
 
 
@@ -121,4 +129,4 @@ def _few_enough(path: Path, steps: int) -> int:
     return total
 
 
-ALL = (uniform, polynomial, log_snr, karras, trailing, leading)
+ALL = (uniform, polynomial, two_ended, log_snr, karras, trailing, leading)

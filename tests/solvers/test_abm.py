@@ -53,7 +53,7 @@ def test_order(p: path.Path, order: int, c: chart.Chart) -> None:
 def test_slopes_that_are_polynomials_are_integrated_exactly(order: int) -> None:
     """Order conditions: once p slopes are known, the corrector is exact for slopes of degree p − 1 on any steps."""
     degree = order - 1
-    times = torch.tensor([1.0, 0.99, 0.9, 0.7, 0.4, 0.3, 0.15, 0.08, 0.0], dtype=F64)
+    times = torch.tensor([1.0, 0.99, 0.9, 0.8, 0.7, 0.55, 0.5, 0.4, 0.3, 0.15, 0.08, 0.0], dtype=F64)
 
     class Slopes:
         path = path.Linear()
@@ -84,6 +84,12 @@ def test_what_it_keeps_is_bounded() -> None:
     table = solvers.ABM(4).table(path.Linear(), torch.linspace(1, 0, 41, dtype=F64))
     used = (table.P != 0) | (table.Q != 0)
     assert int(used.sum(1).max()) <= 4
+
+
+def test_in_few_steps_order_5_works_as_order_4() -> None:
+    for steps, same in ((10, True), (11, False)):
+        times = torch.linspace(1, 0, steps + 1, dtype=F64)
+        assert (solvers.ABM(5).table(path.Linear(), times) == solvers.ABM(4).table(path.Linear(), times)) is same
 
 
 def test_other_orders_are_refused() -> None:

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.chart import Chart, Flow
-from ornstein.grid import polynomial
+from ornstein.grid import two_ended
 from ornstein.path import Path
 from ornstein.table import Form, Recorder, Table
+
+FEW = 10  # steps
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,11 @@ class ABM:
         correct  y_{i+1}  = y_i + ∫ (polynomial through f_{i+1}, ..., f_{i−p+2}) ds     once f_{i+1} is there (PEC)
 
     p is the order. In `Flow` and `Angle` neither zero SNR nor zero noise is singular, so no step is special; the first steps
-    use as many slopes as there are. Raises ValueError for an order outside 2..5.
+    use as many slopes as there are. In ten steps or fewer order 5 works as order 4: a polynomial of degree 4 through slopes
+    that far apart magnifies the errors of a trained network. Raises ValueError for an order outside 2..5.
     """
 
-    order: int = 4
+    order: int = 5
     chart: Chart = Flow()
 
     def __post_init__(self) -> None:
@@ -33,22 +36,23 @@ class ABM:
             raise ValueError(f"ABM: order = {self.order} must be 2, 3, 4 or 5")
 
     def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
+        return two_ended(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record, chart = Recorder(path, grid), self.chart
+        order = self.order if len(record.steps) > FEW else min(self.order, 4)
         x = record.start
         clocks: list[float] = []
         slopes: list[Form] = []
         predicted = Form({})
         for t, s in record.steps:
             estimate = record.call(t, x)
-            clocks = [chart.clock(t), *clocks[: self.order - 1]]
-            slopes = [chart.slope(path, t, estimate), *slopes[: self.order - 1]]
+            clocks = [chart.clock(t), *clocks[: order - 1]]
+            slopes = [chart.slope(path, t, estimate), *slopes[: order - 1]]
             y = t.mix(estimate) / chart.scale(t)
             if len(clocks) > 1:
                 y = y + integral(clocks, slopes, clocks[1], clocks[0]) - predicted
-            predicted = integral(clocks[: self.order - 1], slopes, clocks[0], chart.clock(s))
+            predicted = integral(clocks[: order - 1], slopes, clocks[0], chart.clock(s))
             x = chart.scale(s) * (y + predicted)
         return record.end(x)
 
