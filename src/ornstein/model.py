@@ -80,7 +80,8 @@ class Model:
             times = (solver or DEFAULT).grid(self.path, steps)
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
-                yield self.spec.from_model(sample(bound, start=x, solver=solver, grid=times, noise=noise))
+                made = sample(bound, start=x, solver=solver, grid=times, noise=noise)
+            yield self.spec.from_model(made)  # outside: the mode must not reach what the caller does between batches
 
     def config(self) -> dict[str, Any]:
         """Numbers, strings and lists only; `from_config` is the inverse."""

@@ -141,7 +141,7 @@ def fit(
     iterations: int = 1200,
     seconds: float = math.inf,
     teacher: int = 100,
-    rate: float = 0.003,
+    rate: float = 0.05,
     seed: int = 0,
     model: str = "",
     device: torch.device | str = "cpu",
@@ -151,10 +151,12 @@ def fit(
     """The fitted solver of `steps` network calls for a denoiser of items of the given shape (without the batch).
 
     `given(indices)` is the denoiser with the conditions of the starts of those indices; None for one denoiser for all.
-    `teacher` is the number of calls of the fine solve. The fit ends after `iterations` or `seconds`, whichever is first. The
-    result is the table with the smallest error on `held_out` starts, which take no part in the fit; it is never worse there
-    than the best untuned table. `progress` is told when the teacher is done and about 40 times after that; when `stop()` is
-    true the fit ends early with what it has. Raises ValueError for fewer than one step or no starts.
+    `teacher` is the number of calls of the fine solve. The peak step of Adam is `rate` times the error of the best untuned
+    table, at most 0.01: with many calls there is little to mend, and a large step would only do harm. The fit ends after
+    `iterations` or `seconds`, whichever is first. The result is the table with the smallest error on `held_out` starts, which
+    take no part in the fit; it is never worse there than the best untuned table. `progress` is told when the teacher is done
+    and about 40 times after that; when `stop()` is true the fit ends early with what it has.
+    Raises ValueError for fewer than one step or no starts.
     """
     if min(steps, starts, held_out, batch) < 1:
         raise ValueError(f"steps, starts, held_out and batch must be positive, not {(steps, starts, held_out, batch)}")
@@ -179,8 +181,9 @@ def fit(
         some = everything[:starts][:batch]
         estimates = [member for step in execute(best, bound(some), x[some], noise) for member in step.estimate]
     weights = Weights(path, best, estimates[: 2 * steps])
-    groups = [{"params": weights.moves, "peak": rate}, {"params": [weights.log_gaps], "peak": 5 * rate}]
-    optimizer = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.98))
+    peak = min(rate * untuned, 0.01)
+    groups = [{"params": weights.moves, "peak": peak}, {"params": [weights.log_gaps], "peak": 5 * peak}]
+    optimizer = torch.optim.Adam(groups, lr=peak, betas=(0.9, 0.98))
     generator = torch.Generator().manual_seed(seed)
     smallest, checked, done, iteration = untuned, 0, 0.0, 0
     if progress is not None:

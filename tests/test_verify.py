@@ -1,0 +1,166 @@
+"""The proof itself: it passes what is right, and sees every kind of fault it claims to see."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein import grid, path, solvers, target, verify
+from ornstein.denoiser import Denoiser
+from ornstein.noise import NoiseSource
+from ornstein.path import Path, Point
+from ornstein.solvers import Solver
+from ornstein.table import Step, Table
+
+F64 = torch.float64
+HEUN = solvers.Heun()
+
+
+@dataclass(frozen=True)
+class Spoiled:
+    """A solver with something wrong in its table."""
+
+    solver: Solver
+    what: str
+    order: int
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return self.solver.grid(path, steps)
+
+    def table(self, path: Path, times: Tensor) -> Table:
+        table = self.solver.table(path, times)
+        if self.what == "coefficient":  # the second stage weighs less than the first; a constant slope is still exact
+            P, Q = table.P.clone(), table.Q.clone()
+            for entries in (P, Q):
+                for i in range(1, table.calls, 2):
+                    moved = 0.1 * entries[i, i]
+                    entries[i, i] -= moved
+                    entries[i, i - 1] += moved
+            return replace(table, P=P, Q=Q)
+        if self.what == "noise":
+            return replace(table, R=1.05 * table.R)
+        if self.what == "last noise":
+            return replace(table, R=torch.cat([table.R[:-1], torch.full((1,), 0.01, dtype=F64)]))
+        if self.what == "end":
+            return replace(table, times=torch.cat([table.times[:-1], torch.full((1,), 1e-5, dtype=F64)]))
+        if self.what == "nan":
+            return replace(table, Q=torch.where(table.Q == 0, table.Q, torch.nan))
+        if self.what == "raise":
+            raise RuntimeError("no table today")
+        return table
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "says"),
+    [
+        (Spoiled(HEUN, "", 3), "where 3 is declared"),
+        (Spoiled(solvers.DDIM(), "", 2), "its fitted order is 1.00 where 2 is declared"),
+        (Spoiled(HEUN, "coefficient", 2), "its fitted order is"),
+        (Spoiled(solvers.Ancestral(), "noise", 1), "its fitted order is"),
+        (Spoiled(solvers.Ancestral(), "last noise", 1), "its last step adds noise to clean data"),
+        (Spoiled(solvers.DDIM(), "end", 1), "not over its grid"),
+        (Spoiled(solvers.DDIM(), "nan", 1), "not finite"),
+        (Spoiled(solvers.DDIM(), "raise", 1), "it raised RuntimeError: no table today"),
+    ],
+)
+def test_a_fault_is_seen_and_named(spoiled: Spoiled, says: str) -> None:
+    report = verify.solver(spoiled, [path.Linear()])
+    assert not report.ok
+    assert says in str(report)
+
+
+@pytest.mark.parametrize(
+    "solver", [HEUN, solvers.ABM(3), solvers.UniPC(2), solvers.Ancestral(), solvers.ERSDE()], ids=str
+)
+def test_a_right_solver_passes_and_its_figures_are_told(solver: Solver) -> None:
+    report = verify.solver(solver, [path.Linear(), path.VariancePreserving()])
+    assert report.ok
+    for row in report.rows:
+        assert row.declared == solver.order
+        assert row.fitted is not None
+        assert abs(row.fitted - solver.order) < 0.2 or (row.error is None and row.fitted > solver.order)
+        assert row.calls == solver.table(path.Linear(), grid.polynomial(path.Linear(), 20)).calls
+        assert row.distribution is not None
+        assert row.distribution < 0.1
+    assert str(report).splitlines()[0] == verify.HEADER
+    assert len(str(report).splitlines()) == 3
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """A sampler whose samples lie beside the data, and which miscounts its calls."""
+
+    stochastic = False
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return grid.uniform(path, steps)
+
+    def run(self, denoiser: Denoiser, x: Tensor, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
+        steps = list(verify.execute(solvers.DDIM().table(denoiser.path, times), denoiser, x, noise))
+        for step in steps:
+            yield Step(step.t, step.x + 0.5, step.calls + 1, lambda: steps[0].estimate)
+
+
+def test_a_sampler_with_its_own_loop_is_judged_by_its_distribution() -> None:
+    assert verify.solver(solvers.PredictorCorrector(), [path.Cosine()]).ok
+    (row,) = verify.solver(Shifted(), [path.Linear()]).rows
+    assert row.declared is None
+    assert "standard deviations from the data" in str(row)
+    assert "it counts 201 network calls and makes 200" in str(row)
+    assert row.distribution == pytest.approx(
+        0.5 / float(verify.Oracle(path.Linear()).quantiles(256, 0.0).std()), rel=0.05
+    )
+
+
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_the_flow_of_the_oracle_solves_the_ode(p: Path) -> None:
+    """Its derivative in s is the velocity of the exact denoiser, and quantiles are carried to quantiles."""
+    oracle = verify.Oracle(p)
+    t = float(p.time(torch.tensor(0.5, dtype=F64)))
+    x = oracle.quantiles(9, t)
+    h = 1e-5 * t
+    rate = (oracle.flow(x, t, t + h) - oracle.flow(x, t, t - h)) / (2 * h)
+    velocity = oracle.mixture.velocity(x, t)
+    assert torch.allclose(rate, velocity, rtol=1e-6, atol=1e-6 * float(velocity.abs().max()))
+    assert torch.allclose(oracle.flow(x, t, 0.0), oracle.quantiles(9, 0.0), rtol=1e-10, atol=1e-10)
+
+
+def test_quantiles_are_those_of_draws() -> None:
+    oracle = verify.Oracle(path.Cosine())
+    for t in (0.0, 0.4):
+        drawn = oracle.mixture.draw(200_000, t, torch.Generator().manual_seed(0))[:, 0]
+        expected = drawn.quantile((torch.arange(5, dtype=F64) + 0.5) / 5)
+        assert torch.allclose(oracle.quantiles(5, t)[:, 0], expected, atol=0.01)
+
+
+@dataclass(frozen=True)
+class Crooked:
+    """A target that has another pair on every second call: what goes out does not come back."""
+
+    def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
+        a, b = target.V()(point)
+        return a, b + torch.rand_like(b)
+
+
+def test_conversions() -> None:
+    oracle = verify.Oracle(path.Cosine())
+    assert all(verify.conversion(quantity, oracle).ok for quantity in target.ALL)
+    assert verify.conversion(target.Noise(), oracle).error is None  # refused: cosine ends at zero SNR
+    assert verify.conversion(target.V(), oracle).error is not None
+    assert "a round trip errs" in str(verify.conversion(Crooked(), oracle))
+
+
+def test_everything_is_every_pair_once() -> None:
+    on = [path.Linear(), path.EDM()]
+    rows = list(verify.everything([solvers.DDIM()], on))
+    assert [(row.subject, row.path) for row in rows] == [
+        (name, str(p)) for name in [str(solvers.DDIM()), *[f"target {quantity}" for quantity in target.ALL]] for p in on
+    ]
+    assert {type(s) for s in verify.available()} >= {type(s) for s in solvers.ALL}
+
+
+@pytest.mark.slow
+def test_everything_passes() -> None:
+    assert [str(row) for row in verify.everything() if not row.ok] == []
