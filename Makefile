@@ -22,8 +22,9 @@ lint:
 	@$(PYTHON) bootstrap.py test
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . && $(BIN)/mypy
 
-bench:      ## writes benchmarks/results/
-	@$(PYTHON) bootstrap.py test
+bench:      ## beside other libraries; writes benchmarks/results/
+	@$(PYTHON) bootstrap.py test peers
+	@$(BIN)/python -m pip install --quiet --no-deps k-diffusion torchsde trampoline boltons azula jaxtyping wadler_lindig
 	@$(BIN)/python -m benchmarks
 
 clean:
