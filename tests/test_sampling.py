@@ -102,7 +102,7 @@ def test_the_start_is_noise_of_the_grids_first_level(p: Path, make: Callable[...
 @pytest.mark.parametrize("solver", solvers.ALL, ids=str)
 def test_samples_of_a_gaussian_have_its_mean_and_variance(solver: Solver) -> None:
     denoiser = exact.Gaussian(torch.tensor([2.0, -1.0]), torch.tensor([0.25, 4.0]), path.VariancePreserving())
-    drawn = sample(denoiser, (1000, 2), solver=solver, steps=40)
+    drawn = sample(denoiser, (2000, 2), solver=solver, steps=80)  # first-order solvers are 5 % short at 80 steps
     assert torch.allclose(drawn.mean(0), denoiser.mean, atol=0.15)
     assert torch.allclose(drawn.var(0), denoiser.cov, rtol=0.15)
 

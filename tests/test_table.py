@@ -95,7 +95,7 @@ def operations_between_calls(solver: Any, seen_at: list[int], counter: CountOper
         seen_at.append(len(counter.names))
         return prediction
 
-    denoiser = NetworkDenoiser(network, path.Linear(), target.Velocity(), inputs=lambda path, x, t: (x, x))
+    denoiser = NetworkDenoiser(network, path.Linear(), target.Velocity(), inputs=lambda path, t: (None, t))
     table = solver.table(denoiser.path, solver.grid(denoiser.path, steps))
     run = execute(table, denoiser, torch.randn(4, 5), PerSampleNoise())
     with counter:

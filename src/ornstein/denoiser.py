@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -22,21 +23,28 @@ class Denoiser(Protocol):
 
 
 class Predictor(Denoiser, Protocol):
-    """A denoiser whose estimate is a known 2×2 matrix on (x_t, prediction): solvers then skip the estimate itself."""
+    """A denoiser whose estimate is a known 2×2 matrix on (x_t, prediction): solvers then skip the estimate itself.
 
-    def predict(self, x_t: Tensor, t: Time) -> Tensor: ...
+    `questions` gives, for each of a run's times, a function from x_t to the prediction, with all else made before.
+    """
+
+    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]: ...
 
     def inversion(self, t: Tensor) -> Tensor: ...
+
+
+class Inputs(Protocol):
+    """What a network is told at times t: a factor on x_t (None: 1) and a clock, both shaped as t."""
+
+    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]: ...
 
 
 @dataclass(frozen=True)
 class Raw:
     """The network is called with x_t and t as they are."""
 
-    def __call__(self, path: Path, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        if isinstance(t, Tensor):
-            return x_t, t.to(x_t.device, x_t.dtype).expand(len(x_t))
-        return x_t, x_t.new_full((len(x_t),), t)
+    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]:
+        return None, t
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,9 @@ class Normalized:
 
     data_std: float
 
-    def __call__(self, path: Path, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
-        alpha, sigma = path.levels(t, x_t)
-        angle = torch.atan2(sigma, alpha).flatten() * (2 / torch.pi)
-        scale = ((alpha * self.data_std) ** 2 + sigma**2).rsqrt()
-        return x_t * scale, angle.to(x_t.device, x_t.dtype).expand(len(x_t))
+    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]:
+        alpha, sigma = path.alpha(t), path.sigma(t)
+        return ((alpha * self.data_std) ** 2 + sigma**2).rsqrt(), torch.atan2(sigma, alpha) * (2 / torch.pi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,7 @@ class NetworkDenoiser:
     network: Callable[..., Tensor]
     path: Path
     target: Target
-    inputs: Callable[[Path, Tensor, Time], tuple[Tensor, Tensor]] = Raw()
+    inputs: Inputs = Raw()
     condition: Any = None
 
     def __post_init__(self) -> None:
@@ -84,21 +90,43 @@ class NetworkDenoiser:
 
     def predict(self, x_t: Tensor, t: Time) -> Tensor:
         """The network's own output at x_t (B, ...) and t (a number, 0-dim or (B,))."""
-        inputs = self.inputs(self.path, x_t, t)
-        return self.network(*inputs) if self.condition is None else self.network(*inputs, self.condition)
+        scale, clock = self.inputs(self.path, as_time(t))
+        x = x_t if scale is None else x_t * align(scale, x_t)
+        return self._ask(x, clock.to(x_t.device, x_t.dtype).expand(len(x_t)))
+
+    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        """`predict` at each of the times (M,) for batches like `like`: scales and clocks are made here, once a run."""
+        scales, clocks = self.inputs(self.path, times)
+        told = clocks.to(like.device, like.dtype)[:, None].expand(-1, len(like)).unbind()
+        if scales is None:
+            return [partial(self._asked, clock) for clock in told]
+        return [partial(self._asked_scaled, clock, scale) for clock, scale in zip(told, scales.tolist(), strict=True)]
+
+    def _ask(self, x: Tensor, clock: Tensor) -> Tensor:
+        return self.network(x, clock) if self.condition is None else self.network(x, clock, self.condition)
+
+    def _asked(self, clock: Tensor, x_t: Tensor) -> Tensor:
+        return self._ask(x_t, clock)
+
+    def _asked_scaled(self, clock: Tensor, scale: float, x_t: Tensor) -> Tensor:
+        return self._ask(x_t * scale, clock)
 
     def inversion(self, t: Tensor) -> Tensor:
         """Matrices (*t.shape, 2, 2) that turn (x_t, prediction) into (clean, noise)."""
         flat = t.flatten()
-        alpha, sigma = self.path.levels(flat, flat)
-        at_data = sigma == 0
-        point = self.path.at(torch.where(at_data, 0.5, flat), flat)
+        at_data = flat == 0
+        if bool(at_data.any()):
+            at_data = at_data & (self.path.sigma(flat) == 0)
+            flat = torch.where(at_data, 0.5, flat)
+        point = self.path.at(flat, flat)
         a, b = self.target(point)
-        d = alpha * b - sigma * a
-        zero = torch.zeros_like(alpha)
-        limit = torch.stack([1 / alpha, zero, zero, zero], -1)
-        matrix = torch.stack([b / d, -sigma / d, -a / d, alpha / d], -1)
-        return torch.where(at_data[..., None], limit, matrix).reshape(*t.shape, 2, 2)
+        d = point.alpha * b - point.sigma * a
+        matrix = torch.stack([b / d, -point.sigma / d, -a / d, point.alpha / d], -1)
+        if bool(at_data.any()):
+            alpha = self.path.alpha(torch.zeros_like(flat))
+            nothing = torch.zeros_like(alpha)
+            matrix = torch.where(at_data[:, None], torch.stack([1 / alpha, nothing, nothing, nothing], -1), matrix)
+        return matrix.reshape(*t.shape, 2, 2)
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
         prediction = self.predict(x_t, t)

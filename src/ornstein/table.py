@@ -8,8 +8,9 @@ and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -100,15 +101,24 @@ class Step:
     The last step of a run holds the result: x at the grid's last time, with the last estimate and all calls.
     """
 
-    __slots__ = ("_estimate", "calls", "t", "x")
+    __slots__ = ("_inversions", "_pair", "_row", "calls", "t", "x")
 
-    def __init__(self, t: float, x: Tensor, calls: int, estimate: Callable[[], Estimate]) -> None:
-        self.t, self.x, self.calls, self._estimate = t, x, calls, estimate
+    def __init__(
+        self, t: float, x: Tensor, calls: int, pair: Pair, inversions: Tensor | None = None, row: int = 0
+    ) -> None:
+        self.t, self.x, self.calls, self._pair, self._inversions, self._row = t, x, calls, pair, inversions, row
+
+    def after(self, calls: int) -> "Step":
+        """The same step of a run that made so many calls before."""
+        return Step(self.t, self.x, self.calls + calls, self._pair, self._inversions, self._row)
 
     @property
     def estimate(self) -> Estimate:
         """Computed when asked for: the loop itself works on the network's raw prediction."""
-        return self._estimate()
+        if self._inversions is None:
+            return Estimate(*self._pair)
+        rows = self._inversions[self._row].tolist()
+        return Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: self._pair}) for cx, cq in rows))
 
 
 class _Row(NamedTuple):
@@ -159,33 +169,29 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     A denoiser that tells its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
     with the matrix folded into the table, so a step is the network call and one operation per entry.
     """
-    folds = hasattr(denoiser, "inversion")
-    P, Q = table.P, table.Q
-    if folds:
-        matrices = denoiser.inversion(table.times[:-1])
-        P, Q = (
-            P * matrices[:, 0, 0] + Q * matrices[:, 1, 0],
-            P * matrices[:, 0, 1] + Q * matrices[:, 1, 1],
-        )
-    times = table.times.tolist()
+    P, Q, times = table.P, table.Q, table.times.tolist()
+    matrices: Tensor | None = None
+    if hasattr(denoiser, "questions"):
+        matrices, questions = denoiser.inversion(table.times[:-1]), denoiser.questions(table.times[:-1], x)
+        P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
+    else:
+        questions = [partial(_estimate, denoiser, t) for t in times[:-1]]
     pairs: dict[int, Pair] = {}
-
-    def estimate_at(j: int, pair: Pair) -> Callable[[], Estimate]:
-        if not folds:
-            return lambda: Estimate(*pair)
-        return lambda: Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: pair}) for cx, cq in matrices[j].tolist()))
-
     for i, (terms, fresh, spent) in enumerate(_rows(P, Q, table.R)):
-        t, s = times[i], times[i + 1]
-        pair = pairs[i] = (x, denoiser.predict(x, t)) if folds else denoiser(x, t)
-        estimate = estimate_at(i, pair)
-        yield Step(t, x, i + 1, estimate)
+        answer = questions[i](x)
+        pair = pairs[i] = answer if matrices is None else (x, answer)
+        yield Step(times[i], x, i + 1, pair, matrices, i)
         x = combine(terms, pairs)
         if fresh:
-            x.add_(noise(x, t, s) * fresh)
+            x.add_(noise(x, times[i], times[i + 1]) * fresh)
         for j in spent:
             del pairs[j]
-    yield Step(times[-1], x, table.calls, estimate)
+    yield Step(times[-1], x, table.calls, pair, matrices, table.calls - 1)
+
+
+def _estimate(denoiser: Any, t: float, x: Tensor) -> Pair:
+    clean, noise = denoiser(x, t)
+    return clean, noise
 
 
 class Form:

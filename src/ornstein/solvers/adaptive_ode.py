@@ -15,7 +15,6 @@ from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.noise import NoiseSource
 from ornstein.path import Path
-from ornstein.solvers.loop import told
 from ornstein.table import Form, FormPair, Level, Step, level, levels
 
 NEAREST = (
@@ -55,7 +54,7 @@ class AdaptiveODE:
             begin, end = (self.chart.clock(mark) for mark in (t, s))
             y = x / self.chart.scale(t)
             estimate = field.start(t, s, y)
-            yield told(t.t, x, field.calls, estimate)
+            yield Step(t.t, x, field.calls, estimate)
             clocks = torch.tensor([begin, end], dtype=torch.float64, device=x.device)
             options: dict[str, Any] = {"norm": _largest, "step_t": clocks[1:], "first_step": first_step}
             if x.device.type == "mps":
@@ -67,7 +66,7 @@ class AdaptiveODE:
                     f"AdaptiveODE: no step meets the tolerance after {field.calls} network calls"
                 ) from error
             x, first_step = y * self.chart.scale(s), field.last_step
-        yield told(marks[-1].t, x, field.calls, field.estimate)
+        yield Step(marks[-1].t, x, field.calls, field.estimate)
 
 
 class _Field:

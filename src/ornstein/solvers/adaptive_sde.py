@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.noise import NoiseSource
 from ornstein.path import Path, align
-from ornstein.solvers.loop import falling, told
+from ornstein.solvers.loop import falling
 from ornstein.table import Step
 
 LAST = 12.0  # log-SNR of the last level where steps are chosen: σ/α = 0.0025, below the steps of 8-bit data
@@ -61,7 +61,7 @@ class AdaptiveSDE:
                 t, s = times[at], times[to]
                 estimate = denoiser(x, _on(t, x))
                 if not begun:
-                    yield told(mark, x, calls + 1, estimate)
+                    yield Step(mark, x, calls + 1, estimate)
                     begun = True
                 on_x, on_clean, std = (align(_on(value, x), x) for value in path.posterior(s, t))
                 rest = on_x * x + std * noise(x, t, s)
@@ -75,9 +75,9 @@ class AdaptiveSDE:
             mark = stop
         if clean_end:
             estimate, calls = denoiser(x, mark), calls + 1
-            yield told(mark, x, calls, estimate)
+            yield Step(mark, x, calls, estimate)
             x = path.levels(marks[-1], x)[0] * estimate.clean
-        yield told(marks[-1], x, calls, estimate)
+        yield Step(marks[-1], x, calls, estimate)
 
     def _error(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """E of each sample, (B,) float64 on the CPU."""

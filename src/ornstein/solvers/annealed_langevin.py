@@ -12,7 +12,7 @@ from ornstein.grid import log_snr
 from ornstein.noise import NoiseSource
 from ornstein.path import Path
 from ornstein.solvers.langevin import Proportional, StepSize, chain
-from ornstein.solvers.loop import falling, told
+from ornstein.solvers.loop import falling
 from ornstein.table import Step
 
 
@@ -47,9 +47,9 @@ class AnnealedLangevin:
         estimate = end.estimate
         if clean_end:
             estimate, calls = denoiser(x, t), calls + 1
-            yield told(t, x, calls, estimate)
+            yield Step(t, x, calls, estimate)
             x = path.levels(times[-1], x)[0] * estimate.clean
-        yield told(times[-1], x, calls, estimate)
+        yield Step(times[-1], x, calls, estimate)
 
 
 def _scales(path: Path, grid: Tensor) -> list[float]:

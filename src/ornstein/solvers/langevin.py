@@ -18,7 +18,6 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.noise import NoiseSource, repeat
 from ornstein.path import Path
-from ornstein.solvers.loop import told
 from ornstein.table import Step
 
 
@@ -88,11 +87,11 @@ def chain(
     sigma = denoiser.path.levels(t, x)[1]
     for i in range(1, steps + 1):
         estimate = denoiser(x, t)
-        yield told(t, x, calls + i, estimate)
+        yield Step(t, x, calls + i, estimate)
         z = repeat(noise, i)(x, t, t)
         k = factor * size(estimate.noise, z)
         x = x - k * sigma * estimate.noise + (2 * k).sqrt() * sigma * z
-    return told(t, x, calls + steps, estimate)
+    return Step(t, x, calls + steps, estimate)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,6 @@
 
 from torch import Tensor
 
-from ornstein.estimate import Estimate
-from ornstein.table import Step
-
-
-def told(t: float, x: Tensor, calls: int, estimate: Estimate) -> Step:
-    """A step whose estimate is known already."""
-    return Step(t, x, calls, lambda: estimate)
-
 
 def falling(grid: Tensor, name: str) -> list[float]:
     """The grid's times, from noise to data. Raises ValueError for a grid that rises."""

@@ -58,13 +58,8 @@ def _predict(
     """A run of the table after so many calls: yields its network calls, returns one with the result."""
     for i, step in enumerate(execute(table, denoiser, x, noise)):
         if i < table.calls:
-            yield _later(step, calls)
-    return _later(step, calls)
-
-
-def _later(step: Step, calls: int) -> Step:
-    """The same step, after so many calls."""
-    return Step(step.t, step.x, calls + step.calls, lambda: step.estimate)
+            yield step.after(calls)
+    return step.after(calls)
 
 
 def _kept(path: Path, grid: Tensor) -> list[float]:
