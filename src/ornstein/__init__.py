@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ornstein.denoiser import Denoiser, NetworkDenoiser
     from ornstein.estimate import Estimate
-    from ornstein.noise import PerSampleNoise
+    from ornstein.noise import BrownianNoise, PerSampleNoise
     from ornstein.runs import load
     from ornstein.sampling import encode, sample, trajectory
     from ornstein.table import Step, Table
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "BrownianNoise": "noise",
     "Denoiser": "denoiser",
     "NetworkDenoiser": "denoiser",
     "Estimate": "estimate",
@@ -46,6 +47,7 @@ _MODULES = (
     *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning", "verify"),
 )
 __all__ = [
+    "BrownianNoise",
     "Denoiser",
     "Estimate",
     "NetworkDenoiser",
