@@ -89,17 +89,18 @@ def measure(folder: str) -> dict:
 def run(folders: list[str]) -> str:
     """Measure, write results/trained.{json,md}, and return the tables."""
     torch.set_num_threads(1)
-    results = [measure(folder) for folder in folders]
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "trained.json").write_text(json.dumps(results, indent=1))
-    lines = []
-    for result in results:
+    results: list[dict] = []
+    lines: list[str] = []
+    for folder in folders:
+        result = measure(folder)
+        results.append(result)
         header = [f"{result['data']}, calls", "RMSE", "median", "label agreement", "sliced Wasserstein ratio"]
         rows = [[name, *(f"{value:.3g}" for value in row.values())] for name, row in result["rows"].items()]
         lines += [*table_lines(header, rows), f"Fitted in {result['seconds to fit']} s on one core.", ""]
-    text = "\n".join(lines)
-    (RESULTS / "trained.md").write_text(text)
-    return text
+        (RESULTS / "trained.json").write_text(json.dumps(results, indent=1))
+        (RESULTS / "trained.md").write_text("\n".join(lines))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
