@@ -10,6 +10,7 @@ from torch import Tensor
 from ornstein.chart import Chart, Flow
 from ornstein.grid import polynomial
 from ornstein.path import Path
+from ornstein.solvers.heun import heun_step
 from ornstein.table import Level, Recorder, Table, levels
 
 
@@ -43,7 +44,7 @@ class EDMHeun:
         return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        record, chart = Recorder(path, grid), self.chart
+        record = Recorder(path, grid)
         x = record.start
         for (t, s), raised in zip(record.steps, self._raised(record), strict=True):
             if raised.t > t.t:
@@ -52,12 +53,7 @@ class EDMHeun:
                     self.inflation * raised.alpha * math.sqrt(max(extra, 0.0))
                 )
                 t = raised
-            estimate, h = record.call(t, x), chart.clock(s) - chart.clock(t)
-            y, slope = t.mix(estimate) / chart.scale(t), chart.slope(path, t, estimate)
-            x = chart.scale(s) * (y + h * slope)
-            if s.sigma > 0:
-                ahead = chart.slope(path, s, record.call(s, x))
-                x = chart.scale(s) * (y + (h / 2) * (slope + ahead))
+            x = heun_step(record, self.chart, t, s, x)
         return record.end(x)
 
     def _raised(self, record: Recorder) -> list[Level]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from ornstein.chart import Chart, Flow
 from ornstein.grid import polynomial
 from ornstein.path import Path
-from ornstein.table import Recorder, Table
+from ornstein.table import Form, Level, Recorder, Table
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,19 @@ class Heun:
         return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        record, chart = Recorder(path, grid), self.chart
+        record = Recorder(path, grid)
         x = record.start
         for t, s in record.steps:
-            estimate, h = record.call(t, x), chart.clock(s) - chart.clock(t)
-            y, slope = t.mix(estimate) / chart.scale(t), chart.slope(path, t, estimate)
-            x = chart.scale(s) * (y + h * slope)
-            if s.sigma > 0:
-                ahead = chart.slope(path, s, record.call(s, x))
-                x = chart.scale(s) * (y + (h / 2) * (slope + ahead))
+            x = heun_step(record, self.chart, t, s, x)
         return record.end(x)
+
+
+def heun_step(record: Recorder, chart: Chart, t: Level, s: Level, x: Form) -> Form:
+    """One step of Heun's method from x at t to s: two calls, or one where s has no noise."""
+    estimate, h = record.call(t, x), chart.clock(s) - chart.clock(t)
+    y, slope = t.mix(estimate) / chart.scale(t), chart.slope(record.path, t, estimate)
+    x = chart.scale(s) * (y + h * slope)
+    if s.sigma > 0:
+        ahead = chart.slope(record.path, s, record.call(s, x))
+        x = chart.scale(s) * (y + (h / 2) * (slope + ahead))
+    return x
