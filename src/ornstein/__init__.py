@@ -38,6 +38,7 @@ _MODULES = (
         "estimate",
         "exact",
         "grid",
+        "guidance",
         "model",
         "networks",
         "noise",

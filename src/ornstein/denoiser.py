@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,13 +22,15 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, t: Time) -> Estimate: ...
 
 
+@runtime_checkable
 class Predictor(Denoiser, Protocol):
     """A denoiser whose estimate is a known 2×2 matrix on (x_t, prediction): solvers then skip the estimate itself.
 
-    `questions` gives, for each of a run's times, a function from x_t to the prediction, with all else made before.
+    `questions` gives, for each of a run's times, a function from x_t to the prediction, with all else made before; or None,
+    from a denoiser around others that do not allow it.
     """
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]: ...
+    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None: ...
 
     def inversion(self, t: Tensor) -> Tensor: ...
 

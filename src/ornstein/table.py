@@ -171,8 +171,9 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     """
     P, Q, times = table.P, table.Q, table.times.tolist()
     matrices: Tensor | None = None
-    if hasattr(denoiser, "questions"):
-        matrices, questions = denoiser.inversion(table.times[:-1]), denoiser.questions(table.times[:-1], x)
+    questions = denoiser.questions(table.times[:-1], x) if hasattr(denoiser, "questions") else None
+    if questions is not None:
+        matrices = denoiser.inversion(table.times[:-1])
         P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     else:
         questions = [partial(_estimate, denoiser, t) for t in times[:-1]]

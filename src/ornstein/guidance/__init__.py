@@ -1,0 +1,37 @@
+"""Guidance: denoisers around denoisers. One published method, one small file; they compose.
+
+A guided field is not the field of a tilted distribution p(x)·p(y | x)^w: for that there is `ornstein.tilting`.
+"""
+
+from ornstein.guidance.apg import APG
+from ornstein.guidance.autoguidance import Autoguidance
+from ornstein.guidance.cfg_zero import CFGZeroStar
+from ornstein.guidance.classifier import Classifier
+from ornstein.guidance.classifier_free import ClassifierFree
+from ornstein.guidance.clip import Clip, DynamicThreshold
+from ornstein.guidance.contrast import Contrast
+from ornstein.guidance.energy import Energy
+from ornstein.guidance.guide import Guide
+from ornstein.guidance.guided import Guided, Scale
+from ornstein.guidance.interval import Interval
+from ornstein.guidance.rescaled import Rescaled
+
+CONTRASTS: tuple[type[Contrast], ...] = (ClassifierFree, Autoguidance, CFGZeroStar, APG)
+
+__all__ = [
+    "APG",
+    "CONTRASTS",
+    "Autoguidance",
+    "CFGZeroStar",
+    "Classifier",
+    "ClassifierFree",
+    "Clip",
+    "Contrast",
+    "DynamicThreshold",
+    "Energy",
+    "Guide",
+    "Guided",
+    "Interval",
+    "Rescaled",
+    "Scale",
+]
