@@ -1,10 +1,12 @@
 """A trained run in two lines: `run = ornstein.load("RUN")`, `images = run.sample(64, label=3)`."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ornstein.data import Spec
@@ -21,6 +24,9 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model, read
 from ornstein.solvers import Sampler, Solver
+from ornstein.training import checkpoint
+from ornstein.training.posthoc import Archive
+from ornstein.training.run import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[int]
@@ -144,6 +150,50 @@ class Run:
                 f"{file} was tuned for other weights than {self.folder} has now; tune again with {command}"
             )
         return found
+
+    @property
+    def averages(self) -> Archive:
+        """The averages of the weights that the training kept: `.error(length)`, `.reach()`, `.average(length)`.
+
+        Raises OrnsteinError where no checkpoint is whole.
+        """
+        names = [name for name, _ in self.model.network.named_parameters()]
+        for place in checkpoint.checkpoints(self.folder / "checkpoints"):
+            if checkpoint.damage(place) is None:
+                state = json.loads((place / "state.json").read_text())
+                length = float(self.settings["ema"])
+                files = {length: "average", length / 2: "half"}
+                tensors = {own: load_file(place / f"{name}.safetensors") for own, name in files.items()}
+                last = {own: {name: found[name] for name in names} for own, found in tensors.items()}
+                return Archive(last, state["step"] - state["skipped"], self.folder / "averages")
+        raise OrnsteinError(
+            f"{self.folder / 'checkpoints'} holds no whole checkpoint; resume the training to write one"
+        )
+
+    def ema(self, length: float, out: str | Path | None = None) -> "Run":
+        """The run with its weights averaged over another length, relative to the training (`training.posthoc`).
+
+        They become the model of this run, until it is trained on or asked for another length; or of the new folder `out`.
+        Raises UsageError for a length beyond the reach of the snapshots, or an `out` that is not empty.
+        """
+        settings = settings_of(self.folder)
+        assert settings is not None
+        archive = self.averages
+        try:
+            average = archive.average(length)
+        except ValueError as error:
+            raise UsageError(f"length: {error}") from error
+        folder = self.folder if out is None else Path(out)
+        if out is not None:
+            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+                raise UsageError(f"out: {folder} is not empty; give a new folder")
+            for name in ("config.yaml", "metrics.jsonl"):
+                with new_file(folder / name) as file:
+                    shutil.copyfile(self.folder / name, file)
+        device = next(self.model.network.parameters()).device
+        state = {**self.model.network.state_dict(), **average}  # buffers are the same in all averages
+        publish(folder, self.model, replace(settings, ema=length), archive.updates, partial(save_file, state))
+        return load(folder, device)
 
     def _tuned(self, steps: int) -> Path:
         return self.folder / "tuned" / f"steps-{steps}.json"

@@ -37,7 +37,7 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
         if event.progress.step == stop_after:
             run.stop()
     place = next(checkpoint.checkpoints(run.folder / "checkpoints"))
-    files = ("weights", "average", "optimizer")
+    files = checkpoint.TENSORS
     return {f"{name}.{k}": v for name in files for k, v in load_file(place / f"{name}.safetensors").items()}
 
 
@@ -126,7 +126,13 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path
     finish(run)
     newest, older = checkpoint.checkpoints(tmp_path / "checkpoints")
     rng = random.Random(0)
-    for name in ("weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"):
+    for name in (
+        "weights.safetensors",
+        "half.safetensors",
+        "average.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    ):
         file = newest / name
         content = bytearray(file.read_bytes())
         at = rng.randrange(len(content))
@@ -301,6 +307,6 @@ def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path: Path) -> No
     assert process.returncode == 0
     place = next(checkpoint.checkpoints(tmp_path / "killed" / "checkpoints"))
     assert place.name == "step-00000040"
-    files = ("weights", "average", "optimizer")
+    files = checkpoint.TENSORS
     tensors = {f"{name}.{k}": v for name in files for k, v in load_file(place / f"{name}.safetensors").items()}
     assert same(whole, tensors)

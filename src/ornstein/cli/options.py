@@ -82,6 +82,20 @@ class Tune:
 
 
 @dataclass(frozen=True)
+class EMA:
+    """Give a trained run weights averaged over another length, from the snapshots it kept."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    length: float | None = None
+    """Length of the average, relative to the training: 0.02 to 0.2, about."""
+    out: str | None = field(default=None, metadata={"name": "RUN"})
+    """A new run folder for the model (default: it becomes the model of this run)."""
+    list: bool = False
+    """Say which averages are kept and which lengths they reach, and write nothing."""
+
+
+@dataclass(frozen=True)
 class Verify:
     """Prove every solver and conversion on every path against closed forms."""
 
@@ -104,6 +118,7 @@ COMMANDS: dict[str, type] = {
     "train": Train,
     "sample": Sample,
     "tune": Tune,
+    "ema": EMA,
     "info": Info,
     "verify": Verify,
 }
@@ -123,6 +138,7 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 50000 --out samples",
     ],
     "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
+    "ema": ["ornstein ema runs/digits --length 0.05", "ornstein ema runs/digits --list"],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

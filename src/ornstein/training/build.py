@@ -113,8 +113,8 @@ def _check(s: Settings) -> None:
             raise UsageError(f"{key} = {value} must lie between 0 and {top:g}")
     if not 0 < s.ema < 12**-0.5:
         raise UsageError(f"ema = {s.ema} is a part of the training and must lie between 0 and 0.288")
-    if s.weight_decay < 0 or s.samples < 0 or s.seed < 0:
-        key = next(k for k in ("weight_decay", "samples", "seed") if getattr(s, k) < 0)
+    if s.weight_decay < 0 or s.samples < 0 or s.seed < 0 or s.snapshots < 0:
+        key = next(k for k in ("weight_decay", "samples", "seed", "snapshots") if getattr(s, k) < 0)
         raise UsageError(f"{key} = {getattr(s, key)} must not be negative")
     assert s.batch_size is not None
     assert s.precision is not None

@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, verified when read, the last good one always kept.
 
-A checkpoint is a folder `step-00001000` with weights.safetensors, average.safetensors, optimizer.safetensors, state.json and
-sha256.json. It is filled under another name, flushed to disk and renamed. One that fails its sums is set aside as
-`step-00001000.damaged` and the one before it is used.
+A checkpoint is a folder `step-00001000` with weights.safetensors, average.safetensors, half.safetensors (the average of half
+that length), optimizer.safetensors, state.json and sha256.json. It is filled under another name, flushed to disk and renamed.
+One that fails its sums is set aside as `step-00001000.damaged` and the one before it is used.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from ornstein.data.atomic import new_folder
 from ornstein.errors import OrnsteinError
 
 NAME = re.compile(r"step-(\d{8,})")
+TENSORS = ("weights", "average", "half", "optimizer")
 
 
 @dataclass
@@ -31,11 +32,18 @@ class State:
 
     network: nn.Module
     average: nn.Module
+    half: nn.Module
+    """An average of half the length of the first, for `posthoc`."""
     optimizer: torch.optim.Optimizer
     step: int = 0
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
+
+    @property
+    def updates(self) -> int:
+        """Steps that changed the weights: the time of the averages."""
+        return self.step - self.skipped
 
     def counters(self) -> dict[str, Any]:
         return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
@@ -47,6 +55,7 @@ def save(folder: Path, state: State, keep: int) -> Path:
     with new_folder(place) as new:
         _write(_tensors(state.network.state_dict()), new / "weights.safetensors")
         _write(_tensors(state.average.state_dict()), new / "average.safetensors")
+        _write(_tensors(state.half.state_dict()), new / "half.safetensors")
         _write(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
         (new / "state.json").write_text(json.dumps(state.counters()))
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
@@ -94,7 +103,8 @@ def damage(place: Path) -> str | None:
         for name, expected in sums.items():
             if _sha256(place / name) != expected:
                 return f"{name} does not have its sha256"
-        missing = {"weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json"} - set(sums)
+        missing = {f"{name}.safetensors" for name in TENSORS} | {"state.json"}
+        missing -= set(sums)
     except (OSError, ValueError, AttributeError) as error:
         return f"sha256.json or a file it names cannot be read: {error}"
     return f"{min(missing)} is missing" if missing else None
@@ -104,6 +114,7 @@ def _load(place: Path, state: State) -> None:
     try:
         state.network.load_state_dict(load_file(place / "weights.safetensors"))
         state.average.load_state_dict(load_file(place / "average.safetensors"))
+        state.half.load_state_dict(load_file(place / "half.safetensors"))
         _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))
         for name, value in json.loads((place / "state.json").read_text()).items():
             setattr(state, name, value)

@@ -13,7 +13,9 @@ def exponent(length: float) -> float:
     Solves length² = (γ + 1)/((γ + 2)²(γ + 3)) (the paper's appendix C). Raises ValueError for a length that no γ ≥ 0 has.
     """
     if not 0 < length < 12**-0.5:
-        raise ValueError(f"ema = {length} must lie between 0 and {12**-0.5:.3f} of the training")
+        raise ValueError(
+            f"an average of length {length:g} has no profile; lengths lie between 0 and {12**-0.5:.3f} of the training"
+        )
     low, high = 0.0, 1e8
     for _ in range(200):
         middle = (low + high) / 2

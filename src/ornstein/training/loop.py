@@ -44,8 +44,11 @@ def train(
     """
     device = next(state.network.parameters()).device
     predict = model.denoiser(state.network)
-    weights, averages = list(state.network.parameters()), list(state.average.parameters())
-    gamma, bad, before = ema.exponent(settings.ema), 0, state.seconds
+    weights, bad, before = list(state.network.parameters()), 0, state.seconds
+    averages = [
+        (list(average.parameters()), ema.exponent(length))
+        for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
+    ]
     network, started = state.network.train(), time.monotonic()
     draws = torch.Generator(device)
     assert settings.batch_size is not None
@@ -73,7 +76,8 @@ def train(
         else:
             bad = 0
             state.optimizer.step()
-            ema.update(averages, weights, step + 1 - state.skipped, gamma)
+            for average, gamma in averages:
+                ema.update(average, weights, state.updates + 1, gamma)
         state.optimizer.zero_grad(set_to_none=True)
         state.step, state.images = step + 1, state.images + settings.batch_size
         state.seconds = before + time.monotonic() - started

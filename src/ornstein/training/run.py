@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ornstein.data import Dataset, Spec, grid_image
 from ornstein.data.atomic import new_file
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
-from ornstein.training import build, checkpoint
+from ornstein.training import build, checkpoint, posthoc
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
@@ -72,6 +73,11 @@ class Run:
         assert self.settings.batch_size is not None
         return self.settings.batch_size
 
+    @property
+    def averages(self) -> Path:
+        """The folder of the snapshots that `posthoc` combines."""
+        return self.folder / "averages"
+
     def stop(self) -> None:
         """Ends the run after the step at work; it is saved and can go on later."""
         self._stopped = True
@@ -86,6 +92,7 @@ class Run:
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell)
         if self.resumed:  # a kill may have come between a checkpoint and its model
             self._export(self.resumed, state)
+        posthoc.rewind(self.averages, state.updates)
         _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
         _write_json(self.folder / "env.json", environment())
         metrics = Metrics(self.folder / "metrics.jsonl", state.step)
@@ -97,6 +104,8 @@ class Run:
         for progress in train(self.settings, self.model, self.objective, self.dataset, state, self.peak):
             metrics.add(progress)
             over = progress.done >= 1 or self._stopped
+            if self.settings.snapshots and posthoc.due(state.updates):
+                posthoc.save(self.averages, state.updates, self._averages(state), self.settings.snapshots)
             grid = place = None
             if self.settings.samples and drawn < len(GRIDS) and progress.done >= GRIDS[drawn]:
                 drawn = sum(progress.done >= part for part in GRIDS)
@@ -116,14 +125,18 @@ class Run:
         network = self.model.network.to(self.device)
         if self.device.type == "cuda" and len(self.model.spec.shape) == 3:  # slower on CPUs for networks of these sizes
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        average = copy.deepcopy(network).eval().requires_grad_(False)
+        average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
         fused = self.device.type in ("cpu", "cuda", "mps")
         optimizer = torch.optim.AdamW(
             network.parameters(), lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
         )
         if self.settings.compile:
             network.compile()
-        return State(network, average, optimizer)
+        return State(network, average, half, optimizer)
+
+    def _averages(self, state: State) -> posthoc.Averages:
+        tracked = ((self.settings.ema, state.average), (self.settings.ema / 2, state.half))
+        return {length: dict(network.named_parameters()) for length, network in tracked}
 
     def _due(self, progress: Progress, saved: float, saved_step: int) -> bool:
         if self.settings.save_every is not None:
@@ -137,13 +150,8 @@ class Run:
 
     def _export(self, place: Path, state: State) -> None:
         """The model that a checkpoint holds, for everyone who samples."""
-        model = self.folder / "model"
-        model.mkdir(exist_ok=True)
-        with new_file(model / "model.safetensors") as file:
-            shutil.copyfile(place / "average.safetensors", file)
-        _write_json(model / "config.json", self.model.config())
-        with new_file(model / "README.md") as file:
-            file.write_text(card(self.folder, self.model, self.settings, state))
+        average = partial(shutil.copyfile, place / "average.safetensors")
+        publish(self.folder, self.model, self.settings, state.step, average)
 
     def _draw(self, state: State) -> Path | None:
         """The sample grid: always the same seeds and classes, so that grids of different steps can be compared."""
@@ -253,7 +261,18 @@ def environment() -> dict[str, Any]:
     }
 
 
-def card(folder: Path, model: Model, settings: Settings, state: State) -> str:
+def publish(folder: Path, model: Model, settings: Settings, step: int, write: Callable[[Path], object]) -> None:
+    """Put a model into a run folder: its weights, by `write(file)`, what gives them a meaning, and a page about them."""
+    place = folder / "model"
+    place.mkdir(parents=True, exist_ok=True)
+    with new_file(place / "model.safetensors") as file:
+        write(file)
+    _write_json(place / "config.json", model.config())
+    with new_file(place / "README.md") as file:
+        file.write_text(card(folder, model, settings, step))
+
+
+def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     """The model's README: what it is, and how to use it."""
     spec = model.spec
     parameters = sum(p.numel() for p in model.network.parameters())
@@ -261,8 +280,8 @@ def card(folder: Path, model: Model, settings: Settings, state: State) -> str:
     return f"""# {folder.name}
 
 A {type(model.network).__name__} of {parameters:,} parameters, trained with Ornstein {ornstein.__version__} on `{spec.source}`
-({spec.count:,} {spec.kind}s of shape {spec.shape}) for {state.step:,} steps of {settings.batch_size}.
-Path: {model.path}. Target: {model.target}. These weights are a running average.
+({spec.count:,} {spec.kind}s of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
+Path: {model.path}. Target: {model.target}. These weights are an average of length {settings.ema:g}.
 {classes}
 ```python
 import ornstein

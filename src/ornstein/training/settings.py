@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 # Keys that do not change what is learned: a run may be continued with other values of these.
-FREE = ("out", "device", "save_minutes", "save_every", "samples", "keep", "steps", "minutes")
+FREE = ("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
 OPEN = ("network", "preset", "times", "batch_size", "precision")
@@ -52,6 +52,9 @@ class Settings:
     """Largest norm of the gradient."""
     ema: float = 0.1
     """Length of the weight average, relative to the training so far (a power-function average)."""
+    snapshots: int = 12
+    """Snapshots kept of this average and one of half its length, for averages of other lengths afterwards: `ornstein ema`
+    (each takes 4 bytes a parameter); 0 keeps none."""
     label_dropout: float = 0.1
     """Part of the examples that are trained without their label, so that the model also works without."""
     flips: bool = False

@@ -1,0 +1,179 @@
+"""Averages after the training: profiles against quadrature, closed forms, and an average tracked in a run."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import ornstein
+from ornstein import data
+from ornstein.cli import main
+from ornstein.errors import OrnsteinError, UsageError
+from ornstein.training import checkpoint, ema, posthoc
+from ornstein.training.posthoc import Profile
+from ornstein.training.run import Run
+from ornstein.training.settings import Settings
+
+DIGITS = data.open("digits")
+SETTINGS = Settings(data="digits", steps=60, batch_size=8, samples=0, preset="tiny")
+
+
+def train(out: Path, stop_after: int | None = None, **changes: object) -> Path:
+    run = Run(dataclasses.replace(SETTINGS, out=str(out), **changes), DIGITS)  # type: ignore[arg-type]
+    for event in run:
+        if event.progress.step == stop_after:
+            run.stop()
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(tmp_path_factory.mktemp("posthoc") / "run")
+
+
+def newest(folder: Path, name: str) -> dict[str, Tensor]:
+    return load_file(next(checkpoint.checkpoints(folder / "checkpoints")) / f"{name}.safetensors")
+
+
+def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """Of all weights, relative to their norm."""
+    difference = sum(float((one[name] - other[name]).double().square().sum()) for name in one)
+    return math.sqrt(difference / sum(float(tensor.double().square().sum()) for tensor in other.values()))
+
+
+def test_inner_products_are_the_integrals() -> None:
+    n, gamma = np.array([1.0, 1.0, 0.7, 0.31]), np.array([ema.exponent(x) for x in (0.1, 0.05, 0.1, 0.2)])
+    tau = (np.arange(400_000) + 0.5) / 400_000
+    profiles = np.where(tau < n[:, None], (gamma[:, None] + 1) * (tau / n[:, None]) ** gamma[:, None] / n[:, None], 0)
+    np.testing.assert_allclose(posthoc.inner_products(n, gamma), profiles @ profiles.T / len(tau), rtol=1e-4)
+
+
+def schedule(last: int, ratio: float, count: int, lengths: tuple[float, ...] = (0.1, 0.05)) -> list[Profile]:
+    times = [last, *(math.ceil(last * ratio ** -(k + 0.5)) for k in range(count))]
+    return [Profile(length, n) for n in times for length in lengths]
+
+
+@pytest.mark.parametrize("length", [0.04, 0.07, 0.13, 0.18])
+def test_polynomials_are_averaged_as_in_closed_form(length: float) -> None:
+    """θ(τ) = 1 + (τ/n)^k has the average 1 + (γ + 1)/(γ + k + 1): known of the parts, wanted of the sum."""
+    last, errors = 100_000, []
+    for ratio, count in ((1.5, 5), (1.15, 12), (1.05, 36)):
+        known = schedule(last, ratio, count)
+        found = posthoc.fit(known, Profile(length, last))
+        assert found.coefficients.sum() == pytest.approx(1, abs=1e-9)
+
+        def mean(profile: Profile, k: int) -> float:
+            gamma = ema.exponent(profile.length)
+            return 1 + (profile.updates / last) ** k * (gamma + 1) / (gamma + k + 1)
+
+        exact = np.array([mean(Profile(length, last), k) for k in range(1, 5)])
+        sums = [sum(c * mean(p, k) for c, p in zip(found.coefficients, known, strict=True)) for k in range(1, 5)]
+        errors.append((found.error, float(np.abs(sums / exact - 1).max())))
+    assert errors[1][1] < 1e-3
+    assert errors[0][0] > errors[1][0] > errors[2][0]  # more snapshots, nearer profiles
+    assert errors[0][1] > errors[2][1]
+
+
+def test_discrete_updates_weigh_by_the_integral_of_the_profile() -> None:
+    values, average = torch.randn(300, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    gamma = ema.exponent(0.07)
+    for step, value in enumerate(values, 1):
+        ema.update([average], [value], step, gamma)
+    levels = (torch.arange(301, dtype=torch.float64) / 300) ** (gamma + 1)
+    torch.testing.assert_close(average, levels.diff() @ values, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_tracked_is_itself() -> None:
+    known = schedule(1000, 1.15, 12)
+    found = posthoc.fit(known, Profile(0.05, 1000))
+    assert found.error == 0
+    assert found.coefficients.tolist() == [0, 1, *[0] * 24]
+
+
+def test_snapshots_are_due_at_powers_of_the_ratio() -> None:
+    times = [n for n in range(20_000) if posthoc.due(n)]
+    assert times[0] >= 8
+    expected = {math.ceil(posthoc.RATIO**k) for k in range(80)}
+    assert times == sorted(n for n in expected if 8 <= n < 20_000)
+
+
+@pytest.mark.parametrize("length", [0.06, 0.14])
+def test_another_length_is_the_average_a_run_would_have_tracked(tmp_path: Path, trained: Path, length: float) -> None:
+    """The same run with that `ema` learns the same weights, and its own average is what is wanted."""
+    direct = train(tmp_path / "direct", ema=length)
+    weights = newest(trained, "weights")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in newest(direct, "weights").items())
+    wanted = newest(direct, "average")
+    before = posthoc.snapshots(trained / "averages")
+    found = ornstein.load(trained).averages.average(length)
+    assert distance(found, wanted) < 1e-3
+    assert distance(found, wanted) < 0.1 * distance(newest(trained, "average"), wanted)
+    few = tmp_path / "few"
+    few.mkdir()
+    for file in before[::6]:
+        (few / file.name).write_bytes(file.read_bytes())
+    fewer = dataclasses.replace(ornstein.load(trained).averages, folder=few)
+    assert distance(fewer.average(length), wanted) > distance(found, wanted)
+
+
+def test_snapshots_of_a_run_that_goes_on_are_those_of_the_unbroken_one(tmp_path: Path, trained: Path) -> None:
+    parts = train(tmp_path / "parts", stop_after=30)
+    stray = parts / "averages" / "update-00000031.safetensors"
+    stray.write_bytes(b"of a run that was killed after its last checkpoint")
+    train(parts)
+    files = posthoc.snapshots(trained / "averages")
+    assert [file.name for file in posthoc.snapshots(parts / "averages")] == [file.name for file in files]
+    for file in files:
+        assert (parts / "averages" / file.name).read_bytes() == file.read_bytes()
+    assert not [file for file in (parts / "averages").iterdir() if file.name.startswith(".")]
+
+
+def test_the_number_of_snapshots_is_bounded_and_none_may_be_kept(tmp_path: Path, trained: Path) -> None:
+    assert len(posthoc.snapshots(trained / "averages")) == 12
+    none = ornstein.load(train(tmp_path / "none", steps=20, snapshots=0))
+    assert not none.averages.folder.exists()
+    with pytest.raises(UsageError, match="reach from"):
+        none.ema(0.2)
+    assert torch.equal(none.averages.average(0.05)["head.weight"], newest(tmp_path / "none", "half")["head.weight"])
+
+
+def test_a_damaged_snapshot_is_named(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", steps=20)
+    newest = posthoc.snapshots(run / "averages")[0]
+    whole = newest.read_bytes()
+    for content in (whole[:-2] + bytes([whole[-2] ^ 4, whole[-1]]), whole[: len(whole) // 2], b""):
+        newest.write_bytes(content)
+        with pytest.raises(OrnsteinError, match=newest.name):
+            ornstein.load(run).ema(0.07)
+    newest.unlink()
+    ornstein.load(run).ema(0.07)
+
+
+def test_the_command_writes_the_model_and_lists(
+    tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "long"
+    assert main(["ema", str(trained), "--length", "0.14", "--out", str(out)]) == 0
+    assert "Sample it" in capsys.readouterr().out
+    made = ornstein.load(out)
+    expected = ornstein.load(trained).averages.average(0.14)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in made.model.network.named_parameters())
+    assert "length 0.14" in (out / "model" / "README.md").read_text()
+    assert made.sample(2, steps=2).shape == (2, 8, 8, 1)
+    assert main(["ema", str(trained), "--list"]) == 0
+    assert "12 of both" in capsys.readouterr().out
+    assert main(["ema", str(trained), "--length", "0.001"]) == 2
+    assert "reach from" in capsys.readouterr().err
+    assert main(["ema", str(trained), "--length", "0.5"]) == 2
+    assert main(["ema", str(trained)]) == 2
+    assert main(["ema", str(trained), "--length", "0.1", "--out", str(out)]) == 2
+    assert main(["ema", str(trained), "--length", "0.1"]) == 0  # what the training itself writes
+    own = newest(trained, "average")
+    model = load_file(trained / "model" / "model.safetensors")
+    assert all(torch.equal(model[name], tensor) for name, tensor in own.items())
