@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ornstein.cli import config, main
+from ornstein.cli import main
 from ornstein.cli.options import COMMANDS, EXAMPLES, Sample, Train
 from ornstein.cli.parse import parse
 from ornstein.errors import UsageError
+from ornstein.training import config
 from ornstein.training.settings import Settings
 
 

@@ -80,13 +80,21 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return "memory ran out; try again with a smaller --batch-size"
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename} cannot be used ({error.strerror})"
     message = " ".join(str(error).split())
     return f"unexpected {type(error).__name__}: {message or 'no message'}; run again with --debug for the traceback"
 
 
 def _failed(sentence: str, code: int) -> int:
-    print(f"ornstein: {sentence.rstrip('.')}.".replace("?.", "?"), file=sys.stderr)
+    line = f"ornstein: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
+    print(shown(line), file=sys.stderr)
     return code
+
+
+def shown(text: str) -> str:
+    """With the control characters of a hostile name spelled out, for a terminal would obey them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _warn(

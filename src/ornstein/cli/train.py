@@ -11,11 +11,11 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli import config
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
 from ornstein.errors import UsageError
+from ornstein.training import config
 from ornstein.training.settings import Settings
 
 if TYPE_CHECKING:

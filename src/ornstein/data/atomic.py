@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ornstein.errors import OrnsteinError
+
+TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # how `tempfile` completes the names given below
 
 
 @contextmanager
@@ -38,9 +41,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield fresh
         for file in fresh.iterdir():
             _flush(file)
+        _flush_names(fresh)
         for _ in range(100):  # another process may put its own folder there between the two renames
             try:
                 os.rename(fresh, path)
+                _flush_names(path.parent)
                 return
             except OSError:
                 if not path.is_dir():
@@ -67,6 +72,17 @@ def new_files(path: Path) -> Iterator[Path]:
             os.replace(file, path / file.name)
 
 
+def sweep(folder: Path, *names: str) -> None:
+    """Removes what killed processes were writing in `folder`: all of it, or that which was to become one of `names`.
+
+    Only for places where nobody else is writing now.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        made = TEMPORARY.fullmatch(path.name)
+        if made and (not names or made[1] in names) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+
+
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[Path]:
     """A folder on the same file system as `path`, removed at the end."""
@@ -89,3 +105,14 @@ def _flush(path: Path) -> None:
     """Has the file's bytes on the disk before its name is: a power cut cannot leave an empty file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    """Has the names in a folder on the disk, so that what is removed next is not gone before they are there."""
+    if os.name == "nt":  # a folder cannot be opened there, nor need be
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -13,6 +13,7 @@ from ornstein.data import Spec
 from ornstein.errors import UsageError
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
+from ornstein.training.config import shown
 from ornstein.training.settings import Settings
 
 T = TypeVar("T")
@@ -53,15 +54,27 @@ WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
 }
 NETWORKS = ("unet", "dit", "mlp")
 PRECISIONS = ("float32", "bf16")
+LARGE = 1e12  # beyond any use; what is larger is a slip
+MOST = {
+    "steps": LARGE,
+    "minutes": LARGE,
+    "batch_size": 1 << 20,
+    "accumulate": 1 << 20,
+    "learning_rate": LARGE,
+    "clip": LARGE,
+    "keep": LARGE,
+    "save_minutes": LARGE,
+    "save_every": LARGE,
+}
 
 
 def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
     """choices[name]. Raises UsageError that names the key and the nearest choice."""
     if name in choices:
         return choices[name]
-    near = get_close_matches(name, choices, n=1)
+    near = get_close_matches(name[:80], choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"{key}: {name!r} is not one of {', '.join(choices)}{hint}")
+    raise UsageError(f"{key}: {shown(name)} is not one of {', '.join(choices)}{hint}")
 
 
 def complete(settings: Settings, spec: Spec) -> Settings:
@@ -94,28 +107,26 @@ def complete(settings: Settings, spec: Spec) -> Settings:
 def _check(s: Settings) -> None:
     if s.steps is not None and s.minutes is not None:
         raise UsageError("give --steps or --minutes, not both")
-    positive = {
-        "steps": s.steps,
-        "minutes": s.minutes,
-        "batch_size": s.batch_size,
-        "accumulate": s.accumulate,
-        "learning_rate": s.learning_rate,
-        "clip": s.clip,
-        "keep": s.keep,
-        "save_minutes": s.save_minutes,
-        "save_every": s.save_every,
-    }
-    for key, value in positive.items():
-        if value is not None and not (value > 0 and math.isfinite(value)):
-            raise UsageError(f"{key} = {value} must be positive")
-    for key, value, top in (("label_dropout", s.label_dropout, 1.0), ("warmup", s.warmup, 0.999)):
+    for key, top in MOST.items():  # a comparison with NaN is false
+        value = getattr(s, key)
+        if value is not None and not 0 < value <= top:
+            raise UsageError(
+                f"{key} = {shown(value)} must be positive" + (f", at most {top:.15g}" if value > top else "")
+            )
+    for key, top in (
+        ("label_dropout", 1.0),
+        ("warmup", 0.999),
+        ("weight_decay", LARGE),
+        ("samples", 10_000),
+        ("snapshots", LARGE),
+    ):
+        value = getattr(s, key)
         if not 0 <= value <= top:
-            raise UsageError(f"{key} = {value} must lie between 0 and {top:g}")
+            raise UsageError(f"{key} = {shown(value)} must lie between 0 and {top:g}")
     if not 0 < s.ema < 12**-0.5:
         raise UsageError(f"ema = {s.ema} is a part of the training and must lie between 0 and 0.288")
-    if s.weight_decay < 0 or s.samples < 0 or s.seed < 0 or s.snapshots < 0:
-        key = next(k for k in ("weight_decay", "samples", "seed", "snapshots") if getattr(s, k) < 0)
-        raise UsageError(f"{key} = {getattr(s, key)} must not be negative")
+    if not 0 <= s.seed < 1 << 63:
+        raise UsageError(f"seed = {shown(s.seed)} must not be negative, nor larger than 63 bits hold")
     assert s.batch_size is not None
     assert s.precision is not None
     if s.batch_size % s.accumulate:

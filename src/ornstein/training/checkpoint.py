@@ -2,13 +2,15 @@
 
 A checkpoint is a folder `step-00001000` with weights.safetensors, average.safetensors, half.safetensors (the average of half
 that length), optimizer.safetensors, state.json and sha256.json. It is filled under another name, flushed to disk and renamed.
-One that fails its sums is set aside as `step-00001000.damaged` and the one before it is used.
+One that fails its sums is set aside as `step-00001000.damaged` and the one before it is used; it does not count among those
+that are kept.
 """
 
 import hashlib
 import json
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from ornstein.errors import OrnsteinError
 
 NAME = re.compile(r"step-(\d{8,})")
 TENSORS = ("weights", "average", "half", "optimizer")
+FILES = (*(f"{name}.safetensors" for name in TENSORS), "state.json")
 
 
 @dataclass
@@ -49,8 +52,8 @@ class State:
         return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
 
 
-def save(folder: Path, state: State, keep: int) -> Path:
-    """Write a checkpoint, then remove all but the newest `keep`. Raises OrnsteinError when the disk refuses."""
+def save(folder: Path, state: State, keep: int | None) -> Path:
+    """Write a checkpoint, then remove those older than the newest `keep`. Raises OrnsteinError when the disk refuses."""
     place = folder / f"step-{state.step:08d}"
     with new_folder(place) as new:
         _write(_tensors(state.network.state_dict()), new / "weights.safetensors")
@@ -60,9 +63,21 @@ def save(folder: Path, state: State, keep: int) -> Path:
         (new / "state.json").write_text(json.dumps(state.counters()))
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
         (new / "sha256.json").write_text(json.dumps(sums, indent=1))
-    for old in list(checkpoints(folder))[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    if keep is not None:
+        prune(folder, keep)
     return place
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all checkpoints older than the newest `keep` whole ones; one that is damaged does not count as kept."""
+    found = list(checkpoints(folder))
+    whole = 0
+    for place in found if len(found) > keep else ():
+        if whole < keep:
+            whole += damage(place) is None
+            continue
+        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=folder, ignore_cleanup_errors=True) as rest:
+            place.rename(Path(rest) / place.name)  # killed in the middle, it is no checkpoint that seems damaged
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
@@ -85,7 +100,10 @@ def restore(folder: Path, state: State, tell: Callable[[str], None]) -> Path | N
         damaged += 1
         aside = place.with_name(place.name + ".damaged")
         shutil.rmtree(aside, ignore_errors=True)
-        place.rename(aside)
+        try:
+            place.rename(aside)
+        except OSError as error:
+            raise OrnsteinError(f"{place} is damaged ({wrong}) and cannot be set aside ({error.strerror})") from error
         tell(
             f"Checkpoint {place} is damaged ({wrong}); it was set aside as {aside.name} and the one before it is used."
         )
@@ -100,14 +118,13 @@ def damage(place: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         sums = json.loads((place / "sha256.json").read_text())
-        for name, expected in sums.items():
-            if _sha256(place / name) != expected:
-                return f"{name} does not have its sha256"
-        missing = {f"{name}.safetensors" for name in TENSORS} | {"state.json"}
-        missing -= set(sums)
-    except (OSError, ValueError, AttributeError) as error:
+        missing = [name for name in FILES if name not in sums or not (place / name).is_file()]
+        if missing:
+            return f"{missing[0]} is missing"
+        wrong = [name for name in FILES if _sha256(place / name) != sums[name]]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return f"sha256.json or a file it names cannot be read: {error}"
-    return f"{min(missing)} is missing" if missing else None
+    return f"{wrong[0]} does not have its sha256" if wrong else None
 
 
 def _load(place: Path, state: State) -> None:
@@ -116,10 +133,12 @@ def _load(place: Path, state: State) -> None:
         state.average.load_state_dict(load_file(place / "average.safetensors"))
         state.half.load_state_dict(load_file(place / "half.safetensors"))
         _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))
-        for name, value in json.loads((place / "state.json").read_text()).items():
-            setattr(state, name, value)
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise OrnsteinError(f"{place} does not fit this network ({error}); give another --out") from error
+        found = json.loads((place / "state.json").read_text())
+        for name, value in state.counters().items():
+            setattr(state, name, type(value)(found[name]))
+    except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise OrnsteinError(f"{place} does not fit this network ({reason}); give another --out") from error
 
 
 def _write(tensors: dict[str, Tensor], file: Path) -> None:
@@ -144,6 +163,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
         like = parameters[int(index)]
+        if tensor.shape not in (like.shape, ()):
+            raise ValueError(f"{name} in optimizer.safetensors has shape {tuple(tensor.shape)}")
         if tensor.shape == like.shape:  # files are contiguous; fused optimisers need the strides of the weights
             tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
         states.setdefault(int(index), {})[key] = tensor

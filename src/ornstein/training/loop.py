@@ -32,6 +32,11 @@ class Progress:
     images: int
     skipped: int
 
+    @property
+    def finite(self) -> bool:
+        """Whether the step was taken: one whose loss or gradient is not finite is skipped."""
+        return _finite(self.loss) and _finite(self.gradient)
+
 
 def train(
     settings: Settings, model: Model, objective: Objective, dataset: Dataset, state: State, peak: float

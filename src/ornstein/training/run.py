@@ -20,10 +20,10 @@ from torch import Tensor
 
 import ornstein
 from ornstein.data import Dataset, Spec, grid_image
-from ornstein.data.atomic import new_file
+from ornstein.data.atomic import new_file, sweep
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
-from ornstein.training import build, checkpoint, posthoc
+from ornstein.training import build, checkpoint, config, posthoc
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
@@ -52,7 +52,7 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
-        self.folder, self.dataset, self.tell = Path(settings.out), dataset, tell
+        self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
         before = settings_of(self.folder)
         if before is not None:  # what was left open then was chosen for that machine, and stays
             settings = replace(
@@ -89,6 +89,8 @@ class Run:
     def _run(self) -> Iterator[Event]:
         state = self._state()
         self.state = state
+        _sweep(self.folder)
+        self._must_have_room(state)
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell)
         if self.resumed:  # a kill may have come between a checkpoint and its model
             self._export(self.resumed, state)
@@ -103,21 +105,21 @@ class Run:
         )
         for progress in train(self.settings, self.model, self.objective, self.dataset, state, self.peak):
             metrics.add(progress)
-            over = progress.done >= 1 or self._stopped
             if self.settings.snapshots and posthoc.due(state.updates):
                 posthoc.save(self.averages, state.updates, self._averages(state), self.settings.snapshots)
             grid = place = None
             if self.settings.samples and drawn < len(GRIDS) and progress.done >= GRIDS[drawn]:
                 drawn = sum(progress.done >= part for part in GRIDS)
                 grid = self._draw(state)
-            if over or self._due(progress, saved, saved_step):
+            over = progress.done >= 1 or self._stopped
+            if over or (progress.finite and self._due(progress, saved, saved_step)):
                 metrics.flush()
-                place = self._save(state)
+                place = self._save(state, prune=progress.finite)
                 saved, saved_step = time.monotonic(), state.step
             yield Event(progress, place, grid)
             if self._stopped and place is None:  # asked to stop between two steps
                 metrics.flush()
-                self._save(state)
+                self._save(state, prune=progress.finite)
             if over or self._stopped:
                 return
 
@@ -143,8 +145,24 @@ class Run:
             return progress.step - saved_step >= self.settings.save_every
         return time.monotonic() - saved >= 60 * self.settings.save_minutes
 
-    def _save(self, state: State) -> Path:
-        place = checkpoint.save(self.folder / "checkpoints", state, self.settings.keep)
+    def _must_have_room(self, state: State) -> None:
+        """Raises OrnsteinError now, not after an hour, when the disk cannot hold the checkpoints."""
+        weights = sum(p.numel() * p.element_size() for p in state.network.parameters())
+        there = sum(1 for _ in checkpoint.checkpoints(self.folder / "checkpoints"))
+        to_come = max(min(self.settings.keep, 2) - there, 0) + 1  # one more for a moment, before the oldest is removed
+        snapshots = max(self.settings.snapshots - len(posthoc.snapshots(self.averages)), 0)
+        # a checkpoint is weights, two averages and two moments, a snapshot two averages in half precision; the model, old and new
+        needed = (5 * to_come + snapshots + 2) * weights
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OrnsteinError(
+                f"{self.folder} has room for {free / 1e6:,.0f} MB and the checkpoints of this network need {needed / 1e6:,.0f}; "
+                "free some space or give another --out"
+            )
+
+    def _save(self, state: State, prune: bool) -> Path:
+        """After a step whose loss was not finite nothing is pruned: an older checkpoint may be the last good one."""
+        place = checkpoint.save(self.folder / "checkpoints", state, self.settings.keep if prune else None)
         self._export(place, state)
         return place
 
@@ -161,7 +179,17 @@ class Run:
         def labels(first: int, last: int) -> Tensor | None:
             return torch.arange(first, last) % classes if classes else None
 
-        arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=state.average)))
+        def stop_here(*_: object) -> None:
+            if self._stopped:  # a run that is to stop saves at once
+                raise _Stopped
+
+        hook = state.average.register_forward_pre_hook(stop_here)
+        try:
+            arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=state.average)))
+        except _Stopped:
+            return None
+        finally:
+            hook.remove()
         if self.model.spec.kind == "vector":
             place = self.folder / "samples" / f"step-{state.step:08d}.npz"
             with new_file(place) as file, file.open("wb") as stream:
@@ -174,12 +202,17 @@ class Run:
         return place
 
 
+class _Stopped(Exception):
+    """The run is to stop while its samples are being drawn."""
+
+
 class Metrics:
-    """metrics.jsonl: one line per step at first, then per 10 and per 100, each the mean since the line before."""
+    """metrics.jsonl: one line per step at first, then per 10 and per 100, each the mean of the finite steps since the line
+    before; no line where there were none."""
 
     def __init__(self, file: Path, step: int) -> None:
         self._file, self._waiting, self._sums, self._count = file, "", np.zeros(2), 0
-        lines = file.read_text().splitlines() if file.exists() else []
+        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):  # steps after the checkpoint that the run goes on from
             with new_file(file) as new:
@@ -187,9 +220,10 @@ class Metrics:
 
     def add(self, progress: Progress) -> None:
         interval = 1 if progress.step <= 100 else 10 if progress.step <= 10_000 else 100
-        self._sums += progress.loss, progress.gradient
-        self._count += 1
-        if progress.step % interval:
+        if progress.finite:
+            self._sums += progress.loss, progress.gradient
+            self._count += 1
+        if progress.step % interval or not self._count:
             return
         loss, gradient = self._sums / self._count
         line = {
@@ -210,6 +244,21 @@ class Metrics:
         self._waiting = ""
 
 
+def run_folder(out: str) -> Path:
+    """The folder of a run. Raises UsageError for a name that no folder can have, or that has another use."""
+    folder = Path(out)
+    if "\0" in out:
+        raise UsageError("out: a name cannot hold a NUL; give another folder")
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"out: {folder} is a file; give a folder")
+        if folder.is_dir():
+            next(folder.iterdir(), None)
+    except OSError as error:
+        raise UsageError(f"out: {config.shown(out)} cannot be used ({error.strerror}); give another folder") from error
+    return folder
+
+
 def settings_of(folder: Path) -> Settings | None:
     """The settings that a run folder was trained with; None where there are none yet.
 
@@ -219,16 +268,14 @@ def settings_of(folder: Path) -> Settings | None:
     if not file.exists():
         return None
     try:
-        values = yaml.safe_load(file.read_text())
-        return Settings(**{key: values[key] for key in KEYS if key in values})
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise OrnsteinError(f"{file} cannot be read ({error}); restore it, or give another --out") from error
+        values = config.load(file)
+        return Settings(**config.checked({key: values[key] for key in KEYS if key in values}, file))
+    except UsageError as error:
+        raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
 
 
 def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
     """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"out: {folder} is a file; give a folder")
     if before is None:
         begun = (folder / ".lock").exists()  # killed before its settings were written
         if folder.exists() and any(folder.iterdir()) and not begun:
@@ -239,9 +286,12 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, spec
         raise UsageError(
             f"{folder} was trained with other settings ({'; '.join(differences)}): repeat them to go on, or give another --out"
         )
-    config = folder / "model" / "config.json"
-    if config.exists():
-        known = json.loads(config.read_text())["data"]["content_hash"]
+    file = folder / "model" / "config.json"
+    if file.exists():
+        try:
+            known = json.loads(file.read_text())["data"]["content_hash"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
         if known != spec.content_hash:
             raise UsageError(
                 f"{folder} was trained on other data ({known}, now {spec.content_hash} in {settings.data}): "
@@ -269,7 +319,7 @@ def publish(folder: Path, model: Model, settings: Settings, step: int, write: Ca
         write(file)
     _write_json(place / "config.json", model.config())
     with new_file(place / "README.md") as file:
-        file.write_text(card(folder, model, settings, step))
+        file.write_text(card(folder, model, settings, step), "utf-8", "backslashreplace")
 
 
 def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
@@ -302,7 +352,7 @@ def _frequencies(dataset: Dataset) -> tuple[float, ...]:
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line cut short by a kill
+    except (ValueError, KeyError, TypeError, RecursionError):  # a line cut short by a kill
         return float("inf")
 
 
@@ -328,24 +378,31 @@ def _writable(folder: Path) -> Iterator[None]:
 def _held(folder: Path) -> Iterator[None]:
     """Keeps a second process out of the folder; the system lets go when this one dies, however it does."""
     with _disk(folder):
-        stream = (folder / ".lock").open("a+")
+        stream = (folder / ".lock").open("a+", errors="replace")
     with stream:
         try:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not a Unix system: no lock
-            pass
         except BlockingIOError:
             stream.seek(0)
-            raise OrnsteinError(
-                f"{folder} is being trained by {stream.read().strip()}; wait for it, or stop it"
-            ) from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {platform.node()}")
-        stream.flush()
+            holder = stream.read(200).strip() or "another process"
+            raise OrnsteinError(f"{folder} is being trained by {holder}; wait for it, or stop it") from None
+        except (ImportError, OSError):  # not a Unix system, or a file system without locks
+            pass
+        with _disk(folder):
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()}")
+            stream.flush()
         yield
         stream.truncate(0)
+
+
+def _sweep(folder: Path) -> None:
+    """What killed processes left half written, where only the one that holds the folder writes."""
+    for place in ("checkpoints", "model", "samples"):
+        sweep(folder / place)
+    sweep(folder, "config.yaml", "env.json", "metrics.jsonl", "report.html")
 
 
 def _write_yaml(file: Path, values: dict[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""Settings from a YAML file, checked key by key. Needs no torch.
+
+The file is text that somebody wrote: it may hold anything. Only plain values are made of it (no tags that build objects), it
+is read up to a size, and aliases, which let a few lines stand for gigabytes, are refused.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from reprlib import Repr
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from ornstein.errors import UsageError
+from ornstein.training.settings import KEYS, Settings
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the settings
+LARGEST = 1 << 20  # bytes; the longest file of settings has some hundred lines
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The settings in a YAML file. Raises UsageError naming the file and the key that is unknown or of the wrong type."""
+    return checked({_known(key, file): value for key, value in load(file).items() if key not in WRITTEN}, file)
+
+
+def load(file: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file. Raises UsageError naming the file when it cannot be read or is no such file."""
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            if self.check_event(yaml.AliasEvent):
+                raise yaml.YAMLError("aliases (*name) are not allowed")
+            return super().compose_node(parent, index)
+
+    try:
+        if file.exists() and not file.is_file():
+            raise UsageError(f"{file} is no file; give a YAML file of settings")
+        with file.open("rb") as stream:
+            content = stream.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise UsageError(f"{file} is larger than {LARGEST >> 20} MB; give a YAML file of settings")
+        values = yaml.load(content.decode("utf-8"), Plain)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read ({error.strerror}); give a YAML file of settings") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or no number or date after all
+        reason = " ".join(str(error).split())
+        raise UsageError(f"{file} is not YAML ({reason}); write one `key: value` a line") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} holds no settings; write one `key: value` a line, such as `batch_size: 64`")
+    return {key if isinstance(key, str) else shown(key): value for key, value in values.items()}
+
+
+def checked(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """The values of known keys in their own types. Raises UsageError naming the file and the key of the wrong type."""
+    types = get_type_hints(Settings)
+    return {key: _checked(value, key, types, file) for key, value in values.items()}
+
+
+def shown(value: Any) -> str:
+    """A value for a message: never long, whatever it is."""
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return short.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} of very many digits"
+
+
+def _known(key: str, file: Path) -> str:
+    name = key.replace("-", "_")
+    if name in KEYS:
+        return name
+    near = get_close_matches(name[:80], KEYS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS)}"
+    raise UsageError(f"{file}: there is no setting {shown(key)}; {hint}")
+
+
+def _checked(value: Any, key: str, types: dict[str, Any], file: Path) -> Any:
+    allowed = get_args(types[key]) or (types[key],)
+    kind = next(a for a in allowed if a is not NoneType)
+    if value is None and NoneType in allowed:
+        return None
+    if kind is float and isinstance(value, (int, str)) and not isinstance(value, bool):
+        try:  # YAML 1.1 reads 1e-3 as a word
+            return float(value)
+        except (ValueError, OverflowError):
+            pass
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise UsageError(f"{file}: {key} is {shown(value)} and must be {WORDS[kind]}")
+    return value
