@@ -66,6 +66,7 @@ MOST = {
     "save_minutes": LARGE,
     "save_every": LARGE,
 }
+FROM_ZERO = {"label_dropout": 1.0, "warmup": 0.999, "weight_decay": LARGE, "samples": 10_000, "snapshots": 10_000}
 
 
 def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
