@@ -32,6 +32,7 @@ _HOME = {
 _MODULES = (
     *(
         "chart",
+        "coupling",
         "data",
         "denoiser",
         "errors",

@@ -6,6 +6,7 @@ On disk it is config.json and model.safetensors, enough to sample without anythi
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -18,7 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ornstein import networks, path, target
+from ornstein import coupling, networks, path, target
+from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
 from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
@@ -39,6 +41,8 @@ class Model:
     spec: Spec
     frequencies: tuple[float, ...]
     """How often each class occurs in the training data; empty without classes."""
+    coupling: Coupling = Independent()
+    """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
 
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
@@ -67,7 +71,8 @@ class Model:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
         `labels(first, last)` gives the class of each sample; None draws classes as often as they occur in the data.
-        The batch size changes speed and memory, not the samples (up to rounding in the network).
+        The batch size changes speed and memory, not the samples (up to rounding in the network). Warns where a solver adds
+        noise and the model was trained with a coupling: such solvers rest on scores.
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
@@ -78,6 +83,12 @@ class Model:
             noise = PerSampleNoise(seed, start)
             bound = denoiser if given is None else denoiser.given(given.to(device))
             times = (solver or DEFAULT).grid(self.path, steps)
+            if start == first and not isinstance(self.coupling, Independent) and _stochastic(solver, self.path, times):
+                warnings.warn(
+                    f"this model was trained with the coupling {self.coupling}, under which its scores are not those of the "
+                    "path: a solver that adds noise is not exact; ODE solvers, such as the default, are",
+                    stacklevel=2,
+                )
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=solver, grid=times, noise=noise)
@@ -91,8 +102,14 @@ class Model:
             "path": to_config(self.path),
             "target": to_config(self.target),
             "frequencies": list(self.frequencies),
+            "coupling": to_config(self.coupling),
             "data": self.spec.to_json(),
         }
+
+
+def _stochastic(solver: Solver | Sampler | None, path: path.Path, times: Tensor) -> bool:
+    solver = solver or DEFAULT
+    return solver.stochastic if isinstance(solver, Sampler) else solver.table(path, times).stochastic
 
 
 def to_config(value: Any) -> dict[str, Any]:
@@ -139,6 +156,7 @@ def read(folder: File) -> Model:
             target=from_config(config["target"], target),
             spec=Spec.from_json(config["data"]),
             frequencies=tuple(config["frequencies"]),
+            coupling=from_config(config.get("coupling", {"type": "Independent"}), coupling),
         )
         model.denoiser()
     except (KeyError, TypeError, ValueError, AttributeError) as error:

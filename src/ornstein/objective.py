@@ -132,6 +132,7 @@ class Objective:
     """How times are drawn, what is regressed and how it is weighed.
 
     `stratified` draws the n times of a batch from n equal slices of the distribution: the same mean, less variance.
+    `coupling(x, noise, labels)` re-pairs the noise of a batch (`ornstein.coupling`; None leaves it as drawn).
     """
 
     path: Path
@@ -139,15 +140,23 @@ class Objective:
     times: Times = Uniform()
     weight: Weight = One()
     stratified: bool = True
+    coupling: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None
 
-    def draw(self, x: Tensor, generator: Generator) -> Draw:
+    def draw(self, x: Tensor, generator: Generator, labels: Tensor | None = None) -> Draw:
         """Times, noise and regression target for a batch x (B, ...), all from the generator (on the device of x)."""
-        u = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
-        u = 1 - u  # (0, 1]
-        if self.stratified:
-            u = (torch.arange(len(x), device=x.device) + u) / len(x)
+        u = self.levels(torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype))
+        return self.at(x, u, torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype), labels)
+
+    def levels(self, u: Tensor) -> Tensor:
+        """Where in the distribution of times each row of a batch lies, in (0, 1]: u (B,) on [0, 1), turned and stratified."""
+        u = 1 - u
+        return (torch.arange(len(u), device=u.device) + u) / len(u) if self.stratified else u
+
+    def at(self, x: Tensor, u: Tensor, noise: Tensor, labels: Tensor | None = None) -> Draw:
+        """The problem of x (B, ...) at the quantiles u (B,) of the times, with noise like x, which the coupling may re-pair."""
         t = self.times(self.path, u)
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        if self.coupling is not None:
+            noise = self.coupling(x, noise, labels)
         point = self.path.at(t, x)
         a, b = self.target(point)
         weight = self.weight(point)
@@ -159,7 +168,10 @@ class Objective:
 
     def loss(self, predict: Callable[[Tensor, Tensor], Tensor], x: Tensor, generator: Generator) -> Tensor:
         """The weighted squared error of each sample (B,), averaged over its numbers. predict(x_t, t) -> q̂."""
-        draw = self.draw(x, generator)
+        return self.error(predict, self.draw(x, generator))
+
+    def error(self, predict: Callable[[Tensor, Tensor], Tensor], draw: Draw) -> Tensor:
+        """The weighted squared error of each sample (B,), averaged over its numbers. predict(x_t, t) -> q̂."""
         error = (predict(draw.x_t, draw.t) - draw.q).square().flatten(1).mean(1)
         return draw.weight * error
 

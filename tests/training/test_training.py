@@ -50,6 +50,7 @@ VARIANTS = {
     "accumulated, mirrored, in bf16": {"accumulate": 2, "flips": True, "precision": "bf16"},
     "edm": {"path": "edm", "target": "edm", "weight": "edm"},
     "ddpm": {"path": "ddpm", "target": "noise"},
+    "everything": {"uncertainty": True, "coupling": "ot", "augment": 0.5},
 }
 
 
@@ -209,6 +210,9 @@ def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
         ({"device": "abacus"}, "device"),
         ({"weight": "snr"}, "weight"),
         ({"seed": -1}, "seed"),
+        ({"snapshots": -1}, "snapshots"),
+        ({"coupling": "optimal"}, "coupling"),
+        ({"augment": 1.5}, "augment"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
 
-from ornstein import objective, path, target
+from ornstein import coupling, objective, path, target
 from ornstein.data import Spec
 from ornstein.errors import UsageError
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
+from ornstein.training import augment
 from ornstein.training.config import shown
 from ornstein.training.settings import Settings
 
@@ -52,6 +54,7 @@ WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
     "elbo": lambda _: objective.ELBO(),
     "edm": objective.EDM,
 }
+COUPLINGS: dict[str, coupling.Coupling] = {"independent": coupling.Independent(), "ot": coupling.OptimalTransport()}
 NETWORKS = ("unet", "dit", "mlp")
 PRECISIONS = ("float32", "bf16")
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -66,7 +69,14 @@ MOST = {
     "save_minutes": LARGE,
     "save_every": LARGE,
 }
-FROM_ZERO = {"label_dropout": 1.0, "warmup": 0.999, "weight_decay": LARGE, "samples": 10_000, "snapshots": 10_000}
+FROM_ZERO = {
+    "label_dropout": 1.0,
+    "warmup": 0.999,
+    "weight_decay": LARGE,
+    "samples": 10_000,
+    "snapshots": 10_000,
+    "augment": 1.0,
+}
 
 
 def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
@@ -102,6 +112,10 @@ def complete(settings: Settings, spec: Spec) -> Settings:
     _check(complete)
     if complete.flips and spec.kind == "vector":
         raise UsageError("flips: vectors have no left and right; leave --flips out")
+    if complete.augment and spec.kind == "vector":
+        raise UsageError("augment: vectors cannot be turned as images can; leave --augment out")
+    if isinstance(pick("coupling", complete.coupling, COUPLINGS), coupling.OptimalTransport) and not find_spec("scipy"):
+        raise UsageError("coupling: ot needs scipy; install it with `pip install ornstein[ot]`")
     return complete
 
 
@@ -114,13 +128,7 @@ def _check(s: Settings) -> None:
             raise UsageError(
                 f"{key} = {shown(value)} must be positive" + (f", at most {top:.15g}" if value > top else "")
             )
-    for key, top in (
-        ("label_dropout", 1.0),
-        ("warmup", 0.999),
-        ("weight_decay", LARGE),
-        ("samples", 10_000),
-        ("snapshots", LARGE),
-    ):
+    for key, top in FROM_ZERO.items():
         value = getattr(s, key)
         if not 0 <= value <= top:
             raise UsageError(f"{key} = {shown(value)} must lie between 0 and {top:g}")
@@ -142,15 +150,17 @@ def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Mod
     """
     assert settings.preset is not None
     torch.manual_seed(settings.seed)
-    classes = len(spec.classes)
+    classes, told = len(spec.classes), augment.WIDTH if settings.augment else 0
     try:
         if settings.network == "mlp":
             network: torch.nn.Module = MLP.preset(settings.preset, dim=spec.shape[0], classes=classes)
         elif settings.network == "dit":
             channels, *size = spec.shape
-            network = DiT.preset(settings.preset, channels=channels, size=(size[0], size[1]), classes=classes)
+            network = DiT.preset(
+                settings.preset, channels=channels, size=(size[0], size[1]), classes=classes, vector=told
+            )
         else:
-            network = UNet.preset(settings.preset, channels=spec.shape[0], classes=classes)
+            network = UNet.preset(settings.preset, channels=spec.shape[0], classes=classes, vector=told)
     except ValueError as error:
         raise UsageError(f"preset: {error}") from error
     made = Model(
@@ -159,6 +169,7 @@ def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Mod
         target=pick("target", settings.target, TARGETS)(spec.data_std),
         spec=spec,
         frequencies=frequencies,
+        coupling=pick("coupling", settings.coupling, COUPLINGS),
     )
     try:
         made.denoiser()
@@ -172,7 +183,7 @@ def loss(settings: Settings, made: Model) -> objective.Objective:
     assert settings.times
     times, stratified = pick("times", settings.times, TIMES)
     weight = pick("weight", settings.weight, WEIGHTS)(made.spec.data_std)
-    return objective.Objective(made.path, made.target, times, weight, stratified)
+    return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 
 def device(name: str | None) -> torch.device:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ornstein.data.atomic import new_folder
 from ornstein.errors import OrnsteinError
+from ornstein.training.uncertainty import Uncertainty
 
 NAME = re.compile(r"step-(\d{8,})")
 TENSORS = ("weights", "average", "half", "optimizer")
@@ -38,6 +39,8 @@ class State:
     half: nn.Module
     """An average of half the length of the first, for `posthoc`."""
     optimizer: torch.optim.Optimizer
+    uncertainty: Uncertainty | None = None
+    """Learned with the network, saved in weights.safetensors beside it, never exported."""
     step: int = 0
     images: int = 0
     seconds: float = 0.0
@@ -48,6 +51,18 @@ class State:
         """Steps that changed the weights: the time of the averages."""
         return self.step - self.skipped
 
+    def weights(self) -> dict[str, Tensor]:
+        """All that is learned, by name."""
+        learned = self.uncertainty.state_dict() if self.uncertainty is not None else {}
+        return {**self.network.state_dict(), **{f"uncertainty.{name}": tensor for name, tensor in learned.items()}}
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """The inverse of `weights`. Raises RuntimeError for what does not fit."""
+        learned = {name[12:]: tensor for name, tensor in weights.items() if name.startswith("uncertainty.")}
+        self.network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("uncertainty.")})
+        if self.uncertainty is not None:
+            self.uncertainty.load_state_dict(learned)
+
     def counters(self) -> dict[str, Any]:
         return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
 
@@ -56,7 +71,7 @@ def save(folder: Path, state: State, keep: int | None) -> Path:
     """Write a checkpoint, then remove those older than the newest `keep`. Raises OrnsteinError when the disk refuses."""
     place = folder / f"step-{state.step:08d}"
     with new_folder(place) as new:
-        _write(_tensors(state.network.state_dict()), new / "weights.safetensors")
+        _write(_tensors(state.weights()), new / "weights.safetensors")
         _write(_tensors(state.average.state_dict()), new / "average.safetensors")
         _write(_tensors(state.half.state_dict()), new / "half.safetensors")
         _write(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
@@ -129,7 +144,7 @@ def damage(place: Path) -> str | None:
 
 def _load(place: Path, state: State) -> None:
     try:
-        state.network.load_state_dict(load_file(place / "weights.safetensors"))
+        state.load(load_file(place / "weights.safetensors"))
         state.average.load_state_dict(load_file(place / "average.safetensors"))
         state.half.load_state_dict(load_file(place / "half.safetensors"))
         _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ornstein.model import Model
 from ornstein.noise import mix
 from ornstein.objective import Objective, drop_labels
 from ornstein.training import ema, schedule
+from ornstein.training.augment import NUMBERS, Augment
 from ornstein.training.checkpoint import State
 from ornstein.training.settings import Settings
 
@@ -55,7 +57,7 @@ def train(
         for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
     network, started = state.network.train(), time.monotonic()
-    draws = torch.Generator(device)
+    draws, augment = torch.Generator(device), Augment(settings.augment) if settings.augment else None
     assert settings.batch_size is not None
     part = settings.batch_size // settings.accumulate
     while (part_done := done(settings, state)) < 1:
@@ -69,11 +71,18 @@ def train(
             flip = torch.rand(part, generator=draws, device=device).cpu() < 0.5 if settings.flips else None
             x, labels = dataset.batch(indices[i * part : (i + 1) * part], flip)
             x = x.to(device)
-            given = predict if labels is None else predict.given(_labels(labels, model, settings, draws))
+            labels = None if labels is None else _labels(labels, model, settings, draws)
+            condition: Any = labels
+            if augment is not None:
+                x, vector = augment(x, torch.rand(part, NUMBERS, generator=draws, device=device))
+                condition = (labels, vector)
+            draw = objective.draw(x, draws, labels)
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss = objective.loss(given.predict, x, draws).mean() / settings.accumulate
-            loss.backward()
-            total += loss.detach()
+                loss = objective.error(predict.given(condition).predict, draw)
+            total += loss.detach().mean() / settings.accumulate
+            if state.uncertainty is not None:
+                loss = state.uncertainty.weigh(loss, predict.inputs(model.path, draw.t)[1])
+            (loss.mean() / settings.accumulate).backward()
         norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True)
         loss_value, norm_value = total.item(), norm.item()
         if not (_finite(loss_value) and _finite(norm_value)):

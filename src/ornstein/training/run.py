@@ -27,6 +27,7 @@ from ornstein.training import build, checkpoint, config, posthoc
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
+from ornstein.training.uncertainty import Uncertainty
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
 
@@ -129,12 +130,14 @@ class Run:
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
         fused = self.device.type in ("cpu", "cuda", "mps")
+        uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
+        learned = [*network.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())]
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
+            learned, lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
         )
         if self.settings.compile:
             network.compile()
-        return State(network, average, half, optimizer)
+        return State(network, average, half, optimizer, uncertainty)
 
     def _averages(self, state: State) -> posthoc.Averages:
         tracked = ((self.settings.ema, state.average), (self.settings.ema / 2, state.half))

@@ -34,6 +34,10 @@ class Settings:
     """How training times are drawn: stratified, uniform, logit-normal or log-normal."""
     weight: str = "one"
     """How errors are weighed by noise level: one, min-snr, sigmoid, elbo or edm."""
+    uncertainty: bool = False
+    """Learn how hard each noise level is, and weigh them all alike."""
+    coupling: str = "independent"
+    """How noise is paired with data: independent, or ot (optimal transport within batch and class; for ODE solvers only)."""
     steps: int | None = None
     """Optimiser steps (default: 2000 when no minutes are given). Runs by steps repeat and resume bit for bit."""
     minutes: float | None = None
@@ -59,6 +63,8 @@ class Settings:
     """Part of the examples that are trained without their label, so that the model also works without."""
     flips: bool = False
     """Mirror every other image left to right."""
+    augment: float = 0.0
+    """Probability with which images are mirrored, moved, scaled and turned, each, which does not show in samples."""
     precision: str | None = None
     """float32, or bf16 for automatic mixed precision (default: bf16 where the device computes it fast)."""
     compile: bool = False

@@ -1,0 +1,119 @@
+"""Small controlled comparisons of training choices: each changes one setting of a run on digits or Fashion-MNIST.
+
+    python -m benchmarks.experiments                    # all, one after the other (about half an hour on one core)
+    python -m benchmarks.experiments uncertainty ot     # some
+    python -m benchmarks.experiments --data fashion-mnist --steps 500 --seeds 2 uncertainty
+
+Every run of a seed sees the same images in the same order from the same initial weights. Judged are 600 samples in equal parts
+of each class, from the same noise, at few and at more network calls: the part whose label a classifier trained on the real data
+recognises, the sliced Wasserstein distance to held-out data over that of the training data, and the kernel distance (KID) in
+the classifier's features. `ema` trains nothing new: it averages the plain runs over other lengths afterwards.
+Writes benchmarks/results/experiments-DATA.json, one row per run, and prints means and spreads over seeds.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import ornstein
+from benchmarks.quality import kernel_distance, outputs, sliced_wasserstein, train_classifier
+from benchmarks.solvers import RESULTS, table_lines
+from ornstein import data
+from ornstein.training.run import Run
+from ornstein.training.settings import Settings
+
+CHANGES: dict[str, dict] = {
+    "plain": {},
+    "independent-times": {"times": "uniform"},
+    "uncertainty": {"uncertainty": True},
+    "ot": {"coupling": "ot"},
+    "augment": {"augment": 0.12},
+}
+LENGTHS = (0.03, 0.05, 0.07, 0.14, 0.2)
+CALLS, COUNT = (5, 20), 600
+METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
+
+
+class Judge:
+    """Real data and a classifier trained on them, against which samples are measured."""
+
+    def __init__(self, name: str, seconds: float) -> None:
+        real, held = data.open(f"{name}:train"), data.open(f"{name}:test")
+        self.net = train_classifier(real, seconds, shift=1 if name == "digits" else 0)
+        size = min(1000, len(held))
+        self.held = held.batch(np.random.default_rng(0).permutation(len(held))[:size])[0]
+        train = real.batch(np.random.default_rng(1).permutation(len(real))[:size])[0]
+        self.features, self.floor = outputs(self.net, self.held)[0], sliced_wasserstein(train, self.held)
+        self.labels = torch.arange(COUNT) % len(held.classes)
+
+    def measure(self, run: ornstein.runs.Run) -> dict[str, float]:
+        """Each metric at each number of calls."""
+        found = {}
+        for calls in CALLS:
+            x = run.spec.to_model(run.sample(COUNT, label=self.labels.tolist(), steps=calls, batch_size=100))
+            features, predicted = outputs(self.net, x)
+            values = (
+                float((predicted == self.labels).double().mean()),
+                sliced_wasserstein(x, self.held) / self.floor,
+                1000 * kernel_distance(features, self.features),
+            )
+            found |= {f"{metric}, {calls} calls": value for metric, value in zip(METRICS, values, strict=True)}
+        return found
+
+
+def train(folder: Path, name: str, steps: int, seed: int, change: dict) -> dict[str, float]:
+    """Train a run; what it cost."""
+    settings = Settings(data=f"{name}:train", out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
+    settings = Settings(**{**settings.to_dict(), **change})
+    began = time.process_time()
+    for event in Run(settings, data.open(settings.data)):
+        loss = event.progress.loss
+    return {"CPU seconds": round(time.process_time() - began, 1), "last loss": loss}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help=f"of {', '.join((*CHANGES, 'ema'))}; plain is always among them")
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--judge", type=float, default=20, help="seconds of training of the classifier")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    judge, file = Judge(args.data, args.judge), RESULTS / f"experiments-{args.data}.json"
+    names = dict.fromkeys(["plain", *(args.names or [*CHANGES, "ema"])])
+    rows = []
+    for seed in range(args.seeds):
+        with tempfile.TemporaryDirectory() as scratch:
+            for name in names:
+                if name == "ema":
+                    plain = ornstein.load(Path(scratch) / "plain")
+                    made = [(f"ema {x:g}", plain.ema(x, Path(scratch) / f"ema-{x:g}"), {}) for x in LENGTHS]
+                else:
+                    cost = train(Path(scratch) / name, args.data, args.steps, seed, CHANGES[name])
+                    made = [(name, ornstein.load(Path(scratch) / name), cost)]
+                for label, run, cost in made:
+                    rows.append({"name": label, "seed": seed, "steps": args.steps, **cost, **judge.measure(run)})
+                    print(json.dumps(rows[-1]), flush=True)
+    file.write_text(json.dumps(rows, indent=1))
+    print("\n".join(summary(rows)))
+
+
+def summary(rows: list[dict]) -> list[str]:
+    """A table: the mean over seeds, and the standard deviation between them."""
+    keys = [f"{metric}, {calls} calls" for calls in CALLS for metric in METRICS]
+    lines = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        of = [row for row in rows if row["name"] == name]
+        values = [np.array([row[key] for row in of]) for key in keys]
+        lines.append([name, *(f"{v.mean():.3g} ± {v.std(ddof=min(1, len(v) - 1)):.1g}" for v in values)])
+    return table_lines(["", *keys], lines)
+
+
+if __name__ == "__main__":
+    main()
