@@ -35,6 +35,7 @@ _MODULES = (
         "coupling",
         "data",
         "denoiser",
+        "editing",
         "errors",
         "estimate",
         "exact",

@@ -1,0 +1,54 @@
+"""Interpolation between data through their encodings (Song, Meng and Ermon 2021, DDIM, section 5.3)."""
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import Denoiser
+from ornstein.editing.conjugate import dot
+from ornstein.path import align
+from ornstein.sampling import encode, sample
+from ornstein.solvers import Sampler, Solver
+
+
+def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
+    """Along the great circle from a to b, (B, ...): (sin((1 − w)θ)·a + sin(wθ)·b)/sin θ, θ the angle between them, each row's.
+
+    Shoemake 1985; equation 67 of the paper. An average of two independent noises has standard deviation √½ in the middle, this
+    one keeps it. w is a number or (B,). Where the directions are equal (or opposite) it is the straight line.
+    """
+    w = align(torch.as_tensor(weight, device=a.device, dtype=a.dtype), a)
+    cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().clamp_min(torch.finfo(a.dtype).tiny)
+    angle = torch.acos(cosine.clamp(-1, 1))
+    sine = angle.sin()
+    flat = sine < 1e-4
+    sine = torch.where(flat, 1, sine)
+    on_a = torch.where(flat, 1 - w, ((1 - w) * angle).sin() / sine)
+    on_b = torch.where(flat, w, (w * angle).sin() / sine)
+    return on_a * a + on_b * b
+
+
+def interpolate(
+    denoiser: Denoiser,
+    a: Tensor,
+    b: Tensor,
+    frames: int = 8,
+    *,
+    solver: Solver | Sampler | None = None,
+    steps: int = 20,
+    grid: Tensor | None = None,
+) -> Tensor:
+    """`frames` data (frames, ...) from a to b, one item each (1, ...): `slerp` of their encodings, sampled on the same grid.
+
+    The first and the last frame are a and b after an encode–decode round trip. Raises ValueError for fewer than two frames, for
+    a and b of different shapes, and for a solver that adds noise.
+    """
+    if frames < 2:
+        raise ValueError(f"frames = {frames}: give at least two, the ends")
+    if a.shape != b.shape or len(a) != 1:
+        raise ValueError(
+            f"interpolate needs two items of one shape (1, ...), not {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    codes = encode(denoiser, torch.cat([a, b]), solver=solver, steps=steps, grid=grid)
+    first, last = (code.expand(frames, *code.shape[1:]) for code in codes.split(1))
+    between = slerp(first, last, torch.linspace(0, 1, frames, dtype=a.dtype, device=a.device))
+    return sample(denoiser, start=between, solver=solver, steps=steps, grid=grid)
