@@ -9,7 +9,7 @@ ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
     {"errors"},
-    {"path", "networks", "noise"},
+    {"path", "networks", "noise", "processes"},
     {"target", "estimate", "grid"},
     {"denoiser", "table"},
     {"exact", "sde", "chart", "objective", "coupling"},

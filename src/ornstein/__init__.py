@@ -46,6 +46,7 @@ _MODULES = (
         "noise",
         "objective",
         "path",
+        "processes",
     ),
     *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning", "verify"),
 )

@@ -9,3 +9,7 @@ class OrnsteinError(Exception):
 
 class UsageError(OrnsteinError):
     """What was asked for cannot be done as asked (an unknown name, a missing file): exit code 2."""
+
+
+class Told(OrnsteinError):
+    """Another process failed, or failed alike, and says so: this one ends without a word."""

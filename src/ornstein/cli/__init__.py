@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -9,7 +10,8 @@ from importlib import import_module
 from typing import TextIO
 
 from ornstein.cli.options import COMMANDS, EXAMPLES
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import OrnsteinError, Told, UsageError
+from ornstein.processes import silent
 
 HELP = ("-h", "--help", "help")
 
@@ -39,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             if debug:
                 raise
-            return _failed(_sentence(error), 2 if isinstance(error, UsageError) else 1)
+            code = 2 if isinstance(error, UsageError) else 1
+            return _left_to_another(code) if _told(error) else _failed(_sentence(error), code)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -86,6 +89,20 @@ def _sentence(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {message or 'no message'}; run again with --debug for the traceback"
 
 
+def _told(error: Exception) -> bool:
+    """Whether another of several processes says the same: it has said that it will, or all read the same command line."""
+    if not silent():
+        return False
+    joined = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
+    return isinstance(error, Told) or (isinstance(error, UsageError) and not joined)
+
+
+def _left_to_another(code: int) -> int:
+    """The launcher ends all processes when one has ended, so the one that speaks goes first."""
+    time.sleep(1)
+    return code
+
+
 def _failed(sentence: str, code: int) -> int:
     line = f"ornstein: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
     print(shown(line), file=sys.stderr)
@@ -105,4 +122,5 @@ def _warn(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    if not silent():
+        print(f"warning: {message}", file=sys.stderr)

@@ -7,13 +7,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ornstein.processes import silent
+
 if TYPE_CHECKING:
     from ornstein.data import Spec
 
 
 def say(text: str = "") -> None:
-    """A line of output, there at once also in a file."""
-    print(text, flush=True)
+    """A line of output, there at once also in a file; of several processes the first one speaks."""
+    if not silent():
+        print(text, flush=True)
 
 
 class Meter:
@@ -24,7 +27,9 @@ class Meter:
 
     def __init__(self, label: str, patience: float = 0.0) -> None:
         self._label, self._next, self._gap, self._spoke, self._unsaid = label, patience, 2.0, False, ""
-        self._started, self._bar = time.monotonic(), _Bar(label) if sys.stdout.isatty() else None
+        self._silent = silent()
+        bar = sys.stdout.isatty() and not self._silent
+        self._started, self._bar = time.monotonic(), _Bar(label) if bar else None
 
     def __enter__(self) -> "Meter":
         return self
@@ -39,6 +44,8 @@ class Meter:
 
     def update(self, done: float, text: str) -> None:
         """Show how far it is."""
+        if self._silent:
+            return
         elapsed, self._unsaid = time.monotonic() - self._started, f"{100 * done:3.0f} %  {text}"
         if elapsed < self._next:
             return
@@ -50,7 +57,7 @@ class Meter:
         self._next, self._gap, self._unsaid = elapsed + self._gap, self._gap * 1.5, ""
 
     def tell(self, text: str) -> None:
-        """A line that stays, above the bar."""
+        """A line that stays, above the bar, if there is one."""
         if self._bar:
             self._bar.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:

@@ -15,6 +15,7 @@ from ornstein.cli.options import Train
 from ornstein.cli.parse import parse
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
 from ornstein.errors import UsageError
+from ornstein.processes import Processes, joined
 from ornstein.training import config
 from ornstein.training.settings import Settings
 
@@ -32,15 +33,21 @@ def run(words: Sequence[str]) -> int:
     for key, example in (("data", "--data digits or --data FOLDER"), ("out", "--out runs/NAME")):
         if not getattr(settings, key):
             raise UsageError(f"train needs --{key}; give for example {example}")
-    dataset = read(settings)
+    with joined() as processes:
+        training = _training(settings, processes)
+        say(describe(training))
+        if options.dry_run:
+            say("Dry run: nothing was written.")
+            return 0
+        return follow(training, " ".join([processes.command("train"), *map(quote, words)]))
+
+
+def _training(settings: Settings, processes: Processes) -> "Run":
+    """The data and the run, in every process; the first one decodes the data for all that see its cache."""
+    dataset = processes.in_turn(lambda: read(settings))
     from ornstein.training.run import Run
 
-    training = Run(settings, dataset, tell=say)
-    say(describe(training))
-    if options.dry_run:
-        say("Dry run: nothing was written.")
-        return 0
-    return follow(training, " ".join(["ornstein train", *map(quote, words)]))
+    return processes.together(lambda: Run(settings, dataset, tell=say))
 
 
 def _options(words: Sequence[str]) -> Train:
@@ -84,6 +91,10 @@ def describe(training: "Run") -> str:
     length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
     if s.steps is not None:
         length += f" ({s.steps * training.batch_size / len(training.dataset):.3g} epochs)"
+    count, together = training.processes.count, list[tuple[str, str]]()
+    if count > 1:
+        how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
+        together = [("processes", f"{count}, {training.batch_size // count} of each batch for each, {how}")]
     rows = [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
@@ -93,6 +104,7 @@ def describe(training: "Run") -> str:
         ("target", f"{model.target}"),
         ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.peak:.2g}"),
         ("device", f"{training.device}" + (f", {s.precision}" if s.precision != "float32" else "")),
+        *together,
         ("out", f"{training.folder}"),
     ]
     return table(rows)
@@ -138,7 +150,8 @@ def follow(training: "Run", command: str) -> int:
         say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
     if signals:
         say(f"Saved at step {training.state.step:,} in {folder}. Go on with the same command: {command}")
-    say(f"The report page: {report.write(folder, training.dataset).resolve()}")
+    page = training.processes.lead(lambda: report.write(folder, training.dataset).resolve())
+    say(f"The report page: {page}")
     if signals:
         return 128 + signals[0]
     say(f"Sample it: ornstein sample {quote(str(folder))} -n 64")
@@ -155,6 +168,8 @@ def _stoppable(training: "Run") -> Iterator[list[int]]:
             raise KeyboardInterrupt("stopped at once; the same command goes on from the last checkpoint")
         received.append(number)
         training.stop()
+        if not training.processes.leads:
+            return
         os.write(
             2, b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
         )

@@ -14,6 +14,7 @@ from ornstein.data import Spec
 from ornstein.errors import UsageError
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
+from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.training import augment
 from ornstein.training.config import shown
 from ornstein.training.settings import Settings
@@ -88,7 +89,7 @@ def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
     raise UsageError(f"{key}: {shown(name)} is not one of {', '.join(choices)}{hint}")
 
 
-def complete(settings: Settings, spec: Spec) -> Settings:
+def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Settings:
     """The settings with every choice made that was left open.
 
     Raises UsageError for values that do not fit each other or the data.
@@ -102,7 +103,7 @@ def complete(settings: Settings, spec: Spec) -> Settings:
     preset = settings.preset or ("tiny" if spec.kind == "image" and side <= 16 else "small")
     times = settings.times or ("log-normal" if settings.path == "edm" else "stratified")
     steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
-    place = device(settings.device)
+    place = device(settings.device, processes)
     precision = settings.precision or ("bf16" if _fast_bf16(place) else "float32")
     batch_size = settings.batch_size
     if batch_size is None:
@@ -110,6 +111,7 @@ def complete(settings: Settings, spec: Spec) -> Settings:
     chosen = {"network": network, "preset": preset, "times": times, "steps": steps}
     complete = replace(settings, **chosen, precision=precision, batch_size=batch_size)  # type: ignore[arg-type]
     _check(complete)
+    _check_processes(complete, processes)
     if complete.flips and spec.kind == "vector":
         raise UsageError("flips: vectors have no left and right; leave --flips out")
     if complete.augment and spec.kind == "vector":
@@ -138,9 +140,26 @@ def _check(s: Settings) -> None:
         raise UsageError(f"seed = {shown(s.seed)} must not be negative, nor larger than 63 bits hold")
     assert s.batch_size is not None
     assert s.precision is not None
-    if s.batch_size % s.accumulate:
-        raise UsageError(f"accumulate = {s.accumulate} must divide batch_size = {s.batch_size}")
     pick("precision", s.precision, dict.fromkeys(PRECISIONS))
+
+
+def _check_processes(s: Settings, processes: Processes) -> None:
+    assert s.batch_size is not None
+    parts = s.accumulate * processes.count
+    if s.batch_size % parts:
+        nearest = max(1, round(s.batch_size / parts)) * parts
+        raise UsageError(
+            f"accumulate = {s.accumulate} must divide batch_size = {s.batch_size}"
+            if processes.count == 1
+            else f"batch_size = {s.batch_size} is the batch of all processes together, and {processes.count} of them with "
+            f"accumulate = {s.accumulate} cannot share it evenly: give for example --batch-size {nearest}"
+        )
+    if s.shard and processes.count == 1:
+        raise UsageError(
+            f"shard: there is only one process to shard over; start several with `{LAUNCH} train …`, or leave --shard out"
+        )
+    if s.shard and s.compile:
+        raise UsageError("shard: sharded networks are not compiled; leave --compile or --shard out")
 
 
 def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Model:
@@ -186,8 +205,13 @@ def loss(settings: Settings, made: Model) -> objective.Objective:
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 
-def device(name: str | None) -> torch.device:
-    """The device asked for, or the best there is. Raises UsageError for one that is not there."""
+def device(name: str | None, processes: Processes = ALONE) -> torch.device:
+    """The device asked for, or the best there is; of several GPUs each process has its own.
+
+    Raises UsageError for one that is not there, or cannot be had by each process.
+    """
+    if processes.count > 1:
+        return _own_device(name, processes)
     if name is None:
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -197,6 +221,25 @@ def device(name: str | None) -> torch.device:
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"device: {name!r} is not available here; use cpu, or leave --device out") from error
+
+
+def _own_device(name: str | None, processes: Processes) -> torch.device:
+    """The device of one process among several."""
+    kind = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda":
+        raise UsageError(
+            f"device: {kind!r} is one device for {processes.count} processes; give cuda or cpu, or start one"
+        )
+    there = torch.cuda.device_count()
+    if processes.near > there:
+        raise UsageError(
+            f"device: {processes.near} processes on a machine with {there} GPUs; start torchrun with "
+            f"--nproc-per-node {there or 1}" + ("" if there else ", or give --device cpu")
+        )
+    torch.cuda.set_device(processes.local)
+    return torch.device("cuda", processes.local)
 
 
 def _fast_bf16(place: torch.device) -> bool:

@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from ornstein.data.atomic import new_folder
 from ornstein.errors import OrnsteinError
+from ornstein.processes import ALONE, Processes
+from ornstein.training.parallel import cut, gather, scatter
 from ornstein.training.uncertainty import Uncertainty
 
 NAME = re.compile(r"step-(\d{8,})")
@@ -59,22 +61,33 @@ class State:
     def load(self, weights: dict[str, Tensor]) -> None:
         """The inverse of `weights`. Raises RuntimeError for what does not fit."""
         learned = {name[12:]: tensor for name, tensor in weights.items() if name.startswith("uncertainty.")}
-        self.network.load_state_dict({k: v for k, v in weights.items() if not k.startswith("uncertainty.")})
+        scatter({k: v for k, v in weights.items() if not k.startswith("uncertainty.")}, self.network)
         if self.uncertainty is not None:
-            self.uncertainty.load_state_dict(learned)
+            scatter(learned, self.uncertainty)
 
     def counters(self) -> dict[str, Any]:
         return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
 
 
-def save(folder: Path, state: State, keep: int | None) -> Path:
-    """Write a checkpoint, then remove those older than the newest `keep`. Raises OrnsteinError when the disk refuses."""
+def gathered(state: State) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a checkpoint by file, whole: where they are sharded, all processes must ask and the first one gets them."""
+    return {
+        "weights": gather(state.weights()),
+        "average": gather(state.average.state_dict()),
+        "half": gather(state.half.state_dict()),
+        "optimizer": gather(_optimizer_tensors(state.optimizer)),
+    }
+
+
+def save(folder: Path, state: State, keep: int | None, tensors: dict[str, dict[str, Tensor]] | None = None) -> Path:
+    """Write a checkpoint, then remove those older than the newest `keep`. Raises OrnsteinError when the disk refuses.
+
+    `tensors`: what `gathered` gave.
+    """
     place = folder / f"step-{state.step:08d}"
     with new_folder(place) as new:
-        _write(_tensors(state.weights()), new / "weights.safetensors")
-        _write(_tensors(state.average.state_dict()), new / "average.safetensors")
-        _write(_tensors(state.half.state_dict()), new / "half.safetensors")
-        _write(_optimizer_tensors(state.optimizer), new / "optimizer.safetensors")
+        for name, whole in (tensors or gathered(state)).items():
+            _write(_tensors(whole), new / f"{name}.safetensors")
         (new / "state.json").write_text(json.dumps(state.counters()))
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
         (new / "sha256.json").write_text(json.dumps(sums, indent=1))
@@ -101,8 +114,20 @@ def checkpoints(folder: Path) -> Iterator[Path]:
     yield from sorted(found, key=lambda place: int(place.name[5:]), reverse=True)
 
 
-def restore(folder: Path, state: State, tell: Callable[[str], None]) -> Path | None:
+def restore(folder: Path, state: State, tell: Callable[[str], None], processes: Processes = ALONE) -> Path | None:
     """Load the newest checkpoint that is whole into `state`; None where there is none.
+
+    Of several processes the first one chooses it; each reads its own share, so all must see the folder.
+    Damaged ones are set aside: see `newest`. Raises OrnsteinError for one that does not fit the network.
+    """
+    place = processes.lead(lambda: newest(folder, tell))
+    if place is not None:
+        processes.together(lambda: _load(place, state))
+    return place
+
+
+def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that is whole, or None where there is none.
 
     Damaged ones are renamed and told about, one sentence each. Raises OrnsteinError when all are damaged.
     """
@@ -110,7 +135,6 @@ def restore(folder: Path, state: State, tell: Callable[[str], None]) -> Path | N
     for place in checkpoints(folder):
         wrong = damage(place)
         if wrong is None:
-            _load(place, state)
             return place
         damaged += 1
         aside = place.with_name(place.name + ".damaged")
@@ -145,12 +169,14 @@ def damage(place: Path) -> str | None:
 def _load(place: Path, state: State) -> None:
     try:
         state.load(load_file(place / "weights.safetensors"))
-        state.average.load_state_dict(load_file(place / "average.safetensors"))
-        state.half.load_state_dict(load_file(place / "half.safetensors"))
+        scatter(load_file(place / "average.safetensors"), state.average)
+        scatter(load_file(place / "half.safetensors"), state.half)
         _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))
         found = json.loads((place / "state.json").read_text())
         for name, value in state.counters().items():
             setattr(state, name, type(value)(found[name]))
+    except OSError as error:
+        raise OrnsteinError(f"{place} cannot be read ({error}); all machines must see the run folder") from error
     except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise OrnsteinError(f"{place} does not fit this network ({reason}); give another --out") from error
@@ -169,7 +195,7 @@ def _tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"]
-    return _tensors({f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()})
+    return {f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()}
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -181,7 +207,7 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         if tensor.shape not in (like.shape, ()):
             raise ValueError(f"{name} in optimizer.safetensors has shape {tuple(tensor.shape)}")
         if tensor.shape == like.shape:  # files are contiguous; fused optimisers need the strides of the weights
-            tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
+            tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(cut(tensor, like))
         states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 

@@ -3,18 +3,14 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
-from ornstein.data import Dataset, order
 from ornstein.errors import OrnsteinError
-from ornstein.model import Model
-from ornstein.noise import mix
-from ornstein.objective import Objective, drop_labels
-from ornstein.training import ema, schedule
-from ornstein.training.augment import NUMBERS, Augment
+from ornstein.processes import ALONE, Processes
+from ornstein.training import ema, parallel, schedule
+from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.settings import Settings
 
@@ -41,60 +37,52 @@ class Progress:
 
 
 def train(
-    settings: Settings, model: Model, objective: Objective, dataset: Dataset, state: State, peak: float
+    settings: Settings,
+    learner: nn.Module,
+    batches: Batches,
+    state: State,
+    peak: float,
+    processes: Processes = ALONE,
 ) -> Iterator[Progress]:
     """Train until the steps or minutes of the settings are used up, one `Progress` per step.
 
-    The order of the data, times, noise, dropped labels and flips of step k depend on (seed, k) alone, so a run that is
-    stopped and resumed by steps is the unbroken run, bit for bit. A step whose loss or gradient is not finite changes nothing
-    and is counted; after ten in a row an OrnsteinError ends the run.
+    `learner` gives the loss of a part of a batch: a `Learner`, or torch's wrapper around one. Batches and all randomness of step
+    k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the unbroken run, bit for bit. A step whose loss
+    or gradient is not finite in any process changes nothing in all and is counted; after ten in a row an OrnsteinError ends the
+    run.
     """
-    device = next(state.network.parameters()).device
-    predict = model.denoiser(state.network)
     weights, bad, before = list(state.network.parameters()), 0, state.seconds
     averages = [
-        (list(average.parameters()), ema.exponent(length))
+        (parallel.local(average.parameters()), ema.exponent(length))
         for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
+    shards = parallel.local(weights)
     network, started = state.network.train(), time.monotonic()
-    draws, augment = torch.Generator(device), Augment(settings.augment) if settings.augment else None
     assert settings.batch_size is not None
-    part = settings.batch_size // settings.accumulate
     while (part_done := done(settings, state)) < 1:
         step = state.step
         for group in state.optimizer.param_groups:
             group["lr"] = peak * schedule.rate(part_done, settings.warmup)
-        torch.manual_seed(mix(settings.seed, step, 1))  # dropout
-        draws.manual_seed(mix(settings.seed, step, 2))
-        indices, total = order(settings.seed, step, settings.batch_size, len(dataset)), torch.zeros((), device=device)
-        for i in range(settings.accumulate):
-            flip = torch.rand(part, generator=draws, device=device).cpu() < 0.5 if settings.flips else None
-            x, labels = dataset.batch(indices[i * part : (i + 1) * part], flip)
-            x = x.to(device)
-            labels = None if labels is None else _labels(labels, model, settings, draws)
-            condition: Any = labels
-            if augment is not None:
-                x, vector = augment(x, torch.rand(part, NUMBERS, generator=draws, device=device))
-                condition = (labels, vector)
-            draw = objective.draw(x, draws, labels)
-            with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-                loss = objective.error(predict.given(condition).predict, draw)
-            total += loss.detach().mean() / settings.accumulate
-            if state.uncertainty is not None:
-                loss = state.uncertainty.weigh(loss, predict.inputs(model.path, draw.t)[1])
-            (loss.mean() / settings.accumulate).backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights, settings.clip, foreach=True)
-        loss_value, norm_value = total.item(), norm.item()
+        total = torch.zeros((), device=batches.device)
+        for i, part in enumerate(batches.parts(step), 1):
+            torch.manual_seed(part.seed)  # dropout
+            with parallel.accumulating(learner, last=i == settings.accumulate):
+                cost, error = learner(part)
+                (cost / settings.accumulate).backward()
+            total += error / settings.accumulate
+        norm = parallel.clip(weights, settings.clip)
+        each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
+        loss_value, norm_value, _ = each.mean(0).tolist()
         if not (_finite(loss_value) and _finite(norm_value)):
             bad, state.skipped = bad + 1, state.skipped + 1
         else:
             bad = 0
             state.optimizer.step()
             for average, gamma in averages:
-                ema.update(average, weights, state.updates + 1, gamma)
+                ema.update(average, shards, state.updates + 1, gamma)
         state.optimizer.zero_grad(set_to_none=True)
         state.step, state.images = step + 1, state.images + settings.batch_size
-        state.seconds = before + time.monotonic() - started
+        state.seconds = each[0, 2].item()  # one clock for all
         yield Progress(
             step=state.step,
             done=min(done(settings, state), 1.0),
@@ -106,11 +94,15 @@ def train(
             skipped=state.skipped,
         )
         if bad == BAD_STEPS:
-            raise OrnsteinError(
-                f"the loss was not finite in {bad} steps in a row, up to step {state.step}; the last good checkpoint is kept: "
-                "try a smaller --learning-rate"
-            )
+            processes.together(lambda: _diverged(state.step))
     network.eval()
+
+
+def _diverged(step: int) -> None:
+    raise OrnsteinError(
+        f"the loss was not finite in {BAD_STEPS} steps in a row, up to step {step}; the last good checkpoint is kept: "
+        "try a smaller --learning-rate"
+    )
 
 
 def done(settings: Settings, state: State) -> float:
@@ -119,11 +111,6 @@ def done(settings: Settings, state: State) -> float:
         return state.seconds / (60 * settings.minutes)
     assert settings.steps is not None
     return state.step / settings.steps
-
-
-def _labels(labels: Tensor, model: Model, settings: Settings, draws: torch.Generator) -> Tensor:
-    device = draws.device
-    return drop_labels(labels.to(device), len(model.spec.classes), settings.label_dropout, draws)
 
 
 def _finite(value: float) -> bool:

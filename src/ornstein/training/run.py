@@ -7,7 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 import ornstein
 from ornstein.data import Dataset, Spec, grid_image
 from ornstein.data.atomic import new_file, sweep
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
-from ornstein.training import build, checkpoint, config, posthoc
+from ornstein.processes import current
+from ornstein.training import build, checkpoint, config, parallel, posthoc
+from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
+from ornstein.training.learner import Learner
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
@@ -59,10 +62,11 @@ class Run:
             settings = replace(
                 settings, **{key: getattr(before, key) for key in OPEN if getattr(settings, key) is None}
             )
-        self.settings = build.complete(settings, dataset.spec)
+        self.processes = current()
+        self.settings = build.complete(settings, dataset.spec, self.processes)
         self.model = build.model(self.settings, dataset.spec, _frequencies(dataset))
         self.objective = build.loss(self.settings, self.model)
-        self.device = build.device(settings.device)
+        self.device = build.device(settings.device, self.processes)
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
@@ -84,64 +88,94 @@ class Run:
         self._stopped = True
 
     def __iter__(self) -> Iterator[Event]:
-        with _writable(self.folder), _held(self.folder):
+        with ExitStack() as held:
+            self.processes.lead(lambda: self._hold(held))
             yield from self._run()
 
+    def _hold(self, held: ExitStack) -> None:
+        held.enter_context(_writable(self.folder))
+        held.enter_context(_held(self.folder))
+
     def _run(self) -> Iterator[Event]:
-        state = self._state()
-        self.state = state
-        _sweep(self.folder)
-        self._must_have_room(state)
-        self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell)
-        if self.resumed:  # a kill may have come between a checkpoint and its model
-            self._export(self.resumed, state)
-        posthoc.rewind(self.averages, state.updates)
-        _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
-        _write_json(self.folder / "env.json", environment())
-        metrics = Metrics(self.folder / "metrics.jsonl", state.step)
+        self.state, learner = state, learner = self._state()
+        processes, metrics = self.processes, Metrics(self.folder / "metrics.jsonl")
+        processes.lead(lambda: self._prepare(state))
+        self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
+        processes.lead(lambda: self._begin(metrics, state))
         saved, saved_step, drawn = (
             time.monotonic(),
             state.step,
             sum(done(self.settings, state) >= part for part in GRIDS),
         )
-        for progress in train(self.settings, self.model, self.objective, self.dataset, state, self.peak):
-            metrics.add(progress)
+        batches = Batches(self.settings, self.dataset, self.objective, self.device, processes)
+        for progress in train(self.settings, learner, batches, state, self.peak, processes):
+            if processes.leads:
+                metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
-                posthoc.save(self.averages, state.updates, self._averages(state), self.settings.snapshots)
+                self._snap(state)
             grid = place = None
             if self.settings.samples and drawn < len(GRIDS) and progress.done >= GRIDS[drawn]:
                 drawn = sum(progress.done >= part for part in GRIDS)
                 grid = self._draw(state)
-            over = progress.done >= 1 or self._stopped
-            if over or (progress.finite and self._due(progress, saved, saved_step)):
-                metrics.flush()
-                place = self._save(state, prune=progress.finite)
+            asked = processes.table(self._stopped, self._due(progress, saved, saved_step))
+            over = progress.done >= 1 or bool(asked[:, 0].any())
+            if over or (progress.finite and bool(asked[0, 1])):
+                place = self._save(state, metrics, prune=progress.finite)
                 saved, saved_step = time.monotonic(), state.step
             yield Event(progress, place, grid)
-            if self._stopped and place is None:  # asked to stop between two steps
-                metrics.flush()
-                self._save(state, prune=progress.finite)
-            if over or self._stopped:
+            if self._stopped and not over and processes.count == 1:  # asked to stop between two steps
+                if place is None:
+                    self._save(state, metrics, prune=progress.finite)
+                return
+            if over:
                 return
 
-    def _state(self) -> State:
+    def _prepare(self, state: State) -> None:
+        """What the first process does before anything is read."""
+        _sweep(self.folder)
+        self._must_have_room(state)
+
+    def _begin(self, metrics: "Metrics", state: State) -> None:
+        """What the first process writes before the first step."""
+        if self.resumed:  # a kill may have come between a checkpoint and its model
+            self._export(self.resumed, state)
+        posthoc.rewind(self.averages, state.updates)
+        _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
+        _write_json(self.folder / "env.json", {**environment(), "processes": self.processes.count})
+        metrics.go_on(state.step)
+
+    def _state(self) -> tuple[State, nn.Module]:
+        """The untrained state, and the module that gives the loss of a part of a batch in this process."""
         network = self.model.network.to(self.device)
         if self.device.type == "cuda" and len(self.model.spec.shape) == 3:  # slower on CPUs for networks of these sizes
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
-        fused = self.device.type in ("cpu", "cuda", "mps")
+        if self.settings.compile:
+            network.compile()
+        assert self.settings.precision is not None
         uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
+        learner: nn.Module = Learner(network, self.model, self.objective, self.settings.precision, uncertainty)
+        if self.settings.shard:
+            self._bare = copy.deepcopy(average).to("meta")
+            learner, average, half = (
+                parallel.sharded(module, self.device, self.processes) for module in (learner, average, half)
+            )
+        elif self.processes.count > 1:
+            learner = parallel.copied(learner, self.device)
+        fused = self.device.type in ("cpu", "cuda", "mps")
         learned = [*network.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())]
         optimizer = torch.optim.AdamW(
             learned, lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
         )
-        if self.settings.compile:
-            network.compile()
-        return State(network, average, half, optimizer, uncertainty)
+        return State(network, average, half, optimizer, uncertainty), learner
 
     def _averages(self, state: State) -> posthoc.Averages:
         tracked = ((self.settings.ema, state.average), (self.settings.ema / 2, state.half))
-        return {length: dict(network.named_parameters()) for length, network in tracked}
+        return {length: parallel.gather(dict(network.named_parameters())) for length, network in tracked}
+
+    def _snap(self, state: State) -> None:
+        averages = self._averages(state)
+        self.processes.lead(lambda: posthoc.save(self.averages, state.updates, averages, self.settings.snapshots))
 
     def _due(self, progress: Progress, saved: float, saved_step: int) -> bool:
         if self.settings.save_every is not None:
@@ -163,11 +197,18 @@ class Run:
                 "free some space or give another --out"
             )
 
-    def _save(self, state: State, prune: bool) -> Path:
+    def _save(self, state: State, metrics: "Metrics", prune: bool) -> Path:
         """After a step whose loss was not finite nothing is pruned: an older checkpoint may be the last good one."""
-        place = checkpoint.save(self.folder / "checkpoints", state, self.settings.keep if prune else None)
-        self._export(place, state)
-        return place
+        tensors = checkpoint.gathered(state)
+
+        def write() -> Path:
+            metrics.flush()
+            keep = self.settings.keep if prune else None
+            place = checkpoint.save(self.folder / "checkpoints", state, keep, tensors)
+            self._export(place, state)
+            return place
+
+        return self.processes.lead(write)
 
     def _export(self, place: Path, state: State) -> None:
         """The model that a checkpoint holds, for everyone who samples."""
@@ -176,6 +217,18 @@ class Run:
 
     def _draw(self, state: State) -> Path | None:
         """The sample grid: always the same seeds and classes, so that grids of different steps can be compared."""
+        tensors = parallel.gather(state.average.state_dict()) if self.settings.shard else {}
+
+        def draw() -> Path | None:
+            if not tensors:
+                return self._drawn(state.average, state.step)
+            average = copy.deepcopy(self._bare)  # the first process holds the whole network for as long as it draws
+            average.load_state_dict(tensors, assign=True)
+            return self._drawn(average.to(self.device), state.step)
+
+        return self.processes.lead(draw)
+
+    def _drawn(self, average: nn.Module, step: int) -> Path | None:
         count = self.settings.samples
         classes = len(self.model.spec.classes)
 
@@ -186,19 +239,19 @@ class Run:
             if self._stopped:  # a run that is to stop saves at once
                 raise _Stopped
 
-        hook = state.average.register_forward_pre_hook(stop_here)
+        hook = average.register_forward_pre_hook(stop_here)
         try:
-            arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=state.average)))
+            arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=average)))
         except _Stopped:
             return None
         finally:
             hook.remove()
         if self.model.spec.kind == "vector":
-            place = self.folder / "samples" / f"step-{state.step:08d}.npz"
+            place = self.folder / "samples" / f"step-{step:08d}.npz"
             with new_file(place) as file, file.open("wb") as stream:
                 np.savez_compressed(stream, samples=arrays)
             return place
-        place = self.folder / "samples" / f"step-{state.step:08d}.png"
+        place = self.folder / "samples" / f"step-{step:08d}.png"
         columns = classes if 4 <= classes <= 16 else None
         with new_file(place) as file:
             grid_image(arrays, columns, spec=self.model.spec).save(file)
@@ -213,11 +266,15 @@ class Metrics:
     """metrics.jsonl: one line per step at first, then per 10 and per 100, each the mean of the finite steps since the line
     before; no line where there were none."""
 
-    def __init__(self, file: Path, step: int) -> None:
+    def __init__(self, file: Path) -> None:
         self._file, self._waiting, self._sums, self._count = file, "", np.zeros(2), 0
+
+    def go_on(self, step: int) -> None:
+        """Removes the lines of steps after the checkpoint that the run goes on from."""
+        file = self._file
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
-        if len(kept) < len(lines):  # steps after the checkpoint that the run goes on from
+        if len(kept) < len(lines):
             with new_file(file) as new:
                 new.write_text("".join(line + "\n" for line in kept))
 

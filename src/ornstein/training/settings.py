@@ -4,7 +4,10 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 # Keys that do not change what is learned: a run may be continued with other values of these.
-FREE = ("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes")
+FREE = (
+    *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
+    *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
+)
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
 OPEN = ("network", "preset", "times", "batch_size", "precision")
@@ -43,9 +46,12 @@ class Settings:
     minutes: float | None = None
     """Train for this long instead, learning-rate decay included."""
     batch_size: int | None = None
-    """Images per optimiser step (default: 64, on a CPU 32 for images beyond 16 pixels, 256 for vectors)."""
+    """Images per optimiser step, of all processes together (default: 64, on a CPU 32 for images beyond 16 pixels, 256 for
+    vectors)."""
     accumulate: int = 1
-    """Split each batch into this many parts, for less memory."""
+    """Split each batch (on several processes: each one's share) into this many parts, for less memory."""
+    shard: bool = False
+    """On several processes: shard weights, averages and optimiser over them (FSDP2) in place of a copy in each (DDP)."""
     learning_rate: float | None = None
     """Peak learning rate of AdamW (default: 1e-3 for small networks, less for large ones)."""
     warmup: float = 0.05

@@ -1,0 +1,203 @@
+"""One process, or several that were started together (torchrun): which one this is, and what they agree on.
+
+Nothing else of the library knows how processes talk. Torch is imported when they begin to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ornstein.errors import OrnsteinError, Told, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+MINUTES = 30.0  # that a process waits for the others before it gives up
+LAUNCH = "torchrun --nproc-per-node N -m ornstein"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process and those beside it: `rank` of `count`, number `local` of `near` on its machine."""
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+    near: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes, prints and draws."""
+        return self.rank == 0
+
+    def command(self, name: str) -> str:
+        """How a command of the library is started as this one was."""
+        if self.count == 1:
+            return f"ornstein {name}"
+        return f"torchrun --nproc-per-node {self.near} -m ornstein {name}"
+
+    def share(self, total: int) -> range:
+        """The rows of `total` that are this process's, when all have as many."""
+        each = total // self.count
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def table(self, *values: float) -> Tensor:
+        """The numbers of every process, float64 (count, len(values)), the same everywhere."""
+        import torch
+
+        mine = torch.tensor(values, dtype=torch.float64)
+        if self.count == 1:
+            return mine[None]
+        from torch import distributed
+
+        rows = [torch.empty_like(mine) for _ in range(self.count)]
+        distributed.all_gather(rows, mine)
+        return torch.stack(rows)
+
+    def gather(self, value: T) -> list[T]:
+        """The values of all, on the first process; nothing on the others."""
+        if self.count == 1:
+            return [value]
+        from torch import distributed
+
+        found: list[Any] | None = [None] * self.count if self.leads else None
+        distributed.gather_object(value, found)
+        return found or []
+
+    def lead(self, work: Callable[[], T]) -> T:
+        """What `work()` gives on the first process, everywhere. Where it fails, it fails everywhere: see `together`."""
+        value = self.together(work if self.leads else lambda: None)
+        if self.count == 1:
+            return value  # type: ignore[return-value]
+        from torch import distributed
+
+        shared = [value]
+        distributed.broadcast_object_list(shared)
+        return shared[0]  # type: ignore[return-value]
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """`work()` in the first process, then in the others, which find what the first one has made; errors as in `together`."""
+        if self.count == 1:
+            return work()
+        first = self.together(work if self.leads else lambda: None)
+        return self.together(lambda: first if self.leads else work())  # type: ignore[return-value]
+
+    def together(self, work: Callable[[], T]) -> T:
+        """`work()` in each process; where one fails with an OrnsteinError, all do, so that none waits for it.
+
+        The first process raises the error, whosever it was; the others raise `Told`.
+        """
+        if self.count == 1:
+            return work()
+        from torch import distributed
+
+        error, value = None, None
+        try:
+            value = work()
+        except OrnsteinError as failed:
+            error = failed
+        errors: list[OrnsteinError | None] = [None] * self.count
+        distributed.all_gather_object(errors, error)
+        found = next(((rank, e) for rank, e in enumerate(errors) if e is not None), None)
+        if found is None:
+            return value  # type: ignore[return-value]
+        rank, first = found
+        if not self.leads:
+            raise Told(str(first)) from error
+        raise first if rank == 0 else type(first)(f"process {rank}: {first}")
+
+
+ALONE = Processes()
+
+
+def environment() -> Processes:
+    """What the launcher said in the environment, without asking the others.
+
+    Raises UsageError when it said only a part of what is needed, or what makes no sense.
+    """
+    given = [name for name in NEEDED if os.environ.get(name)]
+    if not {"RANK", "WORLD_SIZE"} & set(given):
+        return ALONE
+    if len(given) < len(NEEDED):
+        missing = ", ".join(name for name in NEEDED if name not in given)
+        raise UsageError(
+            f"{given[0]} is set in the environment, but not {missing}: start several processes with `{LAUNCH} …`, or unset it"
+        )
+    values = {}
+    for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+        word = os.environ.get(name, str(default))
+        if not word.isdigit():
+            raise UsageError(f"{name} = {word!r} in the environment is no number: start with `{LAUNCH} …`, or unset it")
+        values[name] = int(word)
+    rank, count = values["RANK"], values["WORLD_SIZE"]
+    if rank >= count:
+        raise UsageError(f"RANK = {rank} in the environment is not below WORLD_SIZE = {count}: start with `{LAUNCH} …`")
+    return Processes(rank, count, values["LOCAL_RANK"], values["LOCAL_WORLD_SIZE"])
+
+
+def silent() -> bool:
+    """Whether another process does the talking."""
+    try:
+        return not environment().leads
+    except UsageError:
+        return False
+
+
+def current() -> Processes:
+    """The processes that this one has joined; alone where there are none.
+
+    Raises UsageError in a process that was started with others and has not joined them.
+    """
+    import torch.distributed as distributed
+
+    said = environment()
+    if said.count > 1 and not (distributed.is_available() and distributed.is_initialized()):
+        raise UsageError(f"this is one of {said.count} processes: work within `with ornstein.processes.joined():`")
+    return said
+
+
+@contextmanager
+def joined(minutes: float = MINUTES) -> Iterator[Processes]:
+    """Within, the processes that torchrun started know each other; alone, nothing happens.
+
+    The CPU speaks through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails.
+    Raises UsageError for an incomplete environment, OrnsteinError where the others cannot be reached.
+    """
+    said = environment()
+    if said.count == 1:
+        yield said
+        return
+    import torch
+    from torch import distributed
+
+    if not distributed.is_available():
+        raise UsageError("this build of torch has no torch.distributed: start one process, without torchrun")
+    both = torch.cuda.is_available() and distributed.is_nccl_available()
+    try:
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if both else "gloo",
+            timeout=timedelta(minutes=minutes),
+            rank=said.rank,
+            world_size=said.count,
+        )
+    except (RuntimeError, ValueError) as error:
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        reason = str(error).splitlines()[0]
+        raise OrnsteinError(
+            f"process {said.rank} of {said.count} could not join the others at {place} ({reason})"
+        ) from error
+    try:
+        yield said
+    except BaseException:
+        if not both:  # NCCL would wait for the others; it ends with this process
+            distributed.destroy_process_group()
+        raise
+    distributed.destroy_process_group()

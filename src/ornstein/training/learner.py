@@ -1,0 +1,41 @@
+"""The network together with its loss, as one module: what torch's DDP and FSDP2 wrap, so that they see all that is learned."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.model import Model
+from ornstein.objective import Objective
+from ornstein.training.batch import Part
+from ornstein.training.uncertainty import Uncertainty
+
+
+class Learner(nn.Module):
+    """learner(part) -> what is to be minimised, and the mean weighted error of the part of a batch. Float32 scalars.
+
+    They differ where the weights of the noise levels are learned (`uncertainty`). Whatever is learned is a part of this module.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        model: Model,
+        objective: Objective,
+        precision: str,
+        uncertainty: Uncertainty | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.uncertainty = network, uncertainty
+        self._denoiser, self._objective, self._bf16 = model.denoiser(network), objective, precision == "bf16"
+
+    def forward(self, part: Part) -> tuple[Tensor, Tensor]:
+        condition: Any = part.labels if part.vector is None else (part.labels, part.vector)
+        draw = self._objective.at(part.x, part.u, part.noise, part.labels)
+        with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
+            errors = self._objective.error(self._denoiser.given(condition).predict, draw)
+        error = errors.mean()
+        if self.uncertainty is None:
+            return error, error.detach()
+        clock = self._denoiser.inputs(self._denoiser.path, draw.t)[1]
+        return self.uncertainty.weigh(errors, clock).mean(), error.detach()
