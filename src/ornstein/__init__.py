@@ -41,6 +41,7 @@ _MODULES = (
         "exact",
         "grid",
         "guidance",
+        "likelihood",
         "model",
         "networks",
         "noise",

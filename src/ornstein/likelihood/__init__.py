@@ -1,0 +1,47 @@
+"""Likelihoods of denoisers in nats: exactly along the probability-flow ODE, and by variational bounds.
+
+log_prob, estimate      the density of p_t along the ODE; the same with the errors that its probes and its steps leave
+elbo, bound             the continuous and the discrete variational bound, term by term
+Uniform, Truncated      noise that makes a density of whole-number data (dequantisation)
+summarise               the mean over data, its standard error split into data, probe and solver parts
+"""
+
+from ornstein.likelihood.adaptive import Adaptive
+from ornstein.likelihood.continuous import Bound, elbo
+from ornstein.likelihood.decoder import Discretised, GaussianDecoder
+from ornstein.likelihood.dequantise import Truncated, Uniform
+from ornstein.likelihood.discrete import bound
+from ornstein.likelihood.fixed import FixedSteps
+from ornstein.likelihood.hutchinson import Hutchinson
+from ornstein.likelihood.hutchpp import HutchPP
+from ornstein.likelihood.ode import Estimated, estimate, log_prob
+from ornstein.likelihood.prior import known, matched, standard
+from ornstein.likelihood.summary import Summary, summarise
+from ornstein.likelihood.trace import ExactTrace, Trace
+
+TRACES: tuple[Trace, ...] = (ExactTrace(), Hutchinson(), Hutchinson(gaussian=True), HutchPP())
+
+__all__ = [
+    "TRACES",
+    "Adaptive",
+    "Bound",
+    "Discretised",
+    "Estimated",
+    "ExactTrace",
+    "FixedSteps",
+    "GaussianDecoder",
+    "HutchPP",
+    "Hutchinson",
+    "Summary",
+    "Trace",
+    "Truncated",
+    "Uniform",
+    "bound",
+    "elbo",
+    "estimate",
+    "known",
+    "log_prob",
+    "matched",
+    "standard",
+    "summarise",
+]
