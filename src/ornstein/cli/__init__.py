@@ -63,7 +63,9 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:8} {(kind.__doc__ or '').strip()}" for name, kind in COMMANDS.items())
+    commands = "\n".join(
+        f"  {name:11} {(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in COMMANDS.items()
+    )
     examples = "\n".join(f"  {lines[0]}" for lines in EXAMPLES.values())
     return f"""usage: ornstein COMMAND [flags]
 

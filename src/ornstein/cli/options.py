@@ -62,6 +62,101 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Edit:
+    """Change a picture (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
+
+    A mask is a picture of the image's size, white where it is painted anew and black where it is kept:
+
+         image    + mask    -> edited
+        +-------+  ....####  +-------+
+        | o   o |  ....####  | o   ? |    . black: kept
+        |  ---  |  ....####  |  --?? |    # white: painted anew
+        +-------+  ....####  +-------+
+    """
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
+    """A picture, brought to the run's size and colours; or items in the data's own units (.npy, .npz)."""
+    mask: str | None = field(default=None, metadata={"name": "FILE"})
+    """Where to paint anew (white); for vectors a .npy of D numbers, not 0 where to make anew."""
+    strength: float | None = None
+    """Without a mask: how much noise to begin from, above 0 (the image as it is) to 1 (nothing left of it)."""
+    method: str = "repaint"
+    """With a mask. repaint: goes back and forth until the new part fits; replacement: once through, five times faster."""
+    count: int = field(default=1, metadata={"short": "-n"})
+    """How many versions."""
+    label: str | None = None
+    """A class, by number or name (default: none is asked for)."""
+    steps: int = 20
+    """Steps from noise to data."""
+    seed: int = 0
+    """Version i is a function of this number and i alone."""
+    out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """A picture, a folder, or arrays (.npz) (default: in the run folder)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Go from one picture (or vector) to another through the noise that a trained run encodes them to."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    first: str = field(default="", metadata={"positional": True, "name": "A"})
+    """A picture, brought to the run's size and colours; or one item in the data's own units (.npy, .npz)."""
+    last: str = field(default="", metadata={"positional": True, "name": "B"})
+    """The other one."""
+    frames: int = 8
+    """How many, with both ends."""
+    label: str | None = None
+    """A class, by number or name, for all frames (default: none is asked for)."""
+    steps: int = 40
+    """Steps to the noise, and back again."""
+    out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """A picture of all frames, a folder, or arrays (.npz) (default: in the run folder)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden picture."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
+    """What was seen: a picture of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
+    operator: str = "downsample"
+    """How it was seen. blur: through a Gaussian; downsample: as the means of squares; mask: with a part hidden."""
+    factor: int = 2
+    """Of downsample: the side of the squares in pixels."""
+    width: float = 1.0
+    """Of blur: the standard deviation in pixels."""
+    mask: str | None = field(default=None, metadata={"name": "FILE"})
+    """Of mask: a picture of the image's size, white where it is hidden."""
+    noise: float = 0.02
+    """The standard deviation of the noise in the picture, where black to white is 1."""
+    method: str = "mmps"
+    """mmps: the covariance of the network itself; pigdm: an isotropic one; dps: none, --zeta instead; diffpir: no gradients."""
+    zeta: float = 5.0
+    """Of dps: how strongly it pulls, to be tuned."""
+    count: int = field(default=1, metadata={"short": "-n"})
+    """How many draws."""
+    label: str | None = None
+    """A class, by number or name (default: none is asked for)."""
+    steps: int = 20
+    """Steps from noise to data."""
+    seed: int = 0
+    """Draw i is a function of this number and i alone."""
+    out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """A picture, a folder, or arrays (.npz) (default: in the run folder)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
 class Tune:
     """Fit a few-step solver to a trained run: the quality of many more network calls."""
 
@@ -117,6 +212,9 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
     "sample": Sample,
+    "edit": Edit,
+    "interpolate": Interpolate,
+    "restore": Restore,
     "tune": Tune,
     "ema": EMA,
     "info": Info,
@@ -136,6 +234,16 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
+    ],
+    "edit": [
+        "ornstein edit runs/faces me.png --mask mask.png -n 8",
+        "ornstein edit runs/digits three.png --strength 0.5 --label 8",
+    ],
+    "interpolate": ["ornstein interpolate runs/digits three.png eight.png --frames 8"],
+    "restore": [
+        "ornstein restore runs/faces small.png --operator downsample --factor 4 -n 8",
+        "ornstein restore runs/faces soft.png --operator blur --width 2 --noise 0.05 --method diffpir",
+        "ornstein restore runs/faces torn.png --operator mask --mask hole.png",
     ],
     "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
     "ema": ["ornstein ema runs/digits --length 0.05", "ornstein ema runs/digits --list"],

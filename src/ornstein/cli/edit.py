@@ -1,0 +1,66 @@
+"""`ornstein edit`."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from ornstein.cli.options import Edit
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter
+from ornstein.errors import UsageError
+
+METHODS = ("repaint", "replacement")
+
+
+def run(words: Sequence[str]) -> int:
+    """Edit one picture, or all items of a file, and write the versions."""
+    options = parse(Edit, "edit", words)
+    if not options.run or not options.image:
+        raise UsageError("edit needs a run folder and an image; give for example `ornstein edit runs/digits three.png`")
+    if (options.mask is None) == (options.strength is None):
+        raise UsageError("give either --mask FILE, to paint anew what it marks, or --strength 0.5, to change all of it")
+    if options.strength is not None and not 0 < options.strength <= 1:
+        raise UsageError(f"--strength {options.strength:g} must lie above 0 (the image as it is) and up to 1")
+    for key, value, least in (("count", options.count, 1), ("steps", options.steps, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    import torch
+
+    from ornstein import solvers
+    from ornstein.cli import canvas
+    from ornstein.editing import RePaint, inpaint, sdedit
+    from ornstein.noise import PerSampleNoise
+    from ornstein.runs import load
+    from ornstein.sampling import DEFAULT
+    from ornstein.training import build
+
+    build.pick("method", options.method, dict.fromkeys(METHODS))
+    trained = load(options.run, build.device(options.device))
+    spec, place = trained.spec, canvas.device(trained)
+    out = canvas.output(options.out, trained, f"edit-{Path(options.image).stem}-seed-{options.seed}")
+    given, size = canvas.read(options.image, spec)
+    kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)
+    items = given.repeat_interleave(options.count, 0)
+    solver: solvers.Solver | solvers.Sampler = DEFAULT
+    calls = options.steps
+    if kept is not None and options.method == "repaint":
+        solver = repaint = RePaint()
+        calls = sum(there > here for here, there in pairwise(repaint.schedule(options.steps)))
+    made = []
+    with torch.inference_mode(), Meter("editing", patience=1.0) as meter:
+        batches = items.split(canvas.MOST)
+        for i, x in enumerate(batches):
+            noise = PerSampleNoise(options.seed, i * canvas.MOST)
+            told = canvas.watched(canvas.told(trained, options.label, len(x)), meter, calls * len(batches))
+            x = x.to(place)
+            if kept is None:
+                assert options.strength is not None
+                made.append(sdedit(told, x, options.strength, solver=solver, steps=options.steps, noise=noise))
+            else:
+                made.append(inpaint(told, x, kept, solver=solver, steps=options.steps, noise=noise))
+    results = torch.cat(made)
+    canvas.write(spec.from_model(results), out, spec)
+    hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
+    shown = canvas.beside([given[:1], *hidden, results[: min(options.count, 8)]], out, spec)
+    canvas.report(f"{len(results):,} edited {spec.kind}s", out, shown)
+    return 0

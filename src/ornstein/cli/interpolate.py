@@ -1,0 +1,53 @@
+"""`ornstein interpolate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ornstein.cli.options import Interpolate
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter, say
+from ornstein.errors import UsageError
+
+
+def run(words: Sequence[str]) -> int:
+    """Write the frames from one item to another."""
+    options = parse(Interpolate, "interpolate", words)
+    if not options.run or not options.first or not options.last:
+        raise UsageError(
+            "interpolate needs a run folder and two images; give for example `ornstein interpolate runs/digits a.png b.png`"
+        )
+    for key, value, least in (("frames", options.frames, 2), ("steps", options.steps, 1)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    import torch
+
+    from ornstein.cli import canvas
+    from ornstein.editing import interpolate
+    from ornstein.runs import load
+    from ornstein.training import build
+
+    trained = load(options.run, build.device(options.device))
+    spec, place = trained.spec, canvas.device(trained)
+    name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
+    out = canvas.output(options.out, trained, name)
+    first, last = (canvas.read(file, spec)[0] for file in (options.first, options.last))
+    for file, items in ((options.first, first), (options.last, last)):
+        if len(items) != 1:
+            raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
+    with torch.inference_mode(), Meter("interpolating", patience=1.0) as meter:
+        label = options.label if options.label is None else int(trained.numbers(options.label, 1)[0])
+        told = trained.denoiser if label is None else trained.denoiser.given(torch.tensor([label], device=place))
+        made = interpolate(
+            canvas.watched(told, meter, 2 * options.steps),
+            first.to(place),
+            last.to(place),
+            options.frames,
+            steps=options.steps,
+        )
+    ends = torch.cat([first, last]) - made[[0, -1]].cpu()
+    say(
+        f"Round trip of the ends: {float(ends.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
+    )
+    canvas.write(spec.from_model(made), out, spec, columns=options.frames)
+    canvas.report(f"{options.frames} frames", out, None)
+    return 0

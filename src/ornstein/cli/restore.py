@@ -1,0 +1,102 @@
+"""`ornstein restore`."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ornstein.cli.options import Restore
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter
+from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.denoiser import Denoiser
+    from ornstein.editing import Measurement
+    from ornstein.editing.measurement import Operator
+
+OPERATORS = ("blur", "downsample", "mask")
+METHODS = ("mmps", "pigdm", "dps", "diffpir")
+LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
+
+
+def run(words: Sequence[str]) -> int:
+    """Draw from the posterior given a degraded picture, and write the draws."""
+    options = parse(Restore, "restore", words)
+    if not options.run or not options.image:
+        raise UsageError(
+            "restore needs a run folder and an image; give for example `ornstein restore runs/digits small.png`"
+        )
+    for key, value, least in (("count", options.count, 1), ("steps", options.steps, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    for key, positive in (("noise", options.noise), ("width", options.width), ("zeta", options.zeta)):
+        if not 0 < positive < math.inf:
+            raise UsageError(f"--{key} {positive:g} must be positive")
+    if options.factor < 1:
+        raise UsageError(f"--factor {options.factor} is too small; give 1 or more")
+    if (options.operator == "mask") != (options.mask is not None):
+        raise UsageError("--operator mask and --mask FILE (white where the picture is hidden) go together")
+    import torch
+
+    from ornstein.cli import canvas
+    from ornstein.editing import Measurement, operators
+    from ornstein.noise import PerSampleNoise
+    from ornstein.runs import load
+    from ornstein.sampling import DEFAULT, begin, sample
+    from ornstein.training import build
+
+    build.pick("operator", options.operator, dict.fromkeys(OPERATORS))
+    build.pick("method", options.method, dict.fromkeys(METHODS))
+    trained = load(options.run, build.device(options.device))
+    spec, place = trained.spec, canvas.device(trained)
+    if spec.kind == "vector":
+        raise UsageError(f"{options.run} makes vectors, and restore is for pictures; see ornstein.editing in Python")
+    _, height, width = spec.shape
+    size = height, width
+    operator: Operator = operators.Blur(options.width)
+    if options.operator == "downsample":
+        if height % options.factor or width % options.factor:
+            raise UsageError(
+                f"--factor {options.factor} does not divide the run's {width}x{height}; give one that does"
+            )
+        size = height // options.factor, width // options.factor
+        operator = operators.Downsample(options.factor)
+    out = canvas.output(
+        options.out, trained, f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
+    )
+    y = canvas.seen(options.image, spec, size).to(place)
+    if options.mask is not None:
+        kept = canvas.kept(options.mask, spec, size).to(place)
+        y, operator = y * kept, operators.Mask(kept)
+    measurement = Measurement(operator, y, 2 * options.noise)
+    made = []
+    with torch.inference_mode(), Meter("restoring", patience=1.0) as meter:
+        times = DEFAULT.grid(trained.model.path, options.steps)
+        starts = range(0, options.count, canvas.MOST)
+        for start in starts:
+            rows = min(canvas.MOST, options.count - start)
+            noise = PerSampleNoise(options.seed, start)
+            prior = canvas.watched(canvas.told(trained, options.label, rows), meter, options.steps * len(starts))
+            told = _method(options, prior, measurement, spec.data_std)
+            x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
+            made.append(sample(told, start=x, grid=times, noise=noise))
+    results = torch.cat(made)
+    canvas.write(spec.from_model(results), out, spec)
+    enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
+    shown = canvas.beside([enlarged, results[:8]], out, spec)
+    gap = float((operator(results) - y).square().mean().sqrt()) / 2
+    canvas.report(f"{options.count} draws, {gap:.3f} from what was seen (noise {options.noise:g})", out, shown)
+    return 0
+
+
+def _method(options: Restore, prior: "Denoiser", measurement: "Measurement", data_std: float) -> "Denoiser":
+    from ornstein.editing import DPS, MMPS, DiffPIR, PiGDM
+
+    if options.method == "dps":
+        return DPS(prior, measurement, options.zeta, LEAST_SIGNAL)
+    if options.method == "pigdm":
+        return PiGDM(prior, measurement, data_std, least_signal=LEAST_SIGNAL)
+    if options.method == "diffpir":
+        return DiffPIR(prior, measurement)
+    return MMPS(prior, measurement, least_signal=LEAST_SIGNAL)
