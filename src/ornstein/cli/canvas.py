@@ -16,7 +16,7 @@ from ornstein.coupling import Independent
 from ornstein.data import Spec, decode, grid_image, pixels, save_images
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.atomic import new_file
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
 from ornstein.path import Path as GaussianPath
@@ -110,8 +110,23 @@ def kept(name: str, spec: Spec, size: Size) -> Tensor:
     return 1.0 - marked.float()
 
 
-def told(trained: Run, label: str | None, count: int) -> Denoiser:
-    """The run's denoiser with a class for each of `count` items, or with none. Warns where its scores are not exact."""
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """A network's denoiser told one class, whatever the size of the batch."""
+
+    denoiser: NetworkDenoiser
+    label: Tensor  # (1,)
+
+    @property
+    def path(self) -> GaussianPath:
+        return self.denoiser.path
+
+    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+        return self.denoiser.given(self.label.expand(len(x_t)))(x_t, t)
+
+
+def told(trained: Run, label: str | None) -> Denoiser:
+    """The run's denoiser with a class, or with none. Warns where the model's scores are not exact."""
     if not isinstance(trained.model.coupling, Independent):
         warnings.warn(
             f"this model was trained with the coupling {trained.model.coupling}, under which noised data are not what it "
@@ -120,7 +135,7 @@ def told(trained: Run, label: str | None, count: int) -> Denoiser:
         )
     if label is None:
         return trained.denoiser
-    return trained.denoiser.given(trained.numbers(label, count).to(device(trained)))
+    return Labelled(trained.denoiser, trained.numbers(label, 1).to(device(trained)))
 
 
 def device(trained: Run) -> torch.device:

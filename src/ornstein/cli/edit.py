@@ -49,9 +49,9 @@ def run(words: Sequence[str]) -> int:
     made = []
     with torch.inference_mode(), Meter("editing", patience=1.0) as meter:
         batches = items.split(canvas.MOST)
+        told = canvas.watched(canvas.told(trained, options.label), meter, calls * len(batches))
         for i, x in enumerate(batches):
             noise = PerSampleNoise(options.seed, i * canvas.MOST)
-            told = canvas.watched(canvas.told(trained, options.label, len(x)), meter, calls * len(batches))
             x = x.to(place)
             if kept is None:
                 assert options.strength is not None
@@ -62,5 +62,5 @@ def run(words: Sequence[str]) -> int:
     canvas.write(spec.from_model(results), out, spec)
     hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
     shown = canvas.beside([given[:1], *hidden, results[: min(options.count, 8)]], out, spec)
-    canvas.report(f"{len(results):,} edited {spec.kind}s", out, shown)
+    canvas.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", out, shown)
     return 0

@@ -35,10 +35,8 @@ def run(words: Sequence[str]) -> int:
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
     with torch.inference_mode(), Meter("interpolating", patience=1.0) as meter:
-        label = options.label if options.label is None else int(trained.numbers(options.label, 1)[0])
-        told = trained.denoiser if label is None else trained.denoiser.given(torch.tensor([label], device=place))
         made = interpolate(
-            canvas.watched(told, meter, 2 * options.steps),
+            canvas.watched(canvas.told(trained, options.label), meter, 2 * options.steps),
             first.to(place),
             last.to(place),
             options.frames,

@@ -74,11 +74,11 @@ def run(words: Sequence[str]) -> int:
     with torch.inference_mode(), Meter("restoring", patience=1.0) as meter:
         times = DEFAULT.grid(trained.model.path, options.steps)
         starts = range(0, options.count, canvas.MOST)
+        prior = canvas.watched(canvas.told(trained, options.label), meter, options.steps * len(starts))
+        told = _method(options, prior, measurement, spec.data_std)
         for start in starts:
             rows = min(canvas.MOST, options.count - start)
             noise = PerSampleNoise(options.seed, start)
-            prior = canvas.watched(canvas.told(trained, options.label, rows), meter, options.steps * len(starts))
-            told = _method(options, prior, measurement, spec.data_std)
             x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
             made.append(sample(told, start=x, grid=times, noise=noise))
     results = torch.cat(made)
@@ -86,7 +86,11 @@ def run(words: Sequence[str]) -> int:
     enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
     shown = canvas.beside([enlarged, results[:8]], out, spec)
     gap = float((operator(results) - y).square().mean().sqrt()) / 2
-    canvas.report(f"{options.count} draws, {gap:.3f} from what was seen (noise {options.noise:g})", out, shown)
+    canvas.report(
+        f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",
+        out,
+        shown,
+    )
     return 0
 
 
