@@ -42,6 +42,7 @@ _MODULES = (
         "grid",
         "guidance",
         "likelihood",
+        "metrics",
         "model",
         "networks",
         "noise",

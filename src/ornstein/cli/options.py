@@ -208,6 +208,35 @@ class Info:
     """The run folder: the --out of a training."""
 
 
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure how good a run's samples are, with intervals, beside real data."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """Real data to compare with, best of all data the model has not seen (default: what it was trained on)."""
+    count: int = field(default=10000, metadata={"short": "-n"})
+    """How many samples."""
+    steps: int = 20
+    """Steps from noise to data."""
+    solver: str = "abm"
+    """As in `ornstein sample`."""
+    seed: int = 0
+    """Sample i is a function of this number and i alone."""
+    samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """Measure these samples, made before: a .npz of `ornstein sample` or a folder of pictures."""
+    features: str | None = field(default=None, metadata={"name": "NAME"})
+    """What is compared: pixels, cnn (of a classifier trained here), efficientnet, or inception:FILE (default: cnn where there
+    are classes, else the numbers themselves)."""
+    metrics: str | None = field(default=None, metadata={"name": "NAMES"})
+    """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
+    batch_size: int | None = None
+    """Samples made at once (default: by their size)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -217,6 +246,7 @@ COMMANDS: dict[str, type] = {
     "restore": Restore,
     "tune": Tune,
     "ema": EMA,
+    "evaluate": Evaluate,
     "info": Info,
     "verify": Verify,
 }
@@ -247,6 +277,11 @@ EXAMPLES = {
     ],
     "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
     "ema": ["ornstein ema runs/digits --length 0.05", "ornstein ema runs/digits --list"],
+    "evaluate": [
+        "ornstein evaluate runs/digits -n 1000 --data digits:test",
+        "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
+        "torchrun --nproc-per-node 4 -m ornstein evaluate runs/fashion --data fashion-mnist:test --features efficientnet",
+    ],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

@@ -1,0 +1,372 @@
+"""`ornstein evaluate`."""
+
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from hashlib import file_digest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ornstein.cli.options import Evaluate
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter, duration, say
+from ornstein.errors import OrnsteinError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ornstein.data import Dataset, Spec
+    from ornstein.metrics import Evaluation, Extractor, Labels, Score
+    from ornstein.metrics.classifier import Classifier
+    from ornstein.metrics.shards import Shards
+    from ornstein.runs import Run
+    from ornstein.solvers import Sampler, Solver
+
+FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE")
+QUIET = float("inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Items in their own units, what these are, what each was asked to be, and how they were made."""
+
+    items: "NDArray[Any]"
+    spec: "Spec"
+    labels: "Tensor | None"
+    made: dict[str, Any]
+    name: str
+
+
+def run(words: Sequence[str]) -> int:
+    """Sample, measure, print a table, and write the result beside the run and into its report page."""
+    options = parse(Evaluate, "evaluate", words)
+    if not options.run:
+        raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
+    for key, value, least in (("count", options.count, 100), ("steps", options.steps, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    wanted = None if options.metrics is None else tuple(options.metrics.replace(",", " ").split())
+    from ornstein.metrics.shards import shards
+
+    with shards() as processes:
+        return _evaluate(options, wanted, processes)
+
+
+def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Shards") -> int:
+    import torch
+
+    from ornstein import report
+    from ornstein.metrics import evaluate, extract, reference
+    from ornstein.metrics.evaluation import DEFAULT
+    from ornstein.runs import load
+    from ornstein.training import build
+
+    trained = load(options.run, build.device(options.device))
+    data, training = real_data(trained, options.data)
+    spec = trained.spec
+    names = DEFAULT[spec.kind] if wanted is None else wanted
+    began = time.monotonic()
+    extractor, net = _one_after_the_other(processes, lambda: chosen(options.features, data, "agreement" in names))
+    prepared = time.monotonic() - began
+    samples = _given(options, trained) if options.samples else _drawn(options, trained, processes)
+    began = time.monotonic()
+    patience = 1.0 if processes.first else QUIET
+    with Meter("features", patience) as meter:
+
+        def progress(done: int, total: int) -> None:
+            meter.update(done / total, f"{done:,} of {total:,}")
+
+        part = processes.block(len(samples.items))
+        features = processes.gather(extract(extractor, samples.items[part.start : part.stop], samples.spec, progress))
+        if not processes.first:
+            return 0
+        beside = reference(extractor, data, training, len(features), "memorisation" in names, progress)
+    with Meter("measuring", patience) as meter:
+        labels = None if net is None or samples.labels is None else _labels(net, samples, extractor, features, data)
+        found = evaluate(
+            features,
+            beside,
+            wanted,
+            extractor=extractor,
+            kind=spec.kind,
+            labels=labels,
+            progress=lambda done, total: meter.update(done / total, names[done]),
+        )
+    seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
+    stem = f"{samples.name}-{extractor.name}"
+    about = {
+        "samples": samples.made,
+        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(beside.real)},
+        "training": {"source": spec.source, "content_hash": spec.content_hash},
+        "features": {"name": extractor.name, "digest": extractor.digest},
+        "versions": _versions(),
+        "threads": torch.get_num_threads(),
+        "seconds": seconds,
+    }
+    folder = write(trained.folder, stem, found, about)
+    if found.nearest is not None and training is not None and spec.kind == "image":
+        _save_pairs(folder / f"{stem}-nearest.png", samples, training, found)
+    say(
+        f"{len(features):,} samples beside {len(beside.real):,} items of {data.spec.source}, {extractor.name} features."
+    )
+    say(show(found))
+    for note in found.notes:
+        say(f"Note: {note}.")
+    say(f"Measured in {duration(sum(seconds.values()))}: {folder.resolve() / stem}.json")
+    if training is not None:
+        say(f"The report page: {report.write(trained.folder, training).resolve()}")
+    return 0
+
+
+# What is compared
+
+
+def real_data(trained: "Run", source: str | None) -> "tuple[Dataset, Dataset | None]":
+    """The real data to compare with and the training data, the same object where they are the same.
+
+    Without a source the training data are compared with. The training data are None where they are not there any more.
+    Raises UsageError for data of another shape than the run's.
+    """
+    from ornstein import data
+
+    settings = trained.settings
+    own = str(settings["data"])
+
+    def opened(name: str) -> "Dataset":
+        with Meter(f"reading {name}", patience=1.0) as meter:
+            found = data.open(
+                name,
+                size=settings.get("size"),
+                channels=settings.get("channels"),
+                progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+            )
+        spec, run = found.spec, trained.spec
+        if (spec.kind, spec.shape) != (run.kind, run.shape):
+            raise UsageError(
+                f"--data {name} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}"
+            )
+        if spec.kind == "vector":  # in the run's units
+            return replace(found, spec=replace(spec, mean=run.mean, std=run.std))
+        return found
+
+    chosen = opened(own if source is None else source)
+    if chosen.spec.content_hash == trained.spec.content_hash:
+        return chosen, chosen
+    try:
+        training = opened(own)
+    except OrnsteinError:
+        return chosen, None
+    return chosen, training if training.spec.content_hash == trained.spec.content_hash else None
+
+
+def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, Classifier | None]":
+    """The extractor that --features names, and a classifier where one is needed and can be had."""
+    from ornstein.metrics import Network, Values, cnn, efficientnet
+
+    can = data.spec.kind == "image" and data.labels is not None and len(data.classes) >= 2
+    name = features or ("cnn" if can else "pixels")
+    net = None
+    if name == "cnn" or (classify and can):
+        with Meter("training the classifier", patience=0.5):
+            net = cnn.classifier(data)
+    if name == "cnn":
+        assert net is not None
+        return cnn.cnn(net), net
+    if name == "pixels":
+        return Values("pixels" if data.spec.kind == "image" else "values"), net
+    if data.spec.kind != "image":
+        raise UsageError(f"--features {name} is for images; vectors are compared as they are (--features pixels)")
+    made: Network
+    if name == "efficientnet":
+        made = efficientnet()
+    else:
+        raise UsageError(f"--features {name!r} is not known; give one of {', '.join(FEATURES)}")
+    return made, net
+
+
+def _one_after_the_other(processes: "Shards", work: "Callable[[], Any]") -> Any:
+    """The first process does the work and keeps its result on disk, where the others find it."""
+    if processes.first:
+        found = work()
+        processes.wait()
+        return found
+    processes.wait()
+    return work()
+
+
+def _labels(
+    net: "Classifier", samples: Samples, extractor: "Extractor", features: "Tensor", data: "Dataset"
+) -> "Labels":
+    from ornstein.metrics import Labels, cnn, extract
+
+    assert samples.labels is not None
+    hidden = features if extractor.name == "cnn" else extract(cnn.cnn(net), samples.items, samples.spec)
+    return Labels(samples.labels, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
+
+
+# Samples
+
+
+def _drawn(options: Evaluate, trained: "Run", processes: "Shards") -> Samples:
+    """Made here, each process its part; every process has all."""
+    import torch
+
+    from ornstein.cli.sample import TUNED, recipe, solvers
+    from ornstein.training import build
+
+    build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
+    solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
+    if processes.first:
+        say(recipe(trained.model.path, solver, options.steps))
+    part = processes.block(options.count)
+    items = draw(trained, part, solver, options.steps, options.seed, options.batch_size, quiet=not processes.first)
+    made = {
+        "run": str(trained.folder.resolve()),
+        "weights": trained.weights,
+        "count": options.count,
+        "solver": str(solver),
+        "times": solver.grid(trained.model.path, options.steps).tolist(),
+        "seed": options.seed,
+    }
+    return Samples(
+        items=processes.gather(torch.from_numpy(items)).numpy(),
+        spec=trained.spec,
+        labels=trained.model.labels(0, options.count, options.seed),
+        made=made,
+        name=f"{options.solver}-{options.steps}-n{options.count}-seed{options.seed}",
+    )
+
+
+def draw(
+    trained: "Run",
+    part: range,
+    solver: "Solver | Sampler",
+    steps: int,
+    seed: int,
+    batch_size: int | None = None,
+    quiet: bool = False,
+) -> "NDArray[Any]":
+    """The samples of these numbers, with progress."""
+    import numpy as np
+
+    batches: list[NDArray[Any]] = []
+    began = time.monotonic()
+    with Meter("sampling", patience=QUIET if quiet else 1.0) as meter:
+        for batch in trained.batches(
+            len(part), solver=solver, steps=steps, seed=seed, first=part.start, batch_size=batch_size
+        ):
+            batches.append(batch)
+            made, seconds = sum(map(len, batches)), time.monotonic() - began
+            left = duration(seconds * (len(part) / made - 1))
+            meter.update(made / len(part), f"{made:,} of {len(part):,}  {made / seconds:,.1f} a second  {left} left")
+    return np.concatenate(batches)
+
+
+def _given(options: Evaluate, trained: "Run") -> Samples:
+    """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of pictures."""
+    import numpy as np
+    import torch
+
+    from ornstein import data
+
+    file, spec = Path(str(options.samples)).expanduser(), trained.spec
+    labels = None
+    if file.suffix.lower() == ".npz":
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                items = arrays["samples"]
+                labels = torch.from_numpy(arrays["labels"].astype(np.int64)) if "labels" in arrays else None
+        except KeyError:
+            raise UsageError(f"--samples {file} has no array `samples`; write it with `ornstein sample`") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--samples {file} cannot be read ({error}); give a .npz file or a folder") from error
+        if items.shape[1:] != spec.item_shape:
+            raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {spec.item_shape}")
+        digest = file_digest(file.open("rb"), "sha256").hexdigest()
+    else:
+        found = data.open(file, channels=spec.shape[0] if spec.kind == "image" else None)
+        if found.spec.shape != spec.shape:
+            raise UsageError(f"--samples {file} holds items of shape {found.spec.shape}, not {spec.shape}")
+        items, digest = found.items, found.spec.content_hash
+        spec = found.spec if spec.kind == "image" else spec
+    if labels is not None and len(labels) != len(items):
+        raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
+    made = {"file": str(file.resolve()), "digest": digest, "count": len(items)}
+    return Samples(items, spec, labels, made, f"samples-{file.stem}")
+
+
+# Results
+
+
+def write(folder: Path, stem: str, found: "Evaluation", about: dict[str, Any]) -> Path:
+    """Write RUN/evaluation/STEM.json; the folder."""
+    from ornstein.data.atomic import new_file
+
+    result = {
+        "scores": [row.to_json() for row in found.rows],
+        "by_class": {name: score.to_json() for name, score in found.by_class.items()},
+        "notes": list(found.notes),
+        **about,
+    }
+    place = folder / "evaluation" / f"{stem}.json"
+    with new_file(place) as file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    return place.parent
+
+
+def show(found: "Evaluation") -> str:
+    """The scores as a table: value, interval, and what other real data score."""
+    lines = [("", "value", "95 % interval", "real data")]
+    for row in found.rows:
+        lines.append(_line(row.score, row.floor))
+    if found.by_class:
+        lines += [("", "", "", ""), *(_line(score, None, "  ") for score in found.by_class.values())]
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    return "\n".join(f"  {a:{widths[0]}}  {b:>{widths[1]}}  {c:^{widths[2]}}  {d}".rstrip() for a, b, c, d in lines)
+
+
+def _line(score: "Score", floor: "Score | None", indent: str = "") -> tuple[str, str, str, str]:
+    beside = "" if floor is None else f"{floor.value:.4g} ({floor.low:.4g} to {floor.high:.4g})"
+    return f"{indent}{score.name}", f"{score.value:.4g}", f"{score.low:.4g} to {score.high:.4g}", beside
+
+
+def _save_pairs(file: Path, samples: Samples, training: "Dataset", found: "Evaluation") -> None:
+    """Rows of the samples nearest to a training item, each with that item below it."""
+    import numpy as np
+
+    from ornstein.data import grid_image
+    from ornstein.data.atomic import new_file
+
+    assert found.nearest is not None
+    own, theirs = found.nearest.samples.numpy(), found.nearest.training.numpy()
+    columns = min(8, len(own))
+    sheets = [
+        np.asarray(grid_image(np.asarray(items[rows[start : start + columns]]), columns, spec=spec))
+        for start in range(0, len(own), columns)
+        for items, rows, spec in ((samples.items, own, samples.spec), (training.items, theirs, training.spec))
+    ]
+    from PIL import Image
+
+    width = max(sheet.shape[1] for sheet in sheets)
+    padded = [
+        np.pad(s, ((0, 6), (0, width - s.shape[1]), *((0, 0),) * (s.ndim - 2)), constant_values=255) for s in sheets
+    ]
+    with new_file(file) as fresh:
+        Image.fromarray(np.concatenate(padded)).save(fresh, "png")
+
+
+def _versions() -> dict[str, str]:
+    import numpy
+    import torch
+
+    from ornstein import __version__
+
+    return {
+        "ornstein": __version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,60 @@
+"""The classifier of a dataset, trained once and kept beside the decoded data."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ornstein.data import Dataset
+from ornstein.data.arrays import Arrays
+from ornstein.data.cache import Items, cached, default_folder
+from ornstein.errors import UsageError
+from ornstein.metrics.classifier import Classifier, held_out, train
+from ornstein.metrics.features import Network
+
+STEPS = 800
+RECIPE = 1  # a change of `train` makes the kept ones unknown
+
+
+def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) -> Classifier:
+    """A classifier trained on nine tenths of the data, or the one kept from before.
+
+    Raises UsageError for data that are no images with at least two classes, OrnsteinError when the disk refuses.
+    """
+    if dataset.spec.kind != "image" or dataset.labels is None or len(dataset.classes) < 2:
+        raise UsageError(
+            f"{dataset.spec.source}: a classifier needs images of two classes or more; give --features pixels"
+        )
+    net = Classifier(dataset.spec.shape, len(dataset.classes))
+
+    def build(entry: Items) -> Arrays:
+        made = torch.nn.utils.parameters_to_vector(train(dataset, steps).parameters())
+        entry.append(made.numpy())
+        return Arrays(np.zeros(0), None, ())
+
+    about = ("classifier", RECIPE, steps, dataset.spec.content_hash, dataset.spec.shape, dataset.classes)
+    kept = cached(default_folder() if cache is None else cache, about, build)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(np.array(kept.items[0])), net.parameters())
+    return net.eval().requires_grad_(False)
+
+
+def cnn(net: Classifier) -> Network:
+    """The extractor "cnn": the hidden layer of a classifier."""
+    return Network("cnn", net, net.features)
+
+
+@torch.inference_mode()
+def recognised(net: Classifier, features: torch.Tensor) -> torch.Tensor:
+    """Class numbers (N,) from features (N, 128)."""
+    return net.head(features).argmax(1)
+
+
+def accuracy(net: Classifier, dataset: Dataset) -> torch.Tensor:
+    """Whether each item that was not learned from is recognised: boolean (N,)."""
+    assert dataset.labels is not None
+    rows = held_out(len(dataset))
+    found = [
+        net(dataset.batch(part)[0]).argmax(1) == torch.from_numpy(dataset.labels[part])
+        for part in np.array_split(rows, max(1, len(rows) // 500))
+    ]
+    return torch.cat(found)

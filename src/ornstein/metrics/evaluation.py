@@ -1,0 +1,202 @@
+"""Samples beside real data: which metrics, on which items, with which floor.
+
+The floor of a metric is what other real data score at the same task: no model is asked to be below it, and a biased distance
+says little without it.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.data import Dataset
+from ornstein.errors import UsageError
+from ornstein.metrics.agreement import agreement
+from ornstein.metrics.c2st import c2st
+from ornstein.metrics.density_coverage import density_coverage
+from ornstein.metrics.features import Extractor, Progress, of_data
+from ornstein.metrics.frechet import frechet
+from ornstein.metrics.kid import kid
+from ornstein.metrics.memorisation import Memorisation, memorisation
+from ornstein.metrics.mmd import mmd
+from ornstein.metrics.precision_recall import precision_recall
+from ornstein.metrics.score import Score, proportion
+from ornstein.metrics.sliced_wasserstein import sliced_wasserstein
+
+TWO_SAMPLE: dict[str, Callable[[Tensor, Tensor], Score | tuple[Score, ...]]] = {
+    "kid": kid,
+    "frechet": frechet,
+    "precision-recall": precision_recall,
+    "density-coverage": density_coverage,
+    "sliced-wasserstein": sliced_wasserstein,
+    "mmd": mmd,
+    "c2st": c2st,
+}
+METRICS = (*TWO_SAMPLE, "agreement", "memorisation")
+DEFAULT = {
+    "image": tuple(name for name in METRICS if name not in ("mmd", "c2st")),
+    "vector": tuple(name for name in METRICS if name not in ("kid", "agreement")),
+}
+SEARCHED = 2000  # samples whose nearest training items are looked for
+
+
+@dataclass(frozen=True)
+class Row:
+    """A score of the samples, and of other real data in their place."""
+
+    score: Score
+    floor: Score | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain numbers and strings."""
+        return {**self.score.to_json(), "floor": None if self.floor is None else self.floor.to_json()}
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """Features of real data: those compared with, other ones in the place of samples, and what the model has seen.
+
+    `held` are real items that the model has not seen, where there are any.
+    """
+
+    real: Tensor
+    fresh: Tensor | None = None
+    training: Tensor | None = None
+    held: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What each sample was asked to be and is taken for (N,), and how often that is right for real items, boolean (M,)."""
+
+    asked: Tensor
+    recognised: Tensor
+    real: Tensor
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """All scores in order, those by class, the nearest training items, and what was left out and why."""
+
+    rows: tuple[Row, ...]
+    by_class: Mapping[str, Score]
+    nearest: Memorisation | None
+    notes: tuple[str, ...]
+
+
+def reference(
+    extractor: Extractor,
+    data: Dataset,
+    training: Dataset | None,
+    count: int,
+    memory: bool = True,
+    progress: Progress | None = None,
+) -> Reference:
+    """Features for `count` samples to be compared with: as many real items as there are samples, if there are.
+
+    `training` is what the model was trained on. Where it is `data`, the same object, these are dealt out in two halves, one to
+    compare with and one for the floor; other data are all compared with, and training items are the floor. Items are drawn with a
+    fixed seed. `memory`: the features of all training items are wanted. Raises OrnsteinError when the disk refuses.
+    """
+    same = training is data
+    rows = _shuffled(len(data))[: 2 * count]
+    half = min(count, len(data) // 2) if same else count
+    kept, beside = np.sort(rows[:half]), np.sort(rows[half : 2 * half])
+    everything = None if training is None or not memory else of_data(extractor, training, progress=progress)
+
+    def features(dataset: Dataset, wanted: NDArray[np.int64]) -> Tensor:
+        if everything is not None and dataset is training:
+            return everything[torch.from_numpy(wanted)]
+        return of_data(extractor, dataset, wanted, progress=progress)
+
+    real = features(data, kept)
+    fresh: Tensor | None = None
+    if same:
+        fresh = features(data, beside)
+    elif training is not None:
+        fresh = features(training, np.sort(_shuffled(len(training))[:count]))
+    return Reference(real, fresh, everything, None if same else real[:SEARCHED])
+
+
+def evaluate(
+    samples: Tensor,
+    beside: Reference,
+    names: tuple[str, ...] | None = None,
+    *,
+    extractor: Extractor,
+    kind: str = "image",
+    labels: Labels | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """The metrics called `names` of samples' features (N, D); None: the usual ones for this kind of data.
+
+    Of the usual ones, those that these items are too few for are left out, with a note. Raises UsageError for an unknown name, a
+    metric that was asked for and would mean nothing, or when nothing at all can be measured.
+    """
+    usual = names is None
+    names = DEFAULT[kind] if names is None else names
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
+    rows: list[Row] = []
+    by_class: Mapping[str, Score] = {}
+    found: Memorisation | None = None
+    notes: list[str] = []
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress(done, len(names))
+        try:
+            if name == "agreement":
+                row, by_class = _agreement(labels)
+                rows.append(row)
+            elif name == "memorisation":
+                more, found = _memorisation(samples, beside)
+                rows += more
+            else:
+                rows += _two_sample(name, samples, beside, extractor)
+        except UsageError as error:
+            if not usual:
+                raise
+            notes.append(f"{name} was left out: {error}")
+    if not rows:
+        raise UsageError(f"nothing can be measured: {notes[0]}")
+    return Evaluation(tuple(rows), by_class, found, tuple(notes))
+
+
+def _two_sample(name: str, samples: Tensor, beside: Reference, extractor: Extractor) -> list[Row]:
+    scores = _as_tuple(TWO_SAMPLE[name](samples, beside.real))
+    floors: tuple[Score | None, ...] = (None,) * len(scores)
+    if beside.fresh is not None:
+        with suppress(UsageError):  # too few for a floor
+            floors = _as_tuple(TWO_SAMPLE[name](beside.fresh[: len(samples)], beside.real))
+    if name == "frechet":
+        scores = tuple(score.named(extractor.frechet) for score in scores)
+    return [Row(score, floor) for score, floor in zip(scores, floors, strict=True)]
+
+
+def _as_tuple(scores: Score | tuple[Score, ...]) -> tuple[Score, ...]:
+    return (scores,) if isinstance(scores, Score) else scores
+
+
+def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score]]:
+    if labels is None:
+        raise UsageError("label agreement needs samples whose classes are known, and a classifier of the real images")
+    score, by_class = agreement(labels.asked, labels.recognised, labels.classes)
+    return Row(score, proportion("label agreement", labels.real)), by_class
+
+
+def _memorisation(samples: Tensor, beside: Reference) -> tuple[list[Row], Memorisation]:
+    if beside.training is None:
+        raise UsageError("the nearest-neighbour test needs the training data, which are not there any more")
+    found = memorisation(samples[:SEARCHED], beside.training, beside.held)
+    return [Row(score) for score in found.scores], found
+
+
+def _shuffled(count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(0).permutation(count)

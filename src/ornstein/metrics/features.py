@@ -1,0 +1,108 @@
+"""Feature extractors: from items in model units to the vectors that are compared. A score bears its extractor's name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ornstein.data import Dataset, Spec
+from ornstein.data.arrays import Arrays
+from ornstein.data.cache import Items, cached, default_folder
+
+Progress = Callable[[int, int], None]  # done, total
+BATCH = 250
+
+
+class Extractor(Protocol):
+    """Features (B, D), float32, of items in model units: images (B, C, H, W) in [−1, 1], vectors (B, D).
+
+    `digest` changes with anything the features depend on; `frechet` is what a Fréchet distance of them is called.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def frechet(self) -> str: ...
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Values:
+    """The numbers themselves: pixels of images, coordinates of vectors."""
+
+    name: str = "pixels"
+    digest: str = "values"
+    frechet: str = "Fréchet distance"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Any torch module from (B, C, H, W) in model units to features (B, ...), which are flattened.
+
+    `features` is what is called where that is not the module itself.
+    """
+
+    name: str
+    module: nn.Module
+    features: Callable[[Tensor], Tensor] | None = None
+    frechet: str = "Fréchet distance"
+
+    @property
+    def digest(self) -> str:
+        """Of the module's text and its state."""
+        found = sha256(repr(self.module).encode())
+        for key, value in self.module.state_dict().items():
+            found.update(key.encode())
+            found.update(np.ascontiguousarray(value.cpu().numpy()).data)
+        return found.hexdigest()[:16]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return (self.features or self.module)(x).flatten(1).float().clone()
+
+
+def extract(extractor: Extractor, items: NDArray[Any], spec: Spec, progress: Progress | None = None) -> Tensor:
+    """Features (N, D) of items in their own units, in batches."""
+    found = []
+    for start in range(0, len(items), BATCH):
+        found.append(extractor(spec.to_model(np.asarray(items[start : start + BATCH]))))
+        if progress is not None:
+            progress(min(start + BATCH, len(items)), len(items))
+    return torch.cat(found)
+
+
+def of_data(
+    extractor: Extractor,
+    dataset: Dataset,
+    rows: NDArray[np.int64] | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Features (N, D) of real data (or of these rows), kept beside the decoded data under the hashes of data and extractor.
+
+    The bare numbers are not kept: they are the data. Raises OrnsteinError when the disk refuses.
+    """
+    items = dataset.items if rows is None else dataset.items[rows]
+    if isinstance(extractor, Values):
+        return extract(extractor, items, dataset.spec)
+    part = "all" if rows is None else sha256(rows.astype(np.int64).tobytes()).hexdigest()
+    about = ("features", extractor.name, extractor.digest, dataset.spec.content_hash, dataset.spec.shape, part)
+
+    def build(entry: Items) -> Arrays:
+        for row in extract(extractor, items, dataset.spec, progress).numpy():
+            entry.append(row)
+        return Arrays(np.zeros(0), None, ())
+
+    kept = cached(default_folder() if cache is None else cache, about, build)
+    return torch.from_numpy(np.array(kept.items))

@@ -1,0 +1,43 @@
+"""Fréchet distance between Gaussian fits of features ("FID" only when they are the original Inception's)."""
+
+import torch
+from torch import Tensor
+
+from ornstein.metrics.score import Score, need, smooth
+
+LEAST = 100
+
+
+def frechet(samples: Tensor, real: Tensor) -> Score:
+    """‖μ_x − μ_y‖² + tr(Σ_x + Σ_y − 2(Σ_x Σ_y)^½) of the fits N(μ, Σ) to features (N, D), (M, D), in float64.
+
+    Dowson and Landau 1982, equation 4; Heusel et al. 2017, equation 6. Biased upwards by about 1/N: compare at equal counts.
+    The interval uses its derivative (the Bures gradient): ψ(x) = 2(μ_x − μ_y)ᵀx̃ + x̃ᵀ(I − A)x̃ with x̃ = x − μ_x and A the
+    linear map that takes N(0, Σ_x) to N(0, Σ_y).
+    Raises UsageError below max(100, 2D) items, where the covariances would be noise.
+    """
+    features = samples.shape[1]
+    need(max(LEAST, 2 * features), f"A Fréchet distance in {features} features", samples=len(samples), real=len(real))
+    x, y = samples.double(), real.double()
+    shift = x.mean(0) - y.mean(0)
+    x, y = x - x.mean(0), y - y.mean(0)
+    cov_x, cov_y = x.T @ x / (len(x) - 1), y.T @ y / (len(y) - 1)
+    root_x, root_y = _root(cov_x), _root(cov_y)
+    # with the factors' SVD, Σ_x^½ Σ_y^½ = U S Vᵀ: (Σ_x^½ Σ_y Σ_x^½)^½ = U S Uᵀ and its twin V S Vᵀ, by one decomposition
+    u, s, vt = torch.linalg.svd(root_x @ root_y)
+    value = shift.square().sum() + cov_x.trace() + cov_y.trace() - 2 * s.sum()
+    psi_x = 2 * x @ shift + x.square().sum(1) - _quadratic(x, root_x, u, s)
+    psi_y = -2 * y @ shift + y.square().sum(1) - _quadratic(y, root_y, vt.T, s)
+    return smooth("Fréchet distance", float(value.clamp(min=0)), psi_x, psi_y)
+
+
+def _root(cov: Tensor) -> Tensor:
+    """The symmetric square root; what is negative by rounding is 0."""
+    values, vectors = torch.linalg.eigh(cov)
+    return vectors * values.clamp(min=0).sqrt() @ vectors.T
+
+
+def _quadratic(x: Tensor, root: Tensor, u: Tensor, s: Tensor) -> Tensor:
+    """x̃ᵀ root⁻¹ (U S Uᵀ) root⁻¹ x̃ of each row, with the pseudo-inverse: items have no part where their covariance has none."""
+    white = x @ torch.linalg.pinv(root, rtol=1e-6, hermitian=True)
+    return ((white @ u).square() * s).sum(1)

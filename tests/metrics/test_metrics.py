@@ -1,0 +1,297 @@
+"""Each metric against an exact answer, another library, or a constructed set; intervals against repetition."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import mannwhitneyu, wasserstein_distance
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
+
+from ornstein import metrics
+from ornstein.errors import UsageError
+from ornstein.metrics import distances, score
+from ornstein.metrics.mmd import median_distance
+
+
+def draw(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * scale + shift
+
+
+def exactly(n: int, mean: Tensor, cov: Tensor, seed: int) -> Tensor:
+    """Items whose mean and covariance are these exactly."""
+    x = draw(n, len(mean), seed).double()
+    x = x - x.mean(0)
+    x = x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / (n - 1))).T
+    return x @ torch.linalg.cholesky(cov).T + mean
+
+
+# Values
+
+
+def test_frechet_distance_of_known_gaussians() -> None:
+    """Diagonal covariances commute, so the closed form is ‖μ − ν‖² + Σ (√a − √b)²; and the general one by scipy's roots."""
+    a, b = torch.tensor([1.0, 4.0, 0.25]).double(), torch.tensor([2.0, 1.0, 1.0]).double()
+    mean = torch.tensor([0.5, -1.0, 2.0]).double()
+    x, y = exactly(400, mean, torch.diag(a), 0), exactly(300, torch.zeros(3).double(), torch.diag(b), 1)
+    expected = float(mean.square().sum() + (a.sqrt() - b.sqrt()).square().sum())
+    assert metrics.frechet(x, y).value == pytest.approx(expected, rel=1e-9)
+    rotation = torch.linalg.qr(draw(3, 3, 2).double()).Q
+    assert metrics.frechet(x @ rotation, y @ rotation).value == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_distance_of_degenerate_features() -> None:
+    x, y = draw(200, 3, 0), draw(200, 3, 1, scale=2.0)
+    padded = [torch.cat([side, torch.zeros(200, 2), side[:, :1]], 1) for side in (x, y)]
+    found = metrics.frechet(*padded)
+    one = metrics.frechet(*(side * torch.tensor([2**0.5, 1.0, 1.0]) for side in (x, y)))
+    assert found.value == pytest.approx(one.value, rel=1e-6)
+    assert found.high == pytest.approx(one.high, rel=1e-3)
+    assert metrics.frechet(x, x).value == pytest.approx(0, abs=1e-9)
+
+
+class Lift(nn.Module):
+    """A made-up extractor of 24 features, for both libraries."""
+
+    num_features = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(draw(3 * 8 * 8, 24, 5) * 0.1, requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.float().flatten(1) / 128 - 1) @ self.weight
+
+
+def pictures() -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(0)
+    real, made = (rng.integers(0, top, (600, 3, 8, 8), dtype=np.uint8) for top in (256, 230))
+    return torch.from_numpy(real), torch.from_numpy(made)
+
+
+def test_frechet_distance_is_that_of_torchmetrics() -> None:
+    real, made = pictures()
+    other = FrechetInceptionDistance(feature=Lift(), input_img_size=(3, 8, 8))
+    other.update(real, real=True)
+    other.update(made, real=False)
+    assert metrics.frechet(Lift()(made), Lift()(real)).value == pytest.approx(float(other.compute()), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
+def test_kid_is_that_of_torchmetrics() -> None:
+    real, made = pictures()
+    found = metrics.kid(Lift()(made), Lift()(real)).value
+    assert found == pytest.approx(float(poly_mmd(Lift()(real).double(), Lift()(made).double())), rel=1e-9)
+    other = KernelInceptionDistance(feature=Lift(), subsets=1, subset_size=600)
+    other.update(real, real=True)
+    other.update(made, real=False)
+    assert found == pytest.approx(float(other.compute()[0]), rel=1e-3)
+
+
+def test_kid_and_mmd_of_the_same_distribution_are_zero_on_average() -> None:
+    for metric in (metrics.kid, lambda x, y: metrics.mmd(x, y, bandwidth=2.0)):
+        values = np.array([metric(draw(120, 4, 2 * i), draw(150, 4, 2 * i + 1)).value for i in range(150)])
+        assert abs(values.mean()) < 3 * values.std() / math.sqrt(150)
+        assert values.std() > 0
+
+
+def test_mmd_of_known_gaussians() -> None:
+    """E k between N(a, I) and N(b, I) is (h²/(h² + 2))^{D/2}·exp(−‖a − b‖²/(2(h² + 2)))."""
+    d, h, shift = 3, 1.5, 0.7
+    peak = (h**2 / (h**2 + 2)) ** (d / 2)
+    expected = 2 * peak * (1 - math.exp(-d * shift**2 / (2 * (h**2 + 2))))
+    found = metrics.mmd(draw(3000, d, 0, shift), draw(3000, d, 1), bandwidth=h)
+    assert found.low < expected < found.high
+    assert found.value == pytest.approx(expected, rel=0.1)
+
+
+def test_the_median_heuristic_is_the_median() -> None:
+    x, y = draw(40, 3, 0), draw(60, 3, 1)
+    pooled = torch.cat([x, y]).double()
+    expected = torch.cdist(pooled, pooled)[torch.triu(torch.ones(100, 100), 1).bool()].median()
+    assert median_distance(x, y) == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [200, 317])
+def test_sliced_wasserstein_is_that_of_scipy(count: int) -> None:
+    x, y = draw(count, 5, 0, 0.3), draw(200, 5, 1)
+    directions = torch.randn(5, 256, generator=torch.Generator().manual_seed(0))
+    directions /= directions.norm(dim=0)
+    each = [wasserstein_distance((x @ v).numpy(), (y @ v).numpy()) for v in directions.T]
+    assert metrics.sliced_wasserstein(x, y).value == pytest.approx(float(np.mean(each)), rel=1e-5)
+
+
+def test_sliced_wasserstein_of_a_shift() -> None:
+    """Of a copy moved by v, the mean of |θ·v|; of the copy itself, 0."""
+    x = draw(500, 2, 0)
+    assert metrics.sliced_wasserstein(x, x).value == 0
+    found = metrics.sliced_wasserstein(x + torch.tensor([3.0, 4.0]), x, slices=4096).value
+    assert found == pytest.approx(5 * 2 / math.pi, rel=0.02)
+
+
+def test_c2st() -> None:
+    same = metrics.c2st(draw(2000, 4, 0), draw(2000, 4, 1))
+    assert same.low < 0.5 < same.high
+    assert metrics.c2st(draw(1000, 4, 0, 3.0), draw(1000, 4, 1)).value > 0.97
+    # the best rule between N(−a, I) and N(a, I) is right with probability Φ(a√D)
+    best = 0.5 * (1 + math.erf(0.5 * 2 / math.sqrt(2)))
+    found = metrics.c2st(draw(4000, 4, 0, 0.5), draw(4000, 4, 1, -0.5))
+    assert best - 0.03 < found.value < found.high + 0.001
+    assert found.low < best < found.high
+
+
+def test_precision_and_recall_of_constructed_sets() -> None:
+    """Samples in one of two far clusters: all look real, half of the real data is reached; and the other way round."""
+    near, far = draw(400, 3, 0), draw(400, 3, 1, 100.0)
+    precision, recall = metrics.precision_recall(draw(400, 3, 2), torch.cat([near, far]))
+    assert precision.value > 0.9
+    assert 0.45 < recall.value <= 0.5
+    precision, recall = metrics.precision_recall(torch.cat([near, far]), draw(400, 3, 2))
+    assert 0.45 < precision.value <= 0.5
+    assert recall.value > 0.9
+    assert [s.value for s in metrics.precision_recall(near, far)] == [0.0, 0.0]
+    assert [s.value for s in metrics.precision_recall(near, near)] == [1.0, 1.0]
+
+
+def test_precision_and_recall_by_the_definition() -> None:
+    x, y = draw(150, 2, 0, 0.5), draw(130, 2, 1)
+    for k in (1, 3):
+        reach_y = torch.cdist(y, y).sort(1).values[:, k]
+        reach_x = torch.cdist(x, x).sort(1).values[:, k]
+        across = torch.cdist(x, y)
+        precision, recall = metrics.precision_recall(x, y, k)
+        assert precision.value == pytest.approx(float((across <= reach_y).any(1).double().mean()))
+        assert recall.value == pytest.approx(float((across <= reach_x[:, None]).any(0).double().mean()))
+        density, coverage = metrics.density_coverage(x, y, k)
+        assert density.value == pytest.approx(float((across <= reach_y).sum().double() / (k * 150)))
+        assert coverage.value == pytest.approx(float((across <= reach_y).any(0).double().mean()))
+
+
+def test_density_and_coverage_of_the_same_distribution() -> None:
+    """Naeem et al. 2020, lemmas 1 and 2: density 1, coverage 1 − Π_{i<k} (N − i − 1)/(N + M − i − 1)."""
+    n, k = 300, 5
+    expected = 1 - math.prod((n - i) / (2 * n - i) for i in range(1, k + 1))
+    both = [metrics.density_coverage(draw(n, 3, 2 * i), draw(n, 3, 2 * i + 1), k) for i in range(40)]
+    density, coverage = (np.array([pair[j].value for pair in both]) for j in (0, 1))
+    assert abs(density.mean() - 1) < 3.5 * density.std() / math.sqrt(40)
+    assert abs(coverage.mean() - expected) < 3.5 * coverage.std() / math.sqrt(40)
+
+
+def test_agreement() -> None:
+    asked = torch.arange(200) % 4
+    recognised = torch.where(torch.arange(200) < 100, asked, (asked + 1) % 4)
+    found, by_class = metrics.agreement(asked, recognised, ("a", "b", "c", "d"))
+    assert found.value == 0.5
+    assert {name: s.value for name, s in by_class.items()} == dict.fromkeys("abcd", 0.5)
+    assert "e" not in metrics.agreement(asked, recognised, ("a", "b", "c", "d", "e"))[1]
+
+
+def test_copies_are_found() -> None:
+    training, fresh = draw(2000, 6, 0), draw(500, 6, 1)
+    honest = metrics.memorisation(draw(500, 6, 2), training, fresh)
+    nearer, copies, ratio = honest.scores
+    assert nearer.low < 0.5 < nearer.high
+    assert copies.low < 0.01 < copies.high
+    assert ratio.low < 1 < ratio.high
+    made = draw(500, 6, 2)
+    made[:100] = training[700:800]
+    found = metrics.memorisation(made, training, fresh)
+    assert found.scores[1].value == pytest.approx(0.2 + 0.8 * copies.value, abs=0.01)
+    assert sorted(found.samples.tolist()) != list(range(16))  # all 100 are at distance 0
+    assert torch.equal(found.training, found.samples + 700)
+    assert metrics.memorisation(training[:500], training, fresh).scores[0].value == 1
+    assert metrics.memorisation(training[:500], training).scores[0].value == 1
+    alone = metrics.memorisation(draw(500, 6, 2), training)
+    assert abs(alone.scores[0].value - 0.5) < 0.05
+
+
+def test_nearer_is_the_mann_whitney_statistic() -> None:
+    training, made, fresh = draw(300, 3, 0), draw(150, 3, 1, scale=0.8), draw(200, 3, 2)
+    ours, held = (torch.cdist(side, training).amin(1).numpy() for side in (made, fresh))
+    expected = mannwhitneyu(held, ours).statistic / (len(ours) * len(held))
+    assert metrics.memorisation(made, training, fresh).scores[0].value == pytest.approx(expected, abs=1e-3)
+
+
+# Intervals
+
+
+def bootstrap(metric: Callable[[Tensor, Tensor], metrics.Score], x: Tensor, y: Tensor, repeats: int = 100) -> float:
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for _ in range(repeats):
+        rows = (torch.randint(len(side), (len(side),), generator=generator) for side in (x, y))
+        values.append(metric(*(side[r] for side, r in zip((x, y), rows, strict=True))).value)
+    return float(np.std(values))
+
+
+def nearer(x: Tensor, y: Tensor) -> metrics.Score:
+    from ornstein.metrics.memorisation import _nearer
+
+    return _nearer(x[:, 0], y[:, 0])
+
+
+SMOOTH = (
+    lambda x, y: metrics.kid(x.tanh(), y.tanh()),  # the cube of a Gaussian has too heavy tails for 200 items
+    metrics.frechet,
+    lambda x, y: metrics.mmd(x, y, bandwidth=2.0),
+    lambda x, y: metrics.sliced_wasserstein(x, y, slices=32),
+    nearer,
+)
+
+
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_the_interval_is_that_of_the_bootstrap(metric: Callable[[Tensor, Tensor], metrics.Score]) -> None:
+    x, y = draw(250, 3, 0, 0.6, 1.3), draw(200, 3, 1)
+    found = metric(x, y)
+    assert (found.high - found.value) / score.Z == pytest.approx(bootstrap(metric, x, y), rel=0.25)
+
+
+@pytest.mark.parametrize("metric", SMOOTH)
+def test_the_interval_covers_the_truth(metric: Callable[[Tensor, Tensor], metrics.Score]) -> None:
+    """The truth: the mean of many repeats, bias and all. 95 % of 120 is 114, give or take 2.4."""
+    found = [metric(draw(250, 3, 2 * i, 0.6, 1.3), draw(200, 3, 2 * i + 1)) for i in range(120)]
+    truth = np.mean([s.value for s in found])
+    assert 106 <= sum(s.low < truth < s.high for s in found) <= 120
+
+
+def test_the_interval_of_a_proportion_is_wilsons() -> None:
+    found = score.proportion("p", torch.arange(10) < 8)
+    assert (found.low, found.high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert score.proportion("p", torch.ones(50, dtype=torch.bool)).low == pytest.approx(0.9286, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        metrics.kid,
+        metrics.frechet,
+        metrics.precision_recall,
+        metrics.density_coverage,
+        metrics.sliced_wasserstein,
+        metrics.mmd,
+        metrics.c2st,
+        metrics.memorisation,
+    ],
+)
+def test_few_items_are_refused(metric: Callable[[Tensor, Tensor], object]) -> None:
+    with pytest.raises(UsageError, match=r"of 40 samples items would mean nothing; give \d+ or more"):
+        metric(draw(40, 2, 0), draw(500, 2, 1))
+    with pytest.raises(UsageError, match="of 300 samples items would mean nothing; give 600 or more"):
+        metrics.frechet(draw(300, 300, 0), draw(700, 300, 1))
+
+
+def test_blocks_do_not_change_distances(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = draw(50, 3, 0, 1e3), draw(40, 3, 1, 1e3)
+    y[7] = x[3]
+    whole = metrics.memorisation.__globals__["nearest"](x, y, 4)
+    monkeypatch.setattr(distances, "ENTRIES", 100)
+    parts = distances.nearest(x, y, 4)
+    assert torch.equal(whole.place, parts.place)
+    expected = torch.cdist(x.double(), y.double()).sort(1)
+    torch.testing.assert_close(parts.distance.double(), expected.values[:, :4], rtol=1e-4, atol=1e-6)
+    assert parts.distance[3, 0] == 0
+    own = distances.nearest(x, k=2)
+    assert bool((own.place != torch.arange(50)[:, None]).all())
