@@ -44,6 +44,7 @@ def write(folder: Path, dataset: Dataset) -> Path:
         _losses(lines),
         _over_time(run, dataset),
         _trajectory(run, dataset),
+        *(_evaluation(file) for file in sorted((folder / "evaluation").glob("*.json"))),
         _settings(run),
     ]
     page = PAGE.format(
@@ -151,6 +152,19 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
     )
     note = "Each row is one sample; the numbers are the times t, from 1 (noise) to 0 (data)."
     return _section("From noise to data", note, pictures)
+
+
+def _evaluation(file: Path) -> str:
+    """What `ornstein evaluate` (or another that measures) wrote: its scores, and the pictures named after it."""
+    found = json.loads(file.read_text())
+    rows = [("", "value", "95 % interval", "real data")]
+    for score in (*found["scores"], *found.get("by_class", {}).values()):
+        floor = score.get("floor")
+        beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
+        rows.append((score["name"], f"{score['value']:.4g}", f"{score['low']:.4g} to {score['high']:.4g}", beside))
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    pictures = [_img(picture.read_bytes()) for picture in sorted(file.parent.glob(f"{file.stem}-*.png"))]
+    return _section(escape(found["title"]), escape(found["about"]), f"<table>{body}</table>{''.join(pictures)}")
 
 
 def _settings(run: Run) -> str:
@@ -356,6 +370,8 @@ svg { background: var(--card); border: 1px solid var(--line); }
 .real.dots { stroke: var(--real); } .made.dots { stroke: var(--accent); }
 .real.area { fill: var(--real); opacity: .45; } .made.area { fill: none; stroke: var(--accent); stroke-width: 1.5; }
 .times { display: grid; text-align: center; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin-bottom: 1.25rem; width: 100%; }
+td { border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; } tr:first-child { color: var(--soft); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(16rem, 1fr)); gap: 0 2rem; margin: 0; }
 dl div { display: flex; justify-content: space-between; gap: 1rem; border-bottom: 1px solid var(--line); padding: .3rem 0; }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; }

@@ -38,6 +38,7 @@ class Samples:
     labels: "Tensor | None"
     made: dict[str, Any]
     name: str
+    title: str
 
 
 def run(words: Sequence[str]) -> int:
@@ -97,7 +98,12 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Sha
         )
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{extractor.name}"
+    said = (
+        f"{len(features):,} samples beside {len(beside.real):,} items of {data.spec.source}, {extractor.name} features"
+    )
     about = {
+        "title": f"Evaluation: {samples.title}",
+        "about": f"{said}. The last column is what other real data score in the place of the samples.",
         "samples": samples.made,
         "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(beside.real)},
         "training": {"source": spec.source, "content_hash": spec.content_hash},
@@ -171,7 +177,7 @@ def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extr
     net = None
     if name == "cnn" or (classify and can):
         with Meter("training the classifier", patience=0.5):
-            net = cnn.classifier(data)
+            net = cnn.classifier(data, cnn.STEPS)
     if name == "cnn":
         assert net is not None
         return cnn.cnn(net), net
@@ -237,6 +243,7 @@ def _drawn(options: Evaluate, trained: "Run", processes: "Shards") -> Samples:
         labels=trained.model.labels(0, options.count, options.seed),
         made=made,
         name=f"{options.solver}-{options.steps}-n{options.count}-seed{options.seed}",
+        title=f"{options.solver}, {options.steps} steps",
     )
 
 
@@ -295,7 +302,7 @@ def _given(options: Evaluate, trained: "Run") -> Samples:
     if labels is not None and len(labels) != len(items):
         raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
     made = {"file": str(file.resolve()), "digest": digest, "count": len(items)}
-    return Samples(items, spec, labels, made, f"samples-{file.stem}")
+    return Samples(items, spec, labels, made, f"samples-{file.stem}", file.name)
 
 
 # Results

@@ -74,6 +74,6 @@ def _normalise(net: Classifier, x: Tensor) -> None:
     rms = net.features(x).square().mean().sqrt()
     last = net.body[-2]
     assert isinstance(last, nn.Linear)
-    last.weight /= rms  # a rectifier is homogeneous
-    last.bias /= rms
-    net.head.weight *= rms
+    last.weight.div_(rms)  # a rectifier is homogeneous
+    last.bias.div_(rms)
+    net.head.weight.mul_(rms)

@@ -1,0 +1,139 @@
+"""`ornstein evaluate`: from a run to a table, a JSON that repeats it, and a section of the report page."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ornstein
+from ornstein import data
+from ornstein.cli import main
+from ornstein.metrics import cnn
+
+QUICK = ["-n", "120", "--steps", "2", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setattr(cnn, "STEPS", 60)
+
+
+def trained(out: Path, source: str) -> Path:
+    words = ["--data", source, "--out", str(out), "--steps", "3", "--samples", "0", "--preset", "tiny"]
+    assert main(["train", *words, "--batch-size", "4", "--device", "cpu"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("runs") / "digits", "digits:train")
+
+
+@pytest.fixture
+def run(digits: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(digits, tmp_path / "run"))
+
+
+def result(run: Path) -> dict[str, object]:
+    (file,) = (run / "evaluation").glob("*.json")
+    return dict(json.loads(file.read_text()))
+
+
+def test_a_run_is_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(run), *QUICK, "--data", "digits:test", "--features", "pixels"]) == 0
+    out = capsys.readouterr().out
+    assert "120 samples beside 120 items of digits:test, pixels features." in out
+    assert "Note: frechet was left out: A Fréchet distance in 64 features of 120 samples items" in out
+    found = result(run)
+    assert [score["name"] for score in found["scores"]] == [  # type: ignore[attr-defined]
+        *("KID", "precision", "recall", "density", "coverage", "sliced Wasserstein"),
+        *("label agreement", "nearer than fresh data", "near copies", "distance ratio"),
+    ]
+    made: dict[str, object] = found["samples"]  # type: ignore[assignment]
+    assert made["weights"] == ornstein.load(run).weights
+    assert len(made["times"]) == 3  # type: ignore[arg-type]
+    page = (run / "report.html").read_text()
+    assert "Evaluation: abm, 2 steps" in page
+    assert "nearer than fresh data" in page
+
+
+def test_samples_made_before_score_the_same(run: Path, tmp_path: Path) -> None:
+    words = ["--data", "digits:test", "--metrics", "kid,agreement"]
+    assert main(["evaluate", str(run), *QUICK, *words]) == 0
+    first = result(run)
+    shutil.rmtree(run / "evaluation")
+    trained = ornstein.load(run)
+    labels = trained.model.labels(0, 120, 0)
+    assert labels is not None
+    np.savez(tmp_path / "x.npz", samples=trained.sample(120, steps=2), labels=labels.numpy())
+    assert main(["evaluate", str(run), "--samples", str(tmp_path / "x.npz"), *words]) == 0
+    assert result(run)["scores"] == first["scores"]
+
+
+def test_a_folder_of_pictures(run: Path, tmp_path: Path) -> None:
+    real = data.open("digits:test")
+    data.save_images(np.asarray(real.items[:150]), tmp_path / "folder", spec=real.spec)
+    words = ["--samples", str(tmp_path / "folder"), "--data", "digits:test", "--features", "pixels"]
+    assert main(["evaluate", str(run), *words, "--metrics", "density-coverage memorisation"]) == 0
+    scores = {score["name"]: score["value"] for score in result(run)["scores"]}  # type: ignore[attr-defined]
+    assert scores["density"] > 0.5
+    assert 0.3 < scores["nearer than fresh data"] < 0.7
+
+
+def test_copies_of_the_training_data_are_told(run: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", samples=data.open("digits:train").items[:150])
+    words = ["--samples", str(tmp_path / "x.npz"), "--data", "digits:test", "--metrics", "memorisation"]
+    assert main(["evaluate", str(run), *words]) == 0
+    scores = {score["name"]: score["value"] for score in result(run)["scores"]}  # type: ignore[attr-defined]
+    assert scores["near copies"] == 1
+    assert scores["distance ratio"] == 0
+    assert (run / "evaluation" / "samples-x-cnn-nearest.png").exists()
+
+
+def test_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5.0, 2.0, (600, 2)))
+    run = trained(tmp_path / "run", str(tmp_path / "x.npy"))
+    assert main(["evaluate", str(run), "-n", "300", "--steps", "2", "--device", "cpu"]) == 0
+    names = [score["name"] for score in result(run)["scores"]]  # type: ignore[attr-defined]
+    assert {"C2ST accuracy", "MMD²", "near copies"} <= set(names)
+    (tmp_path / "x.npy").unlink()
+    np.save(tmp_path / "y.npy", np.random.default_rng(1).normal(5.0, 2.0, (300, 2)))
+    words = [str(run), "--data", str(tmp_path / "y.npy"), "-n", "300", "--steps", "2", "--device", "cpu"]
+    assert main(["evaluate", *words]) == 0
+    assert "memorisation was left out: the nearest-neighbour test needs the training data" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["-n", "20"], "--count 20 is too small; give 100 or more"),
+        (["--metrics", "fid"], "there is no metric 'fid'; there are kid, frechet"),
+        (["--features", "dino"], "--features 'dino' is not known; give one of pixels, cnn, efficientnet"),
+        (["--samples", "nothing.npz"], "--samples nothing.npz cannot be read"),
+        (["--data", "fashion.npy"], "There is no data source fashion.npy"),
+        (
+            ["--metrics", "frechet", *QUICK],
+            "A Fréchet distance in 128 features of 120 samples items would mean nothing",
+        ),
+    ],
+)
+def test_mistakes_are_one_sentence(run: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
+    assert main(["evaluate", str(run), *QUICK, *flags]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(run: Path, tmp_path: Path) -> None:
+    two = Path(shutil.copytree(run, tmp_path / "two"))
+    words = ["-n", "121", "--steps", "2", "--device", "cpu", "--metrics", "kid,agreement,memorisation"]
+    assert main(["evaluate", str(run), *words]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    subprocess.run([*launch, "-m", "ornstein", "evaluate", str(two), *words], check=True, timeout=120)
+    one, other = (result(folder)["scores"] for folder in (run, two))
+    for a, b in zip(one, other, strict=True):  # type: ignore[call-overload]
+        assert a["value"] == pytest.approx(b["value"], rel=1e-3)
