@@ -280,7 +280,7 @@ EXAMPLES = {
     "evaluate": [
         "ornstein evaluate runs/digits -n 1000 --data digits:test",
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
-        "torchrun --nproc-per-node 4 -m ornstein evaluate runs/fashion --data fashion-mnist:test --features efficientnet",
+        "ornstein evaluate runs/pictures -n 5000 --features efficientnet",
     ],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
