@@ -4,10 +4,10 @@ On disk it is config.json and model.safetensors, enough to sample without anythi
 """
 
 import dataclasses
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any
@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ornstein import coupling, networks, path, target
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
+from ornstein.data.jsonfile import read_json
 from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
 from ornstein.noise import PerSampleNoise, mix
@@ -127,57 +129,140 @@ def from_config(data: Mapping[str, Any], module: Any) -> Any:
     kind = getattr(module, str(data["type"]), None)
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__):
         raise ValueError(f"{data['type']!r} is not a class of {module.__name__}")
+    for key, value in values.items():
+        if isinstance(value, (str, float)) and not (isinstance(value, float) and math.isfinite(value)):
+            raise ValueError(f"{key} = {value!r} is no finite number")
     return kind(**values)
 
 
 def read(folder: File) -> Model:
     """The model in a folder, with its weights, on the CPU and in evaluation mode.
 
-    Raises OrnsteinError that names the file which is missing or damaged.
+    The files may come from anywhere: nothing in them is run, and a network that its file of weights does not hold is refused
+    before memory is taken for it. Raises OrnsteinError that names the file which is missing or damaged.
     """
-    file = folder / "config.json"
+    file, stored = folder / "config.json", folder / "model.safetensors"
     try:
-        config = json.loads(file.read_text())
+        config = read_json(file)
     except FileNotFoundError:
         raise OrnsteinError(f"{file} is missing: {folder.parent} holds no trained model yet") from None
     except (OSError, ValueError) as error:
         raise OrnsteinError(
             f"{file} cannot be read ({error}); restore it, or resume the training to write it anew"
         ) from error
-    try:
-        if config["format"] != FORMAT:
-            raise OrnsteinError(f"{file} has format {config['format']}; this version of ornstein reads format {FORMAT}")
+    if config.get("format") != FORMAT:
+        raise OrnsteinError(f"{file} has format {config.get('format')}; this version of ornstein reads format {FORMAT}")
+    with _described(file):
         arguments = dict(config["network"])
-        kinds = {kind.__name__: kind for kind in networks.ALL}
-        network = kinds[arguments.pop("type")](**arguments)
-        model = Model(
-            network=network.eval().requires_grad_(False),
-            path=from_config(config["path"], path),
-            target=from_config(config["target"], target),
-            spec=Spec.from_json(config["data"]),
-            frequencies=tuple(config["frequencies"]),
-            coupling=from_config(config.get("coupling", {"type": "Independent"}), coupling),
-        )
+        kind = {kind.__name__: kind for kind in networks.ALL}[arguments.pop("type")]
+        spec = Spec.from_json(config["data"])
+        frequencies = tuple(float(part) for part in config["frequencies"])
+        _must_fit(arguments, spec, frequencies)
+        made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
+        made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
+    held = shapes(stored)
+    with _described(file):
+        expected = _shapes_of(kind, arguments, held)
+    _must_be(expected, held, stored)
+    network = kind(**arguments).eval().requires_grad_(False)
+    model = Model(network, made_path, made_target, spec, frequencies, made_coupling)
+    with _described(file):
         model.denoiser()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise OrnsteinError(
-            f"{file} does not describe a model ({type(error).__name__}: {error}); restore it"
-        ) from error
-    network.load_state_dict(weights(folder / "model.safetensors", network))
+    network.load_state_dict(_loaded(stored))
     return model
+
+
+@contextmanager
+def _described(file: File) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # numbers that nobody foresaw can fail anywhere in a network
+        reason = " ".join(str(error).split())
+        raise OrnsteinError(
+            f"{file} does not describe a model ({type(error).__name__}: {reason}); restore it"
+        ) from error
 
 
 def weights(file: File, network: torch.nn.Module) -> dict[str, Tensor]:
     """The tensors of a safetensors file that must be a network's state. Raises OrnsteinError that names the file."""
+    _must_be({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, shapes(file), file)
+    return _loaded(file)
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def shapes(file: File) -> Shapes:
+    """The shapes of the tensors in a safetensors file, by its header alone. Raises OrnsteinError that names the file."""
     try:
-        state = load_file(file)
+        if file.exists() and not file.is_file():
+            raise OSError("it is no file")
+        with safe_open(file, "pt") as stream:
+            slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
+        strange = [name for name, about in slices.items() if about.get_dtype() not in ("F64", "F32", "F16", "BF16")]
+        if strange:
+            raise ValueError(f"{strange[0]} is not of a floating type")
+        return {name: tuple(about.get_shape()) for name, about in slices.items()}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise _unreadable(file, error) from error
+
+
+def _loaded(file: File) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: File, error: Exception) -> OrnsteinError:
+    return OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew")
+
+
+def _must_be(expected: Shapes, found: Shapes, file: File) -> None:
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))[0]
         raise OrnsteinError(
             f"{file} does not fit its config.json: {wrong} is {found.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
         )
-    return state
+
+
+def _shapes_of(kind: Callable[..., torch.nn.Module], arguments: Mapping[str, Any], held: Shapes) -> Shapes:
+    """The shapes of a network's tensors, without memory for them.
+
+    Raises ValueError as soon as it turns out to be larger than what a file holds.
+    """
+    tensors, numbers = len(held), sum(map(math.prod, held.values()))
+    larger = ValueError("the network is larger than model.safetensors")
+    if any(value > numbers for value in _whole(arguments)):  # no size or count of a network exceeds its numbers
+        raise larger
+
+    def count(module: torch.nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal tensors, numbers
+        if parameter is not None:
+            tensors, numbers = tensors - 1, numbers - parameter.numel()
+            if min(tensors, numbers) < 0:
+                raise larger
+
+    with register_module_parameter_registration_hook(count), torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in kind(**arguments).state_dict().items()}
+
+
+def _whole(value: Any) -> Iterator[int]:
+    """All whole numbers in nested lists and dictionaries."""
+    if isinstance(value, int):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from _whole(inner)
+
+
+def _must_fit(arguments: Mapping[str, Any], spec: Spec, frequencies: tuple[float, ...]) -> None:
+    """Raises ValueError when a network's arguments, the data and the frequencies of classes do not fit each other."""
+    channels, *size = spec.shape
+    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "classes": len(spec.classes)}
+    for key, value in facts.items():
+        if key in arguments and arguments[key] != value:
+            raise ValueError(f"network.{key} is {arguments[key]}, and the data ask for {value}")
+    if len(frequencies) != len(spec.classes):
+        raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
+    if frequencies and not (min(frequencies) >= 0 and 0 < sum(frequencies) < math.inf):
+        raise ValueError("frequencies must be positive numbers")

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ornstein.data import Spec
 from ornstein.data.atomic import new_file
+from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model, read
@@ -56,15 +57,7 @@ class Run:
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl, without a last one that a kill cut short."""
-        file = self.folder / "metrics.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        found = []
-        for line in lines:
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
+        return read_lines(self.folder / "metrics.jsonl", ("step", "loss"))
 
     def to(self, device: str | torch.device) -> "Run":
         """The same run with its network moved to a device."""
@@ -136,12 +129,14 @@ class Run:
         """
         file, command = self._tuned(steps), f"`ornstein tune {self.folder} --steps {steps}`"
         try:
-            found = Tuned.from_dict(json.loads(file.read_text()), self.model.path)
+            found = Tuned.from_dict(read_json(file), self.model.path)
+            if found.fitted.calls != steps:
+                raise ValueError(f"it holds {found.fitted.calls} steps")
         except FileNotFoundError:
             raise UsageError(
                 f"{file} is missing: no solver of {steps} steps is tuned yet; make it with {command}"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise OrnsteinError(
                 f"{file} cannot be read ({type(error).__name__}: {error}); make it anew with {command}"
             ) from error

@@ -69,10 +69,17 @@ class Tuned:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], path: Path) -> "Tuned":
-        """The inverse of `to_dict`, for the path of the model. Raises KeyError and ValueError for what is no solver."""
-        return cls(
-            path, Table.from_dict(data["table"]), float(data["error"]), float(data["untuned"]), str(data["model"])
-        )
+        """The inverse of `to_dict`, for the path of the model.
+
+        Raises KeyError, TypeError, ValueError, RuntimeError or OverflowError for what is no solver.
+        """
+        table = Table.from_dict(data["table"])
+        times, errors = table.times, (float(data["error"]), float(data["untuned"]))
+        if not all(entry.isfinite().all() for entry in (times, table.P, table.Q, table.R)):
+            raise ValueError("the table holds numbers that are not finite")
+        if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
+            raise ValueError("the times of a table fall from 1 to 0")
+        return cls(path, table, *errors, str(data["model"]))
 
 
 @dataclass(frozen=True)

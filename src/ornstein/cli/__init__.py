@@ -1,6 +1,7 @@
 """The command `ornstein`. Torch is imported only when work starts, so help and mistakes answer at once."""
 
 import os
+import re
 import sys
 import time
 import warnings
@@ -107,12 +108,13 @@ def _left_to_another(code: int) -> int:
 
 def _failed(sentence: str, code: int) -> int:
     line = f"ornstein: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
-    print(shown(line), file=sys.stderr)
+    print(_shown(line), file=sys.stderr)
     return code
 
 
-def shown(text: str) -> str:
-    """With the control characters of a hostile name spelled out, for a terminal would obey them."""
+def _shown(text: str) -> str:
+    """Fit for a terminal: endless words are cut, and control characters, which it would obey, spelled out."""
+    text = re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -5,7 +5,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from ornstein.cli.options import EMA
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import folder_size, say, size, table
 from ornstein.errors import UsageError
 
@@ -22,6 +22,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("ema needs a run folder; give for example `ornstein ema runs/digits --length 0.05`")
     if options.list == (options.length is not None):
         raise UsageError("give --length for the average wanted, or --list for what can be had")
+    within(options, length=(1e-6, 12**-0.5))
     from ornstein.runs import load
 
     trained = load(options.run)

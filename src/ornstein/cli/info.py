@@ -11,7 +11,10 @@ from typing import Any
 from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
+from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.errors import OrnsteinError, UsageError
+
+HEADER = 100 << 20  # bytes that the header of a safetensors file may have
 
 
 def run(words: Sequence[str]) -> int:
@@ -31,8 +34,13 @@ def run(words: Sequence[str]) -> int:
             f"No model yet: the training on {where} has not saved one; the same `ornstein train` command starts or goes on."
         )
         return 0
-    say(table(_rows(folder, settings, config)))
-    say(f"\n{_usage(folder, config)}")
+    try:
+        lines = [table(_rows(folder, settings, config)), f"\n{_usage(folder, config)}"]
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise OrnsteinError(f"{folder / 'model' / 'config.json'} does not describe a model ({reason})") from error
+    for line in lines:
+        say(line)
     return 0
 
 
@@ -40,9 +48,9 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     from ornstein.data import Spec
 
     spec = Spec.from_json(config["data"])
-    lines = _metrics(folder / "metrics.jsonl")
+    lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"))
     kept = sorted((folder / "checkpoints").glob("step-*[0-9]"))
-    last = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
+    last: dict[str, Any] = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
     if kept:  # the checkpoint is exact; metrics are written every few steps
         last |= _json(kept[-1] / "state.json") or {}
     goal = f"{settings['minutes']:g} minutes" if settings.get("minutes") is not None else f"{settings['steps']:,} steps"
@@ -78,40 +86,26 @@ In Python:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    import yaml
+    from ornstein.training import config
+    from ornstein.training.settings import KEYS, Settings
 
     file = folder / "config.yaml"
+    if not file.exists():
+        raise UsageError(f"{folder} is no run folder: it has no config.yaml; give the --out of a training run")
     try:
-        values = yaml.safe_load(file.read_text())
-    except FileNotFoundError:
-        raise UsageError(
-            f"{folder} is no run folder: it has no config.yaml; give the --out of a training run"
-        ) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise OrnsteinError(f"{file} cannot be read ({' '.join(str(error).split())}); resume the training") from error
-    if not isinstance(values, dict):
-        raise OrnsteinError(f"{file} holds no settings; resume the training to write it anew")
-    return values
+        values = {key: value for key, value in config.load(file).items() if key in KEYS}
+        return Settings(**config.checked(values, file)).to_dict()
+    except UsageError as error:
+        raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
 
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(file.read_text()))
+        return read_json(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
-
-
-def _metrics(file: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics file, without a last one that a kill cut short."""
-    lines = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            continue
-    return lines
 
 
 def _spread(lines: list[dict[str, Any]], count: int = 4) -> list[dict[str, Any]]:
@@ -126,11 +120,13 @@ def _spread(lines: list[dict[str, Any]], count: int = 4) -> list[dict[str, Any]]
 def _parameters(file: Path) -> int:
     """Counted from the header of a safetensors file: 8 bytes of length, then JSON."""
     try:
+        if not file.is_file():
+            raise OSError("it is no file")
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, file.stat().st_size)))
+            header = json.loads(stream.read(min(length, HEADER)))
         return sum(prod(about["shape"]) for name, about in header.items() if name != "__metadata__")
-    except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
 
 

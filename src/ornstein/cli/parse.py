@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from ornstein.cli.options import EXAMPLES
 from ornstein.errors import UsageError
+from ornstein.training.config import shown
 
 T = TypeVar("T")
 NUMBERS = {int: "a whole number", float: "a number"}
@@ -48,6 +49,17 @@ def parse(kind: type[T], command: str, args: Sequence[str], defaults: dict[str, 
     if unknown:
         raise UsageError(_unknown(unknown[0], command, [flag for f in fields(flags) for flag in _names(f)]))
     return kind(**{f.name: getattr(options, f.name) for f in fields(flags)})
+
+
+def within(options: Any, **limits: tuple[float, float]) -> None:
+    """Raises UsageError for the first flag outside its limits; NaN is outside of all."""
+    for key, (least, most) in limits.items():
+        value, flag = getattr(options, key), "--" + key.replace("_", "-")
+        if value is None or least <= value <= most:
+            continue
+        if value < least:
+            raise UsageError(f"{flag} {value:.15g} is too small; give {least:g} or more")
+        raise UsageError(f"{flag} {shown(value)} is too large; give {most:.15g} at most")
 
 
 def _flags(kind: Any, defaults: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Sample
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
 TUNED = "tuned"
+MOST_STEPS = 4096  # a table has a row and a column for each
 
 
 def run(words: Sequence[str]) -> int:
@@ -30,13 +31,14 @@ def run(words: Sequence[str]) -> int:
     options = parse(Sample, "sample", words)
     if not options.run:
         raise UsageError("sample needs a run folder; give for example `ornstein sample runs/digits`")
-    for key, value, least in (("count", options.count, 1), ("steps", options.steps, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
-    if options.batch_size is not None and options.batch_size < 1:
-        raise UsageError(f"--batch-size {options.batch_size} is too small; give 1 or more")
-    if options.first < 0:
-        raise UsageError(f"--first {options.first} is too small; give 0 or more")
+    within(
+        options,
+        count=(1, 10**12),
+        steps=(1, MOST_STEPS),
+        seed=(0, 2**63 - 1),
+        batch_size=(1, 2**20),
+        first=(0, 2**62),
+    )
     from ornstein.runs import load
     from ornstein.training import build
 

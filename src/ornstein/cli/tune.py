@@ -10,7 +10,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ornstein.cli.options import Tune
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import UsageError
 
@@ -23,9 +23,7 @@ def run(words: Sequence[str]) -> int:
     options = parse(Tune, "tune", words)
     if not options.run:
         raise UsageError("tune needs a run folder; give for example `ornstein tune runs/digits`")
-    for key, value, least in (("steps", options.steps, 1), ("starts", options.starts, 48), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, steps=(1, 512), starts=(48, 10**6), seed=(0, 2**63 - 1), teacher=(2, 4096), seconds=(0, 10**6))
     if options.teacher < 2 * options.steps:
         raise UsageError(f"--teacher {options.teacher} is no fine solve for {options.steps} steps; give more")
     if not options.seconds > 0:

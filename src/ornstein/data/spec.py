@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 MEASURED = 4096  # items looked at for `data_std` and the content hash,
 MEASURED_BYTES = 32 << 20  # while they are no more than this (but 64 items at least)
 CHUNK = 4 << 20
+LARGEST = 1 << 30  # numbers of one item
+DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 
 
@@ -59,9 +62,11 @@ class Spec:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Spec:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`. Raises TypeError or ValueError for what describes no data."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return Spec(**fields)
+        found = Spec(**fields)
+        _check(found)
+        return found
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -111,6 +116,32 @@ class Spec:
                 )
             own = np.clip(np.rint(own), self.low, self.high)
         return np.ascontiguousarray(own.astype(dtype))
+
+
+def _check(spec: Spec) -> None:
+    """Raises TypeError or ValueError that names the first field which describes no data."""
+    axes = {"image": 3, "vector": 1}.get(spec.kind, 0)
+    own = spec.shape[0] if axes == 1 and spec.shape else 0
+    numbers = (spec.low, spec.high, spec.data_std, *spec.mean, *spec.std)
+    wrong = {
+        "kind": not axes,
+        "shape": len(spec.shape) != axes or not all(type(n) is int and n > 0 for n in spec.shape),
+        "dtype": spec.dtype not in DTYPES,
+        "low, high, mean, std or data_std": not all(type(v) in (int, float) and math.isfinite(v) for v in numbers),
+        "high": not spec.high > spec.low,
+        "mean": len(spec.mean) != own,
+        "std": len(spec.std) != own or min(spec.std, default=0) < 0,
+        "classes": not all(type(name) is str for name in spec.classes),
+        "source": type(spec.source) is not str,
+        "count": type(spec.count) is not int or spec.count < 1,
+        "content_hash": type(spec.content_hash) is not str,
+        "data_std": spec.data_std < 0,
+    }
+    for key, is_wrong in wrong.items():
+        if is_wrong:
+            raise ValueError(f"data: {key} is not what it must be")
+    if math.prod(spec.shape) > LARGEST:
+        raise ValueError(f"data: items of shape {spec.shape} are larger than any that can be read")
 
 
 def measure(arrays: Arrays, source: str) -> Spec:

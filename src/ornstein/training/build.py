@@ -94,17 +94,24 @@ def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Se
 
     Raises UsageError for values that do not fit each other or the data.
     """
-    network = settings.network or ("mlp" if spec.kind == "vector" else "unet")
+    network = settings.network
+    if network is None:
+        network = "mlp" if spec.kind == "vector" else "unet"
     pick("network", network, dict.fromkeys(NETWORKS))
     if (network == "mlp") != (spec.kind == "vector"):
         fit = "mlp" if spec.kind == "vector" else "unet or dit"
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
     side = max(spec.shape[1:], default=64)
-    preset = settings.preset or ("tiny" if spec.kind == "image" and side <= 16 else "small")
-    times = settings.times or ("log-normal" if settings.path == "edm" else "stratified")
+    preset, times = settings.preset, settings.times
+    if preset is None:
+        preset = "tiny" if spec.kind == "image" and side <= 16 else "small"
+    if times is None:
+        times = "log-normal" if settings.path == "edm" else "stratified"
     steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
     place = device(settings.device, processes)
-    precision = settings.precision or ("bf16" if _fast_bf16(place) else "float32")
+    precision = settings.precision
+    if precision is None:
+        precision = "bf16" if _fast_bf16(place) else "float32"
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 256 if spec.kind == "vector" else 32 if place.type == "cpu" and side > 16 else 64
@@ -199,7 +206,7 @@ def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Mod
 
 def loss(settings: Settings, made: Model) -> objective.Objective:
     """The objective of completed settings."""
-    assert settings.times
+    assert settings.times is not None
     times, stratified = pick("times", settings.times, TIMES)
     weight = pick("weight", settings.weight, WEIGHTS)(made.spec.data_std)
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
@@ -220,7 +227,7 @@ def device(name: str | None, processes: Processes = ALONE) -> torch.device:
         torch.empty(1, device=name)
         return torch.device(name)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device: {name!r} is not available here; use cpu, or leave --device out") from error
+        raise UsageError(f"device: {shown(name)} is not available here; use cpu, or leave --device out") from error
 
 
 def _own_device(name: str | None, processes: Processes) -> torch.device:
