@@ -52,7 +52,7 @@ def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, p
     list(run)
     folder = run.folder / "checkpoints"
     newest, before, _ = checkpoint.checkpoints(folder)
-    state, aside = run._state(), newest.with_name(newest.name + ".damaged")
+    state, aside = run.state, newest.with_name(newest.name + ".damaged")
     checkpoint._load(before, state)
     expected = {name: tensor.clone() for name, tensor in tensors(state).items()}
     counters = state.counters()
@@ -129,7 +129,7 @@ def test_other_files_of_a_run_that_are_damaged_are_mended_or_named(
 ) -> None:
     """The same command again: it ends well, or one sentence names the file."""
     original = Path(settings.out)
-    for number, rng in enumerate(cases(12, 500)):
+    for number, rng in enumerate(cases(4, 200)):
         out = tmp_path / str(number)
         shutil.copytree(original, out)
         files = [f for f in sorted(out.rglob("*")) if f.is_file() and f.parent.parent.name != "checkpoints"]

@@ -11,7 +11,6 @@ from typing import Any
 from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
-from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.errors import OrnsteinError, UsageError
 
 HEADER = 100 << 20  # bytes that the header of a safetensors file may have
@@ -46,6 +45,7 @@ def run(words: Sequence[str]) -> int:
 
 def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
     from ornstein.data import Spec
+    from ornstein.data.jsonfile import read_lines
 
     spec = Spec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"))
@@ -100,6 +100,8 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _json(file: Path) -> dict[str, Any] | None:
+    from ornstein.data.jsonfile import read_json
+
     try:
         return read_json(file)
     except FileNotFoundError:
