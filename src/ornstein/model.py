@@ -50,6 +50,11 @@ class Model:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
         return NetworkDenoiser(network or self.network, self.path, self.target, Normalized(self.spec.data_std))
 
+    @property
+    def batch_size(self) -> int:
+        """Samples made at once when nobody says how many."""
+        return max(1, min(512, 2**20 // math.prod(self.spec.shape)))
+
     def labels(self, first: int, last: int, seed: int) -> Tensor | None:
         """A class for each of the samples first..last−1, drawn as often as it occurs in the data; a function of (seed, i)."""
         if not self.frequencies:
@@ -78,7 +83,7 @@ class Model:
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
-        batch_size = batch_size or max(1, min(512, 2**20 // math.prod(shape)))
+        batch_size = batch_size or self.batch_size
         for start in range(first, first + count, batch_size):
             stop = min(start + batch_size, first + count)
             given = self.labels(start, stop, seed) if labels is None else labels(start, stop)

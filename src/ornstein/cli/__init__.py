@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.errors import OrnsteinError, Told, UsageError
-from ornstein.processes import silent
+from ornstein.processes import environment, silent
 
 HELP = ("-h", "--help", "help")
 
@@ -107,7 +107,8 @@ def _left_to_another(code: int) -> int:
 
 
 def _failed(sentence: str, code: int) -> int:
-    line = f"ornstein: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
+    who = f"ornstein (process {environment().rank})" if silent() else "ornstein"
+    line = f"{who}: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
     print(_shown(line), file=sys.stderr)
     return code
 

@@ -258,12 +258,14 @@ EXAMPLES = {
         "ornstein train --data ~/pictures --size 64 --flips --out runs/pictures --minutes 60",
         "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
+        "torchrun --nproc-per-node 4 -m ornstein train --data ~/pictures --batch-size 256 --out runs/on-four-gpus",
     ],
     "sample": [
         "ornstein sample runs/digits",
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
+        "torchrun --nproc-per-node 4 -m ornstein sample runs/digits -n 50000 --out samples",
     ],
     "edit": [
         "ornstein edit runs/faces me.png --mask mask.png -n 8",

@@ -10,6 +10,7 @@ from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.processes import ALONE, Processes, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,11 +40,17 @@ def run(words: Sequence[str]) -> int:
         batch_size=(1, 2**20),
         first=(0, 2**62),
     )
+    with joined() as processes:
+        processes.together(lambda: _run(options, processes))
+    return 0
+
+
+def _run(options: Sample, processes: Processes) -> None:
     from ornstein.runs import load
     from ornstein.training import build
 
     build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, build.device(options.device, processes))
     solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained)
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
@@ -55,10 +62,9 @@ def run(words: Sequence[str]) -> int:
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
     try:
-        draw(trained, out, options, solver, options.label)
+        draw(trained, out, options, solver, options.label, processes=processes)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
-    return 0
 
 
 def solvers() -> "dict[str, Solver | Sampler]":
@@ -91,22 +97,28 @@ def draw(
     solver: "Solver | Sampler",
     label: "Label | None",
     columns: int | None = None,
+    processes: Processes = ALONE,
 ) -> None:
     """Draw the samples that the options ask for into `out` as they come, saying how they are made and where they are.
 
-    Into a folder that holds some of them already, only the others are drawn.
+    Into a folder that holds some of them already, only the others are drawn. Several processes make a batch each in turn; into
+    a folder each writes its own, into a file the first one all.
     """
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if label is not None:
         trained.numbers(label, options.count)
     runs = [numbers]
-    writing: AbstractContextManager[Write] = _file(out, options.count, trained.spec, columns)
-    if out.is_dir() or not out.suffix:
+    writing: AbstractContextManager[Write] = nullcontext(lambda number, batch: None)
+    into_folder = out.is_dir() or not out.suffix
+    if into_folder:
         from ornstein.data.images import SampleFolder
 
-        folder = SampleFolder(out, _made(trained, options, solver), trained.spec)
+        # none writes before all have looked
+        folder = processes.together(lambda: SampleFolder(out, _made(trained, options, solver), trained.spec))
         runs, writing = folder.missing(numbers), nullcontext(folder.write)
+    elif processes.leads:
+        writing = _file(out, options.count, trained.spec, columns)
     to_make = sum(map(len, runs))
     if to_make == 0:
         say(f"{out.resolve()} holds all {named} already.")
@@ -114,25 +126,46 @@ def draw(
     say(recipe(trained.model.path, solver, options.steps))
     if to_make < options.count:
         say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
+    if processes.count > 1:
+        size = min(options.batch_size or trained.model.batch_size, -(-to_make // processes.count))
+        runs = [run[i : i + size] for run in runs for i in range(0, len(run), size)]
+
+    def make(run: range) -> "Iterator[tuple[int, NDArray[Any]]]":
+        number = run.start
+        for batch in trained.batches(
+            len(run),
+            label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
+            solver=solver,
+            steps=options.steps,
+            seed=options.seed,
+            first=number,
+            batch_size=options.batch_size,
+        ):
+            yield number, batch
+            number += len(batch)
+
     made, began = 0, time.monotonic()
     with writing as write, Meter("sampling", patience=1.0) as meter:
-        for run in runs:
-            number = run.start
-            for batch in trained.batches(
-                len(run),
-                label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
-                solver=solver,
-                steps=options.steps,
-                seed=options.seed,
-                first=number,
-                batch_size=options.batch_size,
-            ):
+        for i in range(0, len(runs), processes.count):
+            mine = make(runs[i + processes.rank]) if i + processes.rank < len(runs) else iter(())
+            for number, batch in mine if into_folder else _in_order(mine, processes):
                 write(number, batch)
-                number, made, seconds = number + len(batch), made + len(batch), time.monotonic() - began
-                left = duration(seconds * (to_make / made - 1))
-                speed = f"{made / seconds:,.1f} {trained.spec.kind}s/s"
-                meter.update(made / to_make, f"{made:,} of {to_make:,}  {speed}  {left} left")
+                made, seconds = made + len(batch), time.monotonic() - began
+                done = min(made * (processes.count if into_folder else 1), to_make)
+                left = duration(seconds * (to_make / done - 1))
+                speed = f"{done / seconds:,.1f} {trained.spec.kind}s/s"
+                meter.update(done / to_make, f"{done:,} of {to_make:,}  {speed}  {left} left")
+    processes.table()  # all have written
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
+
+
+def _in_order(mine: "Iterator[tuple[int, NDArray[Any]]]", processes: Processes) -> "Iterator[tuple[int, NDArray[Any]]]":
+    """The batches of all processes on the first one, by number."""
+    if processes.count == 1:
+        yield from mine
+        return
+    for theirs in processes.gather(list(mine)):
+        yield from theirs
 
 
 @contextmanager

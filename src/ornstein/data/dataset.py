@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Dataset:
     """Items in their own type, `(N, H, W, C)` or `(N, D)`, with labels and a description.
 
-    `items` may be a memory map shared between processes; `labels` is int64 `(N,)`, or `None`.
+    `items` may be a memory map shared between processes, or `Rows`, read as they are asked for; `labels` is int64 `(N,)`, or
+    `None`.
     """
 
     items: NDArray[Any]

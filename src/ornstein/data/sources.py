@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.pictures import Pictures, Progress
 from ornstein.data.pixels import Size
+from ornstein.data.rows import by_place
 from ornstein.data.spec import measure
 from ornstein.errors import UsageError
 
@@ -51,6 +53,7 @@ def open(
         arrays = _pictures(found, folder, sides, channels, pad, limit, progress)
     else:
         arrays = _arrays(found, folder, sides, channels, pad, limit, progress)
+    arrays = replace(arrays, items=by_place(arrays.items))
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
     return Dataset(arrays.items, arrays.labels, measure(arrays, str(source)))
