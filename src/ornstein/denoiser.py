@@ -1,7 +1,8 @@
 """Denoisers: anything with a path that estimates data and noise from x_t. Here, the one that holds a network."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -88,7 +89,9 @@ class NetworkDenoiser:
 
     def given(self, condition: Any) -> "NetworkDenoiser":
         """The same denoiser with a condition bound; solvers never see it."""
-        return replace(self, condition=condition)
+        bound = copy(self)  # not `replace`: what was checked once is not checked again at every step of a training
+        object.__setattr__(bound, "condition", condition)
+        return bound
 
     def predict(self, x_t: Tensor, t: Time) -> Tensor:
         """The network's own output at x_t (B, ...) and t (a number, 0-dim or (B,))."""

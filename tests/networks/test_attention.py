@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ornstein.networks import SelfAttention, SpatialAttention
+from ornstein.networks.attention import attend
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4])
@@ -50,3 +51,24 @@ def test_spatial_attention_treats_pixels_as_a_sequence(shape):
 @pytest.mark.parametrize(("channels", "heads"), [(32, 1), (64, 1), (128, 2), (192, 3), (100, 1), (224, 2)])
 def test_heads_are_about_64_wide_and_divide_the_channels(channels, heads):
     assert SpatialAttention(nn.Identity(), channels).attention.heads == heads
+
+
+@pytest.mark.parametrize("width", [16, 24])
+def test_half_precision_attention_in_training_is_attention(width):
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 7, width, dtype=torch.bfloat16, requires_grad=True) for _ in range(3))
+    exact = [x.detach().double().requires_grad_() for x in (q, k, v)]
+    out, expected = attend(q, k, v), torch.softmax(exact[0] @ exact[1].mT / width**0.5, -1) @ exact[2]
+    weights = torch.randn_like(expected)
+    (out * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert out.dtype is torch.bfloat16
+    assert "Flash" not in type(out.grad_fn).__name__
+    for near, right in [(out, expected), *((x.grad, y.grad) for x, y in zip((q, k, v), exact, strict=True))]:
+        assert (near.double() - right).norm() < 0.015 * right.norm()
+
+
+def test_without_gradients_attention_is_the_fused_kernel():
+    q = torch.randn(1, 1, 4, 8, dtype=torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(attend(q, q, q), nn.functional.scaled_dot_product_attention(q, q, q))

@@ -3,10 +3,27 @@
 Source: Vaswani et al. 2017, equation (1) and section 3.2.2; in a U-Net, Ho et al. 2020, appendix B.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import largest_divisor, xavier_, zero_
+
+PLAIN = 1024  # rows up to which training on a CPU keeps the whole matrix of attention
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`softmax(q kᵀ / √d) v` for q, k, v (B, heads, N, d) of one type.
+
+    The fused kernel, but for short sequences in training on a CPU in half precision: there its backward pass takes more than
+    twice as long as that of plain products, whose softmax is computed in float32 and rounded.
+    """
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    if not (half and q.device.type == "cpu" and q.shape[-2] <= PLAIN and torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", enabled=False):  # which would compute the softmax of a copy in float32
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        return scores.softmax(-1) @ v
 
 
 class SelfAttention(nn.Module):
@@ -25,7 +42,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, N, C)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (B, heads, N, C/heads) each
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attend(q, k, v)
         out: Tensor = self.out(h.transpose(1, 2).flatten(2))
         return out
 

@@ -24,7 +24,7 @@ from ornstein.data.atomic import new_file, sweep
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
 from ornstein.processes import current
-from ornstein.training import build, checkpoint, config, parallel, posthoc
+from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.learner import Learner
@@ -90,6 +90,7 @@ class Run:
     def __iter__(self) -> Iterator[Event]:
         with ExitStack() as held:
             self.processes.lead(lambda: self._hold(held))
+            held.enter_context(machine.tuned(self.settings, self.device))
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
@@ -97,7 +98,7 @@ class Run:
         held.enter_context(_held(self.folder))
 
     def _run(self) -> Iterator[Event]:
-        self.state, learner = state, learner = self._state()
+        self.state, learner = state, learner = self.ready()
         processes, metrics = self.processes, Metrics(self.folder / "metrics.jsonl")
         processes.lead(lambda: self._prepare(state))
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
@@ -107,8 +108,7 @@ class Run:
             state.step,
             sum(done(self.settings, state) >= part for part in GRIDS),
         )
-        batches = Batches(self.settings, self.dataset, self.objective, self.device, processes)
-        for progress in train(self.settings, learner, batches, state, self.peak, processes):
+        for progress in train(self.settings, learner, self.batches(), state, self.peak, processes):
             if processes.leads:
                 metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
@@ -144,17 +144,22 @@ class Run:
         _write_json(self.folder / "env.json", {**environment(), "processes": self.processes.count})
         metrics.go_on(state.step)
 
-    def _state(self) -> tuple[State, nn.Module]:
+    def batches(self) -> Batches:
+        """The batches of this run."""
+        return Batches(self.settings, self.dataset, self.objective, self.device, self.processes)
+
+    def ready(self) -> tuple[State, nn.Module]:
         """The untrained state, and the module that gives the loss of a part of a batch in this process."""
         network = self.model.network.to(self.device)
         if self.device.type == "cuda" and len(self.model.spec.shape) == 3:  # slower on CPUs for networks of these sizes
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
-        if self.settings.compile:
-            network.compile()
         assert self.settings.precision is not None
         uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
         learner: nn.Module = Learner(network, self.model, self.objective, self.settings.precision, uncertainty)
+        if self.settings.compile:
+            self.tell("Compiling the network, and checking its gradients: this takes a minute or more.")
+            compiled.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
         if self.settings.shard:
             self._bare = copy.deepcopy(average).to("meta")
             learner, average, half = (

@@ -6,7 +6,7 @@ from typing import Any
 # Keys that do not change what is learned: a run may be continued with other values of these.
 FREE = (
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
-    *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
+    *("accumulate", "shard", "keep_memory"),  # the batch and all that is drawn for it stay the same
 )
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
@@ -74,7 +74,11 @@ class Settings:
     precision: str | None = None
     """float32, or bf16 for automatic mixed precision (default: bf16 where the device computes it fast)."""
     compile: bool = False
-    """Compile the network with torch.compile (worth it on GPUs; a minute or more of warm-up)."""
+    """Compile the network with torch.compile (worth it on GPUs; a minute or more of warm-up). Its gradients are checked first."""
+    keep_memory: bool = True
+    """On a CPU, keep freed memory for the next step in place of giving it back to the system after each (glibc)."""
+    onednn: bool = True
+    """On a CPU in float32, matrix products through oneDNN where a trial product shows that they stay accurate."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
     seed: int = 0
