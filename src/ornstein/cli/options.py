@@ -31,6 +31,8 @@ class Train(Settings):
     """A YAML file of these settings; flags override it. The config.yaml of a run folder is one."""
     dry_run: bool = False
     """Say what would be trained and write nothing."""
+    profile: int | None = field(default=None, metadata={"name": "N"})
+    """Train N steps, say where their time went, and write nothing."""
 
 
 @dataclass(frozen=True)

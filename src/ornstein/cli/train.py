@@ -39,6 +39,11 @@ def run(words: Sequence[str]) -> int:
         if options.dry_run:
             say("Dry run: nothing was written.")
             return 0
+        if options.profile is not None:
+            if options.profile < 1:
+                raise UsageError(f"profile = {options.profile} must be a number of steps, 1 or more")
+            say(profile(training, options.profile))
+            return 0
         return follow(training, " ".join([processes.command("train"), *map(quote, words)]))
 
 
@@ -112,16 +117,51 @@ def describe(training: "Run") -> str:
 
 def gflop(training: "Run") -> float:
     """Floating-point operations, in 10⁹, of one call of the network on one item (a multiply and an add are two)."""
+    import copy
+
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     spec = training.dataset.spec
-    device = next(training.model.network.parameters()).device
-    x, t = torch.zeros(1, *spec.shape, device=device), torch.zeros(1, device=device)
-    label = [torch.zeros(1, dtype=torch.int64, device=device)] if spec.classes else []
+    network = copy.deepcopy(training.model.network).to(
+        "meta"
+    )  # without arithmetic, and with attention counted everywhere
+    x, t = torch.zeros(1, *spec.shape, device="meta"), torch.zeros(1, device="meta")
+    label = [torch.zeros(1, dtype=torch.int64, device="meta")] if spec.classes else []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        training.model.network(x, t, *label)
+        network(x, t, *label)
     return float(counter.get_total_flops()) / 1e9
+
+
+def profile(training: "Run", steps: int) -> str:
+    """Where the time of some steps of a training went, and how near it came to what the machine can do."""
+    from ornstein.training.profile import profile
+
+    work = 3 * gflop(training) * training.batch_size  # backward is twice forward
+    found = profile(training, steps)
+
+    def row(name: str, *seconds: float) -> tuple[str, str]:
+        times = "  ".join(f"{1e3 * s:8.1f} ms" for s in seconds)
+        return name, f"{times}  {100 * sum(seconds) / found.seconds:5.1f} %"
+
+    speed, peak, unit = work / found.seconds, found.peak / 1e9, training.settings.precision
+    return "\n".join(
+        [
+            f"{found.steps} steps of {found.images}: {1e3 * found.seconds:.1f} ms a step, "
+            f"{found.images / found.seconds:.3g} {training.dataset.spec.kind}s/s.",
+            "",
+            table([row(name, seconds) for name, seconds in found.stages.items()]),
+            "",
+            "Parts of the network, forward and backward:",
+            table([row(name, *pair) for name, pair in found.parts.items()]),
+            "",
+            "Kinds of layers, forward and backward:",
+            table([row(name, *pair) for name, pair in found.kinds.items()]),
+            "",
+            f"{speed:.0f} GFLOP/s: {100 * speed / peak:.0f} % of the {peak:.0f} that matrix products in {unit} reach here.",
+            "Profile: nothing was written.",
+        ]
+    )
 
 
 def follow(training: "Run", command: str) -> int:

@@ -22,7 +22,7 @@ def compile_checked(network: nn.Module, learner: nn.Module, part: Part, tell: Ca
     try:
         with torch.no_grad():
             for weight in network.parameters():
-                weight += 0.02 * torch.randn(weight.shape, generator=draws).to(weight)
+                weight.add_(0.02 * torch.randn(weight.shape, generator=draws).to(weight))
         parameters = dict(network.named_parameters())
         expected = _gradients(learner, part, list(parameters.values()))
         network.compile()
