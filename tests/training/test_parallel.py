@@ -206,16 +206,16 @@ def test_sigterm_to_torchrun_saves_once_and_the_command_goes_on(tmp_path: Path) 
         "--samples",
         "0",
     ]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*words, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "step" in line and "loss" in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    rest = process.stdout.read()
-    assert process.wait(timeout=60) != 0
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "step" in line and "loss" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+        assert process.wait(timeout=60) != 0
     assert rest.count("Saved at step") == 1, rest
     assert rest.count("Stopping after this step") == 1
     saved = [place.name for place in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")]
