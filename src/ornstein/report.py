@@ -156,15 +156,25 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
 
 def _evaluation(file: Path) -> str:
     """What `ornstein evaluate` (or another that measures) wrote: its scores, and the pictures named after it."""
-    found = json.loads(file.read_text())
     rows = [("", "value", "95 % interval", "real data")]
-    for score in (*found["scores"], *found.get("by_class", {}).values()):
-        floor = score.get("floor")
-        beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
-        rows.append((score["name"], f"{score['value']:.4g}", f"{score['low']:.4g} to {score['high']:.4g}", beside))
+    try:
+        found = json.loads(file.read_text())
+        title, about = escape(found["title"]), escape(found["about"])
+        for score in (*found["scores"], *found.get("by_class", {}).values()):
+            floor = score.get("floor")
+            beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
+            interval = f"{score['low']:.4g} to {score['high']:.4g}"
+            rows.append((score["name"], f"{score['value']:.4g}", interval, beside))
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ):  # damaged, or not of this form: measured anew where wanted
+        return ""
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     pictures = [_img(picture.read_bytes()) for picture in sorted(file.parent.glob(f"{file.stem}-*.png"))]
-    return _section(escape(found["title"]), escape(found["about"]), f"<table>{body}</table>{''.join(pictures)}")
+    return _section(title, about, f"<table>{body}</table>{''.join(pictures)}")
 
 
 def _settings(run: Run) -> str:

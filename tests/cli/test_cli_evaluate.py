@@ -108,6 +108,17 @@ def test_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "memorisation was left out: the nearest-neighbour test needs the training data" in capsys.readouterr().out
 
 
+def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnose", str(run), "--data", "digits:test", "-n", "100", "--levels", "2", "--device", "cpu"]) == 0
+    assert "100 items of digits:test" in capsys.readouterr().out
+    found = result(run)
+    assert [level["t"] for level in found["levels"]] == sorted(level["t"] for level in found["levels"])  # type: ignore[attr-defined]
+    assert [score["name"].split(" at ")[0] for score in found["scores"]] == [  # type: ignore[attr-defined]
+        *("noise error", "noise error", "calibration", "calibration")
+    ]
+    assert "Diagnosis of the model" in (run / "report.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

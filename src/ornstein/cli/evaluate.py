@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ornstein.runs import Run
     from ornstein.solvers import Sampler, Solver
 
-FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE")
+FEATURES = ("pixels", "cnn", "efficientnet")
 QUIET = float("inf")
 
 
@@ -108,7 +108,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Sha
         "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(beside.real)},
         "training": {"source": spec.source, "content_hash": spec.content_hash},
         "features": {"name": extractor.name, "digest": extractor.digest},
-        "versions": _versions(),
+        "versions": versions(),
         "threads": torch.get_num_threads(),
         "seconds": seconds,
     }
@@ -292,7 +292,8 @@ def _given(options: Evaluate, trained: "Run") -> Samples:
             raise UsageError(f"--samples {file} cannot be read ({error}); give a .npz file or a folder") from error
         if items.shape[1:] != spec.item_shape:
             raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {spec.item_shape}")
-        digest = file_digest(file.open("rb"), "sha256").hexdigest()
+        with file.open("rb") as stream:
+            digest = file_digest(stream, "sha256").hexdigest()
     else:
         found = data.open(file, channels=spec.shape[0] if spec.kind == "image" else None)
         if found.spec.shape != spec.shape:
@@ -365,7 +366,8 @@ def _save_pairs(file: Path, samples: Samples, training: "Dataset", found: "Evalu
         Image.fromarray(np.concatenate(padded)).save(fresh, "png")
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of what the numbers were made with."""
     import numpy
     import torch
 

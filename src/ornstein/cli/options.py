@@ -229,12 +229,30 @@ class Evaluate:
     samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """Measure these samples, made before: a .npz of `ornstein sample` or a folder of pictures."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
-    """What is compared: pixels, cnn (of a classifier trained here), efficientnet, or inception:FILE (default: cnn where there
-    are classes, else the numbers themselves)."""
+    """What is compared: pixels, cnn (of a classifier trained here) or efficientnet (default: cnn where there are classes, else
+    the numbers themselves)."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Ask a run's model itself: its errors, its consistency and its calibration at each noise level."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """Real data to ask with, best of all data the model has not seen (default: what it was trained on)."""
+    count: int = field(default=512, metadata={"short": "-n"})
+    """How many items."""
+    levels: int = 10
+    """How many noise levels."""
+    seed: int = 0
+    """Of the noise."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
@@ -249,6 +267,7 @@ COMMANDS: dict[str, type] = {
     "tune": Tune,
     "ema": EMA,
     "evaluate": Evaluate,
+    "diagnose": Diagnose,
     "info": Info,
     "verify": Verify,
 }
@@ -286,6 +305,7 @@ EXAMPLES = {
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
         "ornstein evaluate runs/pictures -n 5000 --features efficientnet",
     ],
+    "diagnose": ["ornstein diagnose runs/digits --data digits:test"],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

@@ -12,7 +12,7 @@ from ornstein.errors import UsageError
 from ornstein.metrics.classifier import Classifier, held_out, train
 from ornstein.metrics.features import Network
 
-STEPS = 800
+STEPS = 500
 RECIPE = 1  # a change of `train` makes the kept ones unknown
 
 

@@ -76,7 +76,7 @@ def extract(extractor: Extractor, items: NDArray[Any], spec: Spec, progress: Pro
     """Features (N, D) of items in their own units, in batches."""
     found = []
     for start in range(0, len(items), BATCH):
-        found.append(extractor(spec.to_model(np.asarray(items[start : start + BATCH]))))
+        found.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
         if progress is not None:
             progress(min(start + BATCH, len(items)), len(items))
     return torch.cat(found)

@@ -1,0 +1,80 @@
+"""`ornstein diagnose`."""
+
+import json
+from collections.abc import Sequence
+
+from ornstein.cli.evaluate import real_data, versions
+from ornstein.cli.options import Diagnose
+from ornstein.cli.parse import parse
+from ornstein.cli.show import Meter, say
+from ornstein.errors import UsageError
+
+
+def run(words: Sequence[str]) -> int:
+    """Print a line for each noise level, and write them beside the run and into its report page."""
+    options = parse(Diagnose, "diagnose", words)
+    if not options.run:
+        raise UsageError("diagnose needs a run folder; give for example `ornstein diagnose runs/digits`")
+    for key, value, least in (("count", options.count, 100), ("levels", options.levels, 1), ("seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    import numpy as np
+
+    from ornstein import report
+    from ornstein.data.atomic import new_file
+    from ornstein.metrics.diagnostics import diagnose, times
+    from ornstein.runs import load
+    from ornstein.training import build
+
+    device = build.device(options.device)
+    trained = load(options.run, device)
+    data, training = real_data(trained, options.data)
+    rows = np.sort(np.random.default_rng(0).permutation(len(data))[: options.count])
+    x, labels = data.batch(rows)
+    x = x.to(device)
+    denoiser = trained.denoiser
+    told = None
+    if trained.model.frequencies:
+        if labels is None or data.classes != trained.spec.classes:
+            raise UsageError(
+                f"{data.spec.source} has other classes than {options.run} was trained with; give other data"
+            )
+        known = labels.to(device)
+        told = lambda part: denoiser.given(known[part])  # noqa: E731
+    at, found = times(trained.model.path, options.levels), []
+    say(f"{len(x):,} items of {data.spec.source}; errors are per number, in model units.")
+    say(
+        f"  {'t':>6}  {'log-SNR':>7}  {'noise error':>11}  {'clean error':>11}  {'continuity':>10}  calibration (1: right)"
+    )
+    with Meter("diagnosing", patience=1.0) as meter:
+        for level in diagnose(denoiser, x, at, given=told, seed=options.seed):
+            found.append(level)
+            c = level.calibration
+            meter.tell(
+                f"  {level.t:6.3f}  {level.log_snr:7.2f}  {level.noise.value:11.4g}  {level.clean.value:11.4g}"
+                f"  {level.continuity:10.2g}  {c.value:.3f} ({c.low:.3f} to {c.high:.3f})"
+            )
+            meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
+    result = {
+        "title": "Diagnosis of the model",
+        "about": f"By noise level, on {len(x):,} items of {data.spec.source}: the error of the noise estimate, and the actual "
+        "squared error of the denoiser over what its own Jacobian foretells (1: calibrated).",
+        "scores": [
+            score.named(f"{name} at t = {level.t:.3f}").to_json()
+            for name, of in (("noise error", "noise"), ("calibration", "calibration"))
+            for level in found
+            for score in (getattr(level, of),)
+        ],
+        "levels": [level.to_json() for level in found],
+        "weights": trained.weights,
+        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "count": len(x)},
+        "seed": options.seed,
+        "versions": versions(),
+    }
+    place = trained.folder / "evaluation" / "diagnosis.json"
+    with new_file(place) as file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    say(f"Written: {place.resolve()}")
+    if training is not None:
+        say(f"The report page: {report.write(trained.folder, training).resolve()}")
+    return 0
