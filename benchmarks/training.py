@@ -1,0 +1,320 @@
+"""Training side by side with the libraries users would pick instead: images a second on the same network and machine.
+
+    python -m benchmarks.training [small] [cifar10] [dit]     # results/training.json and training.md
+
+All sides of a case are in one process and timed in turn (A B C A B C ...), one step each; medians. Ours is a step of the whole
+training loop of `ornstein train` at its defaults: order of the data, times, noise, forward, backward, clipping, AdamW and two
+weight averages. diffusers' is what its unconditional training example does (add_noise, mse, clipping, torch's AdamW, EMAModel),
+its batch given free of charge. The other two get torch's AdamW and no average. Memory that is freed is kept for all of them.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.solvers import table_lines
+from ornstein import data
+from ornstein.networks import DiT, UNet
+from ornstein.training import machine
+from ornstein.training.loop import train
+from ornstein.training.run import Run
+from ornstein.training.settings import Settings
+
+RESULTS = Path(__file__).parent / "results"
+Call = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+class Side:
+    """A network with a step to time."""
+
+    def __init__(self, network: nn.Module, call: Call, shape: tuple[int, ...], batch: int) -> None:
+        self.network, self.call, self.shape, self.batch = network.train(), call, shape, batch
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            call(network, torch.zeros(1, *shape), torch.ones(1))
+        self.gflop = 3 * batch * counter.get_total_flops() / 1e9  # backward is twice forward
+        self.parameters = sum(p.numel() for p in network.parameters())
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+
+class Ours(Side):
+    def __init__(self, network: nn.Module, shape: tuple[int, ...], batch: int, folder: Path, kind: str) -> None:
+        super().__init__(network, lambda n, x, t: n(x, t), shape, batch)
+        images = np.random.default_rng(0).integers(0, 256, (4 * batch, *shape[1:], shape[0]), np.uint8)
+        np.save(folder / f"{kind}.npy", images)
+        given = Settings(data=str(folder / f"{kind}.npy"), out=str(folder / kind), batch_size=batch, steps=10**6)
+        run = Run(replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data))
+        run.model = replace(run.model, network=network)
+        state, learner = run.ready()
+        self.precision = run.settings.precision
+        self.steps = train(run.settings, learner, run.batches(), state, 1e-4)
+
+    def step(self) -> None:
+        next(self.steps)
+
+
+class Diffusers(Side):
+    """The loop of diffusers' examples/unconditional_image_generation, without its data loader."""
+
+    def __init__(
+        self, network: Any, call: Call, shape: tuple[int, ...], batch: int, bf16: bool = False, last: bool = False
+    ) -> None:
+        from diffusers import DDPMScheduler
+        from diffusers.training_utils import EMAModel
+
+        super().__init__(network, call, shape, batch)
+        self.layout = torch.channels_last if last else torch.contiguous_format
+        self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.bf16, self.x = bf16, torch.randn(batch, *shape)
+        self.scheduler = DDPMScheduler(num_train_timesteps=1000)
+        self.optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
+        self.average = EMAModel(
+            network.parameters(), 0.9999, use_ema_warmup=True, model_cls=type(network), model_config=network.config
+        )
+
+    def step(self) -> None:
+        noise, t = torch.randn(self.x.shape), torch.randint(0, 1000, (self.batch,))
+        noisy = self.scheduler.add_noise(self.x, noise, t).to(memory_format=self.layout)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            out = self.call(self.network, noisy, t)
+        F.mse_loss(out.float(), noise).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.step(self.network.parameters())
+
+
+class Plain(Side):
+    """Forward, backward, torch's AdamW at its defaults."""
+
+    def __init__(self, network: nn.Module, call: Call, shape: tuple[int, ...], batch: int) -> None:
+        super().__init__(network, call, shape, batch)
+        self.x, self.optimizer = torch.randn(batch, *shape), torch.optim.AdamW(network.parameters(), 1e-4)
+
+    def step(self) -> None:
+        out = self.call(self.network, self.x, torch.rand(self.batch))
+        F.mse_loss(out, self.x).backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def by_time(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+    out: Tensor = network(x, t).sample
+    return out
+
+
+def small(folder: Path) -> dict[str, Side]:
+    """1.6 M parameters, 28×28, attention at 14×14, batch 64."""
+    from diffusers import UNet2DModel
+
+    shape, batch = (1, 28, 28), 64
+    network = UNet(1, width=32, multipliers=(1, 2, 2), blocks=2, attention_levels=(1,), additive=True)
+
+    def theirs() -> nn.Module:
+        return UNet2DModel(
+            sample_size=28,
+            in_channels=1,
+            out_channels=1,
+            layers_per_block=2,
+            block_out_channels=(32, 64, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        )
+
+    return {
+        "ornstein": Ours(network, shape, batch, folder, "unet"),
+        "diffusers": Diffusers(theirs(), by_time, shape, batch),
+        "diffusers, bf16": Diffusers(theirs(), by_time, shape, batch, bf16=True),
+        "diffusers, bf16, channels-last": Diffusers(theirs(), by_time, shape, batch, bf16=True, last=True),
+        "azula (its own U-Net)": Plain(*azula(), shape, batch),
+        "lucidrains (its own U-Net)": Plain(*lucidrains(), shape, batch),
+    }
+
+
+def azula() -> tuple[nn.Module, Call]:
+    from azula.nn.unet import UNet as Theirs
+
+    network = Theirs(1, 1, hid_channels=(32, 64, 128), hid_blocks=(3, 3, 3), mod_features=128, norm="group")
+    return network, lambda n, x, t: n(x, t[:, None].expand(-1, 128))
+
+
+def lucidrains() -> tuple[nn.Module, Call]:
+    # Their package imports these at its head for its trainer, which is not used here.
+    for name in ("torchvision", "ema_pytorch", "accelerate", "pytorch_fid", "pytorch_fid.fid_score"):
+        sys.modules.setdefault(name, MagicMock())
+    sys.modules.setdefault("pytorch_fid.inception", MagicMock())
+    from denoising_diffusion_pytorch.denoising_diffusion_pytorch import Unet
+
+    return Unet(dim=28, dim_mults=(1, 2, 3), channels=1), lambda n, x, t: n(x, t)
+
+
+def cifar10(folder: Path) -> dict[str, Side]:
+    """DDPM's U-Net for CIFAR-10: 35.7 M parameters, 32×32, batch 16."""
+    from diffusers import UNet2DModel
+
+    shape, batch = (3, 32, 32), 16
+    theirs = UNet2DModel(
+        sample_size=32,
+        block_out_channels=(128, 256, 256, 256),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+        downsample_padding=0,
+        dropout=0.1,
+    )
+    ours = Ours(UNet.preset("ddpm-cifar10", channels=3), shape, batch, folder, "unet")
+    return {"ornstein": ours, "diffusers": Diffusers(theirs, by_time, shape, batch)}
+
+
+def dit(folder: Path) -> dict[str, Side]:
+    """DiT-S/2 on 32×32×4, batch 32. Each of diffusers' blocks embeds time and label anew: 7 M parameters more, no arithmetic."""
+    from diffusers import DiTTransformer2DModel
+
+    shape, batch = (4, 32, 32), 32
+    theirs = DiTTransformer2DModel(6, 64, in_channels=4, out_channels=4, num_layers=12, sample_size=32, patch_size=2)
+    labels = torch.randint(0, 1000, (batch,))
+
+    def call(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+        out: Tensor = network(x, timestep=t.long(), class_labels=labels[: len(x)]).sample
+        return out
+
+    ours = DiT.preset("S/2", channels=4, size=32, classes=1000)
+    return {"ornstein": Ours(ours, shape, batch, folder, "dit"), "diffusers": Diffusers(theirs, call, shape, batch)}
+
+
+CASES = {"small": (small, 5), "cifar10": (cifar10, 3), "dit": (dit, 3)}
+
+
+def same(sides: dict[str, Side]) -> None:
+    """Raises AssertionError unless ours and diffusers' have the same arithmetic and, embeddings aside, the same parameters."""
+    ours, theirs = sides["ornstein"], sides["diffusers"]
+    assert abs(ours.gflop / theirs.gflop - 1) < 0.02, (ours.gflop, theirs.gflop)
+    counted = [sum(p.numel() for n, p in s.network.named_parameters() if not embeds(n)) for s in (ours, theirs)]
+    assert abs(counted[0] / counted[1] - 1) < 0.02, counted
+
+
+def embeds(name: str) -> bool:
+    return any(word in name for word in ("conditioning", "time_embedding", "norm1.emb", "pos_embed.pos"))
+
+
+def kept(side: Side) -> float:
+    """MB of tensors that a step's forward pass keeps for its backward pass, weights aside."""
+    weights = {p.untyped_storage().data_ptr() for p in side.network.parameters()}
+    found: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        side.step()
+    return sum(found.values()) / 1e6
+
+
+def measure(sides: dict[str, Side], rounds: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(rounds + 1):
+        for name, side in sides.items():
+            begun = time.perf_counter()
+            side.step()
+            if i:
+                seconds[name].append(time.perf_counter() - begun)
+    return seconds
+
+
+def run(names: Iterable[str]) -> str:
+    """Measure the cases named, write results/training.{json,md} beside those measured before, and return the tables."""
+    file = RESULTS / "training.json"
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    machine.keep_memory()
+    cpu = torch.device("cpu")
+    for name in names:
+        case, rounds = CASES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            torch.manual_seed(0)
+            sides = case(Path(folder))
+            same(sides)
+            peaks = [machine.peak(cpu, torch.bfloat16)]
+            memory = {key: kept(side) for key, side in sides.items()}
+            seconds = measure(sides, rounds)
+            peaks.append(machine.peak(cpu, torch.bfloat16))
+        known[name] = {
+            "about": case.__doc__,
+            "peak": max(peaks) / 1e9,
+            "threads": torch.get_num_threads(),
+            "sides": {
+                key: {
+                    "parameters": side.parameters,
+                    "gflop": side.gflop,
+                    "batch": side.batch,
+                    "memory": memory[key],
+                    "seconds": seconds[key],
+                }
+                for key, side in sides.items()
+            },
+        }
+        RESULTS.mkdir(exist_ok=True)
+        file.write_text(json.dumps(known, indent=1))
+    text = "\n".join(tables(known))
+    (RESULTS / "training.md").write_text(text)
+    return text
+
+
+def tables(known: dict[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for name in CASES:
+        if name not in known:
+            continue
+        case = known[name]
+        ours = case["sides"]["ornstein"]
+        base, rows = statistics.median(ours["seconds"]), []
+        for key, side in case["sides"].items():
+            took = statistics.median(side["seconds"])
+            speed = side["gflop"] / took
+            rows.append(
+                [
+                    key,
+                    f"{side['parameters']:,}",
+                    f"{side['gflop'] / side['batch'] / 3:.3g}",
+                    f"{side['batch'] / took:.3g}",
+                    f"{speed:.0f}",
+                    f"{100 * speed / case['peak']:.0f} %",
+                    f"{side['memory']:.0f}",
+                    f"{took / base:.2f}",
+                    f"{ours['gflop'] / base / speed:.2f}",
+                ]
+            )
+        header = [
+            "library",
+            "parameters",
+            "GFLOP",
+            "images/s",
+            "GFLOP/s",
+            "of peak",
+            "MB kept",
+            "ours, images",
+            "ours, GFLOP/s",
+        ]
+        peak = f"Peak of bf16 matrix products: {case['peak']:.0f} GFLOP/s on {case['threads']} threads."
+        lines += [f"**{case['about'].splitlines()[0]}** {peak}", "", *table_lines(header, rows), ""]
+    return lines
+
+
+if __name__ == "__main__":
+    print(run(sys.argv[1:] or CASES))
