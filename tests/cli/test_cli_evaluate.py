@@ -141,7 +141,7 @@ def test_mistakes_are_one_sentence(run: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.slow
 def test_two_processes_measure_what_one_does(run: Path, tmp_path: Path) -> None:
     two = Path(shutil.copytree(run, tmp_path / "two"))
-    words = ["-n", "121", "--steps", "2", "--device", "cpu", "--metrics", "kid,agreement,memorisation"]
+    words = ["-n", "121", "--steps", "2", "--device", "cpu", "--metrics", "kid,memorisation", "--features", "pixels"]
     assert main(["evaluate", str(run), *words]) == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     subprocess.run([*launch, "-m", "ornstein", "evaluate", str(two), *words], check=True, timeout=120)
