@@ -200,4 +200,5 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
         if not both:  # NCCL would wait for the others; it ends with this process
             distributed.destroy_process_group()
         raise
+    said.table()  # none takes its connections down while another still speaks
     distributed.destroy_process_group()
