@@ -2,13 +2,13 @@
 
     python -m benchmarks.experiments                    # all, one after the other (about half an hour on one core)
     python -m benchmarks.experiments uncertainty ot     # some
-    python -m benchmarks.experiments --data fashion-mnist --steps 500 --seeds 2 uncertainty
+    python -m benchmarks.experiments --data plane ot    # points in the plane, judged by their sliced Wasserstein distance alone
 
-Every run of a seed sees the same images in the same order from the same initial weights. Judged are 600 samples in equal parts
-of each class, from the same noise, at few and at more network calls: the part whose label a classifier trained on the real data
-recognises, the sliced Wasserstein distance to held-out data over that of the training data, and the kernel distance (KID) in
-the classifier's features. `ema` trains nothing new: it averages the plain runs over other lengths afterwards.
-Writes benchmarks/results/experiments-DATA.json, one row per run, and prints means and spreads over seeds.
+Every run of a seed sees the same data in the same order, from the same initial weights where the network is the same. Judged are
+600 samples in equal parts of each class, from the same noise, at few and at more network calls: the part whose label a classifier
+trained on the real data recognises, the sliced Wasserstein distance to held-out data over that of the training data, and the
+kernel distance (KID) in the classifier's features. `ema` trains nothing new: it averages the plain runs over other lengths
+afterwards. Writes benchmarks/results/experiments-DATA.json, one row per run, and prints means and spreads over seeds.
 """
 
 import argparse
@@ -35,7 +35,7 @@ CHANGES: dict[str, dict] = {
     "augment": {"augment": 0.12},
 }
 LENGTHS = (0.03, 0.05, 0.07, 0.14, 0.2)
-CALLS, COUNT = (5, 20), 600
+CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)
 METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
 
 
@@ -66,9 +66,38 @@ class Judge:
         return found
 
 
+class PlaneJudge:
+    """Two half moons in the plane, from which as many fresh points as are wanted can be drawn."""
+
+    def __init__(self) -> None:
+        (self.fresh, other), self.count = (torch.from_numpy(moons(seed, 10_000)) for seed in (1, 2)), 10_000
+        self.floor = sliced_wasserstein(other, self.fresh, slices=128)
+
+    def measure(self, run: ornstein.runs.Run) -> dict[str, float]:
+        """The distance at each number of calls, over that of two sets of real points."""
+        made = {calls: torch.from_numpy(run.sample(self.count, steps=calls)) for calls in PLANE_CALLS}
+        return {
+            f"sliced Wasserstein ratio, {calls} calls": sliced_wasserstein(x, self.fresh, slices=128) / self.floor
+            for calls, x in made.items()
+        }
+
+
+def moons(seed: int, count: int) -> np.ndarray:
+    """Two half circles, each within the other's reach, with noise of standard deviation 0.1: (count, 2) float32."""
+    rng = np.random.default_rng(seed)
+    angle, side = np.pi * rng.random(count), rng.integers(2, size=count)
+    x = np.stack([np.cos(angle) + side - 0.5, np.sin(angle) * (1 - 2 * side) + side / 2 - 0.25], 1)
+    return (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
+
+
 def train(folder: Path, name: str, steps: int, seed: int, change: dict) -> dict[str, float]:
     """Train a run; what it cost."""
-    settings = Settings(data=f"{name}:train", out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
+    source = f"{name}:train"
+    if name == "plane":
+        source = str(folder.parent / "plane.npy")
+        np.save(source, moons(0, 10_000))
+        change = {"preset": "tiny", **change}
+    settings = Settings(data=source, out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
     settings = Settings(**{**settings.to_dict(), **change})
     began = time.process_time()
     for event in Run(settings, data.open(settings.data)):
@@ -85,8 +114,10 @@ def main() -> None:
     parser.add_argument("--judge", type=float, default=20, help="seconds of training of the classifier")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    judge, file = Judge(args.data, args.judge), RESULTS / f"experiments-{args.data}.json"
-    names = dict.fromkeys(["plain", *(args.names or [*CHANGES, "ema"])])
+    judge = PlaneJudge() if args.data == "plane" else Judge(args.data, args.judge)
+    file = RESULTS / f"experiments-{args.data}.json"
+    every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name != "augment"]
+    names = dict.fromkeys(["plain", *(args.names or every)])
     rows = []
     for seed in range(args.seeds):
         with tempfile.TemporaryDirectory() as scratch:
@@ -106,7 +137,7 @@ def main() -> None:
 
 def summary(rows: list[dict]) -> list[str]:
     """A table: the mean over seeds, and the standard deviation between them."""
-    keys = [f"{metric}, {calls} calls" for calls in CALLS for metric in METRICS]
+    keys = [key for key in rows[0] if key.endswith("calls")]
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows):
         of = [row for row in rows if row["name"] == name]
