@@ -5,7 +5,7 @@
     python -m benchmarks.experiments --data plane ot    # points in the plane, judged by their sliced Wasserstein distance alone
 
 Every run of a seed sees the same data in the same order, from the same initial weights where the network is the same. Judged are
-600 samples in equal parts of each class, from the same noise, at few and at more network calls: the part whose label a classifier
+1000 samples in equal parts of each class, from the same noise, at few and at more network calls: the part whose label a classifier
 trained on the real data recognises, the sliced Wasserstein distance to held-out data over that of the training data, and the
 kernel distance (KID) in the classifier's features. `ema` trains nothing new: it averages the plain runs over other lengths
 afterwards. Writes benchmarks/results/experiments-DATA.json, one row per run, and prints means and spreads over seeds.
@@ -35,7 +35,7 @@ CHANGES: dict[str, dict] = {
     "augment": {"augment": 0.12},
 }
 LENGTHS = (0.03, 0.05, 0.07, 0.14, 0.2)
-CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)
+CALLS, COUNT, PLANE_CALLS = (5, 20), 1000, (1, 2, 4, 20)
 METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
 
 
