@@ -11,6 +11,7 @@ et al. 2018) with the classifier's own features. Writes the numbers beside the r
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,15 @@ class Classifier(nn.Module):
         return self.head(self.drop(self.body(x)))
 
 
-def train_classifier(dataset: data.Dataset, seconds: float, shift: int, seed: int = 0) -> Classifier:
-    """AdamW with a one-cycle rate for a number of seconds, images shifted by up to `shift` pixels."""
+def train_classifier(
+    dataset: data.Dataset, seconds: float, shift: int, seed: int = 0, clock: Callable[[], float] = time.monotonic
+) -> Classifier:
+    """AdamW with a one-cycle rate for a number of seconds (or other ticks of a clock), images shifted by up to `shift` pixels."""
     torch.manual_seed(seed)
     net = Classifier(dataset.spec.shape, len(dataset.classes))
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
-    rng, start = np.random.default_rng(seed), time.monotonic()
-    while (done := (time.monotonic() - start) / seconds) < 1:
+    rng, start = np.random.default_rng(seed), clock()
+    while (done := (clock() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = 2e-3 * min(done / 0.1, 1 - done)
         x, labels = dataset.batch(rng.integers(len(dataset), size=128))
