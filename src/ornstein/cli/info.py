@@ -69,8 +69,15 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
             "checkpoints",
             f"{', '.join(place.name for place in kept) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
         ),
+        *_averages(folder / "averages"),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
     ]
+
+
+def _averages(folder: Path) -> list[tuple[str, str]]:
+    """What the snapshots of averages take, where there are any."""
+    kept = len(list(folder.glob("update-*"))) if folder.is_dir() else 0
+    return [("averages", f"{kept} snapshots for `ornstein ema` ({size(folder_size(folder))})")] if kept else []
 
 
 def _usage(folder: Path, config: dict[str, Any]) -> str:

@@ -63,8 +63,7 @@ class Settings:
     ema: float = 0.1
     """Length of the weight average, relative to the training so far (a power-function average)."""
     snapshots: int = 12
-    """Snapshots kept of this average and one of half its length, for averages of other lengths afterwards: `ornstein ema`
-    (each takes 4 bytes a parameter); 0 keeps none."""
+    """Snapshots kept for `ornstein ema`, of this average and one of half its length: 4 bytes a parameter each; 0 keeps none."""
     label_dropout: float = 0.1
     """Part of the examples that are trained without their label, so that the model also works without."""
     flips: bool = False
