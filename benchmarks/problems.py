@@ -74,7 +74,7 @@ ALL: dict[str, Callable[[], Problem]] = {
     "2-D ring of 8": lambda: problem("2-D ring of 8", ring(), 512, 0),
     "2-D random, seed 1": lambda: problem("2-D random, seed 1", random(2, 5, 1), 512, 1),
     "2-D random, seed 2": lambda: problem("2-D random, seed 2", random(2, 5, 2), 512, 2),
-    "64-D random, seed 1": lambda: problem("64-D random, seed 1", random(64, 16, 1), 128, 1),
-    "64-D random, seed 2": lambda: problem("64-D random, seed 2", random(64, 16, 2), 128, 2),
-    "64-D random, seed 3": lambda: problem("64-D random, seed 3", random(64, 16, 3), 128, 3),
+    "64-D random, seed 1": lambda: problem("64-D random, seed 1", random(64, 16, 1), 512, 1),
+    "64-D random, seed 2": lambda: problem("64-D random, seed 2", random(64, 16, 2), 512, 2),
+    "64-D random, seed 3": lambda: problem("64-D random, seed 3", random(64, 16, 3), 512, 3),
 }

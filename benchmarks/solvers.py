@@ -2,6 +2,7 @@
 
     python -m benchmarks.solvers                # all problems: results/solvers.json and solvers.md
     python -m benchmarks.solvers --quick        # one problem, as a try
+    python -m benchmarks.solvers --ours         # ours anew, beside the other libraries' figures of the last run
 
 Every sampler of `benchmarks.peers` runs on every grid that libraries offer, with the same exact denoiser and the same starting
 noise; at each number of calls the best of all those choices is what ours is measured against. Ours is one choice for all:
@@ -75,22 +76,30 @@ def tuned(problem: problems.Problem) -> dict:
     return rows
 
 
-def measure(names: Iterable[str]) -> dict:
-    found, missing = peers.installed()
+def measure(names: Iterable[str], before: dict | None = None) -> dict:
+    """All of it; with `before`, an earlier measurement, the other libraries' figures are taken from there."""
+    found, missing = peers.installed() if before is None else ([], before["left out"])
     for sentence in missing:
         print(sentence)
     measured: dict = {"default": str(ornstein.sampling.DEFAULT), "left out": missing, "problems": {}}
     for name in names:
         begun, problem = time.monotonic(), problems.ALL[name]()
-        errors = errors_of(problem, found) if found else {}
-        measured["problems"][name] = {
-            "peers": best_of(errors, peers.GRIDS),
-            "peers on our grids too": best_of(errors, {**peers.GRIDS, **peers.OURS}),
-            "default": default(problem),
-            "tuned": tuned(problem),
-        }
+        if before is None:
+            errors = errors_of(problem, found) if found else {}
+            theirs = {
+                "peers": best_of(errors, peers.GRIDS),
+                "peers on our grids too": best_of(errors, {**peers.GRIDS, **peers.OURS}),
+            }
+        else:
+            theirs = {key: _numbered(before["problems"][name][key]) for key in ("peers", "peers on our grids too")}
+        measured["problems"][name] = {**theirs, "default": default(problem), "tuned": tuned(problem)}
         print(f"{name}: {time.monotonic() - begun:.0f} s", flush=True)
     return measured
+
+
+def _numbered(table: dict) -> dict[int, dict]:
+    """A table as JSON gives it back, its numbers of calls numbers again."""
+    return {int(calls): errors for calls, errors in table.items()}
 
 
 def ratios(result: dict, against: str, metric: str) -> list[float]:
@@ -191,10 +200,11 @@ def plot(measured: dict, file: Path) -> None:
     figure.savefig(file, dpi=110)
 
 
-def run(names: Iterable[str]) -> str:
+def run(names: Iterable[str], ours: bool = False) -> str:
     """Measure, write results/solvers.{json,md,png}, and return the tables."""
     torch.set_num_threads(1)
-    measured = measure(names)
+    before = json.loads((RESULTS / "solvers.json").read_text()) if ours else None
+    measured = measure(names, before)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "solvers.json").write_text(json.dumps(measured, indent=1))
     text = report(measured)
@@ -206,4 +216,6 @@ def run(names: Iterable[str]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one problem")
-    print(run(list(problems.ALL)[: 1 if parser.parse_args().quick else None]))
+    parser.add_argument("--ours", action="store_true", help="keep the other libraries' figures of the last run")
+    flags = parser.parse_args()
+    print(run(list(problems.ALL)[: 1 if flags.quick else None], flags.ours))

@@ -109,14 +109,15 @@ def test_polynomial_is_even_in_the_root_of_the_flow_clock(p: Path) -> None:
 def test_two_ended_follows_its_exponents_at_both_ends(p: Path) -> None:
     clock = (p.sigma(t := grid.two_ended(p, 1000, data=2.0, noise=1.5)) / (p.alpha(t) + p.sigma(t))).flip(0)
     part = (clock - clock[0]) / (clock[-1] - clock[0])
-    assert float((part[20] / part[10]).log2()) == pytest.approx(
-        2.0, abs=0.01
-    )  # u^2 at the data, times the noise exponent
-    assert float(part[10]) == pytest.approx(1.5 * 0.01**2, rel=1e-3)
-    assert float(((1 - part[-21]) / (1 - part[-11])).log2()) == pytest.approx(
-        1.5, abs=0.02
-    )  # (2·(1 − u))^1.5 at the noise
-    assert float(1 - part[-11]) == pytest.approx(0.02**1.5, rel=0.02)
+    assert float(part[1]) == pytest.approx(0.001**2, rel=0.01)  # u^2 at the data
+    assert float(1 - part[-2]) == pytest.approx(0.001**1.5, rel=0.01)  # (1 − u)^1.5 at the noise
+
+
+def test_two_ended_takes_even_quantiles_of_a_logistic_distribution() -> None:
+    p = path.Linear()
+    times = grid.two_ended(p, 20, data=1.2, noise=1.2)[1:-1]
+    u = torch.arange(19, 0, -1, dtype=torch.float64) / 20
+    assert torch.allclose((p.sigma(times) / p.alpha(times)).log(), 1.2 * torch.logit(u), atol=1e-9)
 
 
 @pytest.mark.parametrize(

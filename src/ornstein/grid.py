@@ -52,19 +52,26 @@ def uniform(path: Path, steps: int) -> Tensor:
 
 def polynomial(path: Path, steps: int, power: float = 1.5) -> Tensor:
     """s = s_0 + (s_1 − s_0)·u^power in the linear chart s = σ/(α + σ), u even: the same noise levels on every path."""
-    return two_ended(path, steps, power, 1.0)
+    return _between(path, _units(steps) ** power)
 
 
-def two_ended(path: Path, steps: int, data: float = 2.0, noise: float = 1.5) -> Tensor:
-    """s = s_0 + (s_1 − s_0)·(1 − (1 − u^data)^noise) in the linear chart s = σ/(α + σ), u even.
+def two_ended(path: Path, steps: int, data: float = 1.3, noise: float = 1.1) -> Tensor:
+    """s = s_0 + (s_1 − s_0)·u^data/(u^data + (1 − u)^noise) in the linear chart s = σ/(α + σ), u even.
 
-    Exponents above 1 make the steps small at that end (Kumaraswamy 1980); `data` acts at clean data, `noise` at pure noise.
+    Where s goes from 0 to 1, σ/α = u^data/(1 − u)^noise: with equal exponents, log(σ/α) takes even quantiles of a
+    logistic distribution. Exponents above 1 make the steps small at that end; `data` acts at clean data, `noise` at pure noise.
     """
     units = _units(steps)
+    rise, fall = units**data, (1 - units) ** noise
+    return _between(path, rise / (rise + fall))
+
+
+def _between(path: Path, parts: Tensor) -> Tensor:
+    """The times at parts (1 to 0) of the way from the path's data end to its noise end, in s = σ/(α + σ)."""
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     s0, s1 = path.sigma(ends) / (path.alpha(ends) + path.sigma(ends))
-    s = s0 + (s1 - s0) * (1 - (1 - units[1:-1] ** data) ** noise)
-    return torch.cat([units[:1], _times(path, s / (1 - s)), units[-1:]])
+    s = s0 + (s1 - s0) * parts[1:-1]
+    return torch.cat([ends[1:], _times(path, s / (1 - s)), ends[:1]])
 
 
 def log_snr(path: Path, steps: int, smallest: float = -10.0, largest: float = 10.0) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
-from ornstein.grid import log_snr, polynomial
+from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path
 from ornstein.sampling import begin
@@ -131,9 +131,14 @@ def effort(
 
 def candidates(path: Path, steps: int) -> list[Table]:
     """The untuned tables that a fit may start from."""
-    solvers = ABM(2), ABM(3), ABM(4), DPMSolverPP()
-    found = [solver.table(path, polynomial(path, steps, power)) for solver in solvers for power in (1.0, 1.5, 2.0)]
-    return [*found, DPMSolverPP().table(path, log_snr(path, steps, -7.0, 7.0))]
+    solvers = ABM(2), ABM(3), ABM(4), ABM(5), DPMSolverPP()
+    grids = (
+        two_ended(path, steps),
+        polynomial(path, steps),
+        polynomial(path, steps, 2.0),
+        log_snr(path, steps, -7.0, 7.0),
+    )
+    return [solver.table(path, grid) for solver in solvers for grid in grids]
 
 
 def fit(
@@ -145,10 +150,10 @@ def fit(
     starts: int = 768,
     held_out: int = 256,
     batch: int = 128,
-    iterations: int = 1200,
+    iterations: int = 3000,
     seconds: float = math.inf,
     teacher: int = 100,
-    rate: float = 0.05,
+    rate: float = 0.03,
     seed: int = 0,
     model: str = "",
     device: torch.device | str = "cpu",
@@ -178,7 +183,7 @@ def fit(
         return torch.cat([list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch)])
 
     with torch.no_grad():
-        goal = solved(ABM().table(path, polynomial(path, max(teacher, 2 * steps))), everything)
+        goal = solved(ABM().table(path, two_ended(path, max(teacher, 2 * steps))), everything)
         held = everything[starts:]
 
         def error(table: Table) -> float:

@@ -13,7 +13,7 @@ from ornstein.grid import two_ended
 from ornstein.path import Path
 from ornstein.table import Form, Recorder, Table
 
-FEW = 10  # steps
+LAST = 2, 2, 3  # slopes the predictor takes in the last steps, the last one first; N//10 where that is more
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,11 @@ class ABM:
         predict  y'_{i+1} = y_i + ∫ (polynomial through f_i, ..., f_{i−p+2}) ds         f_i = dy/ds at y'_i
         correct  y_{i+1}  = y_i + ∫ (polynomial through f_{i+1}, ..., f_{i−p+2}) ds     once f_{i+1} is there (PEC)
 
-    p is the order. In `Flow` and `Angle` neither zero SNR nor zero noise is singular, so no step is special; the first steps
-    use as many slopes as there are. In ten steps or fewer order 5 works as order 4: a polynomial of degree 4 through slopes
-    that far apart magnifies the errors of a trained network. Raises ValueError for an order outside 2..5.
+    p is the order. In `Flow` and `Angle` neither zero SNR nor zero noise is singular; the first steps use as many slopes as
+    there are, and a run of N steps has order 1 + N//2 at most. In runs of few steps the predictor's order falls to 2 at the
+    end: nothing corrects the last step, and at small noise a network's error varies most from level to level, which high
+    orders magnify.
+    Raises ValueError for an order outside 2..5.
     """
 
     order: int = 5
@@ -40,19 +42,22 @@ class ABM:
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record, chart = Recorder(path, grid), self.chart
-        order = self.order if len(record.steps) > FEW else min(self.order, 4)
+        steps = len(record.steps)
+        order = min(self.order, max(2, 1 + steps // 2))
+        lowered = [max(last, steps // 10) for last in LAST[:steps]]
+        lengths = [min(order - 1, length) for length in ([order] * (steps - len(lowered)) + lowered[::-1])]
         x = record.start
         clocks: list[float] = []
         slopes: list[Form] = []
         predicted = Form({})
-        for t, s in record.steps:
+        for (t, s), length in zip(record.steps, lengths, strict=True):
             estimate = record.call(t, x)
             clocks = [chart.clock(t), *clocks[: order - 1]]
             slopes = [chart.slope(path, t, estimate), *slopes[: order - 1]]
             y = t.mix(estimate) / chart.scale(t)
             if len(clocks) > 1:
                 y = y + integral(clocks, slopes, clocks[1], clocks[0]) - predicted
-            predicted = integral(clocks[: order - 1], slopes, clocks[0], chart.clock(s))
+            predicted = integral(clocks[:length], slopes, clocks[0], chart.clock(s))
             x = chart.scale(s) * (y + predicted)
         return record.end(x)
 
