@@ -1,6 +1,7 @@
 """Runs: the same bits in any batch, lazy trajectories, calls that are counted, and the way back."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from ornstein.estimate import Estimate
 from ornstein.path import Path, Time
 from ornstein.sampling import DEFAULT
 from ornstein.solvers import Solver
+from ornstein.table import Table
 
 F64 = torch.float64
 
@@ -245,3 +247,45 @@ def test_public_names() -> None:
     assert ornstein.sample is sample
     assert ornstein.trajectory is trajectory
     assert ornstein.encode is encode
+
+
+@dataclass(frozen=True)
+class Watched(solvers.DDIM):
+    """DDIM that says when its table is written."""
+
+    def table(self, path: Path, grid: Tensor) -> Table:
+        WRITTEN.append(self)
+        return super().table(path, grid)
+
+
+class Changing:
+    """A solver that can change: nothing of it is kept."""
+
+    order = 1
+    eta = 0.0
+
+    def grid(self, path: Path, steps: int) -> Tensor:
+        return grid.uniform(path, steps)
+
+    def table(self, path: Path, grid: Tensor) -> Table:
+        return solvers.DDIM(self.eta).table(path, grid)
+
+
+WRITTEN: list[object] = []
+
+
+def test_the_table_of_a_frozen_solver_is_written_once() -> None:
+    denoiser = exact.Gaussian(torch.zeros(2), torch.ones(2), path.Linear())
+    results = [sample(denoiser, (4, 2), solver=Watched(), steps=7) for _ in range(3)]
+    assert len(WRITTEN) == 1
+    assert torch.equal(results[0], results[2])
+    sample(denoiser, (4, 2), solver=Watched(), steps=8)
+    sample(exact.Gaussian(torch.zeros(2), torch.ones(2), path.Cosine()), (4, 2), solver=Watched(), steps=7)
+    assert len(WRITTEN) == 3
+
+
+def test_a_solver_that_changes_is_asked_again() -> None:
+    denoiser, solver = exact.Gaussian(torch.zeros(2), torch.ones(2), path.Linear()), Changing()
+    before = sample(denoiser, (4, 2), solver=solver, steps=7)
+    solver.eta = 1.0
+    assert not torch.equal(sample(denoiser, (4, 2), solver=solver, steps=7), before)

@@ -1,6 +1,8 @@
 """Drawing samples: `sample`, the same run step by step (`trajectory`), and the way back (`encode`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from ornstein.grid import explicit
 from ornstein.noise import NoiseSource, PerSampleNoise
 from ornstein.path import Path
 from ornstein.solvers import ABM, Sampler, Solver
-from ornstein.table import Step, execute
+from ornstein.table import Step, Table, execute
 
 DEFAULT: Solver = ABM()
 
@@ -93,13 +95,36 @@ def begin(path: Path, like: Tensor, t: float, noise: NoiseSource) -> Tensor:
 
 
 def _times(path: Path, solver: Solver | Sampler, steps: int, grid: Tensor | None) -> Tensor:
-    return solver.grid(path, steps) if grid is None else explicit(grid)
+    if grid is not None:
+        return explicit(grid)
+    return _grid_of(solver, path, steps) if _frozen(solver) and _frozen(path) else solver.grid(path, steps)
 
 
 def _run(denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
     if isinstance(solver, Sampler):
         return solver.run(denoiser, x, times, noise)
-    return execute(solver.table(denoiser.path, times), denoiser, x, noise)
+    kept = _frozen(solver) and _frozen(denoiser.path)
+    table = _table_of if kept else _written
+    return execute(table(solver, denoiser.path, tuple(times.tolist())), denoiser, x, noise)
+
+
+def _written(solver: Solver, path: Path, times: tuple[float, ...]) -> Table:
+    return solver.table(path, torch.tensor(times, dtype=torch.float64))
+
+
+# Grids and tables are functions of frozen values alone and cost milliseconds, so runs that repeat them find them here.
+_grid_of: Callable[..., Tensor] = lru_cache(lambda solver, path, steps: solver.grid(path, steps))
+_table_of: Callable[..., Table] = lru_cache(_written)
+
+
+def _frozen(value: Any) -> bool:
+    """Whether a value cannot change, and can be the key of a cache."""
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    parameters: Any = getattr(type(value), "__dataclass_params__", None)
+    return parameters is not None and bool(parameters.frozen)
 
 
 @torch.no_grad()
