@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers lint bench clean
+.PHONY: demo test test-slow test-peers faults lint bench clean
 
 demo:       ## install once, train on the bundled digits, sample, print where the pictures are
 	@$(PYTHON) bootstrap.py
@@ -17,6 +17,10 @@ test-slow:  ## the long suites
 test-peers: ## equality with other libraries
 	@$(PYTHON) bootstrap.py test peers
 	@$(BIN)/python -m pytest -m peers
+
+faults:     ## the fault suite with its large counts
+	@$(PYTHON) bootstrap.py test
+	@ORNSTEIN_FAULTS=full $(BIN)/python -m pytest tests/faults
 
 lint:
 	@$(PYTHON) bootstrap.py test
