@@ -1,6 +1,7 @@
 """A trained run in two lines: `run = ornstein.load("RUN")`, `images = run.sample(64, label=3)`."""
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -8,6 +9,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from hashlib import file_digest
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ornstein.data import Spec
+from ornstein.data import Dataset, Spec
 from ornstein.data.atomic import new_file
 from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.likelihood import Measured, Method, Units
 from ornstein.model import Model, read
+from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Sampler, Solver
 from ornstein.training import checkpoint
 from ornstein.training.posthoc import Archive
@@ -189,6 +193,63 @@ class Run:
         state = {**self.model.network.state_dict(), **average}  # buffers are the same in all averages
         publish(folder, self.model, replace(settings, ema=length), archive.updates, partial(save_file, state))
         return load(folder, device)
+
+    def likelihood(
+        self,
+        dataset: Dataset,
+        indices: NDArray[np.int64],
+        method: Method,
+        *,
+        seed: int = 0,
+        unconditional: bool = False,
+        checked: int = 8,
+        batch_size: int | None = None,
+    ) -> Iterator[Measured]:
+        """−log p in nats of those items, batch by batch: probabilities of whole numbers, else densities in the data's units.
+
+        With classes, given the label of each item, unless `unconditional`. Item i of `indices` is measured with seed and i
+        alone; the solver's error is measured on the first `checked`. `likelihood.summarise` gives the mean with its error.
+        Raises UsageError where the data do not fit the model.
+        """
+        mine, theirs, where = self.spec, dataset.spec, dataset.spec.source
+        if (theirs.kind, theirs.shape) != (mine.kind, mine.shape):
+            raise UsageError(
+                f"{where} holds {theirs.kind}s of shape {theirs.shape}, but {self.folder} was trained on {mine.kind}s of "
+                f"shape {mine.shape}; give data of that shape"
+            )
+        if (theirs.dtype != mine.dtype) or (
+            mine.kind == "image" and (theirs.low, theirs.high) != (mine.low, mine.high)
+        ):
+            raise UsageError(
+                f"{where} holds {theirs.dtype} from {theirs.low:g} to {theirs.high:g}, but {self.folder} was trained on "
+                f"{mine.dtype} from {mine.low:g} to {mine.high:g}; give data in the same units"
+            )
+        conditional = bool(mine.classes) and not unconditional
+        if conditional and (dataset.labels is None or theirs.classes != mine.classes):
+            raise UsageError(
+                f"{where} lacks the {len(mine.classes)} classes that {self.folder} was trained with; label it, or ask for the "
+                "unconditional model"
+            )
+        if mine.classes and unconditional and self.settings.get("label_dropout") == 0:
+            raise UsageError(
+                f"{self.folder} was trained with label_dropout 0, so there is no unconditional model in it; leave "
+                "--unconditional out"
+            )
+        width, device = mine.level_width, next(self.model.network.parameters()).device
+        bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
+        units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
+
+        def measured(start: int, stop: int) -> Measured:
+            x, labels = dataset.batch(indices[start:stop])
+            denoiser = self.denoiser
+            if conditional and labels is not None:
+                denoiser = denoiser.given(labels.to(device))
+            return method(denoiser, x.to(device), units, PerSampleNoise(seed, start), stop <= checked)
+
+        size = batch_size or max(1, min(256, 2**17 // math.prod(mine.shape)))
+        checked = min(checked, size, len(indices))
+        edges = [0, *range(checked, len(indices), size), len(indices)]
+        return (measured(start, stop) for start, stop in pairwise(edges) if stop > start)
 
     def _tuned(self, steps: int) -> Path:
         return self.folder / "tuned" / f"steps-{steps}.json"

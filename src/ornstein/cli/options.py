@@ -193,6 +193,38 @@ class EMA:
 
 
 @dataclass(frozen=True)
+class Likelihood:
+    """How likely a trained run holds data, with standard errors: bits per dimension, or nats for vectors."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """Data in the units of the training, best held out from it: what --data of a training takes (default: its own data)."""
+    count: int = field(default=1000, metadata={"short": "-n"})
+    """How many items, drawn at random where there are more."""
+    method: str = "ode"
+    """ode (exact up to its errors), elbo (the continuous bound) or bound (the discrete one, as in DDPM)."""
+    steps: int | None = None
+    """Steps of the ODE (default: 24), calls of the elbo (32), or steps of the bound (100)."""
+    trace: str | None = None
+    """Of the ODE's divergence: exact, rademacher, gaussian or hutch++ (default: exact up to 16 dimensions, else rademacher)."""
+    probes: int = 2
+    """Probes of an item at each step, where the trace is not exact."""
+    tolerance: float | None = None
+    """Adaptive steps of the ODE with this tolerance in place of even ones; needs torchdiffeq."""
+    dequantise: str = "path"
+    """Noise for whole numbers in the ODE: path (the path's own, within the bin) or uniform."""
+    unconditional: bool = False
+    """Of a run with classes: the unconditional model, in place of each item's own label."""
+    seed: int = 0
+    """Of the choice of items and of all noise."""
+    batch_size: int | None = None
+    """Items at once (default: by their size)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
 class Verify:
     """Prove every solver and conversion on every path against closed forms."""
 
@@ -268,6 +300,7 @@ COMMANDS: dict[str, type] = {
     "ema": EMA,
     "evaluate": Evaluate,
     "diagnose": Diagnose,
+    "likelihood": Likelihood,
     "info": Info,
     "verify": Verify,
 }
@@ -306,6 +339,11 @@ EXAMPLES = {
         "ornstein evaluate runs/pictures -n 5000 --features efficientnet",
     ],
     "diagnose": ["ornstein diagnose runs/digits --data digits:test"],
+    "likelihood": [
+        "ornstein likelihood runs/digits --data digits:test",
+        "ornstein likelihood runs/digits --data digits:test --method elbo -n 200",
+        "ornstein likelihood runs/points --data held-out.npy --trace exact",
+    ],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

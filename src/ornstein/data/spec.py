@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
-from ornstein.errors import OrnsteinError
+from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,34 @@ class Spec:
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one item as stored and written: `(H, W, C)` or `(D,)`."""
         return (*self.shape[1:], self.shape[0]) if self.kind == "image" else self.shape
+
+    @property
+    def level_width(self) -> NDArray[np.float64] | None:
+        """The distance of neighbouring whole numbers in model units, `()` or `(D,)`; None for floating numbers.
+
+        Raises `UsageError` for a dimension that is constant, where there is no scale.
+        """
+        if np.dtype(self.dtype).kind == "f":
+            return None
+        return np.asarray(np.exp(self._log_slopes()))
+
+    @property
+    def log_volume(self) -> float:
+        """log |dx/dv| of `to_model`, summed over all numbers of an item: log p(v) = log p(x) + log_volume.
+
+        Raises `UsageError` for a dimension that is constant, which has no density.
+        """
+        return float(np.broadcast_to(self._log_slopes(), self.shape).sum())
+
+    def _log_slopes(self) -> NDArray[np.float64]:
+        if self.kind == "image":
+            return np.array(np.log(2.0 / (self.high - self.low)))
+        constant = [i for i, std in enumerate(self.std) if std == 0]
+        if constant:
+            raise UsageError(
+                f"Dimension {constant[0]} of {self.source} is constant, so it has no density; train without it."
+            )
+        return -np.log(np.array(self.std))
 
     def to_model(self, array: NDArray[Any]) -> Tensor:
         """Own units `(N, H, W, C)` or `(N, D)` to a float32 tensor `(N, C, H, W)` or `(N, D)` in model units.

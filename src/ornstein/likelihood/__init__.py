@@ -14,6 +14,7 @@ from ornstein.likelihood.discrete import bound
 from ornstein.likelihood.fixed import FixedSteps
 from ornstein.likelihood.hutchinson import Hutchinson
 from ornstein.likelihood.hutchpp import HutchPP
+from ornstein.likelihood.methods import ELBO, ODE, DiscreteBound, Measured, Method, Units
 from ornstein.likelihood.ode import Estimated, estimate, log_prob
 from ornstein.likelihood.prior import known, matched, standard
 from ornstein.likelihood.summary import Summary, summarise
@@ -22,9 +23,12 @@ from ornstein.likelihood.trace import ExactTrace, Trace
 TRACES: tuple[Trace, ...] = (ExactTrace(), Hutchinson(), Hutchinson(gaussian=True), HutchPP())
 
 __all__ = [
+    "ELBO",
+    "ODE",
     "TRACES",
     "Adaptive",
     "Bound",
+    "DiscreteBound",
     "Discretised",
     "Estimated",
     "ExactTrace",
@@ -32,10 +36,13 @@ __all__ = [
     "GaussianDecoder",
     "HutchPP",
     "Hutchinson",
+    "Measured",
+    "Method",
     "Summary",
     "Trace",
     "Truncated",
     "Uniform",
+    "Units",
     "bound",
     "elbo",
     "estimate",

@@ -29,16 +29,17 @@ class GaussianDecoder:
 class Discretised:
     """The probability of the bin of x under N(clean, (σ/α)²): Φ over [x − w/2, x + w/2] (Ho et al. 2020, equation 13).
 
-    `width` is that of a level; the bins of `low` and `high`, the ends of the data's range, reach to infinity.
+    `width` is that of a level, which may differ by dimension. The bins of `low` and
+    `high`, the ends of the data's range, reach to infinity.
     Raises ValueError where these are no range.
     """
 
-    width: float
+    width: float | Tensor
     low: float = -1.0
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.width > 0 and self.low < self.high):
+        if not (bool(torch.as_tensor(self.width > 0).all()) and self.low < self.high):
             raise ValueError(f"Discretised: width = {self.width}, low = {self.low}, high = {self.high} are no levels")
 
     def __call__(self, x: Tensor, clean: Tensor, ratio: float) -> Tensor:

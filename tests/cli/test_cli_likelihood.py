@@ -1,0 +1,106 @@
+"""`ornstein likelihood`: a table, a file beside the run, and sentences for what cannot be done."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ornstein.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "digits"
+    words = ["--data", "digits", "--out", str(out), "--steps", "2", "--samples", "0", "--preset", "tiny"]
+    assert main(["train", *words, "--batch-size", "4", "--device", "cpu"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("points")
+    np.save(folder / "points.npy", np.random.default_rng(0).normal(3, [2.0, 0.1], (200, 2)))
+    words = ["--data", str(folder / "points.npy"), "--out", str(folder / "run"), "--steps", "3", "--samples", "0"]
+    assert main(["train", *words, "--device", "cpu"]) == 0
+    return folder / "run"
+
+
+def test_images_by_bounds(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["likelihood", str(digits), "--data", "digits:test", "-n", "6", "--device", "cpu"]
+    assert main([*words, "--method", "elbo", "--steps", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "6 of 898 items of digits:test, given its label, probability of its whole numbers" in out
+    assert "bits/dim   ± total      data     probe    solver" in out
+    assert "reconstruction" in out
+    file = digits / "likelihood" / "elbo-digits-test.json"
+    assert f"all of it in {file}" in out
+    record = json.loads(file.read_text())
+    assert record["unit"] == "bits/dim"
+    row = record["rows"]["bound on −log p"]
+    assert row["mean"] == pytest.approx(record["nats"]["mean"] / (64 * np.log(2)))
+    parts = [record["rows"][name]["mean"] for name in ("prior", "diffusion", "reconstruction")]
+    assert sum(parts) == pytest.approx(row["mean"], rel=1e-5)
+    assert main([*words, "--method", "bound", "--steps", "4", "--unconditional"]) == 0
+    assert "unconditional" in capsys.readouterr().out
+    assert [f.name for f in sorted(file.parent.iterdir())] == ["bound-unconditional-digits-test.json", file.name]
+
+
+def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["likelihood", str(digits), "--data", "digits:test", "-n", "2", "--device", "cpu", "--steps", "12"]
+    means = []
+    for size in ("1", "2"):
+        assert main([*words, "--batch-size", size]) == 0
+        record = json.loads((digits / "likelihood" / "ode-digits-test.json").read_text())
+        means.append(record["rows"]["−log p"]["mean"])
+        assert record["rows"]["−log p"]["solver"] > 0
+        assert record["rows"]["−log p"]["probe"] > 0
+    assert means[0] == pytest.approx(means[1], rel=1e-4)
+
+
+def test_vectors_in_nats(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["likelihood", str(points), "-n", "40", "--device", "cpu", "--trace", "exact"]) == 0
+    out = capsys.readouterr().out
+    assert "which" in out.splitlines()[0]
+    assert "was trained on; give --data for held-out items" in out
+    assert "density in the units of the data, 2 dimensions" in out
+    (file,) = (points / "likelihood").iterdir()
+    record = json.loads(file.read_text())
+    assert record["unit"] == "nats"
+    row = record["rows"]["−log p"]
+    assert row["probe"] == 0
+    # after 3 steps the model is about the standard normal in its units; the entropy of that, in the data's own
+    assert row["mean"] == pytest.approx(np.log(2 * np.pi * np.e * 2.0 * 0.1), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--method", "exact"], "--method 'exact' is not known; give one of ode, elbo, bound"),
+        (["--trace", "none"], "--trace 'none' is not known"),
+        (["-n", "0"], "--count 0 is too small"),
+        (["--steps", "8"], "--steps 8 is too small; give 12 or more"),
+        (["--tolerance", "0"], "--tolerance 0 must be positive"),
+        (["--data", "digits"], "but"),
+    ],
+)
+def test_what_cannot_be_done(points: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
+    assert main(["likelihood", str(points), *flags]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_labels_and_units_must_fit(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8) % 17
+    np.save(tmp_path / "images.npy", images)
+    assert main(["likelihood", str(digits), "--data", str(tmp_path / "images.npy")]) == 2
+    assert "give data in the same units" in capsys.readouterr().err
+    np.savez(tmp_path / "range.npz", images=images, low=0, high=16)
+    assert main(["likelihood", str(digits), "--data", str(tmp_path / "range.npz")]) == 2
+    assert "lacks the 10 classes" in capsys.readouterr().err
+    assert main(["likelihood"]) == 2
+    assert "needs a run folder" in capsys.readouterr().err

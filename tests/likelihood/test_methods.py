@@ -1,0 +1,89 @@
+"""Data's own units: the Jacobian of preprocessing, and probabilities of whole numbers, against known distributions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ornstein import likelihood, path
+from ornstein.data.arrays import Arrays
+from ornstein.data.spec import measure
+from ornstein.errors import UsageError
+from ornstein.exact import GaussianMixture
+from ornstein.likelihood import Units
+from ornstein.noise import PerSampleNoise
+
+F64 = torch.float64
+WIDTH = 0.5
+
+
+def model(p: path.Path) -> GaussianMixture:
+    return GaussianMixture([0.4, 0.6], [[-0.6, 0.2], [0.7, -0.1]], torch.tensor([0.2, 0.3], dtype=F64), p)
+
+
+def mass(x: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
+    """log P of bins under the mixture, exactly; the outermost reach to infinity."""
+    below = torch.where(x <= low, -math.inf, x - WIDTH / 2)[:, None]
+    above = torch.where(x >= high, math.inf, x + WIDTH / 2)[:, None]
+    means, std = torch.tensor([[-0.6, 0.2], [0.7, -0.1]], dtype=F64), torch.tensor([[0.2], [0.3]], dtype=F64).sqrt()
+    sides = (torch.special.ndtr((edge - means) / std) for edge in (above, below))
+    inside = next(sides) - next(sides)
+    return (inside.prod(-1) @ torch.tensor([0.4, 0.6], dtype=F64)).log()
+
+
+@pytest.mark.parametrize("p", [path.Linear(), path.VariancePreserving()], ids=repr)
+def test_densities_in_the_data_s_own_units(p: path.Path) -> None:
+    m, units = model(p), Units(None, -math.log(7.0) * 2)  # x = v/7 in both dimensions
+    x = m.draw(64, generator=torch.Generator().manual_seed(0))
+    truth = -(m.log_prob(x) - 2 * math.log(7.0))
+    found = likelihood.ODE()(m, x, units, PerSampleNoise(), check=True)
+    assert torch.allclose(found.nats, truth, rtol=0, atol=1e-2)
+    assert found.solver is not None
+    for method in (likelihood.ELBO(), likelihood.DiscreteBound()):
+        bound = method(m, x, units, PerSampleNoise())
+        off = bound.nats - truth
+        assert float(off.mean()) > -4 * float(off.std()) / 8
+        assert torch.allclose(torch.stack(list(bound.terms.values())).sum(0), bound.nats)
+
+
+@pytest.mark.parametrize(
+    ("method", "slack"),
+    [
+        (likelihood.ODE(), 0.2),
+        (likelihood.ODE(dequantisation=likelihood.Uniform()), 0.2),
+        (likelihood.ELBO(), 0.6),
+        (likelihood.DiscreteBound(100), 1.0),
+    ],
+    ids=["ode", "ode-uniform", "elbo", "bound"],
+)
+def test_a_bound_on_the_probability_of_whole_numbers(method: likelihood.Method, slack: float) -> None:
+    """The denoiser is that of a density; the level's probability is its mass in the bin, and no bound may exceed it."""
+    m = model(path.Linear())
+    levels = (m.draw(256, generator=torch.Generator().manual_seed(0)) / WIDTH).round() * WIDTH
+    units = Units(torch.tensor(WIDTH, dtype=F64), 0.0)
+    # with bins the decoder models round(x) from x_t: any decoder is a distribution over levels
+    found = method(m, levels, units, PerSampleNoise())
+    off = found.nats + mass(levels)
+    error = float(off.std()) / 16
+    assert float(off.mean()) > -4 * error
+    assert float(off.mean()) < slack + 4 * error
+
+
+def test_units_of_a_spec() -> None:
+    images = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4, 1)
+    spec = measure(Arrays(images, None, ()), "images")
+    assert float(spec.level_width) == pytest.approx(2 / 255)
+    assert spec.log_volume == pytest.approx(16 * math.log(2 / 255))
+    vectors = np.array([[1.0, 10.0], [3.0, 40.0]])
+    spec = measure(Arrays(vectors, None, ()), "vectors")
+    assert spec.level_width is None
+    assert spec.log_volume == pytest.approx(-math.log(1.0 * 15.0))
+    jacobian = np.diag(spec.from_model(torch.eye(2)) - spec.from_model(torch.zeros(2, 2)))
+    assert spec.log_volume == pytest.approx(-math.log(np.prod(jacobian)))
+    whole = measure(Arrays(vectors.astype(np.int64), None, ()), "counts")
+    np.testing.assert_allclose(whole.level_width, [1.0, 1 / 15])
+    constant = measure(Arrays(np.array([[1.0, 2.0], [1.0, 3.0]]), None, ()), "flat")
+    with pytest.raises(UsageError, match="Dimension 0 of flat is constant, so it has no density"):
+        _ = constant.log_volume
