@@ -157,6 +157,7 @@ FLAGS: dict[str, dict[str, type]] = {
     for hints in [get_type_hints(kind)]
 }
 SKIPPED = {"data", "out", "config", "dry_run", "label"}
+FUZZED = "train", "sample", "tune", "verify", "demo"  # the others look at files named by their words first
 
 
 def test_a_wrong_flag_of_any_command_is_named(
@@ -164,7 +165,7 @@ def test_a_wrong_flag_of_any_command_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(trained.rglob("*"))
-    commands = [name for name in FLAGS if any(k is not bool for k in FLAGS[name].values())]
+    commands = [name for name in FUZZED if any(k is not bool for k in FLAGS[name].values())]
     for rng in cases(170, 6500):
         name = rng.choice(commands)
         flags = {k: kind for k, kind in FLAGS[name].items() if kind is not bool and k not in SKIPPED}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -36,10 +36,14 @@ def run(words: Sequence[str]) -> int:
         if value is not None and value not in choices:
             raise UsageError(f"--{key} {value!r} is not known; give one of {', '.join(choices)}")
     steps = METHODS[options.method] if options.steps is None else options.steps
-    numbers = ("count", options.count, 1), ("steps", steps, LEAST[options.method]), ("probes", options.probes, 1)
-    for key, number, least in (*numbers, ("seed", options.seed, 0), ("batch-size", options.batch_size or 1, 1)):
-        if number < least:
-            raise UsageError(f"--{key} {number} is too small; give {least} or more")
+    within(
+        options,
+        count=(1, 1e9),
+        probes=(1, 1e6),
+        seed=(0, 2**63 - 1),
+        batch_size=(1, 1e9),
+        steps=(LEAST[options.method], 1e6),
+    )
     if options.tolerance is not None and not options.tolerance > 0:
         raise UsageError(f"--tolerance {options.tolerance:g} must be positive")
     from ornstein.runs import load

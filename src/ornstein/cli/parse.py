@@ -58,7 +58,7 @@ def within(options: Any, **limits: tuple[float, float]) -> None:
         if value is None or least <= value <= most:
             continue
         if value < least:
-            raise UsageError(f"{flag} {value:.15g} is too small; give {least:g} or more")
+            raise UsageError(f"{flag} {shown(value)} is too small; give {least:g} or more")
         raise UsageError(f"{flag} {shown(value)} is too large; give {most:.15g} at most")
 
 
