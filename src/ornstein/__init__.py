@@ -50,7 +50,7 @@ _MODULES = (
         "path",
         "processes",
     ),
-    *("runs", "sampling", "sde", "solvers", "table", "target", "training", "tuning", "verify"),
+    *("runs", "sampling", "sde", "solvers", "table", "target", "tilting", "training", "tuning", "verify"),
 )
 __all__ = [
     "BrownianNoise",
