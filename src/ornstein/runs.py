@@ -235,6 +235,7 @@ class Run:
                 f"{self.folder} was trained with label_dropout 0, so there is no unconditional model in it; leave "
                 "--unconditional out"
             )
+        dataset = dataset.in_units_of(mine)
         width, device = mine.level_width, next(self.model.network.parameters()).device
         bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)

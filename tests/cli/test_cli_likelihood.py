@@ -104,3 +104,16 @@ def test_labels_and_units_must_fit(digits: Path, tmp_path: Path, capsys: pytest.
     assert "lacks the 10 classes" in capsys.readouterr().err
     assert main(["likelihood"]) == 2
     assert "needs a run folder" in capsys.readouterr().err
+
+
+def test_held_out_vectors_are_measured_in_the_units_of_the_training(points: Path, tmp_path: Path) -> None:
+    """Where the data lie far from the training data, they are unlikely, whatever their own mean and deviation."""
+    draw = np.random.default_rng(1).normal(3, [2.0, 0.1], (200, 2))
+    means = []
+    for name, items in (("near", draw), ("far", draw + [20.0, 1.0])):
+        np.save(tmp_path / f"{name}.npy", items)
+        words = ["--data", str(tmp_path / f"{name}.npy"), "-n", "40", "--device", "cpu", "--trace", "exact"]
+        assert main(["likelihood", str(points), *words]) == 0
+        (file,) = (points / "likelihood").glob(f"*{name}*.json")
+        means.append(json.loads(file.read_text())["rows"]["−log p"]["mean"])
+    assert means[1] > means[0] + 40  # ten deviations in both dimensions: about 100 nats of a standard normal

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """The names of labels `0, 1, …`; empty without labels."""
         return self.spec.classes
+
+    def in_units_of(self, spec: Spec) -> Dataset:
+        """The same items, for a model that was trained on data of `spec`: vectors take its mean and deviation, not their own."""
+        if spec.kind != "vector":
+            return self
+        return replace(self, spec=replace(self.spec, mean=spec.mean, std=spec.std))
 
     def batch(self, indices: NDArray[np.integer[Any]], flip: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The items `indices` in model units: float32 `(B, C, H, W)` or `(B, D)`, and int64 labels `(B,)` or `None`.
