@@ -45,9 +45,8 @@ class Processes:
         return f"torchrun --nproc-per-node {self.near} -m ornstein {name}"
 
     def share(self, total: int) -> range:
-        """The rows of `total` that are this process's, when all have as many."""
-        each = total // self.count
-        return range(self.rank * each, (self.rank + 1) * each)
+        """The rows of `total` that are this process's: blocks follow each other and differ by one at most."""
+        return range(self.rank * total // self.count, (self.rank + 1) * total // self.count)
 
     def table(self, *values: float) -> Tensor:
         """The numbers of every process, float64 (count, len(values)), the same everywhere."""

@@ -1,11 +1,12 @@
 """`ornstein diagnose`."""
 
 import json
+import math
 from collections.abc import Sequence
 
 from ornstein.cli.evaluate import real_data, versions
 from ornstein.cli.options import Diagnose
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, say
 from ornstein.errors import UsageError
 
@@ -15,9 +16,7 @@ def run(words: Sequence[str]) -> int:
     options = parse(Diagnose, "diagnose", words)
     if not options.run:
         raise UsageError("diagnose needs a run folder; give for example `ornstein diagnose runs/digits`")
-    for key, value, least in (("count", options.count, 100), ("levels", options.levels, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, count=(100, math.inf), levels=(1, math.inf), seed=(0, math.inf))
     import numpy as np
 
     from ornstein import report

@@ -1,11 +1,12 @@
 """`ornstein edit`."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from ornstein.cli.options import Edit
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter
 from ornstein.errors import UsageError
 
@@ -21,9 +22,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError("give either --mask FILE, to paint anew what it marks, or --strength 0.5, to change all of it")
     if options.strength is not None and not 0 < options.strength <= 1:
         raise UsageError(f"--strength {options.strength:g} must lie above 0 (the image as it is) and up to 1")
-    for key, value, least in (("count", options.count, 1), ("steps", options.steps, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, count=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     import torch
 
     from ornstein import solvers

@@ -1,18 +1,20 @@
 """`ornstein evaluate`."""
 
 import json
+import math
 import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Evaluate
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,18 +23,20 @@ if TYPE_CHECKING:
     from ornstein.data import Dataset, Spec
     from ornstein.metrics import Evaluation, Extractor, Labels, Score
     from ornstein.metrics.classifier import Classifier
-    from ornstein.metrics.shards import Shards
     from ornstein.runs import Run
     from ornstein.solvers import Sampler, Solver
 
 FEATURES = ("pixels", "cnn", "efficientnet")
-QUIET = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Items in their own units, what these are, what each was asked to be, and how they were made."""
+    """Items in their own units, what these are, what each was asked to be, and how they were made.
 
+    `mine` are the items of this process; `items` are all of them, in the first process.
+    """
+
+    mine: "NDArray[Any]"
     items: "NDArray[Any]"
     spec: "Spec"
     labels: "Tensor | None"
@@ -46,17 +50,14 @@ def run(words: Sequence[str]) -> int:
     options = parse(Evaluate, "evaluate", words)
     if not options.run:
         raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
-    for key, value, least in (("count", options.count, 100), ("steps", options.steps, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     wanted = None if options.metrics is None else tuple(options.metrics.replace(",", " ").split())
-    from ornstein.metrics.shards import shards
+    with joined() as processes:
+        processes.together(lambda: _evaluate(options, wanted, processes))
+    return 0
 
-    with shards() as processes:
-        return _evaluate(options, wanted, processes)
 
-
-def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Shards") -> int:
+def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
     import torch
 
     from ornstein import report
@@ -65,27 +66,26 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Sha
     from ornstein.runs import load
     from ornstein.training import build
 
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, build.device(options.device, processes))
     data, training = real_data(trained, options.data)
     spec = trained.spec
     names = DEFAULT[spec.kind] if wanted is None else wanted
     began = time.monotonic()
-    extractor, net = _one_after_the_other(processes, lambda: chosen(options.features, data, "agreement" in names))
+    extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     prepared = time.monotonic() - began
-    samples = _given(options, trained) if options.samples else _drawn(options, trained, processes)
+    samples = _given(options, trained, processes) if options.samples else _drawn(options, trained, processes)
     began = time.monotonic()
-    patience = 1.0 if processes.first else QUIET
-    with Meter("features", patience) as meter:
+    with Meter("features", patience=1.0) as meter:
 
         def progress(done: int, total: int) -> None:
             meter.update(done / total, f"{done:,} of {total:,}")
 
-        part = processes.block(len(samples.items))
-        features = processes.gather(extract(extractor, samples.items[part.start : part.stop], samples.spec, progress))
-        if not processes.first:
-            return 0
+        parts = processes.gather(extract(extractor, samples.mine, samples.spec, progress))
+        if not processes.leads:
+            return
+        features = torch.cat(parts)
         beside = reference(extractor, data, training, len(features), "memorisation" in names, progress)
-    with Meter("measuring", patience) as meter:
+    with Meter("measuring", patience=1.0) as meter:
         labels = None if net is None or samples.labels is None else _labels(net, samples, extractor, features, data)
         found = evaluate(
             features,
@@ -124,7 +124,6 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: "Sha
     say(f"Measured in {duration(sum(seconds.values()))}: {folder.resolve() / stem}.json")
     if training is not None:
         say(f"The report page: {report.write(trained.folder, training).resolve()}")
-    return 0
 
 
 # What is compared
@@ -154,9 +153,7 @@ def real_data(trained: "Run", source: str | None) -> "tuple[Dataset, Dataset | N
             raise UsageError(
                 f"--data {name} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}"
             )
-        if spec.kind == "vector":  # in the run's units
-            return replace(found, spec=replace(spec, mean=run.mean, std=run.std))
-        return found
+        return found.in_units_of(run)
 
     chosen = opened(own if source is None else source)
     if chosen.spec.content_hash == trained.spec.content_hash:
@@ -193,16 +190,6 @@ def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extr
     return made, net
 
 
-def _one_after_the_other(processes: "Shards", work: "Callable[[], Any]") -> Any:
-    """The first process does the work and keeps its result on disk, where the others find it."""
-    if processes.first:
-        found = work()
-        processes.wait()
-        return found
-    processes.wait()
-    return work()
-
-
 def _labels(
     net: "Classifier", samples: Samples, extractor: "Extractor", features: "Tensor", data: "Dataset"
 ) -> "Labels":
@@ -216,19 +203,19 @@ def _labels(
 # Samples
 
 
-def _drawn(options: Evaluate, trained: "Run", processes: "Shards") -> Samples:
-    """Made here, each process its part; every process has all."""
-    import torch
+def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
+    """Made here, each process its part."""
+    import numpy as np
 
     from ornstein.cli.sample import TUNED, recipe, solvers
     from ornstein.training import build
 
     build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
     solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
-    if processes.first:
-        say(recipe(trained.model.path, solver, options.steps))
-    part = processes.block(options.count)
-    items = draw(trained, part, solver, options.steps, options.seed, options.batch_size, quiet=not processes.first)
+    say(recipe(trained.model.path, solver, options.steps))
+    part = processes.share(options.count)
+    mine = draw(trained, part, solver, options.steps, options.seed, options.batch_size)
+    blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
         "weights": trained.weights,
@@ -238,7 +225,8 @@ def _drawn(options: Evaluate, trained: "Run", processes: "Shards") -> Samples:
         "seed": options.seed,
     }
     return Samples(
-        items=processes.gather(torch.from_numpy(items)).numpy(),
+        mine=mine,
+        items=np.concatenate(blocks) if processes.leads else mine,
         spec=trained.spec,
         labels=trained.model.labels(0, options.count, options.seed),
         made=made,
@@ -254,14 +242,13 @@ def draw(
     steps: int,
     seed: int,
     batch_size: int | None = None,
-    quiet: bool = False,
 ) -> "NDArray[Any]":
     """The samples of these numbers, with progress."""
     import numpy as np
 
     batches: list[NDArray[Any]] = []
     began = time.monotonic()
-    with Meter("sampling", patience=QUIET if quiet else 1.0) as meter:
+    with Meter("sampling", patience=1.0) as meter:
         for batch in trained.batches(
             len(part), solver=solver, steps=steps, seed=seed, first=part.start, batch_size=batch_size
         ):
@@ -272,7 +259,7 @@ def draw(
     return np.concatenate(batches)
 
 
-def _given(options: Evaluate, trained: "Run") -> Samples:
+def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
     """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of pictures."""
     import numpy as np
     import torch
@@ -303,7 +290,8 @@ def _given(options: Evaluate, trained: "Run") -> Samples:
     if labels is not None and len(labels) != len(items):
         raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
     made = {"file": str(file.resolve()), "digest": digest, "count": len(items)}
-    return Samples(items, spec, labels, made, f"samples-{file.stem}", file.name)
+    part = processes.share(len(items))
+    return Samples(items[part.start : part.stop], items, spec, labels, made, f"samples-{file.stem}", file.name)
 
 
 # Results

@@ -1,10 +1,11 @@
 """`ornstein interpolate`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ornstein.cli.options import Interpolate
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, say
 from ornstein.errors import UsageError
 
@@ -16,9 +17,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(
             "interpolate needs a run folder and two images; give for example `ornstein interpolate runs/digits a.png b.png`"
         )
-    for key, value, least in (("frames", options.frames, 2), ("steps", options.steps, 1)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, frames=(2, math.inf), steps=(1, math.inf))
     import torch
 
     from ornstein.cli import canvas

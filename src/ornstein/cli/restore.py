@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ornstein.cli.options import Restore
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter
 from ornstein.errors import UsageError
 
@@ -27,9 +27,7 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(
             "restore needs a run folder and an image; give for example `ornstein restore runs/digits small.png`"
         )
-    for key, value, least in (("count", options.count, 1), ("steps", options.steps, 1), ("seed", options.seed, 0)):
-        if value < least:
-            raise UsageError(f"--{key} {value} is too small; give {least} or more")
+    within(options, count=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     for key, positive in (("noise", options.noise), ("width", options.width), ("zeta", options.zeta)):
         if not 0 < positive < math.inf:
             raise UsageError(f"--{key} {positive:g} must be positive")
@@ -98,7 +96,7 @@ def _method(options: Restore, prior: "Denoiser", measurement: "Measurement", dat
     from ornstein.editing import DPS, MMPS, DiffPIR, PiGDM
 
     if options.method == "dps":
-        return DPS(prior, measurement, options.zeta, LEAST_SIGNAL)
+        return DPS(prior, measurement, options.zeta, least_signal=LEAST_SIGNAL)
     if options.method == "pigdm":
         return PiGDM(prior, measurement, data_std, least_signal=LEAST_SIGNAL)
     if options.method == "diffpir":
