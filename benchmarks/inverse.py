@@ -146,7 +146,9 @@ def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
         "RePaint(10, 4), 20 steps": lambda: inpaint(den, x, kept, solver=RePaint(10, 4)),
         "MMPS, 20 steps": lambda: ornstein.sample(MMPS(den, measurement, least_signal=LEAST_SIGNAL), x.shape),
         "PiGDM, 20 steps": lambda: ornstein.sample(PiGDM(den, measurement, std, least_signal=LEAST_SIGNAL), x.shape),
-        "DPS(zeta 5), 20 steps": lambda: ornstein.sample(DPS(den, measurement, 5.0, LEAST_SIGNAL), x.shape),
+        "DPS(zeta 5), 20 steps": lambda: ornstein.sample(
+            DPS(den, measurement, 5.0, least_signal=LEAST_SIGNAL), x.shape
+        ),
         "DiffPIR, Renoise(1), 50 steps": lambda: ornstein.sample(
             DiffPIR(den, measurement), x.shape, solver=Renoise(1.0), steps=50
         ),

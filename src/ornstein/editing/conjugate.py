@@ -5,14 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ornstein.path import align
+from ornstein.guidance.guided import inner
 
 TOLERANCE = 1e-6
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """The inner product of each row, (B, 1, ...)."""
-    return align((a * b).flatten(1).sum(1), a)
 
 
 def solve(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, floor: float = 0.0) -> Tensor:
@@ -22,18 +17,18 @@ def solve(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int, floor
     network's Jacobian is only nearly symmetric and positive); the others go on, so that no row depends on its batch.
     """
     best, v, rest = torch.zeros_like(b), torch.zeros_like(b), b
-    direction, size = rest, dot(rest, rest)
+    direction, size = rest, inner(rest, rest)
     least, enough = size, TOLERANCE**2 * size
     for _ in range(iterations):
         going = size > enough
         if not bool(going.any()):
             break
         along = product(direction)
-        curvature = dot(direction, along)
-        going = going & (curvature > floor * dot(direction, direction))
+        curvature = inner(direction, along)
+        going = going & (curvature > floor * inner(direction, direction))
         step = torch.where(going, size / torch.where(going, curvature, 1), 0)
         v, rest = v + step * direction, rest - step * along
-        fresh = torch.where(going, dot(rest, rest), 0)  # 0: this row has stopped
+        fresh = torch.where(going, inner(rest, rest), 0)  # 0: this row has stopped
         best = torch.where(going & (fresh < least), v, best)
         least = torch.where(going, torch.minimum(fresh, least), least)
         direction = rest + fresh / torch.where(going, size, 1) * direction

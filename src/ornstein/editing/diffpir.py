@@ -12,7 +12,8 @@ from ornstein.editing.conjugate import solve
 from ornstein.editing.measurement import Measurement
 from ornstein.estimate import Estimate
 from ornstein.grid import polynomial
-from ornstein.path import Path, Time, as_time
+from ornstein.guidance.gradient import usable
+from ornstein.path import Path, Time
 from ornstein.table import Recorder, Table
 
 
@@ -42,7 +43,7 @@ class DiffPIR:
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
         prior = self.denoiser(x_t, t)
         with torch.inference_mode(False), torch.enable_grad():
-            t = t.clone() if isinstance(t, Tensor) else as_time(t)
+            t = usable(t)
             clean, noise = (part.detach().clone() for part in prior)
             alpha, sigma = self.path.levels(t, clean)
             seen = self.measurement.at(clean)

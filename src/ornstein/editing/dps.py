@@ -4,16 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
-from ornstein.editing.conjugate import dot
-from ornstein.editing.measurement import Measurement
-from ornstein.editing.tweedie import Covariance, shifted
-from ornstein.estimate import Estimate
-from ornstein.path import Path, Time
+from ornstein.editing.tweedie import Covariance, Posterior
+from ornstein.guidance.guided import inner
 
 
 @dataclass(frozen=True, eq=False)
-class DPS:
+class DPS(Posterior):
     """x given x_t is taken for certain, its posterior mean: ∇log p(y | x_t) ≈ −ζ·∇‖y − A(E[x | x_t])‖.
 
     The likelihood of Gaussian noise, equation 16, has the gradient of ‖·‖²/2σ_y², which ignores the spread of x given x_t and is
@@ -23,24 +19,14 @@ class DPS:
     Raises ValueError for a ζ that is not positive.
     """
 
-    denoiser: Denoiser
-    measurement: Measurement
     zeta: float = 1.0
-    least_signal: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.zeta > 0:
             raise ValueError(f"DPS: zeta = {self.zeta} must be positive")
 
-    @property
-    def path(self) -> Path:
-        return self.denoiser.path
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return shifted(self.denoiser, x_t, t, self.least_signal, self._shift)
-
-    def _shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
         seen = self.measurement.at(clean)
-        norm = dot(seen.residual, seen.residual).sqrt()
+        norm = inner(seen.residual, seen.residual).sqrt()
         unit = seen.residual / norm.clamp_min(1e-30)
         return self.zeta * covariance(seen.transpose(unit))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
-from ornstein.editing.conjugate import dot
+from ornstein.guidance.guided import inner
 from ornstein.path import align
 from ornstein.sampling import encode, sample
 from ornstein.solvers import Sampler, Solver
@@ -17,7 +17,7 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
     one keeps it. w is a number or (B,). Where the directions are equal (or opposite) it is the straight line.
     """
     w = align(torch.as_tensor(weight, device=a.device, dtype=a.dtype), a)
-    cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().clamp_min(torch.finfo(a.dtype).tiny)
+    cosine = inner(a, b) / (inner(a, a) * inner(b, b)).sqrt().clamp_min(torch.finfo(a.dtype).tiny)
     angle = torch.acos(cosine.clamp(-1, 1))
     sine = angle.sin()
     flat = sine < 1e-4

@@ -4,16 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
 from ornstein.editing.conjugate import solve
-from ornstein.editing.measurement import Measurement
-from ornstein.editing.tweedie import Covariance, shifted
-from ornstein.estimate import Estimate
-from ornstein.path import Path, Time
+from ornstein.editing.tweedie import Covariance, Posterior
 
 
 @dataclass(frozen=True, eq=False)
-class MMPS:
+class MMPS(Posterior):
     """x given x_t is taken as N(E[x | x_t], Σ) with its own covariance Σ = (σ²/α)·J (Tweedie), so that
 
     ∇log p(y | x_t) ≈ JᵀAᵀ(AΣAᵀ + σ_y²I)⁻¹(y − A(E[x | x_t]))     (section 4.2 of the paper)
@@ -23,23 +19,13 @@ class MMPS:
     and early stopping also tames a Jacobian that is not quite symmetric. Raises ValueError for iterations below 1.
     """
 
-    denoiser: Denoiser
-    measurement: Measurement
     iterations: int = 5
-    least_signal: float = 0.01
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"MMPS: iterations = {self.iterations} must be at least 1")
 
-    @property
-    def path(self) -> Path:
-        return self.denoiser.path
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return shifted(self.denoiser, x_t, t, self.least_signal, self._shift)
-
-    def _shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
         seen, noise = self.measurement.at(clean), self.measurement.noise
 
         def product(v: Tensor) -> Tensor:

@@ -4,16 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
 from ornstein.editing.conjugate import solve
-from ornstein.editing.measurement import Measurement
-from ornstein.editing.tweedie import Covariance, shifted
-from ornstein.estimate import Estimate
-from ornstein.path import Path, Time
+from ornstein.editing.tweedie import Covariance, Posterior
 
 
 @dataclass(frozen=True, eq=False)
-class PiGDM:
+class PiGDM(Posterior):
     """x given x_t is taken as N(E[x | x_t], r²I): ∇log p(y | x_t) ≈ JᵀAᵀ(r²AAᵀ + σ_y²I)⁻¹(y − A(E[x | x_t])), equation 7.
 
     r² = σ²s²/(α²s² + σ²) is right for isotropic Gaussian data of standard deviation s = `data_std` (the paper's r on its VE path
@@ -21,24 +17,14 @@ class PiGDM:
     conjugate gradients, which ask nothing of the network. Raises ValueError for a data_std that is not positive.
     """
 
-    denoiser: Denoiser
-    measurement: Measurement
     data_std: float = 1.0
     iterations: int = 50
-    least_signal: float = 0.01
 
     def __post_init__(self) -> None:
         if not self.data_std > 0:
             raise ValueError(f"PiGDM: data_std = {self.data_std} must be positive")
 
-    @property
-    def path(self) -> Path:
-        return self.denoiser.path
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return shifted(self.denoiser, x_t, t, self.least_signal, self._shift)
-
-    def _shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
         seen, noise = self.measurement.at(clean), self.measurement.noise
         spread = (sigma * self.data_std) ** 2 / ((alpha * self.data_std) ** 2 + sigma**2)
 

@@ -14,14 +14,19 @@ therefore taken at that level, reached by a DDIM step (a second network call): C
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
+from ornstein.editing.measurement import Measurement
 from ornstein.estimate import Estimate
-from ornstein.path import Time, align, as_time
+from ornstein.guidance.gradient import usable
+from ornstein.guidance.guided import move_clean
+from ornstein.path import Path, Time, align, as_time
 
 Covariance = Callable[[Tensor], Tensor]
 Shift = Callable[[Tensor, Covariance, Tensor, Tensor], Tensor]
@@ -36,9 +41,9 @@ def shifted(denoiser: Denoiser, x_t: Tensor, t: Time, least_signal: float, shift
     path = denoiser.path
     with torch.inference_mode(False), torch.enable_grad():
         x_t = x_t.detach().clone()
-        t = t.clone() if isinstance(t, Tensor) else as_time(t)
+        t = as_time(usable(t))
         at = torch.minimum(t, path.time(2 * math.log(least_signal)).to(t))
-        (alpha, sigma), (alpha_t, sigma_t) = path.levels(at, x_t), path.levels(t, x_t)
+        alpha, sigma = path.levels(at, x_t)
         early = align(at < t, x_t).bool()
         x = x_t.requires_grad_()
         seen = denoiser(x, t)
@@ -51,10 +56,27 @@ def shifted(denoiser: Denoiser, x_t: Tensor, t: Time, least_signal: float, shift
             return torch.autograd.grad(seen.clean, x, v, retain_graph=True)[0] * (sigma**2 / alpha)
 
         move = shift(clean, covariance, alpha, sigma).detach()
-        return Estimate(clean + move, noise - _ratio(alpha_t, sigma_t) * move)
+        return move_clean(path, Estimate(clean, noise), t, move)
 
 
-def _ratio(a: Tensor, b: Tensor) -> Tensor:
-    """a/b, and 0 where b is 0: without noise the estimate has nothing to move."""
-    still = b == 0
-    return torch.where(still, 0, a / torch.where(still, 1, b))
+@dataclass(frozen=True, eq=False)
+class Posterior(ABC):
+    """Abstract: the denoiser of x given y, around the `denoiser` of x; a subclass tells how far its estimate moves.
+
+    `least_signal` is the α/σ below which the covariance is taken at that level.
+    """
+
+    denoiser: Denoiser
+    measurement: Measurement
+    least_signal: float = field(default=0.01, kw_only=True)
+
+    @property
+    def path(self) -> Path:
+        return self.denoiser.path
+
+    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+        return shifted(self.denoiser, x_t, t, self.least_signal, self.shift)
+
+    @abstractmethod
+    def shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """What is added to clean (B, ...); see `shifted`."""
