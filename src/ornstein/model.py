@@ -84,18 +84,18 @@ class Model:
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
         batch_size = batch_size or self.batch_size
+        times = (solver or DEFAULT).grid(self.path, steps)
+        if not isinstance(self.coupling, Independent) and _stochastic(solver, self.path, times):
+            warnings.warn(
+                f"this model was trained with the coupling {self.coupling}, under which its scores are not those of the "
+                "path: a solver that adds noise is not exact; ODE solvers, such as the default, are",
+                stacklevel=2,
+            )
         for start in range(first, first + count, batch_size):
             stop = min(start + batch_size, first + count)
             given = self.labels(start, stop, seed) if labels is None else labels(start, stop)
             noise = PerSampleNoise(seed, start)
             bound = denoiser if given is None else denoiser.given(given.to(device))
-            times = (solver or DEFAULT).grid(self.path, steps)
-            if start == first and not isinstance(self.coupling, Independent) and _stochastic(solver, self.path, times):
-                warnings.warn(
-                    f"this model was trained with the coupling {self.coupling}, under which its scores are not those of the "
-                    "path: a solver that adds noise is not exact; ODE solvers, such as the default, are",
-                    stacklevel=2,
-                )
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=solver, grid=times, noise=noise)

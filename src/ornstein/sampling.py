@@ -103,18 +103,20 @@ def _times(path: Path, solver: Solver | Sampler, steps: int, grid: Tensor | None
 def _run(denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
     if isinstance(solver, Sampler):
         return solver.run(denoiser, x, times, noise)
-    kept = _frozen(solver) and _frozen(denoiser.path)
-    table = _table_of if kept else _written
-    return execute(table(solver, denoiser.path, tuple(times.tolist())), denoiser, x, noise)
+    return execute(_table(solver, denoiser.path, times), denoiser, x, noise)
 
 
-def _written(solver: Solver, path: Path, times: tuple[float, ...]) -> Table:
-    return solver.table(path, torch.tensor(times, dtype=torch.float64))
+def _table(solver: Solver, path: Path, times: Tensor) -> Table:
+    if _frozen(solver) and _frozen(path):
+        return _table_of(solver, path, tuple(times.tolist()))
+    return solver.table(path, times)
 
 
 # Grids and tables are functions of frozen values alone and cost milliseconds, so runs that repeat them find them here.
 _grid_of: Callable[..., Tensor] = lru_cache(lambda solver, path, steps: solver.grid(path, steps))
-_table_of: Callable[..., Table] = lru_cache(_written)
+_table_of: Callable[..., Table] = lru_cache(
+    lambda solver, path, times: solver.table(path, torch.tensor(times, dtype=torch.float64))
+)
 
 
 def _frozen(value: Any) -> bool:

@@ -142,7 +142,9 @@ class Archive:
 
     def reach(self) -> tuple[float, float]:
         """The shortest and the longest length with an error below `TOLERANCE`, in hundredths and fractions of them."""
-        within = [k / 400 for k in range(2, 115) if self.error(k / 400) <= TOLERANCE]
+        known = self._known()
+        lengths = (k / 400 for k in range(2, 115))
+        within = [length for length in lengths if fit(known, Profile(length, self.updates)).error <= TOLERANCE]
         return within[0], within[-1]
 
     def average(self, length: float) -> dict[str, Tensor]:
@@ -168,8 +170,10 @@ class Archive:
         return {name: tensor.to(like[name].dtype) for name, tensor in sums.items()}
 
     def _fit(self, length: float) -> Fit:
-        known = [Profile(own, n) for n, lengths, _ in self._times() for own in lengths]
-        return fit(known, Profile(length, self.updates))
+        return fit(self._known(), Profile(length, self.updates))
+
+    def _known(self) -> list[Profile]:
+        return [Profile(own, n) for n, lengths, _ in self._times() for own in lengths]
 
     def _times(self) -> list[tuple[int, tuple[float, ...], Callable[[], Averages]]]:
         """For each time, the newest first: its updates, the lengths known then, and what reads those averages."""
