@@ -110,7 +110,7 @@ def test_held_out_vectors_are_measured_in_the_units_of_the_training(points: Path
     """Where the data lie far from the training data, they are unlikely, whatever their own mean and deviation."""
     draw = np.random.default_rng(1).normal(3, [2.0, 0.1], (200, 2))
     means = []
-    for name, items in (("near", draw), ("far", draw + [20.0, 1.0])):
+    for name, items in (("near", draw), ("far", draw + np.array([20.0, 1.0]))):
         np.save(tmp_path / f"{name}.npy", items)
         words = ["--data", str(tmp_path / f"{name}.npy"), "-n", "40", "--device", "cpu", "--trace", "exact"]
         assert main(["likelihood", str(points), *words]) == 0
