@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ornstein.errors import OrnsteinError, Told, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import Store
 
 T = TypeVar("T")
 
@@ -163,6 +166,17 @@ def current() -> Processes:
     return said
 
 
+_JOINS = count()  # how often this process has joined the others, which is as often as they have
+
+
+@cache
+def _store(rank: int, processes: int, minutes: float) -> Store:
+    """Where processes leave each other word, for as long as this process lives: the first one serves it, or the launcher."""
+    from torch.distributed.rendezvous import rendezvous
+
+    return next(rendezvous("env://", rank, processes, timeout=timedelta(minutes=minutes)))[0]
+
+
 @contextmanager
 def joined(minutes: float = MINUTES) -> Iterator[Processes]:
     """Within, the processes that torchrun started know each other; alone, nothing happens.
@@ -181,8 +195,11 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
         raise UsageError("this build of torch has no torch.distributed: start one process, without torchrun")
     both = torch.cuda.is_available() and distributed.is_nccl_available()
     try:
+        # keys of its own: a process that joins again must not meet what the others have not yet taken down
+        store = distributed.PrefixStore(f"ornstein-{next(_JOINS)}", _store(said.rank, said.count, minutes))
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if both else "gloo",
+            store=store,
             timeout=timedelta(minutes=minutes),
             rank=said.rank,
             world_size=said.count,
