@@ -4,9 +4,9 @@ import json
 import math
 from collections.abc import Sequence
 
-from ornstein.cli.evaluate import real_data, versions
 from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
+from ornstein.cli.reading import real_data, versions
 from ornstein.cli.show import Meter, say
 from ornstein.errors import UsageError
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
+from ornstein.cli.reading import real_data, versions
 from ornstein.cli.show import Meter, duration, say
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import UsageError
 from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:
@@ -127,42 +127,6 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
 
 # What is compared
-
-
-def real_data(trained: "Run", source: str | None) -> "tuple[Dataset, Dataset | None]":
-    """The real data to compare with and the training data, the same object where they are the same.
-
-    Without a source the training data are compared with. The training data are None where they are not there any more.
-    Raises UsageError for data of another shape than the run's.
-    """
-    from ornstein import data
-
-    settings = trained.settings
-    own = str(settings["data"])
-
-    def opened(name: str) -> "Dataset":
-        with Meter(f"reading {name}", patience=1.0) as meter:
-            found = data.open(
-                name,
-                size=settings.get("size"),
-                channels=settings.get("channels"),
-                progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
-            )
-        spec, run = found.spec, trained.spec
-        if (spec.kind, spec.shape) != (run.kind, run.shape):
-            raise UsageError(
-                f"--data {name} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}"
-            )
-        return found.in_units_of(run)
-
-    chosen = opened(own if source is None else source)
-    if chosen.spec.content_hash == trained.spec.content_hash:
-        return chosen, chosen
-    try:
-        training = opened(own)
-    except OrnsteinError:
-        return chosen, None
-    return chosen, training if training.spec.content_hash == trained.spec.content_hash else None
 
 
 def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, Classifier | None]":
@@ -352,18 +316,3 @@ def _save_pairs(file: Path, samples: Samples, training: "Dataset", found: "Evalu
     ]
     with new_file(file) as fresh:
         Image.fromarray(np.concatenate(padded)).save(fresh, "png")
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers were made with."""
-    import numpy
-    import torch
-
-    from ornstein import __version__
-
-    return {
-        "ornstein": __version__,
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-    }

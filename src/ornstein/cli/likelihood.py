@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
+from ornstein.cli.reading import opened
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -50,24 +51,13 @@ def run(words: Sequence[str]) -> int:
     from ornstein.training import build
 
     trained = load(options.run, build.device(options.device))
-    dataset = _open(trained, options.data)
+    if options.data is None:
+        say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
+    dataset = opened(trained, options.data)
     try:
         return _measure(trained, dataset, options, steps)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
-
-
-def _open(trained: "Run", source: str | None) -> "Dataset":
-    from ornstein import data
-
-    spec = trained.spec
-    if source is None:
-        source = spec.source
-        say(f"Data: {source}, which {trained.folder} was trained on; give --data for held-out items.")
-    if spec.kind == "vector":
-        return data.open(source)
-    channels, height, width = spec.shape
-    return data.open(source, size=(height, width), channels=channels)
 
 
 def _method(options: Likelihood, steps: int) -> "Method":
