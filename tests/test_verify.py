@@ -1,5 +1,6 @@
 """The proof itself: it passes what is right, and sees every kind of fault it claims to see."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ornstein import grid, path, solvers, target, verify
+from ornstein import grid, likelihood, path, solvers, target, verify
 from ornstein.denoiser import Denoiser
 from ornstein.noise import NoiseSource
 from ornstein.path import Path, Point
@@ -152,12 +153,52 @@ def test_conversions() -> None:
     assert "a round trip errs" in str(verify.conversion(Crooked(), oracle))
 
 
+@pytest.mark.parametrize(("method", "gap"), verify.LIKELIHOODS, ids=str)
+def test_likelihoods(method: likelihood.Method, gap: float | None) -> None:
+    for row in verify.likelihood(method, [path.Linear(), path.VarianceExploding()], gap).rows:
+        assert row.ok, row
+        assert row.calls is not None
+
+
+@dataclass(frozen=True)
+class OffBy:
+    """A likelihood with something wrong in it."""
+
+    nats: float
+    whole: bool = False
+
+    def __call__(self, denoiser, x, units, noise, check=False):  # type: ignore[no-untyped-def]
+        if self.whole and self.nats == 0:
+            raise RuntimeError("no density today")
+        found = likelihood.ODE()(denoiser, x, units, noise, check)
+        wrong = self.whole == (units.width is not None)
+        return found._replace(nats=found.nats + self.nats * wrong)
+
+
+@pytest.mark.parametrize(
+    ("method", "gap", "says"),
+    [
+        (OffBy(0.01), None, "it errs by 5.0e-03 nats per dimension"),
+        (OffBy(math.nan), None, "its values are not finite"),
+        (OffBy(0.2), 0.1, "on average it is 2.0e-01 nats from what it bounds"),
+        (OffBy(-0.2), 0.1, "on average it is -2.0e-01 nats from what it bounds"),
+        (OffBy(-0.6, whole=True), None, "of whole numbers it lies"),
+        (OffBy(0, whole=True), None, "it raised RuntimeError: no density today"),
+        (likelihood.DiscreteBound(8), 0.1, "nats from what it bounds"),
+    ],
+)
+def test_likelihoods_that_are_wrong(method: likelihood.Method, gap: float | None, says: str) -> None:
+    (row,) = verify.likelihood(method, [path.Linear()], gap).rows
+    assert not row.ok
+    assert says in str(row)
+
+
 def test_everything_is_every_pair_once() -> None:
     on = [path.Linear(), path.EDM()]
     rows = list(verify.everything([solvers.DDIM()], on))
-    assert [(row.subject, row.path) for row in rows] == [
-        (name, str(p)) for name in [str(solvers.DDIM()), *[f"target {quantity}" for quantity in target.ALL]] for p in on
-    ]
+    names = [str(solvers.DDIM()), *[f"target {quantity}" for quantity in target.ALL]]
+    names += [f"likelihood {method}" for method, _ in verify.LIKELIHOODS]
+    assert [(row.subject, row.path) for row in rows] == [(name, str(p)) for name in names for p in on]
     assert {type(s) for s in verify.available()} >= {type(s) for s in solvers.ALL}
 
 

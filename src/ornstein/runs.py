@@ -25,7 +25,8 @@ from ornstein.data.atomic import new_file
 from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.likelihood import Measured, Method, Units
+from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
+from ornstein.likelihood.methods import level
 from ornstein.model import Model, read
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Sampler, Solver
@@ -211,6 +212,46 @@ class Run:
         alone; the solver's error is measured on the first `checked`. `likelihood.summarise` gives the mean with its error.
         Raises UsageError where the data do not fit the model.
         """
+        items, units = self._measurable(dataset, unconditional)
+
+        def measured(start: int, stop: int) -> Measured:
+            denoiser, x = items(indices[start:stop])
+            return method(denoiser, x, units, PerSampleNoise(seed, start), stop <= checked)
+
+        size = batch_size or max(1, min(256, 2**17 // math.prod(self.spec.shape)))
+        checked = min(checked, size, len(indices))
+        edges = [0, *range(checked, len(indices), size), len(indices)]
+        return (measured(start, stop) for start, stop in pairwise(edges) if stop > start)
+
+    def dequantisation(
+        self,
+        dataset: Dataset,
+        steps: int = 300,
+        *,
+        seed: int = 0,
+        unconditional: bool = False,
+        batch_size: int = 32,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Variational:
+        """Noise within the bins of whole numbers that is fitted to this model (`likelihood.fit_dequantisation`), for its `ODE`.
+
+        `dataset` gives the items to fit to: the training data, not those to be measured. Raises UsageError where the data do not
+        fit the model, or are no whole numbers.
+        """
+        items, units = self._measurable(dataset, unconditional)
+        if units.width is None:
+            raise UsageError(
+                f"{self.folder} was trained on {self.spec.dtype}, no whole numbers: there is nothing to dequantise"
+            )
+        rng = np.random.default_rng(seed)
+        batches = (items(np.sort(rng.integers(len(dataset), size=batch_size))) for _ in range(steps))
+        ratio = level(self.denoiser, units, 0.0)
+        return fit_dequantisation(batches, units.width, ratio, steps, seed=seed, progress=progress)
+
+    def _measurable(
+        self, dataset: Dataset, unconditional: bool
+    ) -> tuple[Callable[[NDArray[np.int64]], tuple[NetworkDenoiser, Tensor]], Units]:
+        """Items of the data, by place, in model units with the denoiser that is given their labels; and what these units are."""
         mine, theirs, where = self.spec, dataset.spec, dataset.spec.source
         if (theirs.kind, theirs.shape) != (mine.kind, mine.shape):
             raise UsageError(
@@ -240,17 +281,14 @@ class Run:
         bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
 
-        def measured(start: int, stop: int) -> Measured:
-            x, labels = dataset.batch(indices[start:stop])
+        def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
+            x, labels = dataset.batch(indices)
             denoiser = self.denoiser
             if conditional and labels is not None:
                 denoiser = denoiser.given(labels.to(device))
-            return method(denoiser, x.to(device), units, PerSampleNoise(seed, start), stop <= checked)
+            return denoiser, x.to(device)
 
-        size = batch_size or max(1, min(256, 2**17 // math.prod(mine.shape)))
-        checked = min(checked, size, len(indices))
-        edges = [0, *range(checked, len(indices), size), len(indices)]
-        return (measured(start, stop) for start, stop in pairwise(edges) if stop > start)
+        return items, units
 
     def _tuned(self, steps: int) -> Path:
         return self.folder / "tuned" / f"steps-{steps}.json"

@@ -1,9 +1,11 @@
-"""Proof that a solver does what it declares, against closed forms: `verify.solver(MySolver())`, `verify.everything()`.
+"""Proof that solvers and likelihoods do what they declare, against closed forms: `verify.solver(MySolver())`,
+`verify.likelihood(MyMethod())`, `verify.everything()`.
 
 The oracle is a mixture of two Gaussians in one dimension. There the probability-flow ODE keeps the order of points, so it
 carries quantiles to quantiles: with F_t the distribution function of p_t, x_s = F_s⁻¹(F_t(x_t)) is its exact solution, and
 p_0 is known without sampling. The problem is not linear, so a coefficient that is wrong for all but Gaussians is seen.
 On a single Gaussian a stochastic table is affine in start and noise: mean and variance of its result follow exactly.
+Likelihoods are judged on a mixture in two dimensions, whose density and whose probabilities of bins are known.
 """
 
 import math
@@ -20,6 +22,8 @@ from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.estimate import Estimate
 from ornstein.exact import Gaussian, GaussianMixture
 from ornstein.grid import polynomial
+from ornstein.likelihood import ELBO, ODE, DiscreteBound, Hutchinson, HutchPP, Method, Units
+from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, Time
 from ornstein.sampling import trajectory
 from ornstein.solvers import Sampler, Solver
@@ -33,18 +37,31 @@ LOOP_STEPS = 50, 200  # of methods with their own loop
 FURTHEST = 0.15  # the largest distribution error, in standard deviations of the data
 ROUND_TRIP = 1e-9  # the largest relative error of a conversion
 
+NATS = 1e-3  # per dimension: the largest error of a density
+BIN = 0.5  # the width of a level
+ITEMS = 64
+LIKELIHOODS: tuple[tuple[Method, float | None], ...] = (  # with the largest gap of bounds, in nats
+    (ODE(), None),
+    (ODE(trace=Hutchinson()), None),
+    (ODE(trace=HutchPP(1)), None),
+    (ELBO(), 0.05),
+    (DiscreteBound(200), 1.0),
+)
+
 WEIGHTS = torch.tensor([0.3, 0.7], dtype=F64)
 MEANS = torch.tensor([[-1.0], [0.8]], dtype=F64)
 VARIANCES = torch.tensor([0.25, 0.16], dtype=F64)
+PLANE = torch.tensor([[-1.0, 0.3], [0.8, -0.5]], dtype=F64)
 
 
 @dataclass(frozen=True)
 class Row:
     """What was found for one subject on one path; None where a column has no meaning. `wrong` says what failed.
 
-    `declared` and `fitted` are orders; `error` is the root mean square error of endpoints (solvers) or the largest relative
-    error (conversions); `distribution` is the Wasserstein-1 distance to the data in standard deviations of the data, which
-    for a sampler with fresh noise is about 0.04 by chance alone; `calls` counts the network calls of that run.
+    `declared` and `fitted` are orders; `error` is the root mean square error of endpoints (solvers), the largest relative
+    error (conversions), or nats per dimension away from the closed form (likelihoods; of bounds the mean gap); `distribution` is
+    the Wasserstein-1 distance to the data in standard deviations of the data, which for a sampler with fresh noise is about 0.04
+    by chance alone; `calls` counts the network calls of that run.
     """
 
     subject: str
@@ -95,18 +112,30 @@ def solver(method: Solver | Sampler, on: Iterable[Path] = paths.ALL) -> Report:
     return Report(tuple(check(method, Oracle(path)) for path in on))
 
 
+def likelihood(method: Method, on: Iterable[Path] = paths.ALL, gap: float | None = None) -> Report:
+    """A way to measure likelihoods, of the library or your own, on the paths given: what `density` finds on each.
+
+    An estimator of a trace or an integrator of your own is verified within one: `likelihood.ODE(trace=MyTrace())`. `gap` is the
+    most, in nats, that a bound may lie above the truth; None: it promises the value itself, as `likelihood.ODE` does.
+    """
+    return Report(tuple(density(method, path, gap) for path in on))
+
+
 def everything(
-    methods: Sequence[Solver | Sampler] | None = None, on: Sequence[Path] = paths.ALL, conversions: bool = True
+    methods: Sequence[Solver | Sampler] | None = None,
+    on: Sequence[Path] = paths.ALL,
+    others: bool = True,
 ) -> Iterator[Row]:
-    """A row for every solver and path, then (with `conversions`) for every target and path, as they are found.
+    """A row for every solver and path, then (with `others`) for every target and path and every likelihood and path, as found.
 
     `methods` None: all of the library, without AdaptiveODE where torchdiffeq is missing.
     """
     oracles = [Oracle(path) for path in on]
     for method in available() if methods is None else methods:
         yield from (check(method, oracle) for oracle in oracles)
-    if conversions:
+    if others:
         yield from (conversion(quantity, oracle) for quantity in target.ALL for oracle in oracles)
+        yield from (density(method, path, gap) for method, gap in LIKELIHOODS for path in on)
 
 
 def available() -> list[Solver | Sampler]:
@@ -152,6 +181,54 @@ def conversion(quantity: Target, oracle: "Oracle") -> Row:
     if not error < ROUND_TRIP:
         wrong.append(f"a round trip errs by {error:.1e}")
     return Row(*names, error=error, wrong=tuple(wrong))
+
+
+def density(method: Method, path: Path, gap: float | None = None) -> Row:
+    """A way to measure −log p on a path, for items of a mixture in two dimensions with 1/7 as the unit, and for whole numbers.
+
+    Without `gap` every value must be within 1e-3 nats per dimension, or, where probes are drawn, their mean within 4 standard
+    errors more. A bound's mean may lie below the truth by 4 standard errors, and above it by `gap` besides: with the optimal
+    denoiser only its steps leave one. The density at t = 1 is not told but taken from the denoiser, as of a network.
+    Whole numbers have the probabilities of bins of width ½, which any method bounds. Whatever is raised is a
+    failure with that message.
+    """
+    try:
+        return _density(method, path, gap)
+    except Exception as error:
+        return Row(f"likelihood {method}", str(path), wrong=(f"it raised {type(error).__name__}: {error}",))
+
+
+def _density(method: Method, path: Path, gap: float | None) -> Row:
+    plain, data = (GaussianMixture(WEIGHTS, PLANE, VARIANCES, p) for p in (path, paths.Linear()))
+    counted, x = _Counted(plain), data.draw(ITEMS, generator=torch.Generator().manual_seed(0))
+    shift = -2 * math.log(7)
+    # on a path that ends with noise the ODE gives the density of the data with it, bounds that of the data
+    truth = -(plain if gap is None else data).log_prob(x) - shift
+    found = method(counted, x, Units(None, shift), PerSampleNoise())
+    calls, off = counted.calls, found.nats - truth
+    drawn = bool((found.probe > 0).any())
+    spread = float(off.std()) / math.sqrt(ITEMS) if drawn else 0.0
+    mean, wrong = float(off.mean()), list[str]()
+    error = abs(mean) / 2 if drawn or gap is not None else float(off.abs().max()) / 2
+    if not bool(off.isfinite().all()):
+        wrong.append("its values are not finite")
+    elif gap is None and error > 2 * spread + NATS:
+        wrong.append(f"it errs by {error:.1e} nats per dimension")
+    elif gap is not None and not -4 * spread < mean < 4 * spread + gap:
+        wrong.append(f"on average it is {mean:.1e} nats from what it bounds")
+    whole = (x / BIN).round() * BIN
+    levels = method(plain, whole, Units(torch.tensor(BIN, dtype=F64), 0.0), PerSampleNoise())
+    off = levels.nats + _bins(whole)
+    if not float(off.mean()) > -4 * float(off.std()) / math.sqrt(ITEMS):
+        wrong.append(f"of whole numbers it lies {-float(off.mean()):.1e} nats below what it bounds")
+    return Row(f"likelihood {method}", str(path), error=error, calls=calls, wrong=tuple(wrong))
+
+
+def _bins(x: Tensor) -> Tensor:
+    """log P of the bins around x (B, 2) under the mixture in the plane."""
+    std = VARIANCES[:, None].sqrt()
+    high, low = (torch.special.ndtr((x[:, None] + side * BIN / 2 - PLANE) / std) for side in (1, -1))
+    return ((high - low).prod(-1) @ WEIGHTS).log()
 
 
 class Oracle:

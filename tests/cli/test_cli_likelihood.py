@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ornstein.cli import likelihood as command
 from ornstein.cli import main
 
 
@@ -38,7 +39,7 @@ def test_images_by_bounds(digits: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "6 of 898 items of digits:test, given its label, probability of its whole numbers" in out
     assert "bits/dim   ± total      data     probe    solver" in out
     assert "reconstruction" in out
-    file = digits / "likelihood" / "elbo-digits-test.json"
+    file = digits / "evaluation" / "likelihood-elbo-digits-test.json"
     assert f"all of it in {file}" in out
     record = json.loads(file.read_text())
     assert record["unit"] == "bits/dim"
@@ -48,7 +49,34 @@ def test_images_by_bounds(digits: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert sum(parts) == pytest.approx(row["mean"], rel=1e-5)
     assert main([*words, "--method", "bound", "--steps", "4", "--unconditional"]) == 0
     assert "unconditional" in capsys.readouterr().out
-    assert [f.name for f in sorted(file.parent.iterdir())] == ["bound-unconditional-digits-test.json", file.name]
+    assert [f.name for f in sorted(file.parent.iterdir())] == [
+        "likelihood-bound-unconditional-digits-test.json",
+        file.name,
+    ]
+
+
+def test_all_that_was_found_in_a_file_of_one_s_own(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "FITTING", 3)
+    out = tmp_path / "likelihood.json"
+    words = ["likelihood", str(digits), "--data", "digits:test", "-n", "3", "--device", "cpu", "--out", str(out)]
+    assert main([*words, "--steps", "12", "--dequantise", "variational", "--per-item"]) == 0
+    record = json.loads(out.read_text())
+    assert len(record["items"]["nats"]) == 3
+    assert np.mean(record["items"]["nats"]) == pytest.approx(record["nats"]["mean"])
+    assert record["options"]["steps"] == 12
+    assert record["versions"]["torch"]
+    assert main([*words, "--method", "bound", "--steps", "15"]) == 0
+    said = capsys.readouterr().out
+    assert "log-SNR" in said
+    assert "█" in said
+    record = json.loads(out.read_text())
+    steps = record["steps"]
+    assert len(steps) == 15
+    assert steps[-1]["to_t"] == 1
+    assert sum(step["mean"] for step in steps) == pytest.approx(record["rows"]["diffusion"]["mean"], rel=1e-4)
+    assert "items" not in record
 
 
 def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +84,7 @@ def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFi
     means = []
     for size in ("1", "2"):
         assert main([*words, "--batch-size", size]) == 0
-        record = json.loads((digits / "likelihood" / "ode-digits-test.json").read_text())
+        record = json.loads((digits / "evaluation" / "likelihood-ode-digits-test.json").read_text())
         means.append(record["rows"]["−log p"]["mean"])
         assert record["rows"]["−log p"]["solver"] > 0
         assert record["rows"]["−log p"]["probe"] > 0
@@ -69,7 +97,7 @@ def test_vectors_in_nats(points: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "which" in out.splitlines()[0]
     assert "was trained on; give --data for held-out items" in out
     assert "density in the units of the data, 2 dimensions" in out
-    (file,) = (points / "likelihood").iterdir()
+    (file,) = (points / "evaluation").iterdir()
     record = json.loads(file.read_text())
     assert record["unit"] == "nats"
     row = record["rows"]["−log p"]
@@ -86,6 +114,8 @@ def test_vectors_in_nats(points: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["-n", "0"], "--count 0 is too small"),
         (["--steps", "8"], "--steps 8 is too small; give 12 or more"),
         (["--tolerance", "0"], "--tolerance 0 must be positive"),
+        (["--out", "found.txt"], "--out found.txt is no .json file"),
+        (["--dequantise", "variational"], "no whole numbers: there is nothing to dequantise"),
         (["--data", "digits"], "but"),
     ],
 )
@@ -114,6 +144,6 @@ def test_held_out_vectors_are_measured_in_the_units_of_the_training(points: Path
         np.save(tmp_path / f"{name}.npy", items)
         words = ["--data", str(tmp_path / f"{name}.npy"), "-n", "40", "--device", "cpu", "--trace", "exact"]
         assert main(["likelihood", str(points), *words]) == 0
-        (file,) = (points / "likelihood").glob(f"*{name}*.json")
+        (file,) = (points / "evaluation").glob(f"*{name}*.json")
         means.append(json.loads(file.read_text())["rows"]["−log p"]["mean"])
     assert means[1] > means[0] + 40  # ten deviations in both dimensions: about 100 nats of a standard normal

@@ -39,6 +39,9 @@ def test_the_continuous_bound_has_no_gap_for_the_optimal_denoiser(p: Path) -> No
     assert error < 0.1
     assert abs(mean) < 4 * error + 2e-3
     assert torch.allclose(found.steps.sum(0), found.diffusion)
+    assert found.times.shape == (17,)
+    assert found.times[-1] == 1
+    assert bool((found.times.diff() > 0).all())
     told = float(found.probe.square().mean().sqrt())
     assert 0.8 < told / float(found.total.std()) < 1.6
 
@@ -86,6 +89,7 @@ def test_terms_are_those_of_the_definition(p: Path, variance: discrete.Variance)
     found = likelihood.bound(model, x, grid=times, variance=variance)
     levels = times.tolist() if float(p.sigma(torch.zeros(()))) > 0 else times.tolist()[:-1]
     assert len(found.steps) == len(levels) - 1
+    assert found.times.tolist() == levels[::-1]
     for k, (t, s) in enumerate(pairwise(levels), 1):
         alpha, sigma = p.levels(t, x)
         eps = repeat(PerSampleNoise(), k)(x, t, s)
@@ -157,7 +161,7 @@ def test_truncated_becomes_uniform_and_knows_the_path_s_noise() -> None:
     y, minus_log_q = likelihood.Truncated(0.01)(x, 0.5, PerSampleNoise())
     normal = Normal(torch.tensor(0.0, dtype=F64), 0.01)
     assert torch.allclose(minus_log_q, -normal.log_prob(y).sum(1), atol=1e-9)
-    with pytest.raises(ValueError, match="std = 0"):
+    with pytest.raises(ValueError, match="ratio = 0"):
         likelihood.Truncated(0.0)
 
 

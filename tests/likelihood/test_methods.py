@@ -12,7 +12,7 @@ from ornstein.data.arrays import Arrays
 from ornstein.data.spec import measure
 from ornstein.errors import UsageError
 from ornstein.exact import GaussianMixture
-from ornstein.likelihood import Units
+from ornstein.likelihood import Units, variational
 from ornstein.noise import PerSampleNoise
 
 F64 = torch.float64
@@ -69,6 +69,43 @@ def test_a_bound_on_the_probability_of_whole_numbers(method: likelihood.Method, 
     error = float(off.std()) / 16
     assert float(off.mean()) > -4 * error
     assert float(off.mean()) < slack + 4 * error
+
+
+def test_a_fitted_dequantisation_begins_as_the_path_s_and_is_a_tighter_bound() -> None:
+    m = model(path.Linear())
+    levels = (m.draw(128, generator=torch.Generator().manual_seed(0)) / WIDTH).round() * WIDTH
+    ratio = WIDTH / 4
+    begun = variational.fresh(levels.float(), ratio)(levels.float(), WIDTH, PerSampleNoise())
+    plain = likelihood.Truncated(ratio)(levels.float(), WIDTH, PerSampleNoise())
+    for mine, theirs in zip(begun, plain, strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+    again = [levels.float()] * 60
+    told: list[int] = []
+    fitted = likelihood.fit_dequantisation(
+        ((m, x) for x in again), WIDTH, ratio, 60, progress=lambda k, _: told.append(k)
+    )
+    assert told == list(range(1, 61))
+    units = Units(torch.tensor(WIDTH, dtype=F64), 0.0)
+    bounds = [
+        likelihood.ODE(solver=likelihood.FixedSteps(24), dequantisation=q)(m, levels.float(), units, PerSampleNoise())
+        for q in (None, fitted)
+    ]
+    gain = bounds[0].nats - bounds[1].nats
+    assert float(gain.mean()) > 2 * float(gain.std()) / 128**0.5
+    off = bounds[1].nats + mass(levels)
+    assert float(off.mean()) > -4 * float(off.std()) / 128**0.5
+    with pytest.raises(ValueError, match="60 batches for 61 steps"):
+        likelihood.fit_dequantisation(((m, x) for x in again), WIDTH, ratio, 61)
+
+
+def test_another_unit_shifts_the_nats_by_its_logarithm() -> None:
+    """Values ten times as large are ten times less dense in each dimension, for every method, to the last bit but rounding."""
+    m = model(path.Linear())
+    x = m.draw(4, generator=torch.Generator().manual_seed(0)).double()
+    methods = likelihood.ODE(solver=likelihood.FixedSteps(12)), likelihood.ELBO(4), likelihood.DiscreteBound(4)
+    for method in methods:
+        one, ten = (method(m, x, Units(None, -2 * math.log(s)), PerSampleNoise()) for s in (1.0, 10.0))
+        assert torch.allclose(ten.nats - one.nats, torch.full((4,), 2 * math.log(10), dtype=F64), atol=1e-12)
 
 
 def test_units_of_a_spec() -> None:

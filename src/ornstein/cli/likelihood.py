@@ -5,34 +5,43 @@ import math
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
-from ornstein.cli.reading import opened
+from ornstein.cli.reading import real_data, versions
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ornstein.data import Dataset
-    from ornstein.likelihood import Measured, Method, Summary
+    from ornstein.likelihood import Dequantisation, Measured, Method, Summary
     from ornstein.runs import Run
 
-METHODS = {"ode": 24, "elbo": 32, "bound": 100}
+METHODS = {"ode": 48, "elbo": 32, "bound": 100}
 LEAST = {"ode": 12, "elbo": 2, "bound": 2}
 TRACES = ("exact", "rademacher", "gaussian", "hutch++")
+DEQUANTISE = ("path", "uniform", "variational")
 SAID = {"ode": "−log p", "elbo": "bound on −log p", "bound": "bound on −log p"}
+CHECKED = 8  # items on which the solver's error is measured,
+COST = 3.5  # which takes each so many times as long
+GROUPS = 10  # rows of steps on the screen
+FITTING = 150  # steps of the variational dequantisation
 
 
 def run(words: Sequence[str]) -> int:
-    """Measure, print a table, and write what was found beside the run."""
+    """Measure, print a table, and write what was found beside the run, into its report page, or to a file."""
     options = parse(Likelihood, "likelihood", words)
     if not options.run:
         raise UsageError("likelihood needs a run folder; give for example `ornstein likelihood runs/digits`")
     for key, value, choices in (
         ("method", options.method, tuple(METHODS)),
         ("trace", options.trace, TRACES),
-        ("dequantise", options.dequantise, ("path", "uniform")),
+        ("dequantise", options.dequantise, DEQUANTISE),
     ):
         if value is not None and value not in choices:
             raise UsageError(f"--{key} {value!r} is not known; give one of {', '.join(choices)}")
@@ -47,20 +56,47 @@ def run(words: Sequence[str]) -> int:
     )
     if options.tolerance is not None and not options.tolerance > 0:
         raise UsageError(f"--tolerance {options.tolerance:g} must be positive")
+    if options.out is not None and Path(options.out).suffix.lower() != ".json":
+        raise UsageError(f"--out {options.out} is no .json file; the result is written as JSON")
     from ornstein.runs import load
     from ornstein.training import build
 
     trained = load(options.run, build.device(options.device))
     if options.data is None:
         say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
-    dataset = opened(trained, options.data)
+    dataset, training = real_data(trained, options.data)
     try:
-        return _measure(trained, dataset, options, steps)
+        method = _method(options, steps, _dequantisation(options, trained, training))
+        found, indices, seconds = _measure(trained, dataset, options, method)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
+    _tell(trained, dataset, training, options, method, found, indices, seconds)
+    return 0
 
 
-def _method(options: Likelihood, steps: int) -> "Method":
+def _dequantisation(options: Likelihood, trained: "Run", training: "Dataset | None") -> "Dequantisation | None":
+    from ornstein.likelihood import Uniform
+
+    if options.method != "ode" or options.dequantise == "path":
+        return None
+    if options.dequantise == "uniform":
+        return Uniform()
+    if training is None:
+        raise UsageError(
+            f"--dequantise variational is fitted to the training data, and {trained.spec.source} is not there any more; "
+            "give --dequantise path"
+        )
+    with Meter("fitting the noise within bins", patience=1.0) as meter:
+        return trained.dequantisation(
+            training,
+            FITTING,
+            seed=options.seed,
+            unconditional=options.unconditional,
+            progress=lambda done, total: meter.update(done / total, f"{done} of {total}"),
+        )
+
+
+def _method(options: Likelihood, steps: int, dequantisation: "Dequantisation | None") -> "Method":
     from ornstein import likelihood as l
 
     if options.method == "elbo":
@@ -75,13 +111,15 @@ def _method(options: Likelihood, steps: int) -> "Method":
         "hutch++": l.HutchPP(samples=options.probes),
     }
     solver = l.FixedSteps(steps) if options.tolerance is None else l.Adaptive(options.tolerance, options.tolerance)
-    return l.ODE(traces[options.trace], solver, l.Uniform() if options.dequantise == "uniform" else None)
+    return l.ODE(traces[options.trace], solver, dequantisation)
 
 
-def _measure(trained: "Run", dataset: "Dataset", options: Likelihood, steps: int) -> int:
+def _measure(
+    trained: "Run", dataset: "Dataset", options: Likelihood, method: "Method"
+) -> "tuple[list[Measured], NDArray[Any], float]":
     import numpy as np
 
-    method, total = _method(options, steps), min(options.count, len(dataset))
+    total = min(options.count, len(dataset))
     indices = np.sort(np.random.default_rng(options.seed).permutation(len(dataset))[:total])
     batches = trained.likelihood(
         dataset,
@@ -89,25 +127,37 @@ def _measure(trained: "Run", dataset: "Dataset", options: Likelihood, steps: int
         method,
         seed=options.seed,
         unconditional=options.unconditional,
+        checked=CHECKED,
         batch_size=options.batch_size,
     )
     began, done = time.monotonic(), 0
+    more = (COST - 1) * min(CHECKED, total) if options.method == "ode" else 0.0
     found: list[Measured] = []
     with Meter("measuring", patience=1.0) as meter:
         for batch in batches:
             found.append(batch)
             done, seconds = done + len(batch.nats), time.monotonic() - began
-            meter.update(done / total, f"{done:,} of {total:,}  {duration(seconds * (total / done - 1))} left")
-    return _tell(trained, dataset, options, method, found, time.monotonic() - began)
+            left = duration(seconds * (total - done) / (done + more))
+            meter.update(done / total, f"{done:,} of {total:,}  {left} left")
+    return found, indices, time.monotonic() - began
 
 
 def _tell(
-    trained: "Run", dataset: "Dataset", options: Likelihood, method: "Method", found: "list[Measured]", seconds: float
-) -> int:
+    trained: "Run",
+    dataset: "Dataset",
+    training: "Dataset | None",
+    options: Likelihood,
+    method: "Method",
+    found: "list[Measured]",
+    indices: "NDArray[Any]",
+    seconds: float,
+) -> None:
     import torch
 
+    from ornstein import report
     from ornstein.data.atomic import new_file
     from ornstein.likelihood import summarise
+    from ornstein.metrics.score import Score, Z
 
     spec = trained.spec
     nats, probe = (torch.cat([getattr(batch, key).cpu() for batch in found]) for key in ("nats", "probe"))
@@ -117,8 +167,7 @@ def _tell(
     checks = [batch.solver.cpu() for batch in found if batch.solver is not None]
     summary = summarise(nats, probe, torch.cat(checks) if checks else None)
     dims = math.prod(spec.shape)
-    images = spec.kind == "image"
-    unit, factor = ("bits/dim", 1 / (dims * math.log(2))) if images else ("nats", 1.0)
+    unit, factor = ("bits/dim", 1 / (dims * math.log(2))) if spec.kind == "image" else ("nats", 1.0)
     rows = {SAID[options.method]: summary.scaled(factor)}
     rows |= {
         f"  {name}": summarise(torch.cat([b.terms[name].cpu() for b in found])).scaled(factor)
@@ -128,30 +177,74 @@ def _tell(
     given = "given its label" if conditional else "unconditional" if spec.classes else ""
     whole = spec.level_width is not None
     density = "probability of its whole numbers" if whole else f"density in the units of the data, {dims} dimensions"
-    say(
-        f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, "
-        + ", ".join(filter(None, (given, density)))
+    about = f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, " + ", ".join(
+        filter(None, (given, density))
     )
+    say(about)
     say(_table(unit, rows))
-    where = trained.folder / "likelihood"
-    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
-    file = where / f"{options.method}{'-unconditional' if options.unconditional else ''}-{name}.json"
+    steps = _steps(trained, found, factor)
+    if steps:
+        say(_profile(unit, steps))
     record: dict[str, Any] = {
+        "title": f"Likelihood: {options.method}",
+        "about": f"{about}; {unit}.",
+        "scores": [
+            Score(f"{name.strip()}, {unit}", row.mean, row.mean - Z * row.total, row.mean + Z * row.total).to_json()
+            for name, row in rows.items()
+        ],
         "unit": unit,
         "rows": {key.strip(): {**row._asdict(), "total": row.total} for key, row in rows.items()},
         "nats": {**summary._asdict(), "total": summary.total},
+        "steps": steps,
         "dims": dims,
         "method": str(method),
         "conditional": conditional,
+        "options": asdict(options),
         "data": {"source": dataset.spec.source, "content_hash": dataset.spec.content_hash, "count": len(dataset)},
+        "run": str(trained.folder.resolve()),
         "weights": trained.weights,
-        "seed": options.seed,
+        "versions": versions(),
         "seconds": round(seconds, 1),
     }
+    if options.per_item:
+        record["items"] = {"index": indices.tolist(), "nats": nats.tolist(), "probe": probe.tolist()}
+    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
+    stem = f"likelihood-{options.method}{'-unconditional' if options.unconditional else ''}-{name}"
+    file = Path(options.out).expanduser() if options.out else trained.folder / "evaluation" / f"{stem}.json"
     with new_file(file) as fresh:
         fresh.write_text(json.dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
     say(f"In {duration(seconds)}; all of it in {file}")
-    return 0
+    if training is not None and not options.out:
+        say(f"The report page: {report.write(trained.folder, training).resolve()}")
+
+
+def _steps(trained: "Run", found: "list[Measured]", factor: float) -> list[dict[str, float]]:
+    """What each step of a bound costs on average, from the data to the noise, with the standard error."""
+    import torch
+
+    if found[0].steps is None or found[0].times is None:
+        return []
+    steps = torch.cat([batch.steps.cpu() for batch in found if batch.steps is not None], 1).double() * factor
+    times = found[0].times.cpu().double()
+    alpha, sigma = trained.model.path.levels(times, times)
+    log_snr = 2 * (alpha.log() - sigma.log())
+    errors = steps.std(1) / math.sqrt(steps.shape[1]) if steps.shape[1] > 1 else torch.full((len(steps),), math.nan)
+    edges = zip(times[:-1], times[1:], log_snr[:-1], log_snr[1:], steps.mean(1), errors, strict=True)
+    keys = ("t", "to_t", "log_snr", "to_log_snr", "mean", "error")
+    return [dict(zip(keys, map(float, row), strict=True)) for row in edges]
+
+
+def _profile(unit: str, steps: list[dict[str, float]]) -> str:
+    """The steps in groups, as bars: at which noise levels the bound is spent."""
+    size = math.ceil(len(steps) / GROUPS)
+    groups = [steps[i : i + size] for i in range(0, len(steps), size)]
+    sums = [sum(step["mean"] for step in group) for group in groups]
+    longest = max(max(sums), 1e-12)
+    lines = [f"  {'log-SNR':>16}{unit:>11}"]
+    for group, total in zip(groups, sums, strict=True):
+        span = f"{group[0]['log_snr']:.1f} to {group[-1]['to_log_snr']:.1f}"
+        lines.append(f"  {span:>16}{total:>11.4f}  {'█' * round(40 * max(total, 0) / longest)}".rstrip())
+    return "\n".join(lines)
 
 
 def _table(unit: str, rows: "dict[str, Summary]") -> str:
@@ -169,4 +262,6 @@ def _plain(value: Any) -> Any:
     """What JSON holds: a part that is not known is null."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_plain(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

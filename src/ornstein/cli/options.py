@@ -205,7 +205,7 @@ class Likelihood:
     method: str = "ode"
     """ode (exact up to its errors), elbo (the continuous bound) or bound (the discrete one, as in DDPM)."""
     steps: int | None = None
-    """Steps of the ODE (default: 24), calls of the elbo (32), or steps of the bound (100)."""
+    """Steps of the ODE (default: 48), calls of the elbo (32), or steps of the bound (100)."""
     trace: str | None = None
     """Of the ODE's divergence: exact, rademacher, gaussian or hutch++ (default: exact up to 16 dimensions, else rademacher)."""
     probes: int = 2
@@ -213,11 +213,16 @@ class Likelihood:
     tolerance: float | None = None
     """Adaptive steps of the ODE with this tolerance in place of even ones; needs torchdiffeq."""
     dequantise: str = "path"
-    """Noise for whole numbers in the ODE: path (the path's own, within the bin) or uniform."""
+    """Noise for whole numbers in the ODE: path (the path's own, within the bin), uniform, or variational (fitted to the model
+    on its training data first: the tightest)."""
     unconditional: bool = False
     """Of a run with classes: the unconditional model, in place of each item's own label."""
     seed: int = 0
     """Of the choice of items and of all noise."""
+    per_item: bool = False
+    """Write the value of each item as well."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
     batch_size: int | None = None
     """Items at once (default: by their size)."""
     device: str | None = None
@@ -226,10 +231,10 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove every solver and conversion on every path against closed forms."""
+    """Prove every solver, conversion and likelihood on every path against closed forms."""
 
     solver: str | None = field(default=None, metadata={"name": "NAME"})
-    """Only solvers whose printed name holds this."""
+    """Only solvers whose printed name holds this, and neither conversions nor likelihoods."""
     path: str | None = field(default=None, metadata={"name": "NAME"})
     """Only paths whose printed name holds this."""
 
@@ -343,6 +348,7 @@ EXAMPLES = {
         "ornstein likelihood runs/digits --data digits:test",
         "ornstein likelihood runs/digits --data digits:test --method elbo -n 200",
         "ornstein likelihood runs/points --data held-out.npy --trace exact",
+        "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
     ],
     "info": ["ornstein info runs/digits"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],

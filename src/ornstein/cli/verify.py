@@ -16,18 +16,18 @@ T = TypeVar("T")
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a row for each solver and path, then for each target and path; fail if any row does."""
+    """Print a row for each solver and path, for each target and path, for each likelihood and path; fail if any row does."""
     options = parse(Verify, "verify", words)
     from ornstein import path, target, verify
 
     methods = _matching("solver", options.solver, verify.available())
     on = _matching("path", options.path, path.ALL)
-    conversions = options.solver is None
-    total = len(on) * (len(methods) + conversions * len(target.ALL))
+    others = options.solver is None
+    total = len(on) * (len(methods) + others * (len(target.ALL) + len(verify.LIKELIHOODS)))
     began, failed = time.monotonic(), list[str]()
     with Meter("verifying", patience=0.0 if sys.stdout.isatty() else math.inf) as meter:
         meter.tell(verify.HEADER)
-        for i, row in enumerate(verify.everything(methods, on, conversions), 1):
+        for i, row in enumerate(verify.everything(methods, on, others), 1):
             meter.tell(str(row))
             if not row.ok:
                 failed.append(f"{row.subject} on {row.path}")

@@ -24,7 +24,8 @@ CONTROL = 0.5  # the standard deviation of data for which the control variate is
 class Bound(NamedTuple):
     """Upper bounds on −log p(x), (B,) nats, by their terms, and the standard error that the drawn noise leaves in each.
 
-    `steps` holds the diffusion term's parts, (parts, B): by stratum of the clock, or by step; the noisiest is last.
+    `steps` holds the diffusion term's parts, (parts, B): by stratum of the clock, or by step; the noisiest is last. Part k is
+    what the times from times[k] to times[k + 1] cost; times (parts + 1,).
     """
 
     prior: Tensor
@@ -32,6 +33,7 @@ class Bound(NamedTuple):
     reconstruction: Tensor
     probe: Tensor
     steps: Tensor
+    times: Tensor
 
     @property
     def total(self) -> Tensor:
@@ -78,7 +80,10 @@ def elbo(
         terms = torch.stack(parts)
         reconstruction, spread = reconstruct(denoiser, x, start, decoder or GaussianDecoder(), noise, calls)
     probe = (neighbours(terms) + spread).sqrt()
-    return Bound(prior_term(denoiser, x), *(v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms)))
+    total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
+    edges = clock.time(path, clock.angle(torch.linspace(first, last, calls + 1, dtype=torch.float64)))
+    edges[0], edges[-1] = start, 1.0
+    return Bound(prior_term(denoiser, x), total, reconstruction, probe, terms, edges)
 
 
 def prior_term(denoiser: Denoiser, x: Tensor) -> Tensor:

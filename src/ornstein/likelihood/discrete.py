@@ -73,7 +73,8 @@ def bound(
         terms = torch.stack(parts).flip(0)
         reconstruction, spread = reconstruct(denoiser, x, times[-1], decoder or GaussianDecoder(), noise, len(times))
     probe = (neighbours(terms) + spread).sqrt()
-    return Bound(prior_term(denoiser, x), *(v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms)))
+    total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
+    return Bound(prior_term(denoiser, x), total, reconstruction, probe, terms, levels.flip(0))
 
 
 def _levels(path: Path, steps: int, grid: Tensor | None, nearest: float) -> Tensor:

@@ -36,12 +36,14 @@ class Units:
 
 class Measured(NamedTuple):
     """−log p (B,) of items in nats, the standard error of each from what was drawn, and the error of the steps, where
-    measured (B,). `terms` are the parts of a bound."""
+    measured (B,). `terms` are the parts of a bound, `steps` (K, B) those of its diffusion term between the `times` (K + 1,)."""
 
     nats: Tensor
     probe: Tensor
     solver: Tensor | None
     terms: dict[str, Tensor]
+    steps: Tensor | None = None
+    times: Tensor | None = None
 
 
 class Method(Protocol):
@@ -63,14 +65,14 @@ def level(denoiser: Denoiser, units: Units, smallest: float) -> float:
 class ODE:
     """Along the probability-flow ODE.
 
-    Whole numbers get noise within their bins, which makes the result a bound: `dequantisation` at t = 0, or, with None, that
+    Whole numbers get noise within their bins, which makes the result a bound: that of `dequantisation`, or, with None, that
     of the path itself, truncated to the bin, at σ/α of a quarter of a level, where the network has been trained (Zheng et al.
     2023). Other data are taken as they are at t = 0; where σ(0) > 0, the density is that of the data with this noise.
     `trace` None: exact up to 16 dimensions, two Rademacher probes above.
     """
 
     trace: Trace | None = None
-    solver: Integrator = FixedSteps(24)
+    solver: Integrator = FixedSteps(48)
     dequantisation: Dequantisation | None = None
 
     def __call__(
@@ -79,12 +81,10 @@ class ODE:
         size, t = math.prod(x.shape[1:]), 0.0
         if units.width is None:
             y, gained = x, torch.full((len(x),), units.log_volume, dtype=x.dtype, device=x.device)
-        elif self.dequantisation is not None:
-            y, gained = self.dequantisation(x, units.width, noise)
         else:
-            ratio = level(denoiser, units, 0.0)
-            t = clock.nearest(denoiser.path, ratio)
-            y, gained = Truncated(ratio)(x, units.width, noise)
+            q = self.dequantisation or Truncated(level(denoiser, units, 0.0))
+            t = clock.nearest(denoiser.path, q.ratio) if q.ratio > 0 else 0.0
+            y, gained = q(x, units.width, noise)
         alpha, _ = denoiser.path.levels(t, x)
         trace = self.trace or (ExactTrace() if size <= SMALL else Hutchinson())
         gained = gained + size * float(alpha.log())
@@ -96,7 +96,7 @@ def _terms(found: Bound, units: Units) -> Measured:
     """A bound with the Jacobian of the data's units, which belongs to the decoder's density."""
     jacobian = units.log_volume if units.width is None else 0.0
     terms = {"prior": found.prior, "diffusion": found.diffusion, "reconstruction": found.reconstruction - jacobian}
-    return Measured(found.total - jacobian, found.probe, None, terms)
+    return Measured(found.total - jacobian, found.probe, None, terms, found.steps, found.times)
 
 
 def _decoder(units: Units) -> Decoder:
