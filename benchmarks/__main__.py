@@ -5,12 +5,13 @@ Writes benchmarks/results/: *.json with every number, *.md with the tables of do
 
 import sys
 
-from benchmarks import overhead, problems, solvers, trained
+from benchmarks import likelihood, overhead, problems, solvers, trained
 
 
 def main(runs: list[str]) -> None:
     print(overhead.run())
     print(solvers.run(problems.ALL))
+    print(likelihood.run())
     if runs:
         print(trained.run(runs))
 

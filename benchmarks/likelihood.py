@@ -87,21 +87,21 @@ def run() -> str:
             result["rows"].append(row)
             print(row, flush=True)
     result["cpu_seconds"] = round(time.process_time() - begun)
-    lines = []
-    names = [str(p) for p in path.ALL]
-    for title, keys in (
-        ("largest error, nats/dim", tuple(STEPS)),
-        ("95 % intervals that hold the truth, of 100", ("items given", "fresh items")),
-    ):
-        header = [title, *(f"{dim}-D {key}" for dim in DIMENSIONS for key in keys)]
-        cells = {(row["path"], row["dim"]): row for row in result["rows"]}
-        lines += table_lines(
-            header,
-            [[name, *(_shown(cells[name, dim][key]) for dim in DIMENSIONS for key in keys)] for name in names],
-        )
+    lines = table("largest error, nats/dim", tuple(STEPS), result["rows"])
+    lines += table("95 % intervals that hold the truth, of 100", ("items given", "fresh items"), result["rows"])
     (RESULTS / "likelihood.json").write_text(json.dumps(result, indent=1) + "\n")
     (RESULTS / "likelihood.md").write_text("\n".join(lines).rstrip() + "\n")
     return "\n".join(lines)
+
+
+def table(title: str, keys: tuple[str, ...], rows: list[dict]) -> list[str]:
+    """A line for each path, with the columns of every dimension."""
+    cells = {(row["path"], row["dim"]): row for row in rows}
+    dims = list(dict.fromkeys(row["dim"] for row in rows))
+    columns = [(dim, key) for dim in dims for key in keys]
+    header = [title, *(f"{dim}-D {key}" for dim, key in columns)]
+    names = dict.fromkeys(row["path"] for row in rows)
+    return table_lines(header, [[name, *(_shown(cells[name, dim][key]) for dim, key in columns)] for name in names])
 
 
 def _shown(value: float) -> str:
