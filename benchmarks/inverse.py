@@ -3,7 +3,7 @@
     python -m benchmarks.inverse                # linear-Gaussian problems in 2 and 16 dimensions
     python -m benchmarks.inverse RUN            # and a run of digits: trained on digits:train, judged on digits:test
 
-Writes results/inverse.json and inverse.md. The Wasserstein-2 distance is the closed form between the exact posterior and the
+Writes results/inverse.json, inverse.md and, of a run, inverse.png. The Wasserstein-2 distance is the closed form between the exact posterior and the
 Gaussian with the samples' own mean and covariance; `floor` is what as many exact posterior samples get (a mean of 20 draws),
 and figures are parts of it. DPS, PiGDM and DiffPIR are shown at the best of the settings tried; MMPS has none.
 """
@@ -28,6 +28,8 @@ from ornstein.noise import PerSampleNoise
 
 COUNT, STEPS = 2048, 40
 PATHS = {"linear": path.Linear(), "variance preserving": path.VariancePreserving(), "EDM": path.EDM()}
+COLUMNS = 12  # digits in the picture, a row for each of
+SHOWN = "RePaint(5, 2), 20 steps", "MMPS, 20 steps", "DiffPIR, Renoise(1), 50 steps"
 LEAST_SIGNAL = 0.3  # as in `ornstein restore`
 
 
@@ -153,13 +155,17 @@ def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
             DiffPIR(den, measurement), x.shape, solver=Renoise(1.0), steps=50
         ),
     }
+    shown = [x[:COLUMNS], (x * kept - (1 - kept))[:COLUMNS]]
     for name, make in ways.items():
         begun = time.process_time()
         made = make()
+        if name in SHOWN:
+            shown.append(made[:COLUMNS])
         gap = float(((made - x) * kept).square().mean().div(kept.mean()).sqrt()) / 2
         agreement = _agreement(judge, made, labels)
         rows[name] = {"agreement": agreement, "gap": gap, "seconds": round(time.process_time() - begun, 1)}
         print(name, rows[name], flush=True)
+    picture(shown, run.spec)
     header = [f"{count} held-out digits", "label agreement", "RMS from what was seen", "seconds"]
     error = 1 / math.sqrt(4 * count)
     lines = table_lines(
@@ -174,6 +180,12 @@ def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
         "",
         f"Standard error of an agreement: at most {error:.3f}.",
     ]
+
+
+def picture(rows: list[Tensor], spec: data.Spec) -> None:
+    """results/inverse.png: a row of digits for each tensor in model units."""
+    items = np.concatenate([spec.from_model(row) for row in rows])
+    data.grid_image(items, COLUMNS, spec=spec).save(RESULTS / "inverse.png", optimize=True)
 
 
 def _agreement(judge: Classifier, x: Tensor, labels: Tensor) -> float:

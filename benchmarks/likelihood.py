@@ -1,6 +1,6 @@
 """Likelihoods of mixtures in 1, 2, 16 and 64 dimensions on every path, beside their closed form.
 
-    python -m benchmarks.likelihood             # about three minutes on one core
+    python -m benchmarks.likelihood             # about six minutes on one core
 
 Writes results/likelihood.json and likelihood.md. First the largest error of a value, in nats per dimension, with exact traces: of
 `ornstein likelihood` (48 steps), of `log_prob` as it comes (64), and of tight steps (160). Then what standard errors promise: of
@@ -24,7 +24,7 @@ from ornstein.path import Path
 
 DIMENSIONS = 1, 2, 16, 64
 STEPS = {"command": 48, "default": 64, "tight": 160}
-REPEATS, ITEMS, PROBES = 100, 16, 2
+REPEATS, ITEMS, PROBES = 100, 64, 2
 ENTROPY_DRAWS = 1_000_000
 Z = 1.96
 COVERED = likelihood.FixedSteps(STEPS["command"])
