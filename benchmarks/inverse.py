@@ -3,9 +3,10 @@
     python -m benchmarks.inverse                # linear-Gaussian problems in 2 and 16 dimensions
     python -m benchmarks.inverse RUN            # and a run of digits: trained on digits:train, judged on digits:test
 
-Writes results/inverse.json, inverse.md and, of a run, inverse.png. The Wasserstein-2 distance is the closed form between the exact posterior and the
-Gaussian with the samples' own mean and covariance; `floor` is what as many exact posterior samples get (a mean of 20 draws),
-and figures are parts of it. DPS, PiGDM and DiffPIR are shown at the best of the settings tried; MMPS has none.
+Writes results/inverse.json, inverse.md and, of a run, inverse.png. The Wasserstein-2 distance is the closed form between the
+exact posterior and the Gaussian with the samples' own mean and covariance; `floor` is what as many exact posterior samples get
+(a mean of 20 draws), and figures are parts of it. DPS, PiGDM and DiffPIR are shown at the best of the settings tried; MMPS has
+none.
 """
 
 import json
