@@ -3,13 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ornstein
 from ornstein import data, solvers
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.guidance import APG, ClassifierFree, Clip, Guide, Negative, Weaker
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
@@ -65,6 +68,100 @@ def test_without_a_label_classes_come_as_often_as_in_the_data(trained: Path) -> 
 def test_a_label_that_does_not_exist(trained: Path, label: int, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         ornstein.load(trained).sample(3, label=label)
+
+
+# Guidance
+
+
+def rows_of_calls(run: ornstein.runs.Run, **how: Any) -> tuple[list[int], np.ndarray]:
+    """How many rows the network gets at each call of a sampling, and the samples."""
+    rows: list[int] = []
+    hook = run.model.network.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    try:
+        return rows, run.sample(3, steps=5, **how)
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("how", [{"label": 3}, {}, {"label": [1, 2, 3], "solver": solvers.Ancestral()}], ids=str)
+def test_scale_one_is_the_plain_model_in_single_calls(trained: Path, how: dict[str, Any]) -> None:
+    run = ornstein.load(trained)
+    calls, plain = rows_of_calls(run, **how)
+    assert calls == [3] * 5
+    weaker = Weaker(run.earlier(next((trained / "averages").iterdir())).denoiser)
+    for guide in (Guide(1.0), Guide(1.0, APG, (0.2, 5.0), 0.7, Negative(8)), Guide(1.0, away=weaker)):
+        again, samples = rows_of_calls(run, guide=guide, **how)
+        assert again == calls
+        np.testing.assert_array_equal(samples, plain)
+
+
+def test_guidance_is_the_guided_denoiser(trained: Path) -> None:
+    run, labels = ornstein.load(trained), torch.tensor([3, 3, 8])
+    calls, samples = rows_of_calls(run, label=labels.tolist(), guide=Guide(2.0))
+    assert calls == [6] * 5
+    d = run.denoiser
+    by_hand = ornstein.sample(ClassifierFree(d.given(labels), d, 2.0), (3, *run.spec.shape), steps=5)
+    np.testing.assert_array_equal(samples, run.spec.from_model(by_hand))
+    assert (samples != run.sample(3, label=labels.tolist(), steps=5)).any()
+    calls, _ = rows_of_calls(run, label=3, guide=Guide(2.0, levels=(0.3, 3.0)))
+    assert set(calls) == {3, 6}
+    for guide in (Guide(lambda t: 1 + t), Guide(2.0, away=Negative(1)), lambda d, c: Clip(d.given(c), -0.5, 0.5)):
+        assert (run.sample(3, label=3, steps=5) != run.sample(3, label=3, steps=5, guide=guide)).any()
+
+
+def test_guidance_that_a_run_has_no_means_for(trained: Path, tmp_path: Path) -> None:
+    whole = Path(shutil.copytree(trained, tmp_path / "run"))
+    config = whole / "config.yaml"
+    config.write_text(config.read_text().replace("label_dropout: 0.1", "label_dropout: 0.0"))
+    run = ornstein.load(whole)
+    with pytest.raises(UsageError, match="label_dropout 0, so there is no unconditional model"):
+        run.sample(2, label=3, guide=Guide(2.0))
+    assert run.sample(2, label=3, steps=2, guide=Guide(2.0, away=Negative(8))).shape == (2, 8, 8, 1)
+    np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
+    settings = Settings(data=str(tmp_path / "points.npy"), out=str(tmp_path / "points"), steps=9, samples=0)
+    for _ in Run(settings, data.open(settings.data)):
+        pass
+    run = ornstein.load(tmp_path / "points")
+    for guide in (Guide(2.0), Guide(2.0, away=Negative(0))):
+        with pytest.raises(UsageError, match="trained without classes, so there is nothing to guide it towards"):
+            run.sample(2, guide=guide)
+    weaker = run.earlier(next((tmp_path / "points" / "averages").iterdir()))
+    assert (run.sample(2, guide=Guide(2.0, away=Weaker(weaker.denoiser))) != run.sample(2)).any()
+
+
+def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
+    run = ornstein.load(trained)
+    (place,) = (trained / "checkpoints").iterdir()
+    np.testing.assert_array_equal(run.earlier(place).sample(2), run.sample(2))
+    snapshot = sorted((trained / "averages").iterdir())[0]
+    assert (run.earlier(snapshot).sample(2) != run.sample(2)).any()
+    for wrong in (tmp_path, trained / "config.yaml"):
+        with pytest.raises(UsageError, match=r"is no snapshot in .* and no checkpoint"):
+            run.earlier(wrong)
+
+
+def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_path: Path) -> None:
+    run = ornstein.load(shutil.copytree(trained, tmp_path / "run"))
+    quick: dict[str, Any] = {"seconds": 1.0, "starts": 48, "teacher": 8}
+    run.tune(2, guide=Guide(2.0), **quick)
+    run.tune(2, label="3", guide=Guide(2.0), **quick)
+    assert sorted(file.name for file in (run.folder / "tuned").iterdir()) == [
+        "steps-2-guidance-2.json",
+        "steps-2-label-3-guidance-2.json",
+    ]
+    for_all, for_three = run.tuned(2, guide=Guide(2.0)), run.tuned(2, label=3, guide=Guide(2.0))
+    assert run.tuned(2, label=8, guide=Guide(2.0)).fitted == for_all.fitted != for_three.fitted
+    for guide, says in (
+        (Guide(), "no solver of 2 steps is tuned yet"),
+        (Guide(3.0), "2 steps is tuned with guidance 3"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            run.tuned(2, guide=guide)
+    with pytest.raises(UsageError, match="has no name that a tuned solver could be kept under"):
+        run.tune(2, guide=Guide(lambda t: 1 + t), **quick)
+    shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
+    with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):
+        run.tuned(2)
 
 
 @pytest.mark.parametrize("solver", solvers.ALL, ids=repr)

@@ -26,6 +26,7 @@ from ornstein.data import Spec
 from ornstein.data.jsonfile import read_json
 from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
+from ornstein.guidance import PLAIN, Asking
 from ornstein.noise import PerSampleNoise, mix
 from ornstein.sampling import DEFAULT, begin, sample
 from ornstein.solvers import Sampler, Solver
@@ -68,6 +69,7 @@ class Model:
         count: int,
         *,
         labels: Callable[[int, int], Tensor | None] | None = None,
+        guide: Asking = PLAIN,
         solver: Solver | Sampler | None = None,
         steps: int = 20,
         seed: int = 0,
@@ -77,9 +79,10 @@ class Model:
     ) -> Iterator[NDArray[Any]]:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
-        `labels(first, last)` gives the class of each sample; None draws classes as often as they occur in the data.
-        The batch size changes speed and memory, not the samples (up to rounding in the network). Warns where a solver adds
-        noise and the model was trained with a coupling: such solvers rest on scores.
+        `labels(first, last)` gives the class of each sample; None draws classes as often as they occur in the data;
+        `guide` is how the model is asked for them. The batch size changes speed and memory, not the samples (up to rounding
+        in the network). Warns where a solver adds noise and the model was trained with a coupling: such solvers rest on
+        scores.
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
@@ -95,7 +98,7 @@ class Model:
             stop = min(start + batch_size, first + count)
             given = self.labels(start, stop, seed) if labels is None else labels(start, stop)
             noise = PerSampleNoise(seed, start)
-            bound = denoiser if given is None else denoiser.given(given.to(device))
+            bound = guide(denoiser, None if given is None else given.to(device))
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=solver, grid=times, noise=noise)

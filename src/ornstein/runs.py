@@ -5,13 +5,14 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import partial
+from functools import partial, wraps
 from hashlib import file_digest
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -23,19 +24,36 @@ from torch import Tensor
 from ornstein.data import Dataset, Spec
 from ornstein.data.atomic import new_file
 from ornstein.data.jsonfile import read_json, read_lines
-from ornstein.denoiser import NetworkDenoiser
+from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.guidance import PLAIN, Asking, Guide, Weaker, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
 from ornstein.model import Model, read
+from ornstein.model import weights as load_weights
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Sampler, Solver
-from ornstein.training import checkpoint
+from ornstein.training import checkpoint, posthoc
 from ornstein.training.posthoc import Archive
 from ornstein.training.run import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[int]
+P = ParamSpec("P")
+
+
+def _gathered(
+    batches: Callable[Concatenate["Run", P], Iterator[NDArray[Any]]],
+) -> Callable[Concatenate["Run", P], NDArray[Any]]:
+    """A method of the same signature that gives in one array what the other gives in batches."""
+
+    @wraps(batches)
+    def gathered(self: "Run", *args: P.args, **kwargs: P.kwargs) -> NDArray[Any]:
+        return np.concatenate(list(batches(self, *args, **kwargs)))
+
+    gathered.__doc__ = f"What `{batches.__name__}` gives, in one array. {batches.__doc__}"
+    gathered.__annotations__["return"] = NDArray[Any]
+    return gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +97,8 @@ class Run:
         self,
         steps: int = 6,
         *,
+        label: int | str | None = None,
+        guide: Asking = PLAIN,
         seconds: float = 60.0,
         starts: int = 768,
         teacher: int = 100,
@@ -89,20 +109,23 @@ class Run:
     ) -> Tuned:
         """Fit a solver of so many network calls to this model (`tuning.fit`) and save it for `tuned`.
 
-        With classes, each start has one, drawn as often as it occurs in the data. There are as many starts, up to `starts`, as
-        the time allows (`tuning.effort`), which `tell` is told. The file RUN/tuned/steps-N.json holds the table, its errors on
-        held-out starts, the sha256 of the weights, and all that is needed to repeat the fit.
+        With classes, each start has one, drawn as often as it occurs in the data, or the `label`; the model is asked for it by
+        `guide`. There are as many starts, up to `starts`, as the time allows (`tuning.effort`), which `tell` is told. A file for
+        each number of steps, label and guidance in RUN/tuned holds the table, its errors on held-out starts, the sha256 of the
+        weights, and all that is needed to repeat the fit. Raises UsageError for guidance that the run has not the means for, or
+        that has no name to be kept under.
         """
+        self.check_guide(guide)
+        file, asked = self._kept(steps, label, guide)
         shape, weights = self.spec.shape, self.weights
         device = next(self.model.network.parameters()).device
-        denoiser, given = self.denoiser, None
-        labels = self.model.labels(0, starts * 2, seed)
-        if labels is not None:
-            labels = labels.to(device)
-            denoiser, given = (
-                self.denoiser.given(labels[:32]),
-                lambda rows: self.denoiser.given(labels[rows.to(device)]),
-            )
+        labels = self.model.labels(0, starts * 2, seed) if label is None else self.numbers(label, starts * 2)
+        labels = None if labels is None else labels.to(device)
+
+        def given(rows: Tensor) -> Denoiser:
+            return guide(self.denoiser, None if labels is None else labels[rows.to(device)])
+
+        denoiser = given(torch.arange(32))
         chosen = effort(denoiser, shape, steps, seconds, starts=starts, teacher=teacher, device=device)
         if tell is not None:
             tell(chosen)
@@ -121,25 +144,34 @@ class Run:
             stop=stop,
         )
         made = {"seconds": seconds, "teacher": teacher, "seed": seed, "device": device.type, **chosen._asdict()}
-        file = self._tuned(steps)
         file.parent.mkdir(parents=True, exist_ok=True)
         with new_file(file) as fresh:
-            fresh.write_text(json.dumps({**found.to_dict(), "made": made}, indent=1))
+            fresh.write_text(json.dumps({**found.to_dict(), "asked": asked, "made": made}, indent=1))
         return found
 
-    def tuned(self, steps: int) -> Tuned:
-        """The solver of so many steps that `tune` (or `ornstein tune`) saved.
+    def tuned(
+        self, steps: int, *, label: Label | None = None, guide: Asking = PLAIN, command: str | None = None
+    ) -> Tuned:
+        """The solver of so many steps that `tune` (or `ornstein tune`) saved for this label or for all, and this guidance.
 
-        Raises UsageError where there is none or the model has changed since, OrnsteinError for a file that is damaged.
+        Raises UsageError where there is none or the model has changed since, OrnsteinError for a file that is damaged; both say
+        with which `command` it is made.
         """
-        file, command = self._tuned(steps), f"`ornstein tune {self.folder} --steps {steps}`"
+        command = command or f"`ornstein tune {self.folder} --steps {steps}`"
+        file, asked = self._kept(steps, label if isinstance(label, (int, str)) else None, guide)
+        if not file.exists():
+            file, asked = self._kept(steps, None, guide)
         try:
-            found = Tuned.from_dict(read_json(file), self.model.path)
+            data = read_json(file)
+            found = Tuned.from_dict(data, self.model.path)
             if found.fitted.calls != steps:
                 raise ValueError(f"it holds {found.fitted.calls} steps")
+            if (kept := data.get("asked", {"label": None, "guidance": str(PLAIN)})) != asked:
+                raise ValueError(f"it was tuned for label {kept['label']} with {kept['guidance']}")
         except FileNotFoundError:
+            guided = "" if asked["guidance"] == str(PLAIN) else f" with {guide}"
             raise UsageError(
-                f"{file} is missing: no solver of {steps} steps is tuned yet; make it with {command}"
+                f"{file} is missing: no solver of {steps} steps is tuned{guided} yet; make it with {command}"
             ) from None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise OrnsteinError(
@@ -194,6 +226,25 @@ class Run:
         state = {**self.model.network.state_dict(), **average}  # buffers are the same in all averages
         publish(folder, self.model, replace(settings, ema=length), archive.updates, partial(save_file, state))
         return load(folder, device)
+
+    def earlier(self, place: str | Path) -> "Run":
+        """The same run with the weights of an earlier time: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
+
+        In memory alone: such as a weaker model for `guidance.Weaker`. Raises UsageError for a place that holds none, or those of
+        another network, OrnsteinError that names a file which is damaged.
+        """
+        place, network = Path(place), deepcopy(self.model.network)
+        if (place / "average.safetensors").is_file():
+            found = load_weights(place / "average.safetensors", network)
+        elif place.is_file() and posthoc.NAME.fullmatch(place.name):
+            found = dict(next(iter(posthoc.read(place).values())))
+        else:
+            raise UsageError(f"{place} is no snapshot in {self.folder / 'averages'} and no checkpoint")
+        try:
+            network.load_state_dict({**network.state_dict(), **found})
+        except RuntimeError as error:
+            raise UsageError(f"{place} holds the weights of another network than that of {self.folder}") from error
+        return replace(self, model=replace(self.model, network=network))
 
     def likelihood(
         self,
@@ -271,7 +322,7 @@ class Run:
                 f"{where} lacks the {len(mine.classes)} classes that {self.folder} was trained with; label it, or ask for the "
                 "unconditional model"
             )
-        if mine.classes and unconditional and self.settings.get("label_dropout") == 0:
+        if mine.classes and unconditional and not self.unconditional:
             raise UsageError(
                 f"{self.folder} was trained with label_dropout 0, so there is no unconditional model in it; leave "
                 "--unconditional out"
@@ -290,47 +341,62 @@ class Run:
 
         return items, units
 
-    def _tuned(self, steps: int) -> Path:
-        return self.folder / "tuned" / f"steps-{steps}.json"
+    @property
+    def unconditional(self) -> bool:
+        """Whether the model can also be asked for no class: without any, or where training left some labels out."""
+        settings = settings_of(self.folder)
+        return not self.spec.classes or settings is None or settings.label_dropout > 0
 
-    def sample(
-        self,
-        count: int,
-        *,
-        label: Label | None = None,
-        solver: Solver | Sampler | None = None,
-        steps: int = 20,
-        seed: int = 0,
-        first: int = 0,
-        batch_size: int | None = None,
-    ) -> NDArray[Any]:
-        """`count` samples in the data's own type and range: images (N, H, W, C), vectors (N, D).
+    def check_guide(self, guide: Asking) -> None:
+        """Raises UsageError for a `Guide` that the run has not the means for."""
+        if not isinstance(guide, Guide) or guide.plain or isinstance(guide.away, Weaker):
+            return
+        if not self.spec.classes:
+            raise UsageError(
+                f"guidance: {self.folder} was trained without classes, so there is nothing to guide it towards; leave "
+                "guidance out, or guide it away from a weaker model"
+            )
+        if guide.away is unconditional and not self.unconditional:
+            raise UsageError(
+                f"guidance: {self.folder} was trained with label_dropout 0, so there is no unconditional model in it to guide "
+                "away from; train with label dropout, or guide away from another label or a weaker model"
+            )
 
-        `label` is a class by number or name, or one number per sample; None draws classes as often as they occur in the
-        data. Sample i depends on (seed, first + i) alone. Raises UsageError for a label that does not exist.
-        """
-        batches = self.batches(
-            count, label=label, solver=solver, steps=steps, seed=seed, first=first, batch_size=batch_size
-        )
-        return np.concatenate(list(batches))
+    def _kept(self, steps: int, label: int | str | None, guide: Asking) -> tuple[Path, dict[str, Any]]:
+        """The file of a tuned solver, and what it says that it is for. Raises UsageError for guidance without a name."""
+        if not (isinstance(guide, Guide) and guide.named):
+            raise UsageError(
+                f"guidance: {guide} has no name that a tuned solver could be kept under; give a guidance.Guide whose scale is "
+                "a number, or use tuning.fit"
+            )
+        number = None if label is None else int(self.numbers(label, 1))
+        of_label = [] if number is None else [f"label-{number}"]
+        words = [f"steps-{steps}", *of_label, *([] if guide.plain else [guide.slug])]
+        return self.folder / "tuned" / f"{'-'.join(words)}.json", {"label": number, "guidance": str(guide)}
 
     def batches(
         self,
         count: int,
         *,
         label: Label | None = None,
+        guide: Asking = PLAIN,
         solver: Solver | Sampler | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,
         batch_size: int | None = None,
     ) -> Iterator[NDArray[Any]]:
-        """`sample`, batch by batch as they are made: for progress bars, and for more than memory holds.
+        """`count` samples in the data's own type and range, batch by batch: images (N, H, W, C), vectors (N, D).
 
-        Where memory is short for a batch, it and those after it are made in halves, with a warning.
+        `label` is a class by number or name, or one number per sample; None draws classes as often as they occur in the
+        data. `guide` says how the model is asked for them, such as `guidance.Guide(2.0)`; any function from its denoiser and
+        the classes (B,) of a batch, or None, to another denoiser will do. Sample i depends on (seed, first + i) alone.
+        Where memory is short for a batch, it and those after it are made in halves, with a warning. Raises UsageError for a
+        label that does not exist, and guidance that the run has not the means for.
         """
         if count < 1:
             raise UsageError(f"count = {count}: ask for at least one sample")
+        self.check_guide(guide)
         numbers = None if label is None else self.numbers(label, count)
         asked = [0, 0]  # the samples of the batch at work
 
@@ -344,6 +410,7 @@ class Run:
                 batches = self.model.sample(
                     count - done,
                     labels=labels,
+                    guide=guide,
                     solver=solver,
                     steps=steps,
                     seed=seed,
@@ -368,6 +435,8 @@ class Run:
                         told = True
 
         return made()
+
+    sample = _gathered(batches)
 
     def numbers(self, label: Label, count: int) -> Tensor:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""

@@ -22,7 +22,10 @@ from ornstein.guidance import (
     Guide,
     Guided,
     Interval,
+    Negative,
     Rescaled,
+    Weaker,
+    unconditional,
 )
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, Time
@@ -74,12 +77,12 @@ def guided_ways(p: Path) -> list[Guided]:
         Rescaled(Interval(CFGZeroStar(c, u, 3.0), 0.1, 0.9), 0.5),
         Interval(Energy(u, lambda x: x.square().flatten(1).sum(1), 0.3), 0.3),
         ClassifierFree(Classifier(c, log_class(p), 0.5), u, 1.5),
-        Guide(3.0, APG, (0.1, 0.7), 0.4)(c, u),
     ]
 
 
 def all_ways(p: Path) -> list[Denoiser]:
-    return [*guided_ways(p), Clip(guided_ways(p)[0], -1.2, 0.8), DynamicThreshold(guided_ways(p)[0], 0.7, 0.5)]
+    whole = Guide(3.0, APG, (0.1, 2.0), 0.4)(mixture(p), 1)
+    return [*guided_ways(p), whole, Clip(guided_ways(p)[0], -1.2, 0.8), DynamicThreshold(guided_ways(p)[0], 0.7, 0.5)]
 
 
 @pytest.mark.parametrize("t", TIMES)
@@ -335,7 +338,61 @@ def test_scale_one_of_a_network_is_bit_equal_in_sampling() -> None:
     for method in guidance.CONTRASTS:
         assert torch.equal(sample(method(conditional, denoiser, 1.0), (5, 3)), expected)
     assert torch.equal(sample(Interval(ClassifierFree(conditional, denoiser, 1.0), 0.2, 0.7), (5, 3)), expected)
-    assert torch.equal(sample(Guide(1.0)(conditional, denoiser), (5, 3)), expected)
+    assert torch.equal(sample(Guide(1.0)(denoiser, LABELS), (5, 3)), expected)
+
+
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_a_guide_asks_for_one_class_and_goes_away_from_what_it_names(p: Path) -> None:
+    """(1 − w)·∇log p_away + w·∇log p(· | y) by differentiating densities, away from all data, a class, or another model."""
+    model, other, w, t = mixture(p), exact.Gaussian(MEANS[0], 2.0, p), 2.5, 0.6
+    classes = torch.tensor([1, 0, 3, 1, 2, 0])
+    x = probe(p, t)
+
+    class Other:
+        path = p
+        __call__ = other.__call__
+
+        def given(self, condition: Any, /) -> Denoiser:
+            return other
+
+    aways = {unconditional: model, Negative(2): model.given(2), Weaker(Other()): other}
+    for away, known in aways.items():
+        expected = score(lambda x: (1 - w) * known.log_prob(x, t) + w * model.given(classes).log_prob(x, t), x)  # noqa: B023
+        found = Guide(w, away=away)(model, classes)(x, t).score(p.at(t, x))
+        assert torch.allclose(found, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
+
+
+def test_a_guide_is_what_it_says() -> None:
+    _, denoiser = network()
+    conditional, weaker = denoiser.given(LABELS), network()[1]
+    free = ClassifierFree(conditional, denoiser, 2.0)
+    by_hand = {
+        Guide(2.0): free,
+        Guide(lambda t: 1 + t): ClassifierFree(conditional, denoiser, lambda t: 1 + t),
+        Guide(2.0, APG): APG(conditional, denoiser, 2.0),
+        Guide(2.0, levels=(0.2, 2.0)): Interval.levels(free, 0.2, 2.0),
+        Guide(2.0, CFGZeroStar, (0.2, 2.0), 0.7): Interval.levels(
+            Rescaled(CFGZeroStar(conditional, denoiser, 2.0)), 0.2, 2.0
+        ),
+        Guide(2.0, away=Negative(3)): ClassifierFree(conditional, denoiser.given(torch.full_like(LABELS, 3)), 2.0),
+        Guide(2.0, away=Weaker(weaker)): Autoguidance(conditional, weaker.given(LABELS), 2.0),
+    }
+    for guide, expected in by_hand.items():
+        assert torch.equal(sample(guide(denoiser, LABELS), (5, 3), steps=6), sample(expected, (5, 3), steps=6)), guide
+    assert Guide(2.0, away=Weaker(weaker))(denoiser, None).unconditional.condition is None  # type: ignore[attr-defined]
+
+
+def test_a_guide_has_a_name_where_that_says_all() -> None:
+    assert str(Guide(1.0, APG)) == "no guidance"
+    whole = Guide(2.5, APG, (0.2, 5), 0.7, Negative(8))
+    assert str(whole) == "guidance 2.5, APG, levels 0.2 to 5, rescaled 0.7, not 8"
+    assert whole.slug == "guidance-2.5-APG-levels-0.2-to-5-rescaled-0.7-not-8"
+    assert str(Guide(2, away=Weaker(network()[1], "early"))) == "guidance 2, away from early"
+    assert str(Guide(0.1)) != str(Guide(0.1 + 1e-12))
+    assert whole.named
+    assert str(Guide(lambda t: t)) == "guidance that varies"
+    for vague in (Guide(lambda t: t), Guide(2.0, lambda *a: APG(*a, radius=1.0)), Guide(2.0, away=lambda m, c: m)):
+        assert not vague.named
 
 
 def test_conditions_that_cannot_share_a_batch_take_two_calls() -> None:
@@ -410,6 +467,15 @@ def test_mistakes_are_named() -> None:
         CFGZeroStar(c, u, 2.0, zero_init=1.0)
     with pytest.raises(ValueError, match="below"):
         Clip(c, 1.0, -1.0)
+    for bad, says in (
+        ((float("nan"),), "finite"),
+        ((2.0, APG, (3, 1)), "must rise"),
+        ((2.0, APG, (0, 1), 2.0), "rescale"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Guide(*bad)
+    with pytest.raises(ValueError, match="no noise levels"):
+        Guide(2.0, levels=(1e4, 1e5))(mixture(path.EDM()), 1)
     with pytest.raises(ValueError, match="quantile"):
         DynamicThreshold(c, 0.0)
     with pytest.raises(ValueError, match=r"one value for each of the 6"):

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ornstein.cli import guided
+from ornstein.cli.options import Guided
 from ornstein.cli.show import Meter, dims, say
 from ornstein.coupling import Independent
 from ornstein.data import Spec, decode, grid_image, pixels, save_images
@@ -19,6 +21,7 @@ from ornstein.data.atomic import new_file
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
+from ornstein.guidance import Asking, Weaker
 from ornstein.path import Path as GaussianPath
 from ornstein.path import Time
 from ornstein.runs import Run
@@ -111,31 +114,36 @@ def kept(name: str, spec: Spec, size: Size) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
-    """A network's denoiser told one class, whatever the size of the batch."""
+class Asked:
+    """A network's denoiser asked for one class or none, whatever the size of the batch."""
 
     denoiser: NetworkDenoiser
-    label: Tensor  # (1,)
+    label: Tensor | None  # (1,)
+    guide: Asking
 
     @property
     def path(self) -> GaussianPath:
         return self.denoiser.path
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.denoiser.given(self.label.expand(len(x_t)))(x_t, t)
+        return self.guide(self.denoiser, None if self.label is None else self.label.expand(len(x_t)))(x_t, t)
 
 
-def told(trained: Run, label: str | None) -> Denoiser:
-    """The run's denoiser with a class, or with none. Warns where the model's scores are not exact."""
+def told(trained: Run, label: str | None, options: Guided) -> Denoiser:
+    """The run's denoiser with a class, or with none, guided as asked. Warns where the model's scores are not exact.
+
+    Raises UsageError for guidance towards no class.
+    """
+    guide = guided.guide(options, trained)
+    if label is None and not (guide.plain or isinstance(guide.away, Weaker)):
+        raise UsageError(f"--guidance {options.guidance:g} needs something to guide towards; give a --label with it")
     if not isinstance(trained.model.coupling, Independent):
         warnings.warn(
             f"this model was trained with the coupling {trained.model.coupling}, under which noised data are not what it "
             "knows; results are approximate",
             stacklevel=2,
         )
-    if label is None:
-        return trained.denoiser
-    return Labelled(trained.denoiser, trained.numbers(label, 1).to(device(trained)))
+    return Asked(trained.denoiser, None if label is None else trained.numbers(label, 1).to(device(trained)), guide)
 
 
 def device(trained: Run) -> torch.device:

@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> int:
     made = []
     with torch.inference_mode(), Meter("editing", patience=1.0) as meter:
         batches = items.split(canvas.MOST)
-        told = canvas.watched(canvas.told(trained, options.label), meter, calls * len(batches))
+        told = canvas.watched(canvas.told(trained, options.label, options), meter, calls * len(batches))
         for i, x in enumerate(batches):
             noise = PerSampleNoise(options.seed, i * canvas.MOST)
             x = x.to(place)

@@ -9,6 +9,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ornstein.cli import guided
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.data import Dataset, Spec
+    from ornstein.guidance import Asking
     from ornstein.metrics import Evaluation, Extractor, Labels, Score
     from ornstein.metrics.classifier import Classifier
     from ornstein.runs import Run
@@ -175,10 +177,12 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
     from ornstein.training import build
 
     build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
-    solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
-    say(recipe(trained.model.path, solver, options.steps))
+    guide = guided.guide(options, trained)
+    tuned = options.solver == TUNED
+    solver = guided.tuned(options, trained, options.steps, None, guide) if tuned else solvers()[options.solver]
+    say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
-    mine = draw(trained, part, solver, options.steps, options.seed, options.batch_size)
+    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size)
     blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
@@ -187,15 +191,17 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
         "solver": str(solver),
         "times": solver.grid(trained.model.path, options.steps).tolist(),
         "seed": options.seed,
+        "guidance": str(guide),
     }
+    asked = "" if guide.plain else f"-{guide.slug}"
     return Samples(
         mine=mine,
         items=np.concatenate(blocks) if processes.leads else mine,
         spec=trained.spec,
         labels=trained.model.labels(0, options.count, options.seed),
         made=made,
-        name=f"{options.solver}-{options.steps}-n{options.count}-seed{options.seed}",
-        title=f"{options.solver}, {options.steps} steps",
+        name=f"{options.solver}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
+        title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),
     )
 
 
@@ -205,6 +211,7 @@ def draw(
     solver: "Solver | Sampler",
     steps: int,
     seed: int,
+    guide: "Asking",
     batch_size: int | None = None,
 ) -> "NDArray[Any]":
     """The samples of these numbers, with progress."""
@@ -214,7 +221,7 @@ def draw(
     began = time.monotonic()
     with Meter("sampling", patience=1.0) as meter:
         for batch in trained.batches(
-            len(part), solver=solver, steps=steps, seed=seed, first=part.start, batch_size=batch_size
+            len(part), guide=guide, solver=solver, steps=steps, seed=seed, first=part.start, batch_size=batch_size
         ):
             batches.append(batch)
             made, seconds = sum(map(len, batches)), time.monotonic() - began

@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
     with torch.inference_mode(), Meter("interpolating", patience=1.0) as meter:
         made = interpolate(
-            canvas.watched(canvas.told(trained, options.label), meter, 2 * options.steps),
+            canvas.watched(canvas.told(trained, options.label, options), meter, 2 * options.steps),
             first.to(place),
             last.to(place),
             options.frames,

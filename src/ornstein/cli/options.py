@@ -11,6 +11,28 @@ from ornstein.training.settings import Settings
 DEMO_MINUTES = 0.8
 
 
+class Shared:
+    """Extended by flags that several commands have; the help shows them after those of a command itself."""
+
+
+@dataclass(frozen=True)
+class Guided(Shared):
+    """How strongly samples are pulled towards what is asked for."""
+
+    guidance: float = 1.0
+    """Scale of guidance: 1 asks for a class plainly, 2 or 3 more strongly: clearer samples, and less various ones."""
+    guidance_method: str = "cfg"
+    """cfg: classifier-free; rescaled: with the contrast kept; cfg-zero: CFG-Zero*; apg: without the part that adds contrast."""
+    guidance_interval: str | None = field(default=None, metadata={"name": "LOW,HIGH"})
+    """Guided between these noise levels alone: deviations of the noise over the factor on the data, which run from -1 to 1 in
+    images, and from 0 (data) to inf (noise); 0.2,5 keeps more variety (default: all)."""
+    not_label: str | None = field(default=None, metadata={"name": "CLASS"})
+    """Away from this class, in place of what the model draws when it is told none."""
+    autoguidance: str | None = field(default=None, metadata={"name": "RUN|FILE"})
+    """Away from a weaker model, which needs no classes: another run of the same data, a snapshot in RUN/averages, or a
+    checkpoint."""
+
+
 @dataclass(frozen=True)
 class Demo:
     """Train on bundled handwritten digits, draw them by class, and write a report page."""
@@ -36,7 +58,7 @@ class Train(Settings):
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Guided):
     """Draw samples from a trained run."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -64,7 +86,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(Guided):
     """Change a picture (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
 
     A mask is a picture of the image's size, white where it is painted anew and black where it is kept:
@@ -101,7 +123,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Interpolate:
+class Interpolate(Guided):
     """Go from one picture (or vector) to another through the noise that a trained run encodes them to."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -123,7 +145,7 @@ class Interpolate:
 
 
 @dataclass(frozen=True)
-class Restore:
+class Restore(Guided):
     """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden picture."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -159,7 +181,7 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class Tune:
+class Tune(Guided):
     """Fit a few-step solver to a trained run: the quality of many more network calls."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -168,6 +190,8 @@ class Tune:
     """Network calls of the solver."""
     seconds: float = 60.0
     """How long it may take."""
+    label: str | None = None
+    """For this class alone, by number or name (default: for classes as often as they occur in the data)."""
     starts: int = 768
     """The most noises to fit to; fewer where a network call is slow."""
     teacher: int = 100
@@ -248,7 +272,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Guided):
     """Measure how good a run's samples are, with intervals, beside real data."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -322,13 +346,16 @@ EXAMPLES = {
     "sample": [
         "ornstein sample runs/digits",
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
+        "ornstein sample runs/digits --label 3 --guidance 2",
+        "ornstein sample runs/digits --guidance 3 --guidance-interval 0.2,5 --guidance-method apg",
+        "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000233.safetensors",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
         "torchrun --nproc-per-node 4 -m ornstein sample runs/digits -n 50000 --out samples",
     ],
     "edit": [
         "ornstein edit runs/faces me.png --mask mask.png -n 8",
-        "ornstein edit runs/digits three.png --strength 0.5 --label 8",
+        "ornstein edit runs/digits three.png --strength 0.5 --label 8 --guidance 2",
     ],
     "interpolate": ["ornstein interpolate runs/digits three.png eight.png --frames 8"],
     "restore": [
@@ -336,7 +363,12 @@ EXAMPLES = {
         "ornstein restore runs/faces soft.png --operator blur --width 2 --noise 0.05 --method diffpir",
         "ornstein restore runs/faces torn.png --operator mask --mask hole.png",
     ],
-    "tune": ["ornstein tune runs/digits --steps 6", "ornstein sample runs/digits --solver tuned --steps 6"],
+    "tune": [
+        "ornstein tune runs/digits --steps 6",
+        "ornstein sample runs/digits --solver tuned --steps 6",
+        "ornstein tune runs/digits --steps 6 --guidance 2",
+        "ornstein sample runs/digits --solver tuned --steps 6 --guidance 2 --label 3",
+    ],
     "ema": ["ornstein ema runs/digits --length 0.05", "ornstein ema runs/digits --list"],
     "evaluate": [
         "ornstein evaluate runs/digits -n 1000 --data digits:test",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_type_hints
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from ornstein.cli.options import EXAMPLES
+from ornstein.cli.options import EXAMPLES, Shared
 from ornstein.errors import UsageError
 from ornstein.training.config import shown
 
@@ -66,7 +66,8 @@ def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
     """The same dataclass with what tyro is to know about each field: help, short names, places, a default worth saying."""
     helps, types = _docstrings(kind), get_type_hints(kind)
     made: list[tuple[str, Any, Any]] = []
-    for f in fields(kind):
+    shared = {name for owner in kind.__mro__ if Shared in owner.__bases__ for name in owner.__annotations__}
+    for f in sorted(fields(kind), key=lambda f: f.name in shared):
         default = defaults.get(f.name, f.default)
         said = default is None or default is False or default == ""
         said = said or ("(default:" in helps[f.name] and f.name not in defaults)

@@ -72,7 +72,7 @@ def run(words: Sequence[str]) -> int:
     with torch.inference_mode(), Meter("restoring", patience=1.0) as meter:
         times = DEFAULT.grid(trained.model.path, options.steps)
         starts = range(0, options.count, canvas.MOST)
-        prior = canvas.watched(canvas.told(trained, options.label), meter, options.steps * len(starts))
+        prior = canvas.watched(canvas.told(trained, options.label, options), meter, options.steps * len(starts))
         told = _method(options, prior, measurement, spec.data_std)
         for start in starts:
             rows = min(canvas.MOST, options.count - start)

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ornstein.cli import guided
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.data import Spec
+    from ornstein.guidance import Guide
     from ornstein.path import Path as GaussianPath
     from ornstein.runs import Label, Run
     from ornstein.solvers import Sampler, Solver
@@ -51,8 +53,12 @@ def _run(options: Sample, processes: Processes) -> None:
 
     build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
     trained = load(options.run, build.device(options.device, processes))
-    solver = trained.tuned(options.steps) if options.solver == TUNED else solvers()[options.solver]
-    out = Path(options.out).expanduser() if options.out else _default_out(options, trained)
+    guide = guided.guide(options, trained)
+    if options.solver == TUNED:
+        solver: Solver | Sampler = guided.tuned(options, trained, options.steps, options.label, guide)
+    else:
+        solver = solvers()[options.solver]
+    out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
         raise UsageError(
             f"--out {out}: {options.run} makes vectors, which are no pictures; give a .npz file or a folder"
@@ -62,7 +68,7 @@ def _run(options: Sample, processes: Processes) -> None:
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
     try:
-        draw(trained, out, options, solver, options.label, processes=processes)
+        draw(trained, out, options, solver, options.label, guide=guide, processes=processes)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
 
@@ -97,6 +103,7 @@ def draw(
     solver: "Solver | Sampler",
     label: "Label | None",
     columns: int | None = None,
+    guide: "Guide | None" = None,
     processes: Processes = ALONE,
 ) -> None:
     """Draw the samples that the options ask for into `out` as they come, saying how they are made and where they are.
@@ -104,6 +111,9 @@ def draw(
     Into a folder that holds some of them already, only the others are drawn. Several processes make a batch each in turn; into
     a folder each writes its own, into a file the first one all.
     """
+    from ornstein.guidance import PLAIN
+
+    guide = guide or PLAIN
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if label is not None:
@@ -115,7 +125,7 @@ def draw(
         from ornstein.data.images import SampleFolder
 
         # none writes before all have looked
-        folder = processes.together(lambda: SampleFolder(out, _made(trained, options, solver), trained.spec))
+        folder = processes.together(lambda: SampleFolder(out, _made(trained, options, solver, guide), trained.spec))
         runs, writing = folder.missing(numbers), nullcontext(folder.write)
     elif processes.leads:
         writing = _file(out, options.count, trained.spec, columns)
@@ -123,7 +133,7 @@ def draw(
     if to_make == 0:
         say(f"{out.resolve()} holds all {named} already.")
         return
-    say(recipe(trained.model.path, solver, options.steps))
+    say(recipe(trained.model.path, solver, options.steps, guide))
     if to_make < options.count:
         say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
     if processes.count > 1:
@@ -135,6 +145,7 @@ def draw(
         for batch in trained.batches(
             len(run),
             label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
+            guide=guide,
             solver=solver,
             steps=options.steps,
             seed=options.seed,
@@ -185,7 +196,7 @@ def _file(out: Path, count: int, spec: "Spec", columns: int | None) -> "Iterator
     save_images(np.concatenate(arrays), out, spec=spec, columns=columns)
 
 
-def _made(trained: "Run", options: Sample, solver: "Solver | Sampler") -> dict[str, Any]:
+def _made(trained: "Run", options: Sample, solver: "Solver | Sampler", guide: "Guide") -> dict[str, Any]:
     """All that the samples of a folder depend on but their numbers."""
     times = solver.grid(trained.model.path, options.steps).tolist()
     return {
@@ -194,11 +205,12 @@ def _made(trained: "Run", options: Sample, solver: "Solver | Sampler") -> dict[s
         "times": times,
         "label": options.label,
         "seed": options.seed,
+        **({} if guide.plain else {"guidance": str(guide)}),
     }
 
 
-def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int) -> str:
-    """What exactly the solver does: names such as "2M" mean different things in different programs."""
+def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int, guide: "Guide") -> str:
+    """What exactly is done: names such as "2M" mean different things in different programs."""
     from ornstein.solvers import Sampler
 
     grid = solver.grid(path, steps)
@@ -210,10 +222,11 @@ def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int) -> str:
         table = solver.table(path, grid)
         calls, stochastic = f"{table.calls} network calls", table.stochastic
     noise = "fresh noise in each step" if stochastic else "no fresh noise"
-    return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}."
+    return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}, {guide}."
 
 
-def _default_out(options: Sample, trained: "Run") -> Path:
+def _default_out(options: Sample, trained: "Run", guide: "Guide") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
-    name = f"samples{label}-seed-{options.seed}-{options.solver}-{options.steps}"
+    asked = "" if guide.plain else f"-{guide.slug}"
+    name = f"samples{label}{asked}-seed-{options.seed}-{options.solver}-{options.steps}"
     return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))

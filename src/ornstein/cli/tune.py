@@ -9,6 +9,7 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from ornstein.cli import guided
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
@@ -32,12 +33,13 @@ def run(words: Sequence[str]) -> int:
     from ornstein.training import build
 
     trained = load(options.run, build.device(options.device))
+    guide = guided.guide(options, trained)
     began, fitting = time.monotonic(), list[bool]()
 
     def tell(chosen: "Effort") -> None:
         say(
             f"Fitting {options.steps} network calls to {options.teacher} of {options.run}: {chosen.starts} noises to fit "
-            f"to, {chosen.held_out} held out, batches of {chosen.batch}."
+            f"to, {chosen.held_out} held out, batches of {chosen.batch}, {guide}."
         )
 
     with _stoppable(fitting) as stopped, Meter("tuning") as meter:
@@ -49,6 +51,8 @@ def run(words: Sequence[str]) -> int:
 
         found = trained.tune(
             options.steps,
+            label=options.label,
+            guide=guide,
             seconds=options.seconds,
             starts=options.starts,
             teacher=options.teacher,
@@ -63,7 +67,15 @@ def run(words: Sequence[str]) -> int:
         f"Mean error of held-out endpoints: {found.error:.4f}, {found.error / found.untuned:.2f} of the best untuned "
         f"table's {found.untuned:.4f}, in {duration(time.monotonic() - began)}."
     )
-    say(f"Use it: ornstein sample {quote(options.run)} --solver tuned --steps {options.steps}")
+    label = [] if options.label is None else [f"--label {quote(options.label)}"]
+    use = [
+        "ornstein sample",
+        quote(options.run),
+        f"--solver tuned --steps {options.steps}",
+        *label,
+        *guided.flags(options),
+    ]
+    say(f"Use it: {' '.join(use)}")
     return 0
 
 

@@ -11,7 +11,7 @@ from ornstein.guidance.classifier_free import ClassifierFree
 from ornstein.guidance.clip import Clip, DynamicThreshold
 from ornstein.guidance.contrast import Contrast
 from ornstein.guidance.energy import Energy
-from ornstein.guidance.guide import Guide
+from ornstein.guidance.guide import PLAIN, Asking, Conditional, Guide, Negative, Weaker, unconditional
 from ornstein.guidance.guided import Guided, Scale
 from ornstein.guidance.interval import Interval
 from ornstein.guidance.rescaled import Rescaled
@@ -21,17 +21,23 @@ CONTRASTS: tuple[type[Contrast], ...] = (ClassifierFree, Autoguidance, CFGZeroSt
 __all__ = [
     "APG",
     "CONTRASTS",
+    "PLAIN",
+    "Asking",
     "Autoguidance",
     "CFGZeroStar",
     "Classifier",
     "ClassifierFree",
     "Clip",
+    "Conditional",
     "Contrast",
     "DynamicThreshold",
     "Energy",
     "Guide",
     "Guided",
     "Interval",
+    "Negative",
     "Rescaled",
     "Scale",
+    "Weaker",
+    "unconditional",
 ]

@@ -8,12 +8,12 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import gradient, told, usable
-from ornstein.guidance.guided import Scale, move_clean, scale_at
-from ornstein.path import Path, Time
+from ornstein.guidance.guided import Guided, Scale, move_clean, scale_at
+from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Classifier(Guided):
     """score + w·∇ log p(y | x_t, t), that is clean + w·(σ²/α)·∇ log p and noise − w·σ·∇ log p (equation 10, algorithm 2).
 
     `log_prob(x_t, t)` is differentiable in x_t and gives (B,) nats, at the noisy x_t: log p(y | x_t) of a classifier trained on
@@ -26,15 +26,8 @@ class Classifier:
     scale: Scale = 1.0
 
     @property
-    def path(self) -> Path:
-        return self.denoiser.path
-
-    @property
     def plain(self) -> Denoiser:
         return self.denoiser
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.both(x_t, t)[0]
 
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The guided and the plain estimate."""

@@ -1,6 +1,6 @@
 """Guidance from the difference of two denoisers at the same (x_t, t); both passes are one call where one network makes them."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser, NetworkDenoiser, Predictor
 from ornstein.estimate import Estimate
-from ornstein.guidance.guided import Scale, scale_at
-from ornstein.path import Path, Time
+from ornstein.guidance.guided import Guided, Scale, scale_at
+from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast(ABC):
+class Contrast(Guided):
     """Abstract: a subclass combines the estimates of `conditional` and `unconditional` at a scale.
 
     At scale 1 the conditional denoiser alone is asked, so the result is its own to the last bit. When both are
@@ -39,15 +39,8 @@ class Contrast(ABC):
         """The guided estimate; `scale` is a number, or (B, 1, ...)."""
 
     @property
-    def path(self) -> Path:
-        return self.conditional.path
-
-    @property
     def plain(self) -> Denoiser:
         return self.conditional
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.both(x_t, t)[0]
 
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The guided and the conditional estimate."""

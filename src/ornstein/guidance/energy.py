@@ -8,12 +8,12 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import gradient, told, usable
-from ornstein.guidance.guided import Scale, move_clean, scale_at
-from ornstein.path import Path, Time
+from ornstein.guidance.guided import Guided, Scale, move_clean, scale_at
+from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Energy:
+class Energy(Guided):
     """score − w·∇_{x_t} E(clean(x_t)): towards samples of low energy, whose E knows clean data alone.
 
     `energy(clean)` is differentiable and gives (B,) nats, (B, ...) -> (B,). The gradient goes through the denoiser, so a call
@@ -26,15 +26,8 @@ class Energy:
     scale: Scale = 1.0
 
     @property
-    def path(self) -> Path:
-        return self.denoiser.path
-
-    @property
     def plain(self) -> Denoiser:
         return self.denoiser
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.both(x_t, t)[0]
 
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The guided and the plain estimate, from one call of the denoiser and its gradient."""

@@ -1,31 +1,131 @@
-"""A choice of guidance as a value: everything but the denoisers, so that it can be named, kept and repeated."""
+"""A choice of guidance as a value: everything but the model and what it is asked for, to be named, kept and repeated."""
 
+import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.guidance.classifier_free import ClassifierFree
-from ornstein.guidance.guided import Guided
+from ornstein.guidance.guided import Guided, Scale
 from ornstein.guidance.interval import Interval
 from ornstein.guidance.rescaled import Rescaled
 
 
+class Conditional(Denoiser, Protocol):
+    """A denoiser that can be told a condition: `NetworkDenoiser`, `exact.GaussianMixture`; as it is, it is told none."""
+
+    def given(self, condition: Any, /) -> Denoiser: ...
+
+
+Asking = Callable[[Conditional, Any], Denoiser]
+"""How a model is asked: from its denoiser, told nothing yet, and the condition of a batch (None: there is none)."""
+
+
+def unconditional(model: Conditional, condition: Any) -> Denoiser:
+    """The model, told nothing."""
+    return model
+
+
+@dataclass(frozen=True)
+class Negative:
+    """The model told one other class for all rows: guidance goes away from it."""
+
+    label: int
+
+    def __str__(self) -> str:
+        return f"not {self.label}"
+
+    def __call__(self, model: Conditional, condition: Tensor) -> Denoiser:
+        return model.given(torch.full_like(condition, self.label))
+
+
+@dataclass(frozen=True)
+class Weaker:
+    """Another model told the same, for autoguidance; `name` says which, where the choice is written down."""
+
+    model: Conditional = field(repr=False)
+    name: str = "a weaker model"
+
+    def __str__(self) -> str:
+        return f"away from {self.name}"
+
+    def __call__(self, model: Conditional, condition: Any) -> Denoiser:
+        return self.model.given(condition)
+
+
 @dataclass(frozen=True)
 class Guide:
-    """`method(conditional, unconditional, scale)`, rescaled and within an interval of times where that is asked for.
+    """`method(model.given(condition), away(model, condition), scale)`: how a model is asked, and by default plainly.
 
-    Called with the two denoisers it gives the guided one; at scale 1 that is the conditional one itself.
+    Guided at noise levels σ/α between `levels` alone, `rescale`d where that is above 0 (`Rescaled`). At scale 1 the result is
+    `model.given(condition)` itself. Raises ValueError for numbers that mean nothing; when called, for levels that the model's
+    path does not have, or two models on two paths.
     """
 
-    scale: float = 1.0
-    method: Callable[[Denoiser, Denoiser, float], Guided] = ClassifierFree
-    interval: tuple[float, float] = (0.0, 1.0)
+    scale: Scale = 1.0
+    method: Callable[[Denoiser, Denoiser, Scale], Guided] = ClassifierFree
+    levels: tuple[float, float] = (0.0, math.inf)
     rescale: float = 0.0
+    away: Asking = unconditional
 
-    def __call__(self, conditional: Denoiser, unconditional: Denoiser) -> Denoiser:
-        if self.scale == 1:
+    def __post_init__(self) -> None:
+        if not (callable(self.scale) or math.isfinite(self.scale)):
+            raise ValueError(f"Guide: scale = {self.scale} must be a finite number, or a function of t")
+        low, high = self.levels
+        if not 0 <= low < high:
+            raise ValueError(f"Guide: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α")
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"Guide: rescale = {self.rescale} must lie in [0, 1]")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the model is asked as it is."""
+        return self.scale == 1
+
+    @property
+    def named(self) -> bool:
+        """Whether `str` says all there is to know: a number as scale, and a method and a model to go away from by name."""
+        return (
+            not callable(self.scale)
+            and isinstance(self.method, type)
+            and (self.away is unconditional or isinstance(self.away, (Negative, Weaker)))
+        )
+
+    def __str__(self) -> str:
+        if self.plain:
+            return "no guidance"
+        low, high = self.levels
+        words = [
+            f"guidance {'that varies' if callable(self.scale) else _short(self.scale)}",
+            "" if self.method is ClassifierFree else getattr(self.method, "__name__", str(self.method)),
+            "" if self.levels == (0, math.inf) else f"levels {_short(low)} to {_short(high)}",
+            f"rescaled {_short(self.rescale)}" if self.rescale else "",
+            "" if self.away is unconditional else str(self.away),
+        ]
+        return ", ".join(filter(None, words))
+
+    @property
+    def slug(self) -> str:
+        """`str` as a part of a file's name."""
+        return re.sub(r"[^\w.]+", "-", str(self))
+
+    def __call__(self, model: Conditional, condition: Any) -> Denoiser:
+        conditional = model.given(condition)
+        if self.plain:
             return conditional
-        guided = self.method(conditional, unconditional, self.scale)
+        guided = self.method(conditional, self.away(model, condition), self.scale)
         if self.rescale:
             guided = Rescaled(guided, self.rescale)
-        return guided if self.interval == (0.0, 1.0) else Interval(guided, *self.interval)
+        return guided if self.levels == (0, math.inf) else Interval.levels(guided, *self.levels)
+
+
+PLAIN = Guide()
+
+
+def _short(value: float) -> str:
+    return str(float(value)).removesuffix(".0")

@@ -1,7 +1,7 @@
 """What all guidance shares: a plain estimate beside the guided one, and moves that keep α·clean + σ·noise = x_t."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,15 +14,23 @@ Scale = float | Callable[[Tensor], Tensor]
 """How strongly: a number, or a function of t (0-dim or (B,)) shaped as t. 1 is the plain conditional model."""
 
 
-class Guided(Denoiser, Protocol):
-    """A denoiser that steers another one, which it knows as `plain`: what scale 1 would be."""
+class Guided(ABC):
+    """Abstract: a denoiser that steers another one, `plain`, which is what the guidance leaves when it does nothing."""
 
     @property
+    @abstractmethod
     def plain(self) -> Denoiser: ...
 
+    @abstractmethod
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The guided and the plain estimate, from the same network calls."""
-        ...
+
+    @property
+    def path(self) -> Path:
+        return self.plain.path
+
+    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+        return self.both(x_t, t)[0]
 
 
 def scale_at(scale: Scale, t: Time, like: Tensor) -> float | Tensor:

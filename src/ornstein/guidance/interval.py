@@ -11,11 +11,11 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser, Predictor
 from ornstein.estimate import Estimate
 from ornstein.guidance.guided import Guided
-from ornstein.path import Path, Time, align, as_time
+from ornstein.path import Time, align, as_time
 
 
 @dataclass(frozen=True, eq=False)
-class Interval:
+class Interval(Guided):
     """Guided where low < t ≤ high, plain elsewhere: without guidance at high noise diversity stays, at low noise calls are saved.
 
     Raises ValueError unless 0 ≤ low < high ≤ 1.
@@ -34,11 +34,9 @@ class Interval:
         """The interval between two noise levels σ/α, as in the paper (there σ): low = 0 and high = inf are the ends."""
         ends = [-2 * (math.log(level) if level > 0 else -math.inf) for level in (low, high)]
         first, last = (float(guided.path.time(torch.tensor(end, dtype=torch.float64))) for end in ends)
+        if not max(first, 0.0) < min(last, 1.0):
+            raise ValueError(f"{guided.path} has no noise levels σ/α from {low:g} to {high:g}")
         return cls(guided, max(first, 0.0), min(last, 1.0))
-
-    @property
-    def path(self) -> Path:
-        return self.guided.path
 
     @property
     def plain(self) -> Denoiser:
@@ -47,12 +45,6 @@ class Interval:
     def inside(self, t: Tensor) -> Tensor:
         """Where guidance applies, shaped as t."""
         return (t > self.low) & (t <= self.high)
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        inside = self.inside(as_time(t))
-        if inside.ndim:
-            return self.both(x_t, t)[0]
-        return self.guided(x_t, t) if inside else self.plain(x_t, t)
 
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The guided and the plain estimate, which are one outside."""

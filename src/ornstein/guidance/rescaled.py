@@ -7,11 +7,11 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.guidance.guided import Guided, move_clean, ratio
-from ornstein.path import Path, Time
+from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Rescaled:
+class Rescaled(Guided):
     """clean = (φ·std(plain)/std(guided) + 1 − φ)·guided, standard deviations over all numbers of a sample (equations 15, 16).
 
     Guidance at a large scale makes samples too contrasty; this brings their spread back to that of the plain estimate. The
@@ -27,15 +27,8 @@ class Rescaled:
             raise ValueError(f"Rescaled: strength = {self.strength} must lie in [0, 1]")
 
     @property
-    def path(self) -> Path:
-        return self.guided.path
-
-    @property
     def plain(self) -> Denoiser:
         return self.guided.plain
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.both(x_t, t)[0]
 
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         """The rescaled and the plain estimate."""

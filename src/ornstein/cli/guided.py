@@ -1,0 +1,101 @@
+"""The flags of guidance, as a value of `ornstein.guidance` and back."""
+
+from dataclasses import fields
+from hashlib import file_digest
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from ornstein.cli.options import Guided
+from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.guidance import Asking, Guide
+    from ornstein.runs import Label, Run
+    from ornstein.tuning import Tuned
+
+
+def guide(options: Guided, trained: "Run") -> "Guide":
+    """What the flags ask for. Raises UsageError for what means nothing, and what the run has not the means for."""
+    import torch
+
+    from ornstein import guidance as g
+    from ornstein.training import build
+
+    methods: dict[str, tuple[type[g.Contrast], float]] = {
+        "cfg": (g.ClassifierFree, 0.0),
+        "rescaled": (g.ClassifierFree, 0.7),
+        "cfg-zero": (g.CFGZeroStar, 0.0),
+        "apg": (g.APG, 0.0),
+    }
+    method, rescale = build.pick("guidance-method", options.guidance_method, methods)
+    told = flags(options)
+    if options.guidance == 1 and told:
+        raise UsageError(f"{told[0]} does nothing at scale 1; give for example --guidance 2 with it")
+    try:
+        found = g.Guide(options.guidance, method, _levels(options), rescale, _away(options, trained))
+        trained.check_guide(found)
+        found(trained.denoiser, torch.zeros(1, dtype=torch.int64))  # raises for paths that do not fit
+    except ValueError as error:
+        raise UsageError(f"--guidance: {str(error).removeprefix('Guide: ')}") from error
+    return found
+
+
+def flags(options: Guided) -> list[str]:
+    """The flags of a command line that ask for the same, each with its value."""
+    told = [
+        (f.name.replace("_", "-"), getattr(options, f.name))
+        for f in fields(Guided)
+        if getattr(options, f.name) != f.default
+    ]
+    return [f"--{name} {quote(str(value).removesuffix('.0'))}" for name, value in told]
+
+
+def tuned(options: Guided, trained: "Run", steps: int, label: "Label | None", guide: "Guide") -> "Tuned":
+    """The solver that `ornstein tune` made for these. Raises UsageError with the command where there is none."""
+    command = " ".join([f"ornstein tune {quote(str(trained.folder))} --steps {steps}", *flags(options)])
+    return trained.tuned(steps, label=label, guide=guide, command=f"`{command}`")
+
+
+def _levels(options: Guided) -> tuple[float, float]:
+    if options.guidance_interval is None:
+        return 0.0, float("inf")
+    try:
+        low, high = map(float, options.guidance_interval.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--guidance-interval {options.guidance_interval!r} must be two noise levels; give for example 0.2,5"
+        ) from None
+    return low, high
+
+
+def _away(options: Guided, trained: "Run") -> "Asking":
+    from ornstein.guidance import Negative, Weaker, unconditional
+
+    if options.not_label is not None and options.autoguidance is not None:
+        raise UsageError("give either --not-label or --autoguidance: guidance goes away from one of them")
+    if options.not_label is not None:
+        return Negative(int(trained.numbers(options.not_label, 1)))
+    if options.autoguidance is None:
+        return unconditional
+    place = Path(options.autoguidance).expanduser()
+    weaker, weights = _weaker(place, trained)
+    with weights.open("rb") as file:
+        return Weaker(weaker.denoiser, f"{place.stem}-{file_digest(file, 'sha256').hexdigest()[:8]}")
+
+
+def _weaker(place: Path, trained: "Run") -> "tuple[Run, Path]":
+    """The model to go away from, and the file of its weights."""
+    from ornstein.runs import load
+
+    if not (place / "model").is_dir():
+        if not place.exists():
+            raise UsageError(f"--autoguidance {place} is not there; give a run folder, a snapshot or a checkpoint")
+        return trained.earlier(place), place / "average.safetensors" if place.is_dir() else place
+    found, mine = load(place, next(trained.model.network.parameters()).device), trained.spec
+    theirs = found.spec
+    if (theirs.kind, theirs.shape, theirs.classes) != (mine.kind, mine.shape, mine.classes):
+        raise UsageError(
+            f"--autoguidance {place} makes other items or classes than {trained.folder}; give a weaker model of the same data"
+        )
+    return found, place / "model" / "model.safetensors"
