@@ -34,6 +34,7 @@ from ornstein.model import weights as load_weights
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Sampler, Solver
 from ornstein.training import checkpoint, posthoc
+from ornstein.training.compiled import compile_for_sampling
 from ornstein.training.posthoc import Archive
 from ornstein.training.run import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
@@ -82,6 +83,11 @@ class Run:
         """The lines of metrics.jsonl, without a last one that a kill cut short."""
         return read_lines(self.folder / "metrics.jsonl", ("step", "loss"))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.model.network.parameters()).device
+
     def to(self, device: str | torch.device) -> "Run":
         """The same run with its network moved to a device."""
         self.model.network.to(device)
@@ -118,7 +124,7 @@ class Run:
         self.check_guide(guide)
         file, asked = self._kept(steps, label, guide)
         shape, weights = self.spec.shape, self.weights
-        device = next(self.model.network.parameters()).device
+        device = self.device
         labels = self.model.labels(0, starts * 2, seed) if label is None else self.numbers(label, starts * 2)
         labels = None if labels is None else labels.to(device)
 
@@ -222,10 +228,20 @@ class Run:
             for name in ("config.yaml", "metrics.jsonl"):
                 with new_file(folder / name) as file:
                     shutil.copyfile(self.folder / name, file)
-        device = next(self.model.network.parameters()).device
+        device = self.device
         state = {**self.model.network.state_dict(), **average}  # buffers are the same in all averages
         publish(folder, self.model, replace(settings, ema=length), archive.updates, partial(save_file, state))
         return load(folder, device)
+
+    def compile(self, guide: Asking = PLAIN, batch_size: int | None = None) -> str | None:
+        """Compile the network by torch.compile for sampling, which takes a minute; None, or why it is as it was.
+
+        It stays as it was where nothing can be compiled, or where that would change its answers, which are compared once.
+        """
+        rows = batch_size or self.model.batch_size
+        labels = self.model.labels(0, rows, 0)
+        asked = guide(self.denoiser, None if labels is None else labels.to(self.device))
+        return compile_for_sampling(self.model.network, asked, (rows, *self.spec.shape))
 
     def earlier(self, place: str | Path) -> "Run":
         """The same run with the weights of an earlier time: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
@@ -328,7 +344,7 @@ class Run:
                 "--unconditional out"
             )
         dataset = dataset.in_units_of(mine)
-        width, device = mine.level_width, next(self.model.network.parameters()).device
+        width, device = mine.level_width, self.device
         bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
 

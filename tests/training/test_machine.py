@@ -55,7 +55,7 @@ def trial(tmp_path, monkeypatch, compile_):
 
 
 def test_a_wrong_compiler_is_refused(tmp_path, monkeypatch):
-    def wrong(network):
+    def wrong(network, dynamic=None):
         network._compiled_call_impl = lambda *args: 1.5 * network._call_impl(*args)
 
     network, told = trial(tmp_path, monkeypatch, wrong)
@@ -64,7 +64,7 @@ def test_a_wrong_compiler_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_missing_compiler_is_told(tmp_path, monkeypatch):
-    def missing(network):
+    def missing(network, dynamic=None):
         def fail(*args):
             raise RuntimeError("no C++ compiler\nlong story")
 

@@ -143,12 +143,7 @@ def told(trained: Run, label: str | None, options: Guided) -> Denoiser:
             "knows; results are approximate",
             stacklevel=2,
         )
-    return Asked(trained.denoiser, None if label is None else trained.numbers(label, 1).to(device(trained)), guide)
-
-
-def device(trained: Run) -> torch.device:
-    """Where a run's network is."""
-    return next(trained.model.network.parameters()).device
+    return Asked(trained.denoiser, None if label is None else trained.numbers(label, 1).to(trained.device), guide)
 
 
 @dataclass(frozen=True, eq=False)

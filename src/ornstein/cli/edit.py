@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
 
     build.pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, build.device(options.device))
-    spec, place = trained.spec, canvas.device(trained)
+    spec, place = trained.spec, trained.device
     out = canvas.output(options.out, trained, f"edit-{Path(options.image).stem}-seed-{options.seed}")
     given, size = canvas.read(options.image, spec)
     kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)

@@ -92,7 +92,7 @@ def _weaker(place: Path, trained: "Run") -> "tuple[Run, Path]":
         if not place.exists():
             raise UsageError(f"--autoguidance {place} is not there; give a run folder, a snapshot or a checkpoint")
         return trained.earlier(place), place / "average.safetensors" if place.is_dir() else place
-    found, mine = load(place, next(trained.model.network.parameters()).device), trained.spec
+    found, mine = load(place, trained.device), trained.spec
     theirs = found.spec
     if (theirs.kind, theirs.shape, theirs.classes) != (mine.kind, mine.shape, mine.classes):
         raise UsageError(

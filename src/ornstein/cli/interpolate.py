@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> int:
     from ornstein.training import build
 
     trained = load(options.run, build.device(options.device))
-    spec, place = trained.spec, canvas.device(trained)
+    spec, place = trained.spec, trained.device
     name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
     out = canvas.output(options.out, trained, name)
     first, last = (canvas.read(file, spec)[0] for file in (options.first, options.last))

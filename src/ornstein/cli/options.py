@@ -81,6 +81,8 @@ class Sample(Guided):
     picture in the run folder)."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
+    compile: bool = False
+    """Compile the network first, which takes a minute and pays for many samples; used where its answers stay the same."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 

@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
     build.pick("operator", options.operator, dict.fromkeys(OPERATORS))
     build.pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, build.device(options.device))
-    spec, place = trained.spec, canvas.device(trained)
+    spec, place = trained.spec, trained.device
     if spec.kind == "vector":
         raise UsageError(f"{options.run} makes vectors, and restore is for pictures; see ornstein.editing in Python")
     _, height, width = spec.shape

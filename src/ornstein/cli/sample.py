@@ -1,6 +1,7 @@
 """`ornstein sample`."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -67,10 +68,21 @@ def _run(options: Sample, processes: Processes) -> None:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
+    if options.compile:
+        compiled(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
     try:
         draw(trained, out, options, solver, options.label, guide=guide, processes=processes)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
+
+
+def compiled(trained: "Run", guide: "Guide", rows: int) -> None:
+    """Compile the network for batches of so many rows, with a warning where it stays as it is."""
+    with Meter("compiling") as meter:
+        meter.update(0.0, "comparing answers with those of the network as written: a minute or so")
+        if (reason := trained.compile(guide, rows)) is not None:
+            warnings.warn(f"{reason}; sampling goes on without compiling", stacklevel=2)
+        meter.update(1.0, "the network as written is kept" if reason else "the answers are the same")
 
 
 def solvers() -> "dict[str, Solver | Sampler]":
