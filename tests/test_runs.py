@@ -11,6 +11,7 @@ import torch
 
 import ornstein
 from ornstein import data, solvers
+from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, Guide, Negative, Weaker
 from ornstein.training.run import Run
@@ -162,6 +163,52 @@ def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_p
     shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
     with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):
         run.tuned(2)
+
+
+# Compiling
+
+
+@pytest.mark.parametrize("fault", ["wrong", "missing", "right"])
+def test_compiling_is_undone_where_answers_change(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    def compile_(network: Any, dynamic: bool) -> None:
+        def called(*args: Any) -> torch.Tensor:
+            if fault == "missing":
+                raise RuntimeError("no C++ compiler\nlong story")
+            asked.append(len(args[0]))
+            return network._call_impl(*args) * (1.01 if fault == "wrong" else 1.0)
+
+        network._compiled_call_impl = called
+
+    asked: list[int] = []
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_)
+    run = ornstein.load(trained)
+    reason = run.compile(Guide(2.0), 3)
+    assert set(asked) == (set() if fault == "missing" else {6})
+    assert (run.model.network._compiled_call_impl is None) == (fault != "right")
+    says = {
+        "wrong": "the compiled network answers otherwise than the network as written (first at t = 1)",
+        "missing": "the network could not be compiled (no C++ compiler)",
+        "right": None,
+    }
+    assert reason == says[fault]
+    words = ["sample", str(trained), "-n", "2", "--steps", "2", "--device", "cpu", "--out", str(tmp_path / "x.npz")]
+    assert main([*words, "--compile"]) == 0
+    out, err = capsys.readouterr()
+    assert "compiling" in out
+    assert err == (f"warning: {reason}; sampling goes on without compiling\n" if reason else "")
+    with np.load(tmp_path / "x.npz") as arrays:
+        np.testing.assert_array_equal(arrays["samples"], ornstein.load(trained).sample(2, steps=2))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_makes_the_same_samples(trained: Path) -> None:
+    run = ornstein.load(trained)
+    expected = run.sample(5, label=3, guide=Guide(2.0), batch_size=3).astype(int)
+    assert run.compile(Guide(2.0), 3) is None
+    found = run.sample(5, label=3, guide=Guide(2.0), batch_size=3).astype(int)  # a last batch of 2
+    assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize("solver", solvers.ALL, ids=repr)
