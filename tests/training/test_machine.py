@@ -76,7 +76,7 @@ def test_a_missing_compiler_is_told(tmp_path, monkeypatch):
 
 
 def test_a_right_compiler_is_kept(tmp_path, monkeypatch):
-    def right(network):
+    def right(network, dynamic=None):
         network._compiled_call_impl = lambda *args: network._call_impl(*args)
 
     network, told = trial(tmp_path, monkeypatch, right)
