@@ -132,7 +132,7 @@ def test_guidance_that_a_run_has_no_means_for(trained: Path, tmp_path: Path) -> 
 
 def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
     run = ornstein.load(trained)
-    (place,) = (trained / "checkpoints").iterdir()
+    *_, place = sorted((trained / "checkpoints").iterdir())  # slow machines save more than one
     np.testing.assert_array_equal(run.earlier(place).sample(2), run.sample(2))
     snapshot = sorted((trained / "averages").iterdir())[0]
     assert (run.earlier(snapshot).sample(2) != run.sample(2)).any()
