@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 import ornstein
-from benchmarks.quality import kernel_distance, outputs, sliced_wasserstein, train_classifier
+from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
-from ornstein import data
+from ornstein import data, metrics
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
@@ -62,7 +62,7 @@ class Judge:
             values = (
                 float((predicted == self.labels).double().mean()),
                 sliced_wasserstein(x, self.held) / self.floor,
-                1000 * kernel_distance(features, self.features),
+                1000 * metrics.kid(features, self.features).value,
             )
             found |= {f"{metric}, {calls} calls": value for metric, value in zip(METRICS, values, strict=True)}
         return found

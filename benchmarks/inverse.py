@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 import ornstein
-from benchmarks.quality import Classifier, outputs
+from benchmarks.quality import outputs
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, exact, path, solvers
 from ornstein.denoiser import Denoiser
 from ornstein.editing import DPS, MMPS, DiffPIR, Measurement, PiGDM, Renoise, RePaint, inpaint, operators
+from ornstein.metrics.classifier import Classifier
 from ornstein.noise import PerSampleNoise
 
 COUNT, STEPS = 2048, 40

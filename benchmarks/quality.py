@@ -17,31 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import ornstein
-from ornstein import data
-
-
-class Classifier(nn.Module):
-    """Two convolutions and a hidden layer; `features` are the activations of that layer (B, 128)."""
-
-    def __init__(self, shape: tuple[int, ...], classes: int) -> None:
-        super().__init__()
-        side = shape[1] // 4 if shape[1] > 16 else shape[1] // 2
-        first = nn.MaxPool2d(2) if shape[1] > 16 else nn.Identity()
-        self.body = nn.Sequential(
-            *(nn.Conv2d(shape[0], 32, 3, padding=1), nn.ReLU(), first),
-            *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-            *(nn.Linear(64 * side * side, 128), nn.ReLU()),
-        )
-        self.drop, self.head = nn.Dropout(0.3), nn.Linear(128, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        return self.body(x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.drop(self.body(x)))
+from ornstein import data, metrics
+from ornstein.metrics.classifier import Classifier
 
 
 def train_classifier(
@@ -72,26 +52,9 @@ def outputs(net: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
     return features, net.head(features).argmax(1)
 
 
-def sliced_wasserstein(x: Tensor, y: Tensor, slices: int = 1024, seed: int = 0) -> float:
-    """W_1 between projections on random directions, averaged (Bonneel et al. 2015); quantiles meet on a common grid."""
-    x, y = x.flatten(1).double(), y.flatten(1).double()
-    directions = torch.randn(x.shape[1], slices, generator=torch.Generator().manual_seed(seed), dtype=x.dtype)
-    directions /= directions.norm(dim=0)
-    levels = (torch.arange(1000, dtype=x.dtype) + 0.5) / 1000
-    return float((torch.quantile(x @ directions, levels, 0) - torch.quantile(y @ directions, levels, 0)).abs().mean())
-
-
-def kernel_distance(x: Tensor, y: Tensor) -> float:
-    """Unbiased squared MMD with the cubic kernel (xᵀy/d + 1)³."""
-
-    def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T / a.shape[1] + 1) ** 3
-
-    x, y = x.double(), y.double()
-    n, m = len(x), len(y)
-    within = (kernel(x, x).sum() - kernel(x, x).diag().sum()) / (n * (n - 1))
-    other = (kernel(y, y).sum() - kernel(y, y).diag().sum()) / (m * (m - 1))
-    return float(within + other - 2 * kernel(x, y).mean())
+def sliced_wasserstein(x: Tensor, y: Tensor, slices: int = 1024) -> float:
+    """Of the numbers themselves."""
+    return metrics.sliced_wasserstein(x.flatten(1).double(), y.flatten(1).double(), slices).value
 
 
 def main() -> None:
@@ -121,8 +84,8 @@ def main() -> None:
         "classifier accuracy on held-out data": float((p_held == y_held).double().mean()),
         "label agreement": float((p_samples == labels).double().mean()),
         "sliced Wasserstein ratio": sliced_wasserstein(samples, x_held) / floor,
-        "KID": kernel_distance(f_samples, f_held),
-        "KID of the training data": kernel_distance(f_real, f_held),
+        "KID": metrics.kid(f_samples, f_held).value,
+        "KID of the training data": metrics.kid(f_real, f_held).value,
         "seconds to sample": round(seconds, 1),
     }
     (Path(args.run) / "quality.json").write_text(json.dumps(result, indent=1))

@@ -20,7 +20,7 @@ FLOORS = [
     {"model"},
     {"training"},
     {"runs"},
-    {"report"},
+    {"report", "plots"},
     {"cli"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -173,7 +173,8 @@ def _evaluation(file: Path) -> str:
     ):  # damaged, or not of this form: measured anew where wanted
         return ""
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    pictures = [_img(picture.read_bytes()) for picture in sorted(file.parent.glob(f"{file.stem}-*.png"))]
+    files = sorted(file.parent.glob(f"{file.stem}-*.png"))
+    pictures = [_img(found.read_bytes(), smooth=found.stem.endswith("-plot")) for found in files]
     return _section(title, about, f"<table>{body}</table>{''.join(pictures)}")
 
 
@@ -236,8 +237,10 @@ def _picture(image: Image.Image) -> str:
     return _img(stream.getvalue())
 
 
-def _img(png: bytes) -> str:
-    return f'<img alt="" src="data:image/png;base64,{b64encode(png).decode()}">'
+def _img(png: bytes, smooth: bool = False) -> str:
+    """Pixels keep their edges where the page enlarges them; of plots they do not."""
+    kind = ' class="smooth"' if smooth else ""
+    return f'<img alt=""{kind} src="data:image/png;base64,{b64encode(png).decode()}">'
 
 
 def _plot(samples: NDArray[Any] | None, dataset: Dataset) -> str:
@@ -371,6 +374,7 @@ figure { margin: 0; }
 figcaption { margin-top: .4rem; }
 img, svg { display: block; width: 100%; height: auto; border-radius: .4rem; }
 img { image-rendering: pixelated; background: #fff; }
+img.smooth { image-rendering: auto; }
 svg { background: var(--card); border: 1px solid var(--line); }
 .curve text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 .curve line { stroke: var(--line); }

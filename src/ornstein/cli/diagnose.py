@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
     within(options, count=(100, math.inf), levels=(1, math.inf), seed=(0, math.inf))
     import numpy as np
 
-    from ornstein import report
+    from ornstein import plots, report
     from ornstein.data.atomic import new_file
     from ornstein.metrics.diagnostics import diagnose, times
     from ornstein.runs import load
@@ -74,6 +74,12 @@ def run(words: Sequence[str]) -> int:
     with new_file(place) as file:
         file.write_text(json.dumps(result, indent=1) + "\n")
     say(f"Written: {place.resolve()}")
+    try:
+        picture = place.with_name("diagnosis-plot.png")
+        plots.diagnosis(picture, found, f"{len(x):,} items of {data.spec.source}")
+        say(f"The picture: {picture.resolve()}")
+    except plots.Missing as error:  # what was measured is written
+        say(f"Note: {error}.")
     if training is not None:
         say(f"The report page: {report.write(trained.folder, training).resolve()}")
     return 0

@@ -2,10 +2,12 @@
 
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from ornstein.cli import guided
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import Meter, columns, duration, say
 from ornstein.errors import UsageError
 from ornstein.processes import Processes, joined
 
@@ -23,12 +25,12 @@ if TYPE_CHECKING:
 
     from ornstein.data import Dataset, Spec
     from ornstein.guidance import Asking
-    from ornstein.metrics import Evaluation, Extractor, Labels, Score
+    from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
     from ornstein.metrics.classifier import Classifier
     from ornstein.runs import Run
     from ornstein.solvers import Sampler, Solver
 
-FEATURES = ("pixels", "cnn", "efficientnet")
+FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,13 +49,13 @@ class Samples:
     title: str
 
 
-def run(words: Sequence[str]) -> int:
+def run(given: Sequence[str]) -> int:
     """Sample, measure, print a table, and write the result beside the run and into its report page."""
-    options = parse(Evaluate, "evaluate", words)
+    options = parse(Evaluate, "evaluate", given)
     if not options.run:
         raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
-    wanted = None if options.metrics is None else tuple(options.metrics.replace(",", " ").split())
+    wanted = words(options.metrics)
     with joined() as processes:
         processes.together(lambda: _evaluate(options, wanted, processes))
     return 0
@@ -88,7 +90,9 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
         features = torch.cat(parts)
         beside = reference(extractor, data, training, len(features), "memorisation" in names, progress)
     with Meter("measuring", patience=1.0) as meter:
-        labels = None if net is None or samples.labels is None else _labels(net, samples, extractor, features, data)
+        labels = None
+        if net is not None and samples.labels is not None:
+            labels = recognition(net, samples.labels, [samples.items], samples.spec, extractor, features, data)
         found = evaluate(
             features,
             beside,
@@ -133,7 +137,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
 def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, Classifier | None]":
     """The extractor that --features names, and a classifier where one is needed and can be had."""
-    from ornstein.metrics import Network, Values, cnn, efficientnet
+    from ornstein.metrics import Values, cnn, efficientnet, inception
 
     can = data.spec.kind == "image" and data.labels is not None and len(data.classes) >= 2
     name = features or ("cnn" if can else "pixels")
@@ -148,22 +152,65 @@ def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extr
         return Values("pixels" if data.spec.kind == "image" else "values"), net
     if data.spec.kind != "image":
         raise UsageError(f"--features {name} is for images; vectors are compared as they are (--features pixels)")
-    made: Network
     if name == "efficientnet":
-        made = efficientnet()
-    else:
-        raise UsageError(f"--features {name!r} is not known; give one of {', '.join(FEATURES)}")
-    return made, net
+        return efficientnet(), net
+    if name.startswith("inception:"):
+        made = inception(name.removeprefix("inception:"))
+        if made.frechet != "FID":
+            say("Note: these are not the published weights, so the Fréchet distance is not called FID.")
+        return made, net
+    if ":" in name:
+        return _imported(name), net
+    raise UsageError(f"--features {name!r} is not known; give one of {', '.join(FEATURES)}")
 
 
-def _labels(
-    net: "Classifier", samples: Samples, extractor: "Extractor", features: "Tensor", data: "Dataset"
+def _imported(name: str) -> "Network":
+    """A torch module that Python finds as PACKAGE.MODULE:NAME, or what makes one when called without arguments."""
+    from torch import nn
+
+    from ornstein.metrics import Network
+
+    place, _, attribute = name.partition(":")
+    sys.path.insert(0, "")  # also the user's own file, beside which the command runs
+    try:
+        found = getattr(import_module(place), attribute)
+        if not isinstance(found, nn.Module):
+            found = found()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"--features {name} cannot be used ({error}); give PACKAGE.MODULE:NAME of a torch module"
+        ) from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(found, nn.Module):
+        raise UsageError(f"--features {name} is a {type(found).__name__}; give PACKAGE.MODULE:NAME of a torch module")
+    return Network(name.replace(":", "."), found.eval().requires_grad_(False))
+
+
+def words(names: str | None) -> tuple[str, ...] | None:
+    """What a flag names, between commas or spaces."""
+    return None if names is None else tuple(names.replace(",", " ").split())
+
+
+def recognition(
+    net: "Classifier",
+    asked: "Tensor",
+    blocks: "Sequence[NDArray[Any]]",
+    spec: "Spec",
+    extractor: "Extractor",
+    features: "Tensor",
+    data: "Dataset",
 ) -> "Labels":
+    """What samples (in blocks of items in their own units) were asked to be, and what a classifier takes them for.
+
+    Its own features of them are at hand where it is the extractor.
+    """
+    import torch
+
     from ornstein.metrics import Labels, cnn, extract
 
-    assert samples.labels is not None
-    hidden = features if extractor.name == "cnn" else extract(cnn.cnn(net), samples.items, samples.spec)
-    return Labels(samples.labels, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
+    hidden = features if extractor.name == "cnn" else torch.cat([extract(cnn.cnn(net), i, spec) for i in blocks])
+    return Labels(asked, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
 
 
 # Samples
@@ -291,8 +338,7 @@ def show(found: "Evaluation") -> str:
         lines.append(_line(row.score, row.floor))
     if found.by_class:
         lines += [("", "", "", ""), *(_line(score, None, "  ") for score in found.by_class.values())]
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    return "\n".join(f"  {a:{widths[0]}}  {b:>{widths[1]}}  {c:^{widths[2]}}  {d}".rstrip() for a, b, c, d in lines)
+    return columns(lines)
 
 
 def _line(score: "Score", floor: "Score | None", indent: str = "") -> tuple[str, str, str, str]:

@@ -292,10 +292,39 @@ class Evaluate(Guided):
     samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """Measure these samples, made before: a .npz of `ornstein sample` or a folder of pictures."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
-    """What is compared: pixels, cnn (of a classifier trained here) or efficientnet (default: cnn where there are classes, else
-    the numbers themselves)."""
+    """What is compared: pixels, cnn (of a classifier trained here), efficientnet, inception:FILE (the weights that FID is
+    defined with), or a torch module of your own as PACKAGE.MODULE:NAME (default: cnn where there are classes, else the numbers
+    themselves)."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
+    batch_size: int | None = None
+    """Samples made at once (default: by their size)."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Plot the quality of several runs, or of several solvers, against network calls, with intervals, beside real data."""
+
+    runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})
+    """Run folders, trained on data of one kind."""
+    steps: str = field(default="5,10,20,50", metadata={"name": "LIST"})
+    """Numbers of steps from noise to data. What is plotted are the network calls they took."""
+    solver: str | None = field(default=None, metadata={"name": "LIST"})
+    """One or several, as in `ornstein sample`: abm,heun,tuned (default: abm, and the tuned solvers that a run has)."""
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """Real data to compare with, best of all data the models have not seen (default: what they were trained on)."""
+    count: int = field(default=2000, metadata={"short": "-n"})
+    """How many samples for each point."""
+    features: str | None = field(default=None, metadata={"name": "NAME"})
+    """As in `ornstein evaluate`."""
+    metrics: str | None = field(default=None, metadata={"name": "NAMES"})
+    """As in `ornstein evaluate` (default: kid, frechet and agreement; of vectors mmd and sliced-wasserstein)."""
+    seed: int = 0
+    """Sample i is a function of this number, the run and i alone."""
+    out: str = field(default="compare.png", metadata={"name": "FILE"})
+    """The picture; the numbers go beside it as a .json, and the same command again goes on with them."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     device: str | None = None
@@ -330,6 +359,7 @@ COMMANDS: dict[str, type] = {
     "tune": Tune,
     "ema": EMA,
     "evaluate": Evaluate,
+    "compare": Compare,
     "diagnose": Diagnose,
     "likelihood": Likelihood,
     "info": Info,
@@ -376,6 +406,11 @@ EXAMPLES = {
         "ornstein evaluate runs/digits -n 1000 --data digits:test",
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
         "ornstein evaluate runs/pictures -n 5000 --features efficientnet",
+        "ornstein evaluate runs/pictures -n 50000 --features inception:pt_inception-2015-12-05-6726825d.pth",
+    ],
+    "compare": [
+        "ornstein compare runs/a runs/b --steps 5,10,20,50 --data digits:test",
+        "ornstein compare runs/digits --solver abm,heun,ddim -n 5000 --out solvers.png",
     ],
     "diagnose": ["ornstein diagnose runs/digits --data digits:test"],
     "likelihood": [

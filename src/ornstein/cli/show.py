@@ -111,6 +111,15 @@ def table(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"  {name:{width}}  {value}" for name, value in rows)
 
 
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells, the first to the left and the others to the right of columns as wide as they need."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(["", f"{line[0]:{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )
+
+
 def dims(spec: "Spec") -> str:
     """What one item is: 28x28 (width x height) grey, or 2 numbers."""
     if spec.kind == "vector":

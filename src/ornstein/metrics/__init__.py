@@ -7,6 +7,7 @@ from ornstein.metrics.efficientnet import efficientnet
 from ornstein.metrics.evaluation import Evaluation, Labels, Reference, Row, evaluate, reference
 from ornstein.metrics.features import Extractor, Network, Values, extract, of_data
 from ornstein.metrics.frechet import frechet
+from ornstein.metrics.inception import inception
 from ornstein.metrics.kid import kid
 from ornstein.metrics.memorisation import Memorisation, memorisation
 from ornstein.metrics.mmd import mmd
@@ -31,6 +32,7 @@ __all__ = [
     "evaluate",
     "extract",
     "frechet",
+    "inception",
     "kid",
     "memorisation",
     "mmd",

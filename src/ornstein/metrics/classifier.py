@@ -26,7 +26,7 @@ class Classifier(nn.Module):
             *(nn.Linear(64 * cells[0] * cells[1], WIDTH), nn.ReLU()),
         )
         self.drop, self.head = nn.Dropout(0.3), nn.Linear(WIDTH, classes)
-        self.to(memory_format=torch.channels_last)  # four times the speed on CPUs
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # four times as fast on CPUs
 
     def features(self, x: Tensor) -> Tensor:
         """The hidden layer's activations (B, 128)."""

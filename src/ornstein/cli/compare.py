@@ -1,0 +1,309 @@
+"""`ornstein compare`."""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ornstein.cli.evaluate import chosen, recognition, words
+from ornstein.cli.options import Compare
+from ornstein.cli.parse import parse, within
+from ornstein.cli.reading import real_data, versions
+from ornstein.cli.sample import MOST_STEPS, TUNED, solvers
+from ornstein.cli.show import Meter, columns, say
+from ornstein.errors import OrnsteinError, UsageError
+from ornstein.processes import Processes, joined
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ornstein.runs import Run
+    from ornstein.solvers import Sampler, Solver
+
+DEFAULT = {"image": ("kid", "frechet", "agreement"), "vector": ("mmd", "sliced-wasserstein")}
+SOLVER = "abm"
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One way of sampling: a run by the name it is shown under, a solver by its own, and its steps."""
+
+    name: str
+    run: "Run"
+    solver_name: str
+    solver: "Solver | Sampler"
+    steps: int
+
+    def about(self) -> dict[str, Any]:
+        """All that its samples depend on but their numbers."""
+        times = self.solver.grid(self.run.model.path, self.steps).tolist()
+        return {
+            "run": str(self.run.folder.resolve()),
+            "weights": self.run.weights,
+            "solver": str(self.solver),
+            "steps": self.steps,
+            "times": times,
+        }
+
+
+def run(given: Sequence[str]) -> int:
+    """Sample and measure each run with each solver at each number of steps; a table, a JSON and a picture."""
+    options = parse(Compare, "compare", given)
+    if not options.runs:
+        raise UsageError("compare needs run folders; give for example `ornstein compare runs/a runs/b --steps 5,10,20`")
+    within(options, count=(100, math.inf), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
+    steps = _steps(options.steps)
+    out = Path(options.out).expanduser()
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out} is no .png file; give one, and the numbers go beside it as a .json")
+    with joined() as processes:
+        processes.together(lambda: _compare(options, steps, out, processes))
+    return 0
+
+
+def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Processes) -> None:
+    import torch
+
+    from ornstein import plots
+    from ornstein.metrics import evaluate, extract, reference
+    from ornstein.metrics.evaluation import METRICS
+    from ornstein.runs import load
+    from ornstein.training import build
+
+    device = build.device(options.device, processes)
+    runs = [load(folder, device) for folder in options.runs]
+    _alike(runs, options.data)
+    asked = _asked(runs, options.solver, steps)
+    data, training = real_data(runs[0], options.data)
+    spec = runs[0].spec
+    names = words(options.metrics) or DEFAULT[spec.kind]
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
+    extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
+    if not options.metrics:
+        names = tuple(name for name in names if name != "agreement" or (net is not None and spec.classes))
+    beside = reference(extractor, data, training, options.count, "memorisation" in names) if processes.leads else None
+    if beside is not None and not options.metrics and 2 * beside.real.shape[1] > min(options.count, len(beside.real)):
+        names = tuple(name for name in names if name != "frechet")
+    about = {
+        "count": options.count,
+        "seed": options.seed,
+        "metrics": list(names),
+        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash},
+        "features": {"name": extractor.name, "digest": extractor.digest},
+        "versions": versions(),
+    }
+    record = out.with_suffix(".json")
+    kept = processes.lead(lambda: _kept(record, about))
+    points: list[dict[str, Any]] = []
+    say(f"{options.count:,} samples each, beside {data.spec.source}, {extractor.name} features.")
+    with Meter("comparing", patience=1.0) as meter:
+        for place, one in enumerate(asked):
+            key = one.about()
+            point = next((p for p in kept if {k: p.get(k) for k in key} == key), None)
+            if point is None:
+
+                def tell(made: int, place: int = place, one: Asked = one) -> None:
+                    text = f"{one.name}, {one.solver_name}, {one.steps} steps: {made:,} of {options.count:,}"
+                    meter.update((place + made / options.count) / len(asked), text)
+
+                items, calls = _drawn(one, processes, options, tell)
+                parts = processes.gather((extract(extractor, items, spec), items))
+                if beside is None:  # the first process measures
+                    continue
+                features = torch.cat([part for part, _ in parts])
+                labels = one.run.model.labels(0, options.count, options.seed)
+                known = None
+                if net is not None and labels is not None and "agreement" in names:
+                    known = recognition(net, labels, [i for _, i in parts], spec, extractor, features, data)
+                found = evaluate(features, beside, names, extractor=extractor, kind=spec.kind, labels=known)
+                scores = [row.to_json() for row in found.rows]
+                point = {"name": one.name, "solver_name": one.solver_name, "calls": calls, **key, "scores": scores}
+            if processes.leads:
+                points.append(point)
+                _write(record, {**about, "points": points})
+    if not processes.leads:
+        return
+    say(_table(points))
+    say(f"The numbers: {record.resolve()}")
+    try:
+        _draw(out, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
+    except plots.Missing as error:  # what was measured is written
+        say(f"Note: {error}.")
+
+
+# What is compared
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    """5,10,20 as numbers, rising."""
+    found = text.replace(",", " ").split()
+    if not found or not all(word.isdecimal() and 1 <= int(word) <= MOST_STEPS for word in found):
+        raise UsageError(
+            f"--steps {text!r} is no list of steps; give whole numbers from 1 to {MOST_STEPS} as in 5,10,20"
+        )
+    return tuple(sorted({int(word) for word in found}))
+
+
+def _alike(runs: "list[Run]", data: str | None) -> None:
+    """Raises UsageError unless the runs make the same kind of items and were trained on the same data, or --data is given."""
+    first = runs[0].spec
+    for other in runs[1:]:
+        spec = other.spec
+        mine, theirs = ((s.kind, s.shape, s.dtype, s.classes) for s in (first, spec))
+        if mine != theirs or (first.kind == "image" and (first.low, first.high) != (spec.low, spec.high)):
+            raise UsageError(
+                f"{other.folder} makes {spec.dtype} {spec.kind}s of shape {spec.shape} in {len(spec.classes)} classes from "
+                f"{spec.source}, but {runs[0].folder} makes {first.dtype} {first.kind}s of shape {first.shape} in "
+                f"{len(first.classes)} classes from {first.source}; compare runs on the same data"
+            )
+        if data is None and spec.content_hash != first.content_hash:
+            raise UsageError(
+                f"{other.folder} was trained on {spec.source} and {runs[0].folder} on {first.source}, which are other items; "
+                "name the real data that both are compared with by --data"
+            )
+
+
+def _asked(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> list[Asked]:
+    """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well."""
+    from ornstein.training import build
+
+    known = solvers()
+    named = words(wanted) or (SOLVER,)
+    for name in named:
+        build.pick("solver", name, dict.fromkeys([*known, TUNED]))
+    found = []
+    for shown, trained in zip(_names(runs), runs, strict=True):
+        for name in named:
+            for count in _tuned(trained, steps) if name == TUNED else steps:
+                solver = trained.tuned(count) if name == TUNED else known[name]
+                found.append(Asked(shown, trained, name, solver, count))
+        if wanted is None:
+            for count in _tuned(trained, None):
+                try:
+                    found.append(Asked(shown, trained, TUNED, trained.tuned(count), count))
+                except OrnsteinError as error:  # of other weights, or damaged
+                    say(f"Note: left out: {error}.")
+    return found
+
+
+def _tuned(trained: "Run", wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The numbers of steps that a run has a tuned solver of; of those wanted, all, if it has any."""
+    files = (trained.folder / "tuned").glob("steps-*.json")
+    there = sorted(int(n) for file in files if (n := file.stem.removeprefix("steps-")).isdecimal())
+    if wanted is None:
+        return tuple(there)
+    return tuple(count for count in wanted if count in there) or wanted  # with none, the run says how to make one
+
+
+def _names(runs: "list[Run]") -> list[str]:
+    """The folders' own names, or as much of their paths as tells them apart."""
+    whole = [trained.folder.resolve() for trained in runs]
+    if len(set(whole)) < len(whole):
+        raise UsageError(f"{runs[0].folder} is given twice; give each run once")
+    for depth in range(1, max(len(path.parts) for path in whole)):
+        names = ["/".join(path.parts[-depth:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in whole]
+
+
+# Samples
+
+
+def _drawn(
+    one: Asked, processes: Processes, options: Compare, tell: Callable[[int], None]
+) -> "tuple[NDArray[Any], float]":
+    """This process's samples in the data's own units, and the mean network calls of one of all."""
+    import numpy as np
+
+    part = processes.share(options.count)
+    batches: list[NDArray[Any]] = []
+    with _counted(one.run) as rows:
+        for batch in one.run.batches(
+            len(part),
+            solver=one.solver,
+            steps=one.steps,
+            seed=options.seed,
+            first=part.start,
+            batch_size=options.batch_size,
+        ):
+            batches.append(batch)
+            tell(sum(map(len, batches)) * processes.count)
+    calls = float(processes.table(rows[0]).sum()) / options.count
+    return np.concatenate(batches), calls
+
+
+@contextmanager
+def _counted(trained: "Run") -> Iterator[list[int]]:
+    """Within, how many rows the network has been asked about: of a solver with its own loop no table tells."""
+    rows = [0]
+
+    def count(_: object, given: tuple[Any, ...], __: object) -> None:
+        rows[0] += len(given[0])
+
+    hook = trained.model.network.register_forward_hook(count)
+    try:
+        yield rows
+    finally:
+        hook.remove()
+
+
+# Results
+
+
+def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points that an earlier comparison of the same kind has measured."""
+    try:
+        found = json.loads(record.read_text())
+        return list(found["points"]) if {key: found[key] for key in about} == about else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write(record: Path, result: dict[str, Any]) -> None:
+    from ornstein.data.atomic import new_file
+
+    with new_file(record) as file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _table(points: list[dict[str, Any]]) -> str:
+    """A line for each point, and one for real data."""
+    scores = points[0]["scores"]
+    lines = [("run", "solver", "steps", "calls", *(score["name"] for score in scores))]
+    for p in points:
+        shown = (f"{s['value']:.4g} ({s['low']:.3g} to {s['high']:.3g})" for s in p["scores"])
+        lines.append((p["name"], p["solver_name"], str(p["steps"]), f"{p['calls']:.4g}", *shown))
+    floors = ("" if s["floor"] is None else f"{s['floor']['value']:.4g}" for s in scores)
+    lines.append(("real data", "", "", "", *floors))
+    return columns(lines)
+
+
+def _draw(out: Path, points: list[dict[str, Any]], about: str) -> None:
+    from ornstein import plots
+    from ornstein.metrics import Score
+
+    def score(found: dict[str, Any]) -> Score:
+        return Score(*(found[key] for key in ("name", "value", "low", "high")))
+
+    several = len({p["name"] for p in points}) > 1, len({p["solver_name"] for p in points}) > 1
+
+    def curve(p: dict[str, Any]) -> str:
+        return ", ".join(text for text, told in zip((p["name"], p["solver_name"]), several, strict=True) if told)
+
+    panels = []
+    for place, shown in enumerate(points[0]["scores"]):
+        curves = []
+        for name, group in groupby(points, curve):
+            found = sorted(group, key=lambda p: p["calls"])
+            scores = tuple(score(p["scores"][place]) for p in found)
+            curves.append(plots.Curve(name, tuple(p["calls"] for p in found), scores))
+        panels.append((shown["name"], curves, None if shown["floor"] is None else score(shown["floor"])))
+    plots.comparison(out, panels, about)
+    say(f"The picture: {out.resolve()}")
