@@ -45,7 +45,10 @@ def comparison(file: Path, panels: Sequence[tuple[str, Sequence[Curve], Score | 
             ax.axhline(floor.value, color="grey", linewidth=1, linestyle="--", label="real data")
             ax.axhspan(floor.low, floor.high, color="grey", alpha=0.15, linewidth=0)
         ax.set_xscale("log")
-        ticks = sorted({calls for curve in curves for calls in curve.calls})
+        ticks: list[float] = []
+        for calls in sorted({calls for curve in curves for calls in curve.calls}):
+            if not ticks or calls > 1.15 * ticks[-1]:  # room for the next number
+                ticks.append(calls)
         ax.set_xticks(ticks, [f"{calls:.4g}" for calls in ticks], fontsize=8)
         ax.minorticks_off()
         ax.set_xlabel("network calls of a sample")
