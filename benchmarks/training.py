@@ -2,10 +2,11 @@
 
     python -m benchmarks.training [small] [cifar10] [dit]     # results/training.json and training.md
 
-All sides of a case are in one process and timed in turn (A B C A B C ...), one step each; medians. Ours is a step of the whole
-training loop of `ornstein train` at its defaults: order of the data, times, noise, forward, backward, clipping, AdamW and two
-weight averages. diffusers' is what its unconditional training example does (add_noise, mse, clipping, torch's AdamW, EMAModel),
-its batch given free of charge. The other two get torch's AdamW and no average. Memory that is freed is kept for all of them.
+Each side of a case has a process of its own, set up as its users would find it, and the processes are timed in turn
+(A B C A B C ...), about three seconds each; medians. Ours is a step of the training loop of `ornstein train` at its defaults:
+order of the data, times, noise, forward, backward, clipping, AdamW and two weight averages. diffusers' is what its
+unconditional training example does (add_noise, mse, clipping, torch's AdamW, EMAModel), its batch given free of charge. azula
+and lucidrains get torch's AdamW and no average. "Memory kept" lends diffusers what we ask of the C library.
 """
 
 import json
@@ -14,7 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -35,7 +40,9 @@ from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
+TURN = 3.0
 Call = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Makers = dict[str, Callable[[], "Side"]]
 
 
 class Side:
@@ -60,8 +67,9 @@ class Ours(Side):
         given = Settings(data=str(folder / f"{kind}.npy"), out=str(folder / kind), batch_size=batch, steps=10**6)
         run = Run(replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data))
         run.model = replace(run.model, network=network)
+        self.tuned = ExitStack()
+        self.tuned.enter_context(machine.tuned(run.settings, run.device))
         state, learner = run.ready()
-        self.precision = run.settings.precision
         self.steps = train(run.settings, learner, run.batches(), state, 1e-4)
 
     def step(self) -> None:
@@ -72,11 +80,20 @@ class Diffusers(Side):
     """The loop of diffusers' examples/unconditional_image_generation, without its data loader."""
 
     def __init__(
-        self, network: Any, call: Call, shape: tuple[int, ...], batch: int, bf16: bool = False, last: bool = False
+        self,
+        network: Any,
+        call: Call,
+        shape: tuple[int, ...],
+        batch: int,
+        bf16: bool = False,
+        last: bool = False,
+        keep: bool = False,
     ) -> None:
         from diffusers import DDPMScheduler
         from diffusers.training_utils import EMAModel
 
+        if keep:
+            machine.keep_memory()
         super().__init__(network, call, shape, batch)
         self.layout = torch.channels_last if last else torch.contiguous_format
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
@@ -84,7 +101,12 @@ class Diffusers(Side):
         self.scheduler = DDPMScheduler(num_train_timesteps=1000)
         self.optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
         self.average = EMAModel(
-            network.parameters(), 0.9999, use_ema_warmup=True, model_cls=type(network), model_config=network.config
+            network.parameters(),
+            0.9999,
+            use_ema_warmup=True,
+            power=0.75,
+            model_cls=type(network),
+            model_config=network.config,
         )
 
     def step(self) -> None:
@@ -118,31 +140,41 @@ def by_time(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
     return out
 
 
-def small(folder: Path) -> dict[str, Side]:
-    """1.6 M parameters, 28×28, attention at 14×14, batch 64."""
+def our_small() -> UNet:
+    return UNet(1, width=32, multipliers=(1, 2, 2), blocks=2, attention_levels=(1,), additive=True)
+
+
+def their_small() -> nn.Module:
+    """diffusers' network with the parameters and the arithmetic of `our_small`."""
     from diffusers import UNet2DModel
 
-    shape, batch = (1, 28, 28), 64
-    network = UNet(1, width=32, multipliers=(1, 2, 2), blocks=2, attention_levels=(1,), additive=True)
+    network: nn.Module = UNet2DModel(
+        sample_size=28,
+        in_channels=1,
+        out_channels=1,
+        layers_per_block=2,
+        block_out_channels=(32, 64, 64),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+    )
+    return network
 
-    def theirs() -> nn.Module:
-        return UNet2DModel(
-            sample_size=28,
-            in_channels=1,
-            out_channels=1,
-            layers_per_block=2,
-            block_out_channels=(32, 64, 64),
-            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        )
+
+def small(folder: Path) -> Makers:
+    """1.6 M parameters, 28×28, attention at 14×14, batch 64."""
+    shape, batch = (1, 28, 28), 64
+
+    def theirs(**options: bool) -> Side:
+        return Diffusers(their_small(), by_time, shape, batch, **options)
 
     return {
-        "ornstein": Ours(network, shape, batch, folder, "unet"),
-        "diffusers": Diffusers(theirs(), by_time, shape, batch),
-        "diffusers, bf16": Diffusers(theirs(), by_time, shape, batch, bf16=True),
-        "diffusers, bf16, channels-last": Diffusers(theirs(), by_time, shape, batch, bf16=True, last=True),
-        "azula (its own U-Net)": Plain(*azula(), shape, batch),
-        "lucidrains (its own U-Net)": Plain(*lucidrains(), shape, batch),
+        "ornstein": lambda: Ours(our_small(), shape, batch, folder, "unet"),
+        "diffusers": theirs,
+        "diffusers, memory kept": partial(theirs, keep=True),
+        "diffusers, bf16": partial(theirs, bf16=True),
+        "diffusers, bf16, channels-last": partial(theirs, bf16=True, last=True),
+        "azula (its own U-Net)": lambda: Plain(*azula(), shape, batch),
+        "lucidrains (its own U-Net)": lambda: Plain(*lucidrains(), shape, batch),
     }
 
 
@@ -163,48 +195,98 @@ def lucidrains() -> tuple[nn.Module, Call]:
     return Unet(dim=28, dim_mults=(1, 2, 3), channels=1), lambda n, x, t: n(x, t)
 
 
-def cifar10(folder: Path) -> dict[str, Side]:
+def cifar10(folder: Path) -> Makers:
     """DDPM's U-Net for CIFAR-10: 35.7 M parameters, 32×32, batch 16."""
-    from diffusers import UNet2DModel
-
     shape, batch = (3, 32, 32), 16
-    theirs = UNet2DModel(
-        sample_size=32,
-        block_out_channels=(128, 256, 256, 256),
-        down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
-        downsample_padding=0,
-        dropout=0.1,
+
+    def theirs(**options: bool) -> Side:
+        from diffusers import UNet2DModel
+
+        network = UNet2DModel(
+            sample_size=32,
+            block_out_channels=(128, 256, 256, 256),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+            downsample_padding=0,
+            dropout=0.1,
+        )
+        return Diffusers(network, by_time, shape, batch, **options)
+
+    return {
+        "ornstein": lambda: Ours(UNet.preset("ddpm-cifar10", channels=3), shape, batch, folder, "unet"),
+        "diffusers": theirs,
+        "diffusers, memory kept": partial(theirs, keep=True),
+    }
+
+
+def dit(folder: Path) -> Makers:
+    """DiT-S/2 on 32×32×4, batch 64. Each of diffusers' blocks embeds time and label anew: 7 M parameters more, no arithmetic."""
+    shape, batch = (4, 32, 32), 64
+
+    def theirs(**options: bool) -> Side:
+        from diffusers import DiTTransformer2DModel
+
+        network = DiTTransformer2DModel(
+            6, 64, in_channels=4, out_channels=4, num_layers=12, sample_size=32, patch_size=2
+        )
+        labels = torch.randint(0, 1000, (batch,))
+
+        def call(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = network(x, timestep=t.long(), class_labels=labels[: len(x)]).sample
+            return out
+
+        return Diffusers(network, call, shape, batch, **options)
+
+    ours = partial(DiT.preset, "S/2", channels=4, size=32, classes=1000)
+    return {"ornstein": lambda: Ours(ours(), shape, batch, folder, "dit"), "diffusers": theirs}
+
+
+CASES: dict[str, tuple[Callable[[Path], Makers], int]] = {"small": (small, 5), "cifar10": (cifar10, 3), "dit": (dit, 3)}
+
+
+class Apart:
+    """A side in a process of its own. `facts` are known after its first step."""
+
+    def __init__(self, make: Callable[..., Side], *arguments: Any) -> None:
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, make, arguments), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.facts: dict[str, Any] = self._pipe.recv()
+
+    def timed(self, steps: int) -> float:
+        """Seconds a step."""
+        self._pipe.send(steps)
+        seconds: float = self._pipe.recv()
+        return seconds
+
+    def close(self) -> None:
+        self._pipe.close()
+        self._process.join()
+
+
+def serve(pipe: Connection, make: Callable[..., Side], arguments: tuple[Any, ...]) -> None:
+    torch.manual_seed(0)
+    side = make(*arguments)
+    pipe.send(
+        {
+            "parameters": side.parameters,
+            "without embeddings": sum(p.numel() for n, p in side.network.named_parameters() if not embeds(n)),
+            "gflop": side.gflop,
+            "batch": side.batch,
+            "memory": kept(side),
+        }
     )
-    ours = Ours(UNet.preset("ddpm-cifar10", channels=3), shape, batch, folder, "unet")
-    return {"ornstein": ours, "diffusers": Diffusers(theirs, by_time, shape, batch)}
-
-
-def dit(folder: Path) -> dict[str, Side]:
-    """DiT-S/2 on 32×32×4, batch 32. Each of diffusers' blocks embeds time and label anew: 7 M parameters more, no arithmetic."""
-    from diffusers import DiTTransformer2DModel
-
-    shape, batch = (4, 32, 32), 32
-    theirs = DiTTransformer2DModel(6, 64, in_channels=4, out_channels=4, num_layers=12, sample_size=32, patch_size=2)
-    labels = torch.randint(0, 1000, (batch,))
-
-    def call(network: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-        out: Tensor = network(x, timestep=t.long(), class_labels=labels[: len(x)]).sample
-        return out
-
-    ours = DiT.preset("S/2", channels=4, size=32, classes=1000)
-    return {"ornstein": Ours(ours, shape, batch, folder, "dit"), "diffusers": Diffusers(theirs, call, shape, batch)}
-
-
-CASES = {"small": (small, 5), "cifar10": (cifar10, 3), "dit": (dit, 3)}
-
-
-def same(sides: dict[str, Side]) -> None:
-    """Raises AssertionError unless ours and diffusers' have the same arithmetic and, embeddings aside, the same parameters."""
-    ours, theirs = sides["ornstein"], sides["diffusers"]
-    assert abs(ours.gflop / theirs.gflop - 1) < 0.02, (ours.gflop, theirs.gflop)
-    counted = [sum(p.numel() for n, p in s.network.named_parameters() if not embeds(n)) for s in (ours, theirs)]
-    assert abs(counted[0] / counted[1] - 1) < 0.02, counted
+    while True:
+        try:
+            steps = pipe.recv()
+        except EOFError:
+            return
+        begun = time.perf_counter()
+        for _ in range(steps):
+            side.step()
+        pipe.send((time.perf_counter() - begun) / steps)
 
 
 def embeds(name: str) -> bool:
@@ -227,47 +309,49 @@ def kept(side: Side) -> float:
     return sum(found.values()) / 1e6
 
 
-def measure(sides: dict[str, Side], rounds: int) -> dict[str, list[float]]:
+def same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Raises AssertionError unless both have the same arithmetic and, embeddings aside, the same parameters."""
+    for key in ("gflop", "without embeddings"):
+        assert abs(ours[key] / theirs[key] - 1) < 0.02, (key, ours[key], theirs[key])
+
+
+def measure(sides: dict[str, Apart], rounds: int) -> dict[str, list[float]]:
+    """Seconds a step of each side, one number a turn; a turn takes `TURN` seconds or a step, and the first is not counted.
+
+    Turns of like length meet pauses of the machine alike, where single steps of a short one would meet them by luck.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for i in range(rounds + 1):
+    steps = {name: max(1, round(TURN / side.timed(1))) for name, side in sides.items()}
+    for _ in range(rounds):
         for name, side in sides.items():
-            begun = time.perf_counter()
-            side.step()
-            if i:
-                seconds[name].append(time.perf_counter() - begun)
+            seconds[name].append(side.timed(steps[name]))
     return seconds
+
+
+def maker(case: str, name: str, folder: Path) -> Side:
+    return CASES[case][0](folder)[name]()
 
 
 def run(names: Iterable[str]) -> str:
     """Measure the cases named, write results/training.{json,md} beside those measured before, and return the tables."""
     file = RESULTS / "training.json"
     known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    machine.keep_memory()
     cpu = torch.device("cpu")
     for name in names:
         case, rounds = CASES[name]
         with tempfile.TemporaryDirectory() as folder:
-            torch.manual_seed(0)
-            sides = case(Path(folder))
-            same(sides)
+            sides = {key: Apart(maker, name, key, Path(folder)) for key in case(Path(folder))}
+            same(sides["ornstein"].facts, sides["diffusers"].facts)
             peaks = [machine.peak(cpu, torch.bfloat16)]
-            memory = {key: kept(side) for key, side in sides.items()}
             seconds = measure(sides, rounds)
             peaks.append(machine.peak(cpu, torch.bfloat16))
+            for side in sides.values():
+                side.close()
         known[name] = {
             "about": case.__doc__,
             "peak": max(peaks) / 1e9,
             "threads": torch.get_num_threads(),
-            "sides": {
-                key: {
-                    "parameters": side.parameters,
-                    "gflop": side.gflop,
-                    "batch": side.batch,
-                    "memory": memory[key],
-                    "seconds": seconds[key],
-                }
-                for key, side in sides.items()
-            },
+            "sides": {key: {**side.facts, "seconds": seconds[key]} for key, side in sides.items()},
         }
         RESULTS.mkdir(exist_ok=True)
         file.write_text(json.dumps(known, indent=1))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from ornstein.networks import UNet
+from ornstein.networks.unet import _Up
 
 
 def meta(name: str, channels: int, **arguments: int) -> UNet:
@@ -139,3 +140,18 @@ def test_additive_blocks_differ_from_adaptive_ones():
 def test_impossible_architectures_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         UNet(1, **arguments)
+
+
+@pytest.mark.parametrize("sides", [(7,), (3, 4), (2, 3, 2)])
+def test_upsampling_in_training_is_interpolation_and_convolution(sides):
+    torch.manual_seed(0)
+    layer, twice = _Up(len(sides), 4).double(), torch.Size(2 * n for n in sides)
+    x = torch.randn(2, 4, *sides, dtype=torch.float64, requires_grad=True)
+    out, expected = layer(x, twice), layer.conv(torch.nn.functional.interpolate(x, size=twice, mode="nearest"))
+    assert "Convolution" in type(out.grad_fn).__name__
+    weights = torch.randn_like(out)
+    found, right = (torch.autograd.grad((y * weights).sum(), (x, *layer.parameters())) for y in (out, expected))
+    for near, exact in zip((out, *found), (expected, *right), strict=True):
+        assert torch.allclose(near, exact, atol=1e-12)
+    with torch.no_grad():
+        assert torch.equal(layer(x, twice), expected)

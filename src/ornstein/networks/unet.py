@@ -32,9 +32,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
-def _conv(dims: int, inputs: int, outputs: int, kernel: int = 3) -> nn.Module:
+def _conv(dims: int, inputs: int, outputs: int, kernel: int = 3) -> nn.Conv1d | nn.Conv2d | nn.Conv3d:
     return xavier_(_CONV[dims](inputs, outputs, kernel, padding=kernel // 2))
 
 
@@ -101,8 +102,23 @@ class _Up(nn.Module):
         self.conv = _conv(dims, channels, channels)
 
     def forward(self, x: Tensor, size: torch.Size) -> Tensor:
+        sides = x.shape[2:]
+        doubled = all(n == 2 * m for n, m in zip(size, sides, strict=True))
+        if doubled and sides.numel() >= x.shape[1] and x.device.type == "cpu" and torch.is_grad_enabled():
+            return self._transposed(x)  # faster in training where there are more pixels than channels
         out: Tensor = self.conv(F.interpolate(x, size=size, mode="nearest"))
         return out
+
+    def _transposed(self, x: Tensor) -> Tensor:
+        """The same map to twice the size, in one transposed convolution of stride 2 with 4/9 of the operations in 2-D.
+
+        Its kernel of 4 taps a side is that of 3, summed over the two equal pixels that interpolation makes of each.
+        """
+        kernel, axes = self.conv.weight, range(2, x.ndim)
+        for axis in axes:
+            none = torch.zeros_like(kernel.narrow(axis, 0, 1))
+            kernel = torch.cat((kernel, none), axis) + torch.cat((none, kernel), axis)
+        return _TRANSPOSED[len(axes)](x, kernel.flip(*axes).transpose(0, 1), self.conv.bias, stride=2, padding=1)
 
 
 class UNet(nn.Module):
