@@ -262,7 +262,8 @@ def test_the_first_frame_of_an_animation(root: Path) -> None:
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 250)]
     for name in ("a.gif", "b.gif"):
         frames[0].save(root / name, save_all=True, append_images=frames[1:])
-    assert (data.open(root).items == 10).all()
+    with pytest.warns(UserWarning, match=r"2 of 2 files .* several pictures, of which the first is read.*a.gif, b.gif"):
+        assert (data.open(root).items == 10).all()
 
 
 def test_sizes_that_differ_are_cropped_at_the_centre_without_squashing(root: Path) -> None:

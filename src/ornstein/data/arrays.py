@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 import math
+import shutil
+import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
@@ -18,7 +24,22 @@ from ornstein.errors import OrnsteinError, UsageError
 DATA_KEYS = ("x", "images", "image", "data", "samples", "x_train", "arr_0")
 LABEL_KEYS = ("y", "label", "labels", "y_train")
 OTHER_KEYS = ("low", "high", "classes")
-SMALL = 4 << 20  # bytes of a file that is read anew each time instead of being kept in the cache
+SMALL = 4 << 20  # bytes of unpacked arrays that are read anew each time instead of being kept in the cache
+LARGEST = 256 << 20  # bytes that are unpacked in memory; more goes to the disk first
+WORD = 1024  # bytes of the longest label
+MANY = 100_000  # different labels; more are no classes
+
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What reading a damaged or hostile file may raise."""
 
 # The element types of IDX files, by the third byte (the format's description on the MNIST page).
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -54,36 +75,117 @@ class ArrayFile:
     half: Literal[0, 1] | None = None
 
     @property
+    def packed(self) -> bool:
+        """Whether the file must be unpacked to be read."""
+        return self.path.suffix in (".npz", ".gz")
+
+    @property
     def direct(self) -> bool:
         """Whether the file needs no copy in the cache: it can be memory-mapped as it is, or is tiny."""
-        return self.path.suffix not in (".npz", ".gz") or self.path.stat().st_size < SMALL
+        return not self.packed or self.unpacked < SMALL
+
+    @cached_property
+    def unpacked(self) -> int:
+        """The bytes that the arrays say they take; 0 for a file that cannot be read, as `load` will say."""
+        try:
+            if self.path.suffix == ".npz":
+                with zipfile.ZipFile(self.path) as archive:
+                    return sum(member.file_size for member in archive.infolist())
+            with gzip.open(self.path) as file:
+                dtype, shape, _ = _idx_header(cast(IO[bytes], file), self.path)
+                return math.prod(shape) * dtype.itemsize
+        except (*DAMAGE, OrnsteinError):
+            return 0
 
     def fingerprint(self) -> str:
         """Changes when the file does."""
         stat = self.path.stat()
         return f"{self.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.labels} {self.half}"
 
-    def load(self) -> Arrays:
-        """Raises `OrnsteinError` for a damaged file, `UsageError` for arrays that are no images or vectors."""
+    def load(self, scratch: Path | None = None) -> Arrays:
+        """All arrays of the file. Packed ones are unpacked into the folder `scratch`, which must outlive them, and mapped.
+
+        Raises `OrnsteinError` for a damaged file, or one that has no room in memory or on the disk, `UsageError` for arrays
+        that are no images or vectors.
+        """
         try:
-            arrays = self._read()
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            arrays = self._read(scratch)
+        except MemoryError:
+            raise OrnsteinError(
+                f"{self.path} takes more memory than there is; unpack it to .npy, which is read in parts."
+            ) from None
+        except DAMAGE as error:
             raise OrnsteinError(f"{self.path} could not be read as arrays ({error}); make it anew.") from error
         return arrays if self.half is None else arrays.take(half_of(arrays.labels, self.half, len(arrays.items)))
 
-    def _read(self) -> Arrays:
+    def _read(self, scratch: Path | None) -> Arrays:
         if self.path.suffix == ".npy":
             return Arrays(as_items(np.load(self.path, mmap_mode="r", allow_pickle=False), str(self.path)))
         if self.path.suffix == ".npz":
-            with np.load(self.path, allow_pickle=False) as archive:
-                return from_mapping(archive, str(self.path))
-        items = as_items(read_idx(self.path), str(self.path))
+            with zipfile.ZipFile(self.path) as archive:
+                return from_mapping(_Members(archive, self.path, scratch), str(self.path))
+        items = as_items(read_idx(self.path, scratch), str(self.path))
         if self.labels is None:
             return Arrays(items)
+        labels = read_idx(self.labels, scratch)
         if self.classes:
-            labels = checked_labels(read_idx(self.labels), len(items), self.classes, str(self.labels))
-            return Arrays(items, labels, self.classes)
-        return Arrays(items, *named_labels(read_idx(self.labels), len(items), str(self.labels)))
+            return Arrays(items, checked_labels(labels, len(items), self.classes, str(self.labels)), self.classes)
+        return Arrays(items, *named_labels(labels, len(items), str(self.labels)))
+
+
+@dataclass(frozen=True)
+class _Members(Mapping[str, NDArray[Any]]):
+    """The arrays of a .npz file, each unpacked when it is asked for."""
+
+    archive: zipfile.ZipFile
+    path: Path
+    scratch: Path | None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removesuffix(".npy") for name in self.archive.namelist() if name.endswith(".npy"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, key: str) -> NDArray[Any]:
+        member = self.archive.getinfo(f"{key}.npy")
+        with self.archive.open(member) as stream:  # gives no more than it says
+            if self.scratch is not None:
+                file = unpack(stream, member.file_size, self.path, self.scratch)
+                return np.load(file, mmap_mode="r", allow_pickle=False)
+            _must_be_small(member.file_size, self.path)
+            content = BytesIO(stream.read())
+        return np.lib.format.read_array(content, allow_pickle=False)
+
+
+def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
+    """A file in `scratch` with what the stream holds, `size` bytes at most.
+
+    Raises `OrnsteinError` when the disk has no room for that (and as much again, for the cache).
+    """
+    free = shutil.disk_usage(scratch).free
+    if free < 2 * size:
+        raise OrnsteinError(
+            f"{path} unpacks to {size / 1e6:,.0f} MB, and the disk of {scratch.parent} has {free / 1e6:,.0f} free, where twice "
+            "as much is needed; free some space, or point XDG_CACHE_HOME at a larger disk."
+        )
+    handle, name = tempfile.mkstemp(dir=scratch)
+    with open(handle, "wb") as file:
+        left = size
+        while left and (block := stream.read(min(left, 1 << 20))):
+            try:
+                file.write(block)
+            except OSError as error:
+                raise OrnsteinError(f"{path} could not be unpacked in {scratch.parent} ({error.strerror}).") from error
+            left -= len(block)
+    return Path(name)
+
+
+def _must_be_small(size: int, path: Path) -> None:
+    if size > LARGEST:
+        raise OrnsteinError(
+            f"{path} unpacks to {size / 1e6:,.0f} MB, too many for this; cut out what is needed as .npy."
+        )
 
 
 def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
@@ -98,17 +200,29 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
         raise UsageError(f"{where} holds the arrays {', '.join(keys)}: call the one with the items x and labels y.")
     items = as_items(archive[known[0]], f"{known[0]} in {where}")
     label_key = next((key for key in LABEL_KEYS if key in keys), None)
-    low = float(archive["low"]) if "low" in keys else None
-    high = float(archive["high"]) if "high" in keys else None
+    low, high = (_number(archive[key], key, where) if key in keys else None for key in ("low", "high"))
     if label_key is None:
         return Arrays(items, low=low, high=high)
-    where = f"{label_key} in {where}"
     if "classes" in keys:
-        classes = tuple(str(name) for name in archive["classes"])
-        labels = checked_labels(archive[label_key], len(items), classes, where)
+        classes = _names(archive["classes"], f"classes in {where}")
+        labels = checked_labels(archive[label_key], len(items), classes, f"{label_key} in {where}")
     else:
-        labels, classes = named_labels(archive[label_key], len(items), where)
+        labels, classes = named_labels(archive[label_key], len(items), f"{label_key} in {where}")
     return Arrays(items, labels, classes, low, high)
+
+
+def _number(array: NDArray[Any], key: str, where: str) -> float:
+    if array.size != 1 or array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+        raise UsageError(f"{key} in {where} must be one finite number.")
+    return float(array.reshape(()))
+
+
+def _names(array: NDArray[Any], where: str) -> tuple[str, ...]:
+    if array.ndim != 1 or array.dtype.kind not in "biufUS" or array.size > MANY or array.itemsize > WORD:
+        raise UsageError(
+            f"{where} has type {array.dtype} and shape {array.shape}; give a list of at most {MANY:,} words."
+        )
+    return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array.tolist())
 
 
 def as_items(array: NDArray[Any], where: str) -> NDArray[Any]:
@@ -145,14 +259,15 @@ def checked_labels(array: NDArray[Any], count: int, classes: Sequence[str], wher
 
 def named_labels(array: NDArray[Any], count: int, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Labels `0, 1, …` in the order of the sorted values found (numbers or words), and those values as names."""
-    if array.dtype.kind not in "biuUS" or array.size != count:
+    if array.dtype.kind not in "biuUS" or array.size != count or array.itemsize > WORD:
         raise UsageError(
             f"{where} has type {array.dtype} and shape {array.shape}; give {count} whole numbers or words, "
             "one for each item, or rename it if it is no label."
         )
     values, labels = np.unique(array.reshape(-1), return_inverse=True)
-    names = tuple(value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist())
-    return labels.astype(np.int64), names
+    if len(values) > MANY:
+        raise UsageError(f"{where} holds {len(values):,} different labels; rename it if it is no label.")
+    return labels.astype(np.int64), _names(values, where)
 
 
 def half_of(labels: NDArray[np.int64] | None, half: Literal[0, 1], count: int) -> NDArray[np.int64]:
@@ -163,24 +278,29 @@ def half_of(labels: NDArray[np.int64] | None, half: Literal[0, 1], count: int) -
     return np.sort(shuffled[half::2])
 
 
-def read_idx(path: Path) -> NDArray[Any]:
+def read_idx(path: Path, scratch: Path | None = None) -> NDArray[Any]:
     """The array of an IDX file, plain (memory-mapped) or gzipped, in the machine's byte order.
 
+    A gzipped one is unpacked into the folder `scratch`, where that is given, and mapped.
     Raises `OrnsteinError` when the file is no IDX file or is shorter than its header says.
     """
     packed = path.suffix == ".gz"
-    with gzip.open(path) if packed else path.open("rb") as file:
-        dtype, shape, offset = _idx_header(cast(IO[bytes], file), path)
-        size = math.prod(shape) * dtype.itemsize
-        if not packed:
-            if path.stat().st_size < offset + size:
-                raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
-            array: NDArray[Any] = np.memmap(path, dtype, "r", offset, shape)
-        else:
+    with gzip.open(path) if packed else path.open("rb") as opened:
+        file = cast(IO[bytes], opened)
+        dtype, shape, offset = _idx_header(file, path)
+        size, plain = math.prod(shape) * dtype.itemsize, path
+        if packed and scratch is not None:
+            plain, offset, packed = unpack(file, size, path, scratch), 0, False
+        if packed:
+            _must_be_small(size, path)
             data = file.read(size)
             if len(data) < size:
                 raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
-            array = np.frombuffer(data, dtype).reshape(shape)
+            array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
+        else:
+            if plain.stat().st_size < offset + size:
+                raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
+            array = np.memmap(plain, dtype, "r", offset, shape)
     return array.view(dtype.newbyteorder("=")) if dtype.itemsize == 1 else array.astype(dtype.newbyteorder("="))
 
 

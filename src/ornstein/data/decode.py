@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from ornstein.data import pixels
+from ornstein.data import depth, pixels
 from ornstein.data.pixels import Size
 
 MAX_PIXELS = 80_000_000  # below Pillow's own limit; more is refused before anything is decoded
+LARGE = 8_000_000  # pixels; of larger images one is decoded at a time, which bounds the memory that all take
 DEPTHS = ("uint8", "uint16", "float32")  # from narrow to wide
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF", "JPEG2000")  # none that runs a program
 SUFFIXES = frozenset(
@@ -29,11 +32,16 @@ class Unreadable(Exception):
 
 
 class Header(NamedTuple):
-    """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type."""
+    """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type.
+
+    `cut`: only 8 of more bits of each number can be read. `several`: there are more pictures behind the first.
+    """
 
     size: Size
     colours: int
     dtype: str
+    cut: bool = False
+    several: bool = False
 
 
 class Format(NamedTuple):
@@ -52,7 +60,8 @@ def header(file: IO[bytes]) -> Header:
         if image.format != "TIFF" and _orientation(image) >= 5:  # Pillow turns TIFF files itself
             width, height = height, width
         grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
-        return Header((height, width), 1 if grey else 3, _dtype(image))
+        cut = depth.is_cut(image, file)
+        return Header((height, width), 1 if grey else 3, _dtype(image), cut, _several(image))
 
 
 def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
@@ -60,7 +69,7 @@ def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
 
     Transparency is composited on white, unless 4 channels are asked.
     """
-    with _opened(file) as image:
+    with _opened(file) as image, _one_large if image.width * image.height > LARGE else nullcontext():
         # A JPEG much larger than needed is decoded at a half, a quarter or an eighth: faster, and a fine box filter.
         side = 2 * max(to.size)
         if min(image.size) > 2 * side:
@@ -69,7 +78,14 @@ def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
             array, alpha = _pixels(image, file)
         except Exception as error:  # a damaged file can raise nearly anything from its decoder
             raise Unreadable(str(error) or type(error).__name__) from error
-    array = _as_depth(array, to.dtype)
+        return _made(_as_depth(array, to.dtype), alpha, to)
+
+
+_one_large = Lock()
+
+
+def _made(array: NDArray[Any], alpha: bool, to: Format) -> NDArray[Any]:
+    """Pixels in the asked size and channels."""
     if alpha and to.channels == 4:
         seen = pixels.fit(pixels.hide_white(array), to.size, pad=to.pad, alpha=True)
         return seen if seen.shape[-1] == 4 else seen[..., [0, 0, 0, 1]]
@@ -88,6 +104,8 @@ def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
         raise Unreadable(str(error) or type(error).__name__) from error
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels")
+    if depth.is_garbled(image, file):
+        raise Unreadable("16-bit colour in planes, which Pillow cannot read")
     return image
 
 
@@ -112,19 +130,22 @@ def _dtype(image: ImageFile.ImageFile) -> str:
         return "uint16"
     if image.mode == "F":
         return "float32"
-    return "uint16" if _wide_png(image) else "uint8"
+    return "uint16" if depth.is_wide(image) else "uint8"
 
 
-def _wide_png(image: ImageFile.ImageFile) -> bool:
-    """A PNG with 16 bits for each of 3 or 4 channels, which Pillow would cut to 8."""
-    return image.format == "PNG" and bool(image.tile) and image.tile[0][3] in ("RGB;16B", "RGBA;16B")
+def _several(image: ImageFile.ImageFile) -> bool:
+    """Frames or pages; what cameras put behind a JPEG is none."""
+    try:
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    except Exception:  # what follows the first picture is damaged
+        return True
 
 
 def _pixels(opened: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any], bool]:
     """Upright pixels `(H, W, C)` in own type, and whether the last channel is alpha."""
-    if _wide_png(opened):
+    if depth.is_wide(opened):
         return _wide_pixels(opened, file)
-    image: Image.Image = ImageOps.exif_transpose(opened)
+    image: Image.Image = _upright(opened)
     if image.mode.startswith("I"):
         array = np.asarray(image)[..., None]
         if array.min() < 0 or array.max() > 65535:
@@ -143,17 +164,19 @@ def _pixels(opened: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any],
 
 
 def _wide_pixels(image: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any], bool]:
-    """Pillow keeps one byte of each 16-bit number: decoded twice, once for the high bytes and once for the low."""
+    """16-bit colour, from the high bytes and the low ones."""
+    array = np.asarray(_upright(image)).astype(np.uint16)
+    array <<= 8
     file.seek(0)
     with _opened(file) as again:
-        tile = again.tile[0]
-        # Read as little-endian, the other byte is kept.
-        again.tile = [(*tile[:3], f"{again.mode};16L")]  # type: ignore[list-item]
-        low = np.asarray(ImageOps.exif_transpose(again))
-    file.seek(0)
-    with _opened(file) as again:
-        high = np.asarray(ImageOps.exif_transpose(again))
-    return high.astype(np.uint16) << 8 | low, image.mode == "RGBA"
+        depth.take_low(again)
+        array |= np.asarray(_upright(again))
+    return array, image.mode == "RGBA"
+
+
+def _upright(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _as_depth(array: NDArray[Any], dtype: str) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ornstein.data.decode import Unreadable
-from ornstein.data.pictures import Picture, Pictures
+from ornstein.data.pictures import Picture, Pictures, opener
 from ornstein.errors import OrnsteinError, UsageError
 
 
@@ -50,6 +50,6 @@ def _opener(table: Any, row: int, column: str) -> Callable[[], IO[bytes]]:
         cell = table[row][column]
         if cell is None:
             raise Unreadable("no image")
-        return BytesIO(cell["bytes"]) if cell["bytes"] is not None else Path(cell["path"]).open("rb")
+        return BytesIO(cell["bytes"]) if cell["bytes"] is not None else opener(Path(cell["path"]))()
 
     return read

@@ -8,10 +8,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 from ornstein.data.arrays import ArrayFile
-from ornstein.data.pictures import Pictures, from_names
+from ornstein.data.pictures import Pictures, from_names, opener
 from ornstein.errors import UsageError
 
 DIGITS = tuple("0123456789")
@@ -67,7 +66,7 @@ def emoji() -> Pictures:
         for variant in (entry, *entry.get("skin_variations", {}).values()):
             path = images / variant["image"]
             if path.is_file():
-                openers[f"{entry['category']}/{path.name}"] = _opener(path)
+                openers[f"{entry['category']}/{path.name}"] = opener(path)
     version = json.loads((folder / "package.json").read_text())["version"]
     return from_names("emoji", openers, f"{folder.resolve()} {version}")
 
@@ -129,7 +128,3 @@ def _first(places: Iterator[Path] | list[Path], name: str, command: str) -> Path
     if found is None:
         raise UsageError(f"{name} is not installed; run `{command}` (or point ORNSTEIN_DATA at the folder it is in).")
     return found
-
-
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")

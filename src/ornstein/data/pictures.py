@@ -7,7 +7,6 @@ import re
 import stat
 import warnings
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import IO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.arrays import Arrays
+from ornstein.data.arrays import DAMAGE, Arrays
 from ornstein.data.cache import Items
 from ornstein.data.decode import DEPTHS, SUFFIXES, Format, Header, Unreadable, decode, header
 from ornstein.data.pixels import Size
@@ -30,7 +29,8 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]  # done, total
 
 AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
-MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file
+MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read whole
+MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -72,6 +72,7 @@ class Pictures:
             headers = [_read(picture, header, bad) for picture in self.pictures]
             self._stop_if_too_many(bad)
             good = [i for i, found in enumerate(headers) if found is not None]
+            remarks = self._remarks(headers)
             to, note = common_format([h for h in headers if h is not None], size, channels, pad)
             kept = []
             for i, image in _in_order(lambda i: _read(self.pictures[i], lambda file: decode(file, to), bad), good):
@@ -81,11 +82,24 @@ class Pictures:
                 if progress is not None:
                     progress(i + 1, total)
             self._stop_if_too_many(bad)
-        notes = [*self.notes, *note]
+        notes = [*self.notes, *note, *remarks]
         if bad:
             notes.append(f"{len(bad)} of {total} files in {self.where} cannot be read and are skipped: {_listed(bad)}.")
         labels = None if self.labels is None else np.array([self.labels[i] for i in kept], np.int64)
         return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes))
+
+    def _remarks(self, headers: Sequence[Header | None]) -> list[str]:
+        """What will not be read of files that can be."""
+        found = []
+        for holds, lost in (
+            ("have more than 8 bits a channel, of which 8 are read; save them as 16-bit PNG to keep all", "cut"),
+            ("hold several pictures, of which the first is read; take them apart to have all", "several"),
+        ):
+            named = [p.name for p, h in zip(self.pictures, headers, strict=True) if h is not None and getattr(h, lost)]
+            if named:
+                few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
+                found.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
+        return found
 
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
         total = len(self.pictures)
@@ -138,7 +152,7 @@ def folder(root: Path) -> Pictures:
     names = {path.relative_to(root).as_posix(): path for path in paths}
     stamps = [f"{name} {_stamp(path)}" for name, path in sorted(names.items())]
     return from_names(
-        str(root), {name: _opener(path) for name, path in names.items()}, "\n".join([str(root.resolve()), *stamps])
+        str(root), {name: opener(path) for name, path in names.items()}, "\n".join([str(root.resolve()), *stamps])
     )
 
 
@@ -148,14 +162,14 @@ def archive(path: Path) -> Pictures:
     when it holds no image."""
     try:
         opened = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except DAMAGE as error:
         raise OrnsteinError(f"{path} is not a zip file that can be read ({error}); make it anew.") from error
     openers = {}
     for member in opened.infolist():
         parts = PurePosixPath(member.filename).parts
         link = stat.S_ISLNK(member.external_attr >> 16)
         outside = ".." in parts or member.filename.startswith(("/", "\\"))
-        if member.is_dir() or link or outside or any(map(_hidden, parts)) or not _is_image(member.filename):
+        if link or outside or any(map(_hidden, parts)) or not _is_image(member.filename) or member.is_dir():
             continue
         openers[member.filename] = _member_opener(opened, member)
     return from_names(str(path), openers, f"{path.resolve()} {_stamp(path)}")
@@ -208,8 +222,18 @@ def _in_order(work: Callable[[int], T], indices: Sequence[int]) -> Iterator[tupl
             yield from zip(some, pool.map(work, some), strict=True)
 
 
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")
+def opener(path: Path) -> Callable[[], IO[bytes]]:
+    """How an image file is opened. What is opened may be anything that has the name of one."""
+
+    def read() -> IO[bytes]:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe or a device would be waited for, or read for ever
+            raise Unreadable("not a file")
+        if about.st_size > MAX_FILE:
+            raise Unreadable(f"more than {MAX_FILE >> 20} MB")
+        return path.open("rb")
+
+    return read
 
 
 def _member_opener(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
@@ -218,7 +242,7 @@ def _member_opener(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable
             raise Unreadable(f"more than {MAX_MEMBER >> 20} MB")
         try:
             return BytesIO(opened.read(member))  # zipfile stops at the size checked above, whatever follows
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+        except DAMAGE as error:
             raise Unreadable(str(error)) from error
 
     return read

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from ornstein.errors import UsageError
 
 Size = tuple[int, int]  # height, width
 WIDER = {"uint8": "uint16", "uint16": "uint32"}  # where a product and its rounding just fit
+STRIP = 1 << 22  # numbers worked on at once, which bounds the memory that large images take
 
 
 def opaque(dtype: np.dtype[Any]) -> float:
@@ -21,6 +24,14 @@ def opaque(dtype: np.dtype[Any]) -> float:
 
 def over_white(image: NDArray[Any]) -> NDArray[Any]:
     """Colour and alpha, `(H, W, C+1)`, composited on white: `a·v + (1 − a)·white`, `(H, W, C)`."""
+    made = np.empty((*image.shape[:2], image.shape[2] - 1), image.dtype)
+    rows = max(1, STRIP // image[0].size)
+    for top in range(0, len(image), rows):
+        made[top : top + rows] = _over_white(image[top : top + rows])
+    return made
+
+
+def _over_white(image: NDArray[Any]) -> NDArray[Any]:
     colour, alpha = image[..., :-1], image[..., -1:]
     if image.dtype.name not in WIDER:
         full = opaque(image.dtype)
@@ -33,9 +44,8 @@ def over_white(image: NDArray[Any]) -> NDArray[Any]:
 
 def hide_white(image: NDArray[Any]) -> NDArray[Any]:
     """The same `(H, W, C+1)` image whose fully transparent pixels are white: what cannot be seen is not learned."""
-    hidden = image[..., -1] == 0
     shown = image.copy()
-    shown[..., :-1][hidden] = opaque(image.dtype)
+    np.copyto(shown[..., :-1], opaque(image.dtype), where=image[..., -1:] == 0, casting="unsafe")
     return shown
 
 
@@ -88,25 +98,25 @@ def _resize(image: NDArray[Any], size: Size, box: tuple[float, float, float, flo
     if alpha:
         return _resize_alpha(image, size, box)
     # Lanczos overshoots at edges: nothing may leave the range that the image had.
-    return as_type(np.clip(_lanczos(image, size, box), image.min(), image.max()), image.dtype)
+    return as_type(np.clip(_lanczos(np.moveaxis(image, -1, 0), size, box), image.min(), image.max()), image.dtype)
 
 
 def _resize_alpha(image: NDArray[Any], size: Size, box: tuple[float, float, float, float]) -> NDArray[Any]:
     """Colours weighted by their alpha, so that hidden ones do not bleed."""
     full = opaque(image.dtype)
-    weighted = image.astype(np.float64)
-    weighted[..., :-1] *= weighted[..., -1:] / full
-    resized = _lanczos(weighted, size, box)
+    alpha = image[..., -1].astype(np.float32) / np.float32(full)
+    weighted = (alpha * image[..., i] for i in range(image.shape[-1] - 1))
+    resized = _lanczos(chain(weighted, [image[..., -1]]), size, box)
     seen = resized[..., -1:] > 0.5 * full / 255
     colour = np.where(seen, resized[..., :-1] * full / np.where(seen, resized[..., -1:], full), full)
     values = np.concatenate([colour, np.where(seen, resized[..., -1:], 0)], axis=-1)
     return hide_white(as_type(np.clip(values, 0, full), image.dtype))
 
 
-def _lanczos(image: NDArray[Any], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float64]:
-    """Each channel alone, in 32-bit floats, neither rounded nor clipped."""
-    planes = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(image, -1, 0))
-    resized = [np.asarray(p.resize((size[1], size[0]), Image.Resampling.LANCZOS, box)) for p in planes]
+def _lanczos(planes: Iterable[NDArray[Any]], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float64]:
+    """Each plane `(H, W)` alone, in 32-bit floats, neither rounded nor clipped."""
+    pictures = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in planes)
+    resized = [np.asarray(p.resize((size[1], size[0]), Image.Resampling.LANCZOS, box)) for p in pictures]
     return np.stack(resized, axis=-1).astype(np.float64)
 
 

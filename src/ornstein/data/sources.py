@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -116,7 +117,11 @@ def _arrays(
     progress: Progress | None,
 ) -> Arrays:
     def build(items: Items) -> Arrays:
-        arrays = _limited(found.load(), limit)
+        with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=folder, ignore_cleanup_errors=True) as scratch:
+            return copied(items, found.load(Path(scratch)))
+
+    def copied(items: Items, arrays: Arrays) -> Arrays:
+        arrays = _limited(arrays, limit)
         _check_images(arrays.items, size, channels, str(found.path))
         for i, item in enumerate(arrays.items):
             if channels is not None:

@@ -21,6 +21,7 @@ MEASURED = 4096  # items looked at for `data_std` and the content hash,
 MEASURED_BYTES = 32 << 20  # while they are no more than this (but 64 items at least)
 CHUNK = 4 << 20
 LARGEST = 1 << 30  # numbers of one item
+REACH = 1e100  # of what data may hold: the squares of larger numbers, and of ranges below its inverse, are none
 DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 
@@ -158,6 +159,7 @@ def _check(spec: Spec) -> None:
         "dtype": spec.dtype not in DTYPES,
         "low, high, mean, std or data_std": not all(type(v) in (int, float) and math.isfinite(v) for v in numbers),
         "high": not spec.high > spec.low,
+        "low or high": not _within_reach(spec.low, spec.high),
         "mean": len(spec.mean) != own,
         "std": len(spec.std) != own or min(spec.std, default=0) < 0,
         "classes": not all(type(name) is str for name in spec.classes),
@@ -193,8 +195,13 @@ def measure(arrays: Arrays, source: str) -> Spec:
         low, high = FULL_RANGE[dtype.name]
     else:
         low, high = _finite_range(items, source)
+    if not _within_reach(low, high):
+        raise OrnsteinError(
+            f"{source} holds numbers from {low:g} to {high:g}; give it other units, since sizes beyond {REACH:g} and ranges "
+            f"below {1 / REACH:g} cannot be worked with."
+        )
     if high <= low:  # all items alike: any width will do
-        high = low + 1.0
+        high = low + max(1.0, abs(low))
     if vector:
         count = len(items)
         mean = sum((c.sum(axis=0, dtype=np.float64) for c in _chunks(items)), np.zeros(items.shape[1])) / count
@@ -224,6 +231,10 @@ def measure(arrays: Arrays, source: str) -> Spec:
         content_hash=digest.hexdigest()[:16],
         data_std=data_std,
     )
+
+
+def _within_reach(low: float, high: float) -> bool:
+    return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
 def _chunks(items: NDArray[Any]) -> Iterator[NDArray[Any]]:
