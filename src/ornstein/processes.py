@@ -6,6 +6,7 @@ Nothing else of the library knows how processes talk. Torch is imported when the
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
     """Within, the processes that torchrun started know each other; alone, nothing happens.
 
     The CPU speaks through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails.
-    Raises UsageError for an incomplete environment, OrnsteinError where the others cannot be reached.
+    Raises UsageError for an incomplete environment, OrnsteinError where the others cannot be reached, or no longer.
     """
     said = environment()
     if said.count == 1:
@@ -212,9 +213,26 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
         ) from error
     try:
         yield said
-    except BaseException:
+    except BaseException as error:
         if not both:  # NCCL would wait for the others; it ends with this process
             distributed.destroy_process_group()
+        if _is_lost(error):
+            reason = re.sub(r"\[\S*\](:\d+)?\s*", "", str(error).splitlines()[0]).split(". ")[0].strip()
+            raise OrnsteinError(
+                f"another process has ended, or cannot be reached ({reason}): start all of them again; "
+                "a training goes on from its last checkpoint"
+            ) from error
         raise
-    said.table()  # none takes its connections down while another still speaks
+    try:
+        said.table()  # none takes its connections down while another still speaks
+    except RuntimeError as error:
+        if not _is_lost(error):  # one that has left already has done all of its work, too
+            raise
     distributed.destroy_process_group()
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether the error is that of a connection to another process; gloo raises plain RuntimeErrors that begin with its place."""
+    from torch import distributed
+
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))

@@ -3,14 +3,20 @@
 `ORNSTEIN_FAULTS=full` (`make faults`) takes the large counts. Each case is a function of its number, which a failure names.
 """
 
+import importlib.util
 import io
+import json
 import os
 import random
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,6 +97,43 @@ def trained(tmp_path_factory: pytest.TempPathFactory, run: Callable[..., Outcome
     words = ["train", "--data", str(points), "--out", str(out), "--steps", "3", "--save-every", "1", "--preset", "tiny"]
     assert run([*words, *TINY]).code == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def forks() -> ModuleType:
+    """The module of that name beside this file."""
+    spec = importlib.util.spec_from_file_location("forks", Path(__file__).with_name("forks.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["forks"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def forked(forks: ModuleType) -> Iterator[Callable[..., Any]]:
+    """`forked([WORDS, {FATE}], ...)` runs command lines side by side, each in a process of its own, and gives their ends."""
+    if not hasattr(os, "fork") or not Path("/proc/self/fd").exists():
+        pytest.skip("processes are forked and watched as Linux does")
+    command = [sys.executable, str(Path(__file__).with_name("forks.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+
+        def children(*jobs: tuple[list[str], dict[str, Any]]) -> Any:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            told = [asdict(forks.Child(words, **fate)) for words, fate in jobs]
+            print(json.dumps(told), file=server.stdin, flush=True)
+            ends = [forks.End(**end) for end in json.loads(server.stdout.readline())]
+            for end in ends:
+                assert not end.hung, end
+                assert "Traceback" not in end.out + end.err, end
+                assert "unexpected" not in end.err, end
+            return ends if len(ends) > 1 else ends[0]
+
+        yield children
+        server.stdin.close()
 
 
 @contextmanager

@@ -4,9 +4,6 @@ import dataclasses
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -278,39 +275,3 @@ def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -
     assert loaded.model.target == run.model.target
     assert loaded.spec == DIGITS.spec
     assert np.isfinite(loaded.sample(2, steps=2).astype(float)).all()
-
-
-KILLED = """
-import sys, torch
-torch.set_num_threads(1)
-from ornstein import data
-from ornstein.training.run import Run
-from ornstein.training.settings import Settings
-for event in Run(Settings(data="digits", out=sys.argv[1], steps=40, batch_size=8, samples=0, save_every=3), data.open("digits")):
-    print(event.progress.step, flush=True)
-"""
-
-
-def test_killed_at_random_moments_a_run_ends_bit_identical(tmp_path: Path) -> None:
-    """SIGKILL five times, in the middle of steps and of checkpoints; the last run finishes."""
-    rng = random.Random(1)
-    whole = finish(Run(settings(tmp_path / "whole", steps=40), DIGITS))
-    for kill in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None
-        if kill < 5:
-            for _ in range(rng.randrange(3, 7)):
-                process.stdout.readline()
-            time.sleep(rng.random() * 0.05)
-            process.send_signal(signal.SIGKILL)
-        process.stdout.read()
-        process.stdout.close()
-        process.wait()
-    assert process.returncode == 0
-    place = next(checkpoint.checkpoints(tmp_path / "killed" / "checkpoints"))
-    assert place.name == "step-00000040"
-    files = checkpoint.TENSORS
-    tensors = {f"{name}.{k}": v for name in files for k, v in load_file(place / f"{name}.safetensors").items()}
-    assert same(whole, tensors)
