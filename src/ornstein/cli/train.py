@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from shlex import quote
@@ -21,8 +21,9 @@ from ornstein.training.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset
-    from ornstein.training.run import Run
+    from ornstein.training.run import Event, Run
 
+STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
 LARGE = 128  # pixels a side, above which training on a small machine takes days
 
 
@@ -172,8 +173,8 @@ def follow(training: "Run", command: str) -> int:
     say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
     say("Ctrl-C saves and stops; the same command goes on.")
     began, images, started = time.monotonic(), 0, False
-    with _stoppable(training) as signals, Meter("training") as meter:
-        for event in training:
+    with _stoppable(training) as signals, Meter("training") as meter, _heard(training) as events:
+        for event in events:
             p = event.progress
             if not started:
                 started, images = True, p.images - training.batch_size
@@ -186,10 +187,18 @@ def follow(training: "Run", command: str) -> int:
             )
             if event.grid:
                 meter.tell(f"Samples after step {p.step:,}: {event.grid}")
+            if not p.finite and p.skipped.bit_count() == 1:  # the first, and ever rarer ones
+                meter.tell(
+                    f"Step {p.step:,} had no finite loss or gradient and changed nothing; so far {p.skipped:,} of them."
+                )
     if not started:
         say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
     if signals:
         say(f"Saved at step {training.state.step:,} in {folder}. Go on with the same command: {command}")
+    if training.state.skipped:
+        say(
+            f"{training.state.skipped:,} of {training.state.step:,} steps had no finite loss or gradient and were skipped."
+        )
     page = training.processes.lead(lambda: report.write(folder, training.dataset).resolve())
     say(f"The report page: {page}")
     if signals:
@@ -199,8 +208,24 @@ def follow(training: "Run", command: str) -> int:
 
 
 @contextmanager
+def _heard(training: "Run") -> Iterator[Iterator["Event"]]:
+    """The events of a training, which is stopped and saved when nobody reads what is said about it any more."""
+    events = iter(training)
+    try:
+        yield events
+    except OSError:  # a closed pipe or terminal
+        training.stop()
+        for _ in events:
+            continue
+        raise
+
+
+@contextmanager
 def _stoppable(training: "Run") -> Iterator[list[int]]:
-    """Within, the first SIGINT or SIGTERM lets the step at work end and be saved; a second SIGINT interrupts at once."""
+    """Within, the first SIGINT, SIGTERM or SIGHUP lets the step at work end and be saved; a second one interrupts at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -210,11 +235,13 @@ def _stoppable(training: "Run") -> Iterator[list[int]]:
         training.stop()
         if not training.processes.leads:
             return
-        os.write(
-            2, b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
-        )
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, STOPPING)
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, receive) for number in heard}
     try:
         yield received
     finally:

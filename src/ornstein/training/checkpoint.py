@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ornstein.data.atomic import new_folder
+from ornstein.data.jsonfile import read_json
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
 from ornstein.training.parallel import cut, gather, scatter
@@ -156,12 +157,12 @@ def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
 def damage(place: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        sums = json.loads((place / "sha256.json").read_text())
+        sums = read_json(place / "sha256.json")
         missing = [name for name in FILES if name not in sums or not (place / name).is_file()]
         if missing:
             return f"{missing[0]} is missing"
         wrong = [name for name in FILES if _sha256(place / name) != sums[name]]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return f"sha256.json or a file it names cannot be read: {error}"
     return f"{wrong[0]} does not have its sha256" if wrong else None
 

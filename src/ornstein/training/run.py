@@ -94,8 +94,11 @@ class Run:
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
-        held.enter_context(_writable(self.folder))
         held.enter_context(_held(self.folder))
+        # another process may have trained in it since this one looked
+        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
+        with _disk(self.folder):
+            (self.folder / "checkpoints").mkdir(exist_ok=True)
 
     def _run(self) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
@@ -277,6 +280,8 @@ class Metrics:
     def go_on(self, step: int) -> None:
         """Removes the lines of steps after the checkpoint that the run goes on from."""
         file = self._file
+        if file.exists() and not file.is_file():  # a pipe would be waited for
+            raise OrnsteinError(f"{file} is no file; remove it")
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
@@ -433,16 +438,13 @@ def _disk(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _writable(folder: Path) -> Iterator[None]:
-    with _disk(folder):
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    yield
-
-
-@contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of the folder; the system lets go when this one dies, however it does."""
+    """Makes the folder and keeps a second process out; the system lets go when this one dies, however it does.
+
+    The lock is the first file in it, by which a folder is known whose run was killed before it began.
+    """
     with _disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+", errors="replace")
     with stream:
         try:
