@@ -192,7 +192,7 @@ def test_signals(points: Path, tmp_path: Path, whole: Any, forked: Any, cases: A
             assert "Saved at step" in end.out, end
             assert list(checkpoint.checkpoints(out / "checkpoints"))
         if end.code:
-            assert end.seconds - after < 30, end
+            assert end.seconds - after < 120, end  # seconds, but on machines of any load
         if out.exists():
             goes_on(points, out, whole, forked)
 

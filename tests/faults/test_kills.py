@@ -140,7 +140,7 @@ def test_one_of_two_processes_is_killed(points: Path, out: Path, forked: Any, ca
         assert dead.code in (0, -9), killed
         if dead.code:
             assert left.code in (0, 1), killed
-            assert left.seconds - dead.seconds < 20, killed
+            assert left.seconds - dead.seconds < 120, killed  # a process waits 30 minutes for one that is only slow
             if left.code:
                 assert re.search("another process has ended|could not join", left.err), killed
         sound(out)

@@ -96,6 +96,7 @@ def _made(array: NDArray[Any], alpha: bool, to: Format) -> NDArray[Any]:
 def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         image = Image.open(file, formats=_formats())
+        garbled = depth.is_garbled(image, file)
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels") from error
     except Image.UnidentifiedImageError as error:
@@ -104,7 +105,7 @@ def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
         raise Unreadable(str(error) or type(error).__name__) from error
     if image.width * image.height > MAX_PIXELS:
         raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels")
-    if depth.is_garbled(image, file):
+    if garbled:
         raise Unreadable("16-bit colour in planes, which Pillow cannot read")
     return image
 

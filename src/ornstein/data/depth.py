@@ -51,9 +51,7 @@ def _bits(image: ImageFile.ImageFile, file: IO[bytes]) -> int:
             arguments = image.tile[0][3] if image.tile else None
             largest = arguments[-1] if isinstance(arguments, tuple) else 0
             return 16 if isinstance(largest, int) and largest > 255 else 8
-        case (
-            "JPEG2000"
-        ):  # ISO/IEC 15444-1, A.5.1: the first components in the marker SIZ, at the start of the codestream
+        case "JPEG2000":  # ISO/IEC 15444-1, A.5.1: the first component, in the marker at the start of the codestream
             return 1 + (_after(file, b"\xff\x4f\xff\x51", 38, 7) & 127)
         case "AVIF":  # ISO/IEC 23008-12, 6.5.6: the box of bits per channel
             return _after(file, b"pixi", 5, 8)
