@@ -12,7 +12,7 @@ import pytest
 import ornstein
 from ornstein import data
 from ornstein.cli import main
-from ornstein.metrics import cnn
+from ornstein.metrics import Values, cnn, evaluate, extract, reference
 
 QUICK = ["-n", "120", "--steps", "2", "--device", "cpu"]
 
@@ -152,6 +152,88 @@ def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_mistakes_are_one_sentence(run: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
     assert main(["evaluate", str(run), *QUICK, *flags]) == 2
     assert says in capsys.readouterr().err
+
+
+# Comparisons
+
+BESIDE = ["-n", "120", "--device", "cpu", "--data", "digits:test"]
+
+
+def compared(out: Path) -> dict[str, object]:
+    return dict(json.loads(out.with_suffix(".json").read_text()))
+
+
+def test_runs_and_solvers_by_their_true_network_calls(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = Path(shutil.copytree(run, tmp_path / "other")), tmp_path / "picture.png"
+    words = [str(run), str(other), *BESIDE, "--steps", "2,3", "--solver", "abm,heun,pc", "--features", "pixels"]
+    assert main(["compare", *words, "--metrics", "kid", "--out", str(out)]) == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+    points = compared(out)["points"]
+    calls = {(p["name"], p["solver_name"], p["steps"]): p["calls"] for p in points}  # type: ignore[attr-defined]
+    for name in ("run", "other"):
+        assert calls[name, "abm", 2] == 2
+        assert calls[name, "abm", 3] == 3
+        assert calls[name, "heun", 3] == 5  # two a step but for the last
+        assert calls[name, "pc", 2] > 2  # a loop of its own: only counting tells
+    # one score by hand: the same samples, the same real items
+    loaded = ornstein.load(run)
+    real, training = ornstein.data.open("digits:test"), ornstein.data.open("digits:train")
+    beside = reference(Values(), real, training, 120)
+    (row,) = evaluate(
+        extract(Values(), loaded.sample(120, steps=3), loaded.spec), beside, ("kid",), extractor=Values()
+    ).rows
+    (score,) = next(p for p in points if p["solver_name"] == "abm" and p["steps"] == 3)["scores"]  # type: ignore[attr-defined]
+    assert score["value"] == pytest.approx(row.score.value, rel=1e-6)
+    assert "real data" in capsys.readouterr().out
+
+
+def test_the_same_command_again_draws_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "c.png"
+    words = ["compare", str(run), *BESIDE, "--features", "pixels", "--out", str(out)]
+    assert main([*words, "--steps", "2"]) == 0
+    first = compared(out)["points"]
+    out.unlink()
+    monkeypatch.setattr(ornstein.runs.Run, "batches", None)
+    assert main([*words, "--steps", "2"]) == 0
+    assert out.exists()
+    assert compared(out)["points"] == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            ["--steps", "5,many"],
+            "--steps '5,many' is no list of steps; give whole numbers from 1 to 4096 as in 5,10,20",
+        ),
+        (["--solver", "abm,huen"], "huen"),
+        (["--solver", "tuned", "--steps", "4"], "no solver of 4 steps is tuned yet; make it with `ornstein tune"),
+        (["--out", "c.pdf"], "--out c.pdf is no .png file"),
+        (["--metrics", "fid"], "there is no metric 'fid'"),
+        (["-n", "20"], "--count 20 is too small; give 100 or more"),
+    ],
+)
+def test_a_wrong_comparison_is_one_sentence(
+    run: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str
+) -> None:
+    assert main(["compare", str(run), *BESIDE, *flags]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_runs_on_other_data_are_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5.0, 2.0, (200, 2)))
+    vectors = trained(tmp_path / "vectors", str(tmp_path / "x.npy"))
+    assert main(["compare", str(run), str(vectors), "--steps", "2"]) == 2
+    assert "compare runs on the same data" in capsys.readouterr().err
+    half = trained(tmp_path / "half", "digits:test")
+    assert main(["compare", str(run), str(half), "--steps", "2"]) == 2
+    assert "name the real data that both are compared with by --data" in capsys.readouterr().err
+    assert main(["compare", str(run), str(run), "--steps", "2"]) == 2
+    assert "is given twice" in capsys.readouterr().err
 
 
 @pytest.mark.slow
