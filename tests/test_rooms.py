@@ -16,7 +16,7 @@ FLOORS = [
     {"solvers", "guidance"},
     {"sampling"},
     {"tuning", "likelihood", "editing", "tilting", "data"},
-    {"verify", "metrics"},
+    {"verify", "metrics", "conditions"},
     {"model"},
     {"training"},
     {"runs"},

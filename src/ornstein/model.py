@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -20,14 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ornstein import coupling, networks, path, target
+from ornstein import conditions, coupling, networks, path, target
+from ornstein.conditions import Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
 from ornstein.data.jsonfile import read_json
 from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
 from ornstein.guidance import PLAIN, Asking
-from ornstein.noise import PerSampleNoise, mix
+from ornstein.noise import PerSampleNoise
 from ornstein.sampling import DEFAULT, begin, sample
 from ornstein.solvers import Sampler, Solver
 
@@ -42,8 +42,8 @@ class Model:
     path: path.Path
     target: target.Target
     spec: Spec
-    frequencies: tuple[float, ...]
-    """How often each class occurs in the training data; empty without classes."""
+    conditions: Conditions = Conditions()
+    """What the network is told beside x_t and t."""
     coupling: Coupling = Independent()
     """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
 
@@ -56,19 +56,29 @@ class Model:
         """Samples made at once when nobody says how many."""
         return max(1, min(512, 2**20 // math.prod(self.spec.shape)))
 
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """How often each class occurs in the training data; empty without classes."""
+        return () if self.conditions.label is None else self.conditions.label.frequencies
+
     def labels(self, first: int, last: int, seed: int) -> Tensor | None:
         """A class for each of the samples first..last−1, drawn as often as it occurs in the data; a function of (seed, i)."""
-        if not self.frequencies:
+        label = self.conditions.label
+        return None if label is None else label.drawn(first, last, seed)
+
+    def drawn(self, first: int, last: int, seed: int) -> Any:
+        """What the network is told for those samples when nobody says: their classes (`labels`), and nothing else."""
+        labels = self.labels(first, last, seed)
+        if labels is None:
             return None
-        levels = np.cumsum(self.frequencies)
-        units = [mix(seed, i, 0x1ABE1) / 2**63 for i in range(first, last)]
-        return torch.from_numpy(np.searchsorted(levels / levels[-1], units, side="right"))
+        parts = zip(self.conditions.parts, self.conditions.null(last - first), strict=True)
+        return self.conditions.told(tuple(labels if isinstance(part, Label) else null for part, null in parts))
 
     def sample(
         self,
         count: int,
         *,
-        labels: Callable[[int, int], Tensor | None] | None = None,
+        told: Callable[[int, int], Any] | None = None,
         guide: Asking = PLAIN,
         solver: Solver | Sampler | None = None,
         steps: int = 20,
@@ -79,10 +89,9 @@ class Model:
     ) -> Iterator[NDArray[Any]]:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
-        `labels(first, last)` gives the class of each sample; None draws classes as often as they occur in the data;
-        `guide` is how the model is asked for them. The batch size changes speed and memory, not the samples (up to rounding
-        in the network). Warns where a solver adds noise and the model was trained with a coupling: such solvers rest on
-        scores.
+        `told(first, last)` gives what the network is told for them (`Conditions.told`); by default that is `drawn`. `guide` is
+        how the model is asked for it. The batch size changes speed and memory, not the samples (up to rounding in the network).
+        Warns where a solver adds noise and the model was trained with a coupling: such solvers rest on scores.
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
@@ -96,9 +105,9 @@ class Model:
             )
         for start in range(first, first + count, batch_size):
             stop = min(start + batch_size, first + count)
-            given = self.labels(start, stop, seed) if labels is None else labels(start, stop)
+            given = self.drawn(start, stop, seed) if told is None else told(start, stop)
             noise = PerSampleNoise(seed, start)
-            bound = guide(denoiser, None if given is None else given.to(device))
+            bound = guide(denoiser, conditions.to(given, device))
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=solver, grid=times, noise=noise)
@@ -112,6 +121,7 @@ class Model:
             "path": to_config(self.path),
             "target": to_config(self.target),
             "frequencies": list(self.frequencies),
+            "conditions": self.conditions.to_json(),
             "coupling": to_config(self.coupling),
             "data": self.spec.to_json(),
         }
@@ -165,7 +175,8 @@ def read(folder: File) -> Model:
         kind = {kind.__name__: kind for kind in networks.ALL}[arguments.pop("type")]
         spec = Spec.from_json(config["data"])
         frequencies = tuple(float(part) for part in config["frequencies"])
-        _must_fit(arguments, spec, frequencies)
+        told = _conditions(arguments, spec, frequencies, config.get("conditions", []))
+        _must_fit(arguments, spec, told)
         made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
         made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
     held = shapes(stored)
@@ -173,7 +184,7 @@ def read(folder: File) -> Model:
         expected = _shapes_of(kind, arguments, held)
     _must_be(expected, held, stored)
     network = kind(**arguments).eval().requires_grad_(False)
-    model = Model(network, made_path, made_target, spec, frequencies, made_coupling)
+    model = Model(network, made_path, made_target, spec, told, made_coupling)
     with _described(file):
         model.denoiser()
     network.load_state_dict(_loaded(stored))
@@ -263,14 +274,25 @@ def _whole(value: Any) -> Iterator[int]:
         yield from _whole(inner)
 
 
-def _must_fit(arguments: Mapping[str, Any], spec: Spec, frequencies: tuple[float, ...]) -> None:
-    """Raises ValueError when a network's arguments, the data and the frequencies of classes do not fit each other."""
+def _conditions(
+    arguments: Mapping[str, Any], spec: Spec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
+) -> Conditions:
+    """The conditions of a model file; what the network's vector has beyond them was told of augmentations in training."""
+    if len(frequencies) != len(spec.classes):
+        raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
+    parts = ((Label(spec.classes, frequencies),) if frequencies else ()) + conditions.from_json(others)
+    known = Conditions(parts)
+    return Conditions(parts, augmented=arguments.get("vector", 0) - known.arguments["vector"])
+
+
+def _must_fit(arguments: Mapping[str, Any], spec: Spec, told: Conditions) -> None:
+    """Raises ValueError when a network's arguments, the data and the conditions do not fit each other."""
     channels, *size = spec.shape
-    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "classes": len(spec.classes)}
+    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "picture": 0, **told.arguments}
     for key, value in facts.items():
         if key in arguments and arguments[key] != value:
             raise ValueError(f"network.{key} is {arguments[key]}, and the data ask for {value}")
-    if len(frequencies) != len(spec.classes):
-        raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
-    if frequencies and not (min(frequencies) >= 0 and 0 < sum(frequencies) < math.inf):
-        raise ValueError("frequencies must be positive numbers")
+    if told.augmented < 0 or any(key not in arguments for key, value in told.arguments.items() if value):
+        raise ValueError("the network takes no such conditions")
+    if told.picture is not None and told.picture.shape != spec.shape:
+        raise ValueError(f"the picture condition has shape {told.picture.shape}, the data {spec.shape}")

@@ -176,11 +176,5 @@ class Objective:
         return draw.weight * error
 
 
-def drop_labels(labels: Tensor, null: int, probability: float, generator: Generator) -> Tensor:
-    """Each label replaced by the null label with the given probability, example by example (Ho and Salimans 2022)."""
-    dropped = torch.rand(labels.shape, generator=generator, device=labels.device) < probability
-    return labels.masked_fill(dropped, null)
-
-
 TIMES: tuple[Any, ...] = (Uniform(), LogitNormal(), LogNormal())
 WEIGHTS: tuple[Any, ...] = (One(), MinSNR(), ELBO(), Sigmoid(), EDM())

@@ -87,14 +87,25 @@ def _head(run: Run, lines: list[dict[str, Any]]) -> str:
 def _beside(run: Run, dataset: Dataset) -> str:
     """The newest samples and real data, in the same layout."""
     if run.spec.kind == "vector":
-        body = _figure(_plot(run.sample(POINTS), dataset), f"{POINTS:,} samples, over real data in grey")
+        samples = _plot(run.sample(POINTS, condition=run.like(dataset, range(POINTS))), dataset)
+        body = _figure(samples, f"{POINTS:,} samples, over real data in grey")
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
     drawn = _drawn(run.folder)
     if not drawn:
         return ""
-    samples, real = _shown(drawn[-1], run.spec, dataset), _real(dataset, int(run.settings["samples"]))
-    body = _figure(samples, f"samples after step {_step(drawn[-1]):,}") + _figure(real, "real data")
-    note = "Each column is one class, asked for by its label." if _columns(run.spec) else ""
+    samples = _figure(_shown(drawn[-1], run.spec, dataset), f"samples after step {_step(drawn[-1]):,}")
+    told, count = run.model.conditions, int(run.settings["samples"])
+    if told.picture is not None:
+        note = "Each row: what the model was given, the whole picture, and samples of what it may have been."
+        return _section("Samples beside what they were given", note, samples)
+    by_class = told.label is not None and len(told.parts) == 1
+    body = samples + _figure(
+        _real(dataset, count) if by_class else _picture(grid_image(_some(dataset, count), spec=dataset.spec)),
+        "real data",
+    )
+    note = "Each column is one class, asked for by its label." if _columns(run.spec) and by_class else ""
+    if told and not by_class:
+        note = "Each sample was told what is known of the real item in its place."
     return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
 
 
@@ -123,7 +134,9 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
     labels = (
         torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
     )
-    denoiser = run.denoiser if labels is None else run.denoiser.given(labels)
+    like = run.like(dataset, range(count))
+    told = labels if like is None else run.model.conditions.told(like.rows)
+    denoiser = run.denoiser if told is None else run.denoiser.given(told)
     times, noise = DEFAULT.grid(path, 20), PerSampleNoise()
     start = begin(path, torch.zeros(count, *spec.shape), float(times[0]), noise)
     wanted = {round(i * (len(times) - 1) / (TIMES - 1)) for i in range(TIMES)}

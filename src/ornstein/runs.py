@@ -7,9 +7,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial, wraps
-from hashlib import file_digest
+from hashlib import file_digest, sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -21,12 +20,14 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ornstein import conditions
+from ornstein.conditions import Rows
 from ornstein.data import Dataset, Spec
 from ornstein.data.atomic import new_file
 from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.guidance import PLAIN, Asking, Guide, Weaker, unconditional
+from ornstein.guidance import PLAIN, Asking, Guide, Negative, Weaker, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
 from ornstein.model import Model, read
@@ -39,7 +40,7 @@ from ornstein.training.posthoc import Archive
 from ornstein.training.run import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
-Label = int | str | Sequence[int]
+Label = int | str | Sequence[Any]
 P = ParamSpec("P")
 
 
@@ -55,6 +56,22 @@ def _gathered(
     gathered.__doc__ = f"What `{batches.__name__}` gives, in one array. {batches.__doc__}"
     gathered.__annotations__["return"] = NDArray[Any]
     return gathered
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """Conditions that are rows already, such as those of data (`Conditions.items`): a `condition` for `Run.sample`."""
+
+    rows: Rows
+
+    def part(self, first: int, last: int) -> "Told":
+        """Those of samples first..last−1."""
+        return Told(tuple(row[first:last] for row in self.rows))
+
+    @property
+    def digest(self) -> str:
+        """Of their content."""
+        return sha256(b"".join(row.contiguous().numpy().tobytes() for row in self.rows)).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,8 +292,9 @@ class Run:
     ) -> Iterator[Measured]:
         """−log p in nats of those items, batch by batch: probabilities of whole numbers, else densities in the data's units.
 
-        With classes, given the label of each item, unless `unconditional`. Item i of `indices` is measured with seed and i
-        alone; the solver's error is measured on the first `checked`. `likelihood.summarise` gives the mean with its error.
+        Of a run with conditions, given each item's own (its label, for one), unless `unconditional`. Item i of `indices` is
+        measured with seed and i alone; the solver's error is measured on the first `checked`. `likelihood.summarise` gives the
+        mean with its error.
         Raises UsageError where the data do not fit the model.
         """
         items, units = self._measurable(dataset, unconditional)
@@ -318,7 +336,7 @@ class Run:
     def _measurable(
         self, dataset: Dataset, unconditional: bool
     ) -> tuple[Callable[[NDArray[np.int64]], tuple[NetworkDenoiser, Tensor]], Units]:
-        """Items of the data, by place, in model units with the denoiser that is given their labels; and what these units are."""
+        """Items of the data, by place, in model units with the denoiser that is told what they are; and what these units are."""
         mine, theirs, where = self.spec, dataset.spec, dataset.spec.source
         if (theirs.kind, theirs.shape) != (mine.kind, mine.shape):
             raise UsageError(
@@ -332,13 +350,11 @@ class Run:
                 f"{where} holds {theirs.dtype} from {theirs.low:g} to {theirs.high:g}, but {self.folder} was trained on "
                 f"{mine.dtype} from {mine.low:g} to {mine.high:g}; give data in the same units"
             )
-        conditional = bool(mine.classes) and not unconditional
-        if conditional and (dataset.labels is None or theirs.classes != mine.classes):
-            raise UsageError(
-                f"{where} lacks the {len(mine.classes)} classes that {self.folder} was trained with; label it, or ask for the "
-                "unconditional model"
-            )
-        if mine.classes and unconditional and not self.unconditional:
+        told = self.model.conditions
+        conditional = bool(told) and not unconditional
+        if conditional:
+            told.must_fit(dataset, self.folder)
+        if told and unconditional and not self.unconditional:
             raise UsageError(
                 f"{self.folder} was trained with label_dropout 0, so there is no unconditional model in it; leave "
                 "--unconditional out"
@@ -349,28 +365,35 @@ class Run:
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
 
         def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
-            x, labels = dataset.batch(indices)
-            denoiser = self.denoiser
-            if conditional and labels is not None:
-                denoiser = denoiser.given(labels.to(device))
-            return denoiser, x.to(device)
+            x, _ = dataset.batch(indices)
+            if not conditional:
+                return self.denoiser, x.to(device)
+            given = told.told(told.items(dataset, indices))
+            return self.denoiser.given(conditions.to(given, device)), x.to(device)
 
         return items, units
 
     @property
     def unconditional(self) -> bool:
-        """Whether the model can also be asked for no class: without any, or where training left some labels out."""
+        """Whether the model can also be told nothing: without conditions, or where training left some out."""
         settings = settings_of(self.folder)
-        return not self.spec.classes or settings is None or settings.label_dropout > 0
+        return not self.model.conditions or settings is None or settings.label_dropout > 0
 
     def check_guide(self, guide: Asking) -> None:
         """Raises UsageError for a `Guide` that the run has not the means for."""
         if not isinstance(guide, Guide) or guide.plain or isinstance(guide.away, Weaker):
             return
-        if not self.spec.classes:
+        if not self.model.conditions:
             raise UsageError(
-                f"guidance: {self.folder} was trained without classes, so there is nothing to guide it towards; leave "
+                f"guidance: {self.folder} was trained without classes or other conditions, so there is nothing to guide it "
+                "towards; leave "
                 "guidance out, or guide it away from a weaker model"
+            )
+        told = self.model.conditions
+        if isinstance(guide.away, Negative) and (told.label is None or len(told.parts) > 1):
+            raise UsageError(
+                f"guidance: {self.folder} was trained to be told other things than a class, and is guided away from nothing or "
+                "from a weaker model; leave the other label out"
             )
         if guide.away is unconditional and not self.unconditional:
             raise UsageError(
@@ -395,6 +418,7 @@ class Run:
         count: int,
         *,
         label: Label | None = None,
+        condition: Any = None,
         guide: Asking = PLAIN,
         solver: Solver | Sampler | None = None,
         steps: int = 20,
@@ -413,19 +437,21 @@ class Run:
         if count < 1:
             raise UsageError(f"count = {count}: ask for at least one sample")
         self.check_guide(guide)
-        numbers = None if label is None else self.numbers(label, count)
+        rows = self.told(count, label, condition)
         asked = [0, 0]  # the samples of the batch at work
 
-        def labels(start: int, stop: int) -> Tensor | None:
+        def given(start: int, stop: int) -> Any:
             asked[:] = start, stop
-            return self.model.labels(start, stop, seed) if numbers is None else numbers[start - first : stop - first]
+            if rows is None:
+                return self.model.drawn(start, stop, seed)
+            return self.model.conditions.told(tuple(row[start - first : stop - first] for row in rows))
 
         def made() -> Iterator[NDArray[Any]]:
             size, done, told = batch_size, 0, False
             while done < count:
                 batches = self.model.sample(
                     count - done,
-                    labels=labels,
+                    told=given,
                     guide=guide,
                     solver=solver,
                     steps=steps,
@@ -454,31 +480,42 @@ class Run:
 
     sample = _gathered(batches)
 
+    def told(self, count: int, label: Label | None = None, condition: Any = None) -> Rows | None:
+        """What the model is told for `count` samples, checked; None where nothing is asked for. Raises UsageError."""
+        if isinstance(condition, Told):
+            return condition.rows
+        return self.model.conditions.asked(count, self.spec, label, condition)
+
+    def like(self, dataset: Dataset, part: range, seed: int = 0) -> Told | None:
+        """What samples of these numbers are told so that they can be compared with data: what items of the data are told.
+
+        The items are those of the data in random order, again and again. None of a run that is told classes alone, or nothing:
+        it draws its classes itself. Raises UsageError for data that lack what the run is told.
+        """
+        told = self.model.conditions
+        if not told or (told.label is not None and len(told.parts) == 1):
+            return None
+        told.must_fit(dataset, self.folder)
+        return Told(told.items(dataset, self._items(dataset, part, seed), seed))
+
+    def like_labels(self, dataset: Dataset, count: int, seed: int = 0) -> Tensor | None:
+        """The classes of the first `count` samples made as `like` has it; None without classes."""
+        told = self.model.conditions
+        if told.label is None or len(told.parts) == 1:
+            return self.model.labels(0, count, seed)
+        assert dataset.labels is not None
+        return torch.from_numpy(dataset.labels[self._items(dataset, range(count), seed)])
+
+    @staticmethod
+    def _items(dataset: Dataset, part: range, seed: int) -> NDArray[np.int64]:
+        return np.random.default_rng(seed).permutation(len(dataset))[np.arange(part.start, part.stop) % len(dataset)]
+
     def numbers(self, label: Label, count: int) -> Tensor:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
-        classes = self.spec.classes
-        if not classes:
+        part = self.model.conditions.label
+        if part is None:
             raise UsageError(f"label: {self.folder} was trained without classes; leave the label out")
-        if isinstance(label, str):
-            if label in classes:
-                label = classes.index(label)
-            elif label.lstrip("-").isdigit():
-                label = int(label)
-            else:
-                near = get_close_matches(label, classes, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise UsageError(f"label: {label!r} is no class; {hint}the classes are {', '.join(classes)}")
-        numbers = torch.as_tensor(label)
-        numbers = numbers.expand(count) if numbers.ndim == 0 else numbers
-        if numbers.shape != (count,):
-            raise UsageError(f"label: {tuple(numbers.shape)} labels for {count} samples; give one, or one for each")
-        wrong = numbers[(numbers < 0) | (numbers >= len(classes))]
-        if len(wrong):
-            raise UsageError(
-                f"label: {int(wrong[0])} is not one of the {len(classes)} classes 0 ({classes[0]}) to "
-                f"{len(classes) - 1} ({classes[-1]})"
-            )
-        return numbers
+        return part.asked({"label": label}, count, self.spec)
 
 
 def _memory_is_short(error: Exception) -> bool:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -81,6 +81,16 @@ def seen(name: str, spec: Spec, size: Size) -> Tensor:
             f"into {width}x{height}; give a picture of that size"
         )
     return picture(file, size, spec.shape[0])
+
+
+def left(name: str, spec: Spec, shape: tuple[int, ...]) -> tuple[NDArray[Any], Size]:
+    """A picture as what is left of one, `shape` (C, H, W), if that is its size, else fitted to the run's; in the data's own
+    units, with the size that it had."""
+    file = _existing(name)
+    size = _read_file(file, decode.header).size
+    if size != shape[1:]:
+        return spec.from_model(read(name, spec)[0]), size
+    return replace(spec, shape=shape).from_model(picture(file, size, shape[0])), size
 
 
 def kept(name: str, spec: Spec, size: Size) -> Tensor:

@@ -29,17 +29,15 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, device)
     data, training = real_data(trained, options.data)
     rows = np.sort(np.random.default_rng(0).permutation(len(data))[: options.count])
-    x, labels = data.batch(rows)
+    x, _ = data.batch(rows)
     x = x.to(device)
     denoiser = trained.denoiser
     told = None
-    if trained.model.frequencies:
-        if labels is None or data.classes != trained.spec.classes:
-            raise UsageError(
-                f"{data.spec.source} has other classes than {options.run} was trained with; give other data"
-            )
-        known = labels.to(device)
-        told = lambda part: denoiser.given(known[part])  # noqa: E731
+    conditions = trained.model.conditions
+    if conditions:
+        conditions.must_fit(data, options.run)
+        known = [row.to(device) for row in conditions.items(data, rows, options.seed)]
+        told = lambda part: denoiser.given(conditions.told(tuple(row[part] for row in known)))  # noqa: E731
     at, found = times(trained.model.path, options.levels), []
     say(f"{len(x):,} items of {data.spec.source}; errors are per number, in model units.")
     say(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ornstein.guidance import Asking
     from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
     from ornstein.metrics.classifier import Classifier
-    from ornstein.runs import Run
+    from ornstein.runs import Run, Told
     from ornstein.solvers import Sampler, Solver
 
 FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
@@ -77,7 +77,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     prepared = time.monotonic() - began
-    samples = _given(options, trained, processes) if options.samples else _drawn(options, trained, processes)
+    samples = _given(options, trained, processes) if options.samples else _drawn(options, trained, processes, data)
     began = time.monotonic()
     with Meter("features", patience=1.0) as meter:
 
@@ -216,8 +216,8 @@ def recognition(
 # Samples
 
 
-def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
-    """Made here, each process its part."""
+def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Dataset") -> Samples:
+    """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
 
     from ornstein.cli.sample import TUNED, recipe, solvers
@@ -229,7 +229,8 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
     solver = guided.tuned(options, trained, options.steps, None, guide) if tuned else solvers()[options.solver]
     say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
-    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size)
+    like = trained.like(data, part, options.seed)
+    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size, like)
     blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
@@ -245,7 +246,7 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
         mine=mine,
         items=np.concatenate(blocks) if processes.leads else mine,
         spec=trained.spec,
-        labels=trained.model.labels(0, options.count, options.seed),
+        labels=trained.like_labels(data, options.count, options.seed),
         made=made,
         name=f"{options.solver}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
         title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),
@@ -260,6 +261,7 @@ def draw(
     seed: int,
     guide: "Asking",
     batch_size: int | None = None,
+    condition: "Told | None" = None,
 ) -> "NDArray[Any]":
     """The samples of these numbers, with progress."""
     import numpy as np
@@ -268,7 +270,14 @@ def draw(
     began = time.monotonic()
     with Meter("sampling", patience=1.0) as meter:
         for batch in trained.batches(
-            len(part), guide=guide, solver=solver, steps=steps, seed=seed, first=part.start, batch_size=batch_size
+            len(part),
+            condition=condition,
+            guide=guide,
+            solver=solver,
+            steps=steps,
+            seed=seed,
+            first=part.start,
+            batch_size=batch_size,
         ):
             batches.append(batch)
             made, seconds = sum(map(len, batches)), time.monotonic() - began

@@ -173,8 +173,10 @@ def _tell(
         f"  {name}": summarise(torch.cat([b.terms[name].cpu() for b in found])).scaled(factor)
         for name in found[0].terms
     }
-    conditional = bool(spec.classes) and not options.unconditional
-    given = "given its label" if conditional else "unconditional" if spec.classes else ""
+    told = trained.model.conditions
+    conditional = bool(told) and not options.unconditional
+    what = "its label" if told.label is not None and len(told.parts) == 1 else "what the run is told of it"
+    given = f"given {what}" if conditional else "unconditional" if told else ""
     whole = spec.level_width is not None
     density = "probability of its whole numbers" if whole else f"density in the units of the data, {dims} dimensions"
     about = f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, " + ", ".join(

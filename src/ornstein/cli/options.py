@@ -71,7 +71,15 @@ class Sample(Guided):
     steps: int = 20
     """Steps from noise to data; more are slower and, up to a point, better."""
     label: str | None = None
-    """A class, by number or name (default: classes as often as they occur in the data)."""
+    """A class, by number or name; of a run with sets of labels several, with commas (default: classes as often as they occur in
+    the data)."""
+    condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """What a run that was trained to be given something is given: a picture, or a .npy or numbers (0.3,1.2), one for all samples
+    or a row of the .npy for each."""
+    mask: str | None = field(default=None, metadata={"name": "FILE"})
+    """With a picture, of a run that was trained by --given mask: white where it is to be filled in."""
+    text: str | None = None
+    """What a run that was trained on captions is to draw."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
@@ -372,6 +380,8 @@ EXAMPLES = {
         "ornstein train --data digits --out runs/digits --minutes 2",
         "ornstein train --data ~/pictures --size 64 --flips --out runs/pictures --minutes 60",
         "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
+        "ornstein train --data fashion-mnist --given low-res:4 --out runs/sharper --minutes 10",
+        "ornstein train --data emoji --size 32 --text minilm --out runs/emoji --minutes 30",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
         "torchrun --nproc-per-node 4 -m ornstein train --data ~/pictures --batch-size 256 --out runs/on-four-gpus",
     ],
@@ -381,6 +391,9 @@ EXAMPLES = {
         "ornstein sample runs/digits --label 3 --guidance 2",
         "ornstein sample runs/digits --guidance 3 --guidance-interval 0.2,5 --guidance-method apg",
         "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000233.safetensors",
+        "ornstein sample runs/points -n 1000 --condition 0.3,1.2 --out points.npz",
+        "ornstein sample runs/inpainting --condition torn.png --mask hole.png -n 8",
+        "ornstein sample runs/emoji --text 'a smiling cat'",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
         "torchrun --nproc-per-node 4 -m ornstein sample runs/digits -n 50000 --out samples",

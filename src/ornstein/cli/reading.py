@@ -32,6 +32,10 @@ def opened(trained: "Run", source: str | None) -> "Dataset":
         raise UsageError(
             f"--data {name} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}"
         )
+    if settings.get("text") is not None:
+        from ornstein.conditions import encoded
+
+        found = encoded(found, str(settings["text"]))
     return found.in_units_of(run)
 
 

@@ -1,5 +1,6 @@
 """`ornstein sample`."""
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ornstein.data import Spec
     from ornstein.guidance import Guide
     from ornstein.path import Path as GaussianPath
-    from ornstein.runs import Label, Run
+    from ornstein.runs import Label, Run, Told
     from ornstein.solvers import Sampler, Solver
 
     Write = Callable[[int, NDArray[Any]], None]
@@ -71,7 +72,8 @@ def _run(options: Sample, processes: Processes) -> None:
     if options.compile:
         compiled(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
     try:
-        draw(trained, out, options, solver, options.label, guide=guide, processes=processes)
+        condition = asked(trained, options)
+        draw(trained, out, options, solver, options.label, condition=condition, guide=guide, processes=processes)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
 
@@ -83,6 +85,18 @@ def compiled(trained: "Run", guide: "Guide", rows: int) -> None:
         if (reason := trained.compile(guide, rows)) is not None:
             warnings.warn(f"{reason}; sampling goes on without compiling", stacklevel=2)
         meter.update(1.0, "the network as written is kept" if reason else "the answers are the same")
+
+
+def asked(trained: "Run", options: Sample) -> "Told | None":
+    """What the flags ask for besides a class, read from their files; None where they ask for nothing."""
+    from ornstein.cli import given
+    from ornstein.runs import Told
+
+    condition = given.read(trained, options.condition, options.mask, options.text)
+    if condition is None:
+        return None
+    rows = trained.told(options.count, options.label, condition)
+    return None if rows is None else Told(rows)
 
 
 def solvers() -> "dict[str, Solver | Sampler]":
@@ -116,6 +130,7 @@ def draw(
     label: "Label | None",
     columns: int | None = None,
     guide: "Guide | None" = None,
+    condition: "Told | None" = None,
     processes: Processes = ALONE,
 ) -> None:
     """Draw the samples that the options ask for into `out` as they come, saying how they are made and where they are.
@@ -128,16 +143,17 @@ def draw(
     guide = guide or PLAIN
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
-    if label is not None:
-        trained.numbers(label, options.count)
+    if condition is None and label is not None:
+        trained.told(options.count, label)
     runs = [numbers]
     writing: AbstractContextManager[Write] = nullcontext(lambda number, batch: None)
     into_folder = out.is_dir() or not out.suffix
     if into_folder:
         from ornstein.data.images import SampleFolder
 
+        about = _made(trained, options, solver, guide, condition)
         # none writes before all have looked
-        folder = processes.together(lambda: SampleFolder(out, _made(trained, options, solver, guide), trained.spec))
+        folder = processes.together(lambda: SampleFolder(out, about, trained.spec))
         runs, writing = folder.missing(numbers), nullcontext(folder.write)
     elif processes.leads:
         writing = _file(out, options.count, trained.spec, columns)
@@ -158,6 +174,7 @@ def draw(
             len(run),
             label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
             guide=guide,
+            condition=None if condition is None else condition.part(run.start - numbers[0], run.stop - numbers[0]),
             solver=solver,
             steps=options.steps,
             seed=options.seed,
@@ -168,11 +185,13 @@ def draw(
             number += len(batch)
 
     made, began = 0, time.monotonic()
+    shown: NDArray[Any] | None = None
     with writing as write, Meter("sampling", patience=1.0) as meter:
         for i in range(0, len(runs), processes.count):
             mine = make(runs[i + processes.rank]) if i + processes.rank < len(runs) else iter(())
             for number, batch in mine if into_folder else _in_order(mine, processes):
                 write(number, batch)
+                shown = batch[:8] if shown is None else shown
                 made, seconds = made + len(batch), time.monotonic() - began
                 done = min(made * (processes.count if into_folder else 1), to_make)
                 left = duration(seconds * (to_make / done - 1))
@@ -180,6 +199,12 @@ def draw(
                 meter.update(done / to_make, f"{done:,} of {to_make:,}  {speed}  {left} left")
     processes.table()  # all have written
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
+    if condition is not None and shown is not None and processes.leads:
+        from ornstein.cli import given
+
+        file = given.show(trained, condition, shown, out)
+        if file is not None:
+            say(f"Beside what was given: {file.resolve()}")
 
 
 def _in_order(mine: "Iterator[tuple[int, NDArray[Any]]]", processes: Processes) -> "Iterator[tuple[int, NDArray[Any]]]":
@@ -208,7 +233,9 @@ def _file(out: Path, count: int, spec: "Spec", columns: int | None) -> "Iterator
     save_images(np.concatenate(arrays), out, spec=spec, columns=columns)
 
 
-def _made(trained: "Run", options: Sample, solver: "Solver | Sampler", guide: "Guide") -> dict[str, Any]:
+def _made(
+    trained: "Run", options: Sample, solver: "Solver | Sampler", guide: "Guide", condition: "Told | None"
+) -> dict[str, Any]:
     """All that the samples of a folder depend on but their numbers."""
     times = solver.grid(trained.model.path, options.steps).tolist()
     return {
@@ -216,6 +243,7 @@ def _made(trained: "Run", options: Sample, solver: "Solver | Sampler", guide: "G
         "solver": options.solver,
         "times": times,
         "label": options.label,
+        **({} if condition is None else {"condition": condition.digest}),
         "seed": options.seed,
         **({} if guide.plain else {"guidance": str(guide)}),
     }
@@ -239,6 +267,8 @@ def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int, guide: 
 
 def _default_out(options: Sample, trained: "Run", guide: "Guide") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
+    label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
+    label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     asked = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{asked}-seed-{options.seed}-{options.solver}-{options.steps}"
     return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))

@@ -104,6 +104,7 @@ def describe(training: "Run") -> str:
     rows = [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
+        *(("told", part.about) for part in model.conditions.parts if part is not model.conditions.label),
         ("memory", f"{size(training.dataset.items.nbytes)} of data"),
         ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
         ("path", f"{model.path}"),
@@ -128,9 +129,8 @@ def gflop(training: "Run") -> float:
         "meta"
     )  # without arithmetic, and with attention counted everywhere
     x, t = torch.zeros(1, *spec.shape, device="meta"), torch.zeros(1, device="meta")
-    label = [torch.zeros(1, dtype=torch.int64, device="meta")] if spec.classes else []
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(x, t, *label)
+        network(x, t)
     return float(counter.get_total_flops()) / 1e9
 
 

@@ -19,11 +19,12 @@ from typing import IO, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.beside import TEXT_KEYS, VECTOR_KEYS, Beside, checked_sets, from_arrays, is_sets
 from ornstein.errors import OrnsteinError, UsageError
 
 DATA_KEYS = ("x", "images", "image", "data", "samples", "x_train", "arr_0")
 LABEL_KEYS = ("y", "label", "labels", "y_train")
-OTHER_KEYS = ("low", "high", "classes")
+OTHER_KEYS = ("low", "high", "classes", *VECTOR_KEYS, *TEXT_KEYS)
 SMALL = 4 << 20  # bytes of unpacked arrays that are read anew each time instead of being kept in the cache
 LARGEST = 256 << 20  # bytes that are unpacked in memory; more goes to the disk first
 WORD = 1024  # bytes of the longest label
@@ -58,11 +59,12 @@ class Arrays:
     low: float | None = None
     high: float | None = None
     notes: tuple[str, ...] = ()
+    beside: Beside = Beside()
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, items=self.items[indices], labels=labels)
+        return replace(self, items=self.items[indices], labels=labels, beside=self.beside.take(indices))
 
 
 @dataclass(frozen=True)
@@ -189,10 +191,11 @@ def _must_be_small(size: int, path: Path) -> None:
 
 
 def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
-    """The items, labels, class names and range held by an .npz file's arrays.
+    """The items, labels, class names, conditions and range held by an .npz file's arrays.
 
-    Items are under x, images, data, samples, … or the only array that is no label; labels under y, label or labels;
-    `low`, `high` and `classes` are optional. Raises `UsageError` when it is unclear which array holds the items.
+    Items are under x, images, data, samples, … or the only array that is no label; labels under y, label or labels, one for
+    each item or a table of 0 and 1 with a column for each label; vectors that belong to the items under conditions, texts under
+    captions; `low`, `high` and `classes` are optional. Raises `UsageError` when it is unclear which array holds the items.
     """
     keys = list(archive)
     known = [key for key in DATA_KEYS if key in keys] or [k for k in keys if k not in (*LABEL_KEYS, *OTHER_KEYS)]
@@ -201,14 +204,19 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     items = as_items(archive[known[0]], f"{known[0]} in {where}")
     label_key = next((key for key in LABEL_KEYS if key in keys), None)
     low, high = (_number(archive[key], key, where) if key in keys else None for key in ("low", "high"))
+    beside = from_arrays(archive, len(items), where)
     if label_key is None:
-        return Arrays(items, low=low, high=high)
-    if "classes" in keys:
-        classes = _names(archive["classes"], f"classes in {where}")
-        labels = checked_labels(archive[label_key], len(items), classes, f"{label_key} in {where}")
+        return Arrays(items, low=low, high=high, beside=beside)
+    found, place = archive[label_key], f"{label_key} in {where}"
+    names = _names(archive["classes"], f"classes in {where}") if "classes" in keys else None
+    if is_sets(found, len(items)):
+        sets, tags = checked_sets(found, names, place)
+        return Arrays(items, low=low, high=high, beside=replace(beside, sets=sets, tags=tags))
+    if names is not None:
+        labels, classes = checked_labels(found, len(items), names, place), names
     else:
-        labels, classes = named_labels(archive[label_key], len(items), f"{label_key} in {where}")
-    return Arrays(items, labels, classes, low, high)
+        labels, classes = named_labels(found, len(items), place)
+    return Arrays(items, labels, classes, low, high, beside=beside)
 
 
 def _number(array: NDArray[Any], key: str, where: str) -> float:

@@ -1,6 +1,7 @@
 """Decoded data on disk: made once, memory-mapped by every process that wants it.
 
-An entry is a folder named by a hash of the source and the options, holding `items.npy`, `labels.npy` and `entry.json`.
+An entry is a folder named by a hash of the source and the options, holding `items.npy`, its labels and the like as .npy, and
+`entry.json`.
 It appears whole, by a rename; one that fails its check is made again.
 """
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
 from ornstein.data.atomic import new_folder
+from ornstein.data.beside import Beside
 from ornstein.errors import OrnsteinError
 
 FORMAT = 1  # of the entries; a change makes every old entry unknown
@@ -79,13 +81,17 @@ def cached(folder: Path, fingerprint: Iterable[object], build: Callable[[Items],
             items = Items(file)
             arrays = build(items)
             items.close()
-        if arrays.labels is not None:
-            np.save(fresh / "labels.npy", arrays.labels)
+        beside = arrays.beside
+        for name, array in (("labels", arrays.labels), ("sets", beside.sets), ("vectors", beside.vectors)):
+            if array is not None:
+                np.save(fresh / f"{name}.npy", array)
         about = {
             "classes": arrays.classes,
             "low": arrays.low,
             "high": arrays.high,
             "notes": arrays.notes,
+            "tags": beside.tags,
+            "captions": beside.captions,
             "files": {path.name: [path.stat().st_size, _checksum(path)] for path in sorted(fresh.glob("*.npy"))},
         }
         (fresh / "entry.json").write_text(json.dumps(about))
@@ -106,9 +112,15 @@ def _read(entry: Path) -> Arrays | None:
             if path.stat().st_size != size or (size <= CHECKED and _checksum(path) != checksum):
                 return None
         items = np.load(entry / "items.npy", mmap_mode="r")
-        labels = np.load(entry / "labels.npy") if "labels.npy" in about["files"] else None
-        notes = tuple(about["notes"])
-        return Arrays(items, labels, tuple(about["classes"]), about["low"], about["high"], notes)
+        labels, sets, vectors = (
+            np.load(entry / f"{name}.npy") if f"{name}.npy" in about["files"] else None
+            for name in ("labels", "sets", "vectors")
+        )
+        captions = about.get("captions")
+        beside = Beside(sets, tuple(about.get("tags", ())), vectors, None if captions is None else tuple(captions))
+        return Arrays(
+            items, labels, tuple(about["classes"]), about["low"], about["high"], tuple(about["notes"]), beside
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

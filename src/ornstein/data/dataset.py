@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.beside import Beside
 from ornstein.data.spec import Spec
 
 if TYPE_CHECKING:
@@ -19,12 +20,13 @@ class Dataset:
     """Items in their own type, `(N, H, W, C)` or `(N, D)`, with labels and a description.
 
     `items` may be a memory map shared between processes, or `Rows`, read as they are asked for; `labels` is int64 `(N,)`, or
-    `None`.
+    `None`; `beside` holds what else is known of each item.
     """
 
     items: NDArray[Any]
     labels: NDArray[np.int64] | None
     spec: Spec
+    beside: Beside = Beside()
 
     def __len__(self) -> int:
         return len(self.items)

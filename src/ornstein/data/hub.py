@@ -7,13 +7,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+from ornstein.data.beside import TEXT_KEYS, Beside
 from ornstein.data.decode import Unreadable
 from ornstein.data.pictures import Picture, Pictures, opener
 from ornstein.errors import OrnsteinError, UsageError
 
 
 def hub(name: str) -> Pictures:
-    """The images of `NAME` or `NAME:SPLIT` (by default the split `train`), labelled by the first column of classes.
+    """The images of `NAME` or `NAME:SPLIT` (by default the split `train`), labelled by the first column of classes; captions are
+    a column `text` or `caption`.
 
     Raises `UsageError` when the package is not installed or there is no column of images, `OrnsteinError` when the
     data cannot be fetched.
@@ -36,12 +38,15 @@ def hub(name: str) -> Pictures:
     labels = None if label is None else tuple(table[label])
     if labels is not None and min(labels, default=0) < 0:  # how the hub marks a split whose labels are kept secret
         label, labels = None, None
+    text = next((key for key in TEXT_KEYS if key in table.features), None)
+    captions = None if text is None else tuple(map(str, table[text]))
     return Pictures(
         where=f"hf:{name}",
         pictures=tuple(Picture(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
         labels=labels,
         classes=() if label is None else tuple(table.features[label].names),
         stamp=f"hf:{name}:{split} {table._fingerprint}",
+        beside=Beside(captions=captions),
     )
 
 

@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from ornstein.data.arrays import ArrayFile
+from ornstein.data.beside import Beside
 from ornstein.data.pictures import Pictures, from_names, opener
 from ornstein.errors import UsageError
 
@@ -19,6 +21,7 @@ CLOTHES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
+SKIN_TONES = {"1F3FB": "light", "1F3FC": "medium-light", "1F3FD": "medium", "1F3FE": "medium-dark", "1F3FF": "dark"}
 DEBIAN = Path("/usr/share/datasets")
 
 
@@ -58,17 +61,22 @@ def mnist_test() -> ArrayFile:
 
 
 def emoji() -> Pictures:
-    """About 3700 emoji, 64x64 colour on white, labelled by category, from npm's emoji-datasource-google."""
+    """About 3700 emoji, 64x64 colour on white, labelled by category and with their names as captions, from npm's
+    emoji-datasource-google."""
     folder = _npm_folder("emoji", "emoji-datasource-google")
     images = folder / "img" / "google" / "64"
-    openers = {}
+    openers, captions = {}, {}
     for entry in json.loads((folder / "emoji.json").read_text()):
-        for variant in (entry, *entry.get("skin_variations", {}).values()):
+        called = str(entry.get("name") or entry["short_name"].replace("_", " ")).lower()
+        for tones, variant in (("", entry), *entry.get("skin_variations", {}).items()):
             path = images / variant["image"]
             if path.is_file():
-                openers[f"{entry['category']}/{path.name}"] = opener(path)
+                name = f"{entry['category']}/{path.name}"
+                said = " and ".join(dict.fromkeys(SKIN_TONES.get(tone, tone) for tone in tones.split("-") if tone))
+                openers[name], captions[name] = opener(path), f"{called}, {said} skin tone" if said else called
     version = json.loads((folder / "package.json").read_text())["version"]
-    return from_names("emoji", openers, f"{folder.resolve()} {version}")
+    found = from_names("emoji", openers, f"{folder.resolve()} {version} captions")
+    return replace(found, beside=Beside(captions=tuple(captions[picture.name] for picture in found.pictures)))
 
 
 NAMED: dict[str, Callable[[], ArrayFile | Pictures]] = {

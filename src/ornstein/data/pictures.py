@@ -8,18 +8,19 @@ import stat
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from statistics import median
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import DAMAGE, Arrays
+from ornstein.data.beside import TABLES, Beside, from_table, read_table
 from ornstein.data.cache import Items
 from ornstein.data.decode import DEPTHS, SUFFIXES, Format, Header, Unreadable, decode, header
 from ornstein.data.pixels import Size
@@ -31,6 +32,7 @@ Progress = Callable[[int, int], None]  # done, total
 AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
 MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read whole
 MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
+MAX_TEXT = 64 << 20  # bytes of a table or a caption
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -52,11 +54,13 @@ class Pictures:
     classes: tuple[str, ...]
     stamp: str
     notes: tuple[str, ...] = ()
+    beside: Beside = Beside()
 
     def take(self, indices: NDArray[np.int64]) -> Pictures:
         """Only these files."""
         labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
-        return replace(self, pictures=tuple(self.pictures[i] for i in indices), labels=labels)
+        pictures = tuple(self.pictures[i] for i in indices)
+        return replace(self, pictures=pictures, labels=labels, beside=self.beside.take(indices))
 
     def decode_into(
         self, items: Items, size: Size | None, channels: int | None, pad: bool, progress: Progress | None
@@ -86,7 +90,8 @@ class Pictures:
         if bad:
             notes.append(f"{len(bad)} of {total} files in {self.where} cannot be read and are skipped: {_listed(bad)}.")
         labels = None if self.labels is None else np.array([self.labels[i] for i in kept], np.int64)
-        return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes))
+        beside = self.beside.take(np.array(kept, np.int64))
+        return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), beside=beside)
 
     def _remarks(self, headers: Sequence[Header | None]) -> list[str]:
         """What will not be read of files that can be."""
@@ -148,12 +153,12 @@ def folder(root: Path) -> Pictures:
             continue
         seen.add((about.st_dev, about.st_ino))
         folders[:] = sorted(name for name in folders if not _hidden(name))
-        paths += [Path(here, name) for name in files if not _hidden(name) and _is_image(name)]
+        paths += [Path(here, name) for name in files if not _hidden(name) and (_is_image(name) or _is_beside(name))]
     names = {path.relative_to(root).as_posix(): path for path in paths}
-    stamps = [f"{name} {_stamp(path)}" for name, path in sorted(names.items())]
-    return from_names(
-        str(root), {name: opener(path) for name, path in names.items()}, "\n".join([str(root.resolve()), *stamps])
-    )
+    texts = {name: opener(names.pop(name)) for name in beside_images(names)}
+    stamps = [f"{name} {_stamp(root / name)}" for name in sorted([*names, *texts])]
+    openers = {name: opener(path) for name, path in names.items() if _is_image(name)}
+    return from_names(str(root), openers, "\n".join([str(root.resolve()), *stamps]), texts)
 
 
 def archive(path: Path) -> Pictures:
@@ -164,21 +169,41 @@ def archive(path: Path) -> Pictures:
         opened = zipfile.ZipFile(path)
     except DAMAGE as error:
         raise OrnsteinError(f"{path} is not a zip file that can be read ({error}); make it anew.") from error
-    openers = {}
+    openers: dict[str, Callable[[], IO[bytes]]] = {}
     for member in opened.infolist():
         parts = PurePosixPath(member.filename).parts
         link = stat.S_ISLNK(member.external_attr >> 16)
         outside = ".." in parts or member.filename.startswith(("/", "\\"))
-        if link or outside or any(map(_hidden, parts)) or not _is_image(member.filename) or member.is_dir():
+        if member.is_dir() or link or outside or any(map(_hidden, parts)):
             continue
-        openers[member.filename] = _member_opener(opened, member)
-    return from_names(str(path), openers, f"{path.resolve()} {_stamp(path)}")
+        if _is_image(member.filename) or _is_beside(member.filename):
+            openers[member.filename] = _member_opener(opened, member)
+    texts = {name: openers.pop(name) for name in beside_images(openers)}
+    images = {name: member for name, member in openers.items() if _is_image(name)}
+    return from_names(str(path), images, f"{path.resolve()} {_stamp(path)}", texts)
 
 
-def from_names(where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp: str) -> Pictures:
+def beside_images(names: Iterable[str]) -> list[str]:
+    """Of the names of files those that tell of images: the table at the root, and texts with the name of an image."""
+    names = list(names)
+    stems = {PurePosixPath(name).with_suffix("") for name in names if _is_image(name)}
+    tables = next(([name] for name in TABLES if name in names), [])
+    return [
+        *tables,
+        *(name for name in names if name.endswith(".txt") and PurePosixPath(name).with_suffix("") in stems),
+    ]
+
+
+def from_names(
+    where: str,
+    openers: dict[str, Callable[[], IO[bytes]]],
+    stamp: str,
+    texts: Mapping[str, Callable[[], IO[bytes]]] | None = None,
+) -> Pictures:
     """Images by their path under a root. The class is the first folder below the folder that holds everything.
 
-    There are no labels when that folder holds images itself, or no folder is below it.
+    There are no labels when that folder holds images itself, or no folder is below it. `texts` are the files that tell of the
+    images (see `beside_images`): classes in a table come before folders.
     Raises `UsageError` when there is no image.
     """
     if not openers:
@@ -199,7 +224,32 @@ def from_names(where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp: s
     elif classes:
         labels = tuple(classes.index(str(first)) for first in firsts)
     pictures = tuple(Picture(name, openers[name]) for name in names)
-    return Pictures(where, pictures, labels, tuple(classes), stamp, notes)
+    told = from_table(_table(texts, names, where), names, where) if texts else None
+    if told is not None and told.labels is not None:
+        labels, classes, notes = told.labels, list(told.classes), ()
+    return Pictures(where, pictures, labels, tuple(classes), stamp, notes, Beside() if told is None else told.beside)
+
+
+def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
+    """What the files beside the images say of each: the rows of the table, and captions."""
+    table: dict[str, dict[str, Any]] = {}
+    captions: dict[PurePosixPath, str] = {}
+    for name, member in texts.items():
+        try:
+            with member() as file:
+                content = file.read(MAX_TEXT + 1)
+        except (Unreadable, OSError) as error:
+            raise OrnsteinError(f"{name} in {where} cannot be read ({error}); mend it or take it away.") from error
+        if len(content) > MAX_TEXT:
+            raise OrnsteinError(f"{name} in {where} is larger than {MAX_TEXT >> 20} MB; split it or take it away.")
+        if name in TABLES:
+            table = read_table(name, content, where)
+        else:
+            captions[PurePosixPath(name).with_suffix("")] = content.decode("utf-8", "replace").strip()
+    for name in names if captions else ():
+        caption = captions.get(PurePosixPath(name).with_suffix(""))
+        table[name] = {**table.get(name, {}), **({} if caption is None else {"text": caption})}
+    return table
 
 
 def _read(picture: Picture, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:
@@ -279,6 +329,10 @@ def _round_to_8(side: float) -> int:
 
 def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def _is_beside(name: str) -> bool:
+    return name.endswith(".txt") or PurePosixPath(name).name in TABLES
 
 
 def _hidden(name: str) -> bool:

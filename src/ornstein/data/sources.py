@@ -24,6 +24,7 @@ from ornstein.data.spec import measure
 from ornstein.errors import UsageError
 
 HUB = "hf:"
+LARGEST_SIDE = 1 << 14
 
 
 def open(
@@ -57,7 +58,7 @@ def open(
     arrays = replace(arrays, items=by_place(arrays.items))
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
-    return Dataset(arrays.items, arrays.labels, measure(arrays, str(source)))
+    return Dataset(arrays.items, arrays.labels, measure(arrays, str(source)), arrays.beside)
 
 
 def names() -> tuple[str, ...]:
@@ -159,6 +160,8 @@ def _sides(size: int | tuple[int, int] | None) -> Size | None:
     sides = (size, size) if isinstance(size, int) else size
     if sides is not None and (len(sides) != 2 or min(sides) < 1):
         raise UsageError(f"size={size} is no size; give the side, or height and width, in pixels.")
+    if sides is not None and max(sides) > LARGEST_SIDE:
+        raise UsageError(f"size is larger than {LARGEST_SIDE:,} pixels a side; give a smaller one.")
     return sides
 
 

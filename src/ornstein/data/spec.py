@@ -39,8 +39,9 @@ class Spec:
     - `low`, `high`: the range that becomes `[-1, 1]` (images; for vectors the recorded minimum and maximum);
     - `mean`, `std`: per dimension (vectors; empty for images);
     - `classes`: the names of the labels `0, 1, …`; empty when there are no labels;
-    - `source`, `count`, `content_hash`: where the data came from, how many, and which (a hash of type, shape,
-      labels and up to 4096 evenly spaced items, or 32 MB of them: it does not depend on the place or the date of the files);
+    - `source`, `count`, `content_hash`: where the data came from, how many, and which (a hash of type, shape, labels, what else
+      is known of the items, and up to 4096 evenly spaced ones, or 32 MB of them: it does not depend on the place or the date of
+      the files);
     - `data_std`: the standard deviation of all numbers of those items in model units (EDM's σ_data).
     """
 
@@ -65,6 +66,9 @@ class Spec:
     def from_json(values: Mapping[str, Any]) -> Spec:
         """The inverse of `to_json`. Raises TypeError or ValueError for what describes no data."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        strange = sorted(fields.keys() - Spec.__dataclass_fields__.keys())
+        if strange:
+            raise ValueError(f"data: there is no {strange[0]!r}")
         found = Spec(**fields)
         _check(found)
         return found
@@ -213,6 +217,7 @@ def measure(arrays: Arrays, source: str) -> Spec:
     digest.update(np.ascontiguousarray(some).data)
     if arrays.labels is not None:
         digest.update(arrays.labels.tobytes())
+    digest.update(arrays.beside.content())
     if vector:
         data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
     else:

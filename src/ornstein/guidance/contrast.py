@@ -75,7 +75,7 @@ def together(first: Denoiser, second: Denoiser, batch: int) -> NetworkDenoiser |
     """One denoiser for the rows of both, where one network can answer them in one call; else None.
 
     That takes conditions whose tensors all have a row for each of the `batch`. A missing condition beside a given one becomes
-    the null condition of a network that has one: label `network.classes`, and zeros for a vector.
+    the null condition of a network that has one: label `network.classes`, and zeros for a set, a vector or a picture.
     """
     if not (isinstance(first, NetworkDenoiser) and isinstance(second, NetworkDenoiser)):
         return None
@@ -112,4 +112,5 @@ def _null(like: Any, classes: int | None) -> Any:
         return tuple(None if part is None else _null(part, classes) for part in like)
     if classes is None or not isinstance(like, Tensor):
         raise _NotAlike
-    return torch.zeros_like(like) if like.is_floating_point() else torch.full_like(like, classes)
+    zeros = like.is_floating_point() or like.dtype is torch.bool
+    return torch.zeros_like(like) if zeros else torch.full_like(like, classes)

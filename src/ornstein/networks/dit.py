@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SelfAttention
-from .embedding import Condition, Conditioning, grid_positions
+from .embedding import Condition, Conditioning, beside, grid_positions
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -71,10 +71,11 @@ class DiT(nn.Module):
         dropout: float = 0.0,
         fourier: float = 0.0,
         out_channels: int | None = None,
+        picture: int = 0,
     ) -> None:
         """channels: C; size: an integer for square images, else (L,), (H, W), (D, H, W); patch: side of a patch.
 
-        dropout: inside the MLPs. classes, vector, fourier: as in `Conditioning`.
+        dropout: inside the MLPs. classes, vector, fourier: as in `Conditioning`. picture: channels of a picture as condition.
         Raises ValueError when `patch` does not divide the size, `heads` the width, or the width cannot hold positions.
         """
         super().__init__()
@@ -91,14 +92,15 @@ class DiT(nn.Module):
             "dropout": dropout,
             "fourier": fourier,
             "out_channels": out_channels,
+            "picture": picture,
         }
         if any(n % patch for n in size):
             raise ValueError(f"patches of {patch} do not divide the size {size}; resize the data or change the patch")
-        self.channels, self.classes, self.size, self.patch = channels, classes, size, patch
+        self.channels, self.classes, self.size, self.patch, self.picture = channels, classes, size, patch, picture
         grid = [n // patch for n in size]
         volume = patch ** len(size)
         self.conditioning = Conditioning(256, width, classes, vector, fourier)
-        self.stem = xavier_(nn.Linear(channels * volume, width))
+        self.stem = xavier_(nn.Linear((channels + picture) * volume, width))
         self.positions: Tensor
         self.register_buffer("positions", grid_positions(grid, width))
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(depth))
@@ -135,17 +137,17 @@ class DiT(nn.Module):
             expected = ", ".join(map(str, (self.channels, *self.size)))
             raise ValueError(f"x must have shape (B, {expected}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(self._patches(x)) + self.positions
+        h = self.stem(self._patches(beside(x, condition, self.picture))) + self.positions
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).unsqueeze(1).chunk(2, dim=-1)
         return self._image(self.head(modulate(self.norm(h), shift, scale)))
 
     def _patches(self, x: Tensor) -> Tensor:
-        """(B, C, *size) -> (B, N, patch^dims·C), row-major over patches and within one."""
+        """(B, C', *size) -> (B, N, patch^dims·C'), row-major over patches and within one."""
         dims = len(self.size)
         sides = [side for n in self.size for side in (n // self.patch, self.patch)]
-        x = x.reshape(len(x), self.channels, *sides)  # (B, C, h, p, w, p)
+        x = x.reshape(*x.shape[:2], *sides)  # (B, C, h, p, w, p)
         x = x.permute(0, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2), 1)  # (B, h, w, p, p, C)
         return x.flatten(1 + dims).flatten(1, dims)
 

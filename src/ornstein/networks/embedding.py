@@ -4,19 +4,28 @@ Equations:
 (1) sinusoidal, width 2m:    e(u) = [sin(u ω_1) … sin(u ω_m), cos(u ω_1) … cos(u ω_m)],  ω_j = P^(−(j−1)/(m−1))
 (2) Fourier features:        γ(v) = [a_1 cos 2π b_1·v … a_m cos 2π b_m·v, a_1 sin 2π b_1·v … a_m sin 2π b_m·v]
 (3) positions on a grid:     the embedding of each axis' index, axis after axis, with ω_j = P^(−(j−1)/m)
-(4) condition:               c = MLP(e(1000 t)) + E[label] + MLP(vector)
+(4) condition:               c = MLP(e(1000 t)) + Σ_{label in set} E[label] + MLP(vector)
 """
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .layers import xavier_
 
-Condition = Tensor | tuple[Tensor | None, Tensor | None] | None
-"""None, integer labels (B,), a floating vector (B, V), or the tuple (labels, vector), either of them None."""
+Condition = Tensor | tuple[Tensor | None, ...] | None
+"""None, one of these tensors, or a tuple of several, each kind at most once and None where it is not told:
+
+- labels: integers (B,) of which K is the null label, or sets of labels, boolean (B, K + 1), whose last column says that the set
+  is told, so that an empty set is not the same as none;
+- a floating vector (B, V);
+- a floating picture (B, C', *spatial), seen beside x.
+
+Vectors and pictures of zeros, sets without their last column, and what is None are one thing: the null condition.
+"""
 
 PERIOD = 10_000.0
 
@@ -97,11 +106,11 @@ def grid_positions(shape: Sequence[int], width: int, period: float = PERIOD) -> 
 
 
 class Conditioning(nn.Module):
-    """One vector for time, label and vector condition, equation (4).
+    """One vector for time, labels and vector condition, equation (4).
 
-    `classes = K` gives the table E K + 1 rows; row K is the null label, used for all when no label is given. A vector
-    condition that is not given is zero. `fourier > 0` replaces the sinusoids of time by Gaussian Fourier features with
-    that standard deviation, in cycles over t from 0 to 1 (Song et al. 2021 use 16).
+    `classes = K` gives the table E K + 1 rows; row K is the null label, used for all when no label is given. A set of one label
+    is embedded as that label. A vector condition that is not given is zero. `fourier > 0` replaces the sinusoids of time by
+    Gaussian Fourier features with that standard deviation, in cycles over t from 0 to 1 (Song et al. 2021 use 16).
     """
 
     def __init__(self, frequencies: int, width: int, classes: int = 0, vector: int = 0, fourier: float = 0.0) -> None:
@@ -124,7 +133,7 @@ class Conditioning(nn.Module):
             raise ValueError(
                 f"t must be a floating tensor in [0, 1] of shape () or ({batch},), not {t.dtype} {tuple(t.shape)}"
             )
-        labels, vector = _split(condition)
+        labels, vector, _ = _split(condition)
         t = t.reshape(-1)
         waves = sinusoidal(1000 * t, self.frequencies) if self.fourier is None else self.fourier(t.unsqueeze(-1))
         weight = next(self.time.parameters())
@@ -135,7 +144,7 @@ class Conditioning(nn.Module):
                 labels = torch.full((1,), self.classes, device=weight.device)
             else:
                 _check_labels(labels, self.classes, batch)
-            embedding = embedding + self.labels(labels.long())
+            embedding = embedding + self._labels(labels, self.labels)
         elif labels is not None:
             raise ValueError("labels were given to a network without classes; build it with classes=K")
 
@@ -151,21 +160,62 @@ class Conditioning(nn.Module):
             raise ValueError("a vector condition was given to a network without one; build it with vector=WIDTH")
         return embedding
 
+    def _labels(self, labels: Tensor, table: nn.Embedding) -> Tensor:
+        if labels.ndim == 1:
+            embedded: Tensor = table(labels.long())
+            return embedded
+        told = labels[:, -1:]
+        return torch.cat([labels[:, :-1] & told, ~told], 1).to(table.weight.dtype) @ table.weight
 
-def _split(condition: Condition) -> tuple[Tensor | None, Tensor | None]:
-    if condition is None:
-        return None, None
-    if isinstance(condition, tuple):
-        labels, vector = condition
-        if vector is not None and not vector.is_floating_point():
-            raise ValueError(f"the vector of a (labels, vector) condition must be floating, not {vector.dtype}")
-        return labels, vector
-    return (None, condition) if condition.is_floating_point() else (condition, None)
+
+def beside(x: Tensor, condition: Condition, channels: int) -> Tensor:
+    """x (B, C, *spatial) with the `channels` of the picture in a condition behind its own, zeros where there is none.
+
+    Raises ValueError for a picture that does not fit x, or that a network without one is given.
+    """
+    picture = _split(condition).picture
+    if not channels:
+        if picture is not None:
+            raise ValueError("a picture was given to a network without one; build it with picture=CHANNELS")
+        return x
+    expected = (len(x), channels, *x.shape[2:])
+    if picture is None:
+        picture = x.new_zeros(expected)
+    elif picture.shape != expected:
+        raise ValueError(f"the picture must have shape {expected}, not {tuple(picture.shape)}")
+    return torch.cat([x, picture.to(x.dtype)], 1)
+
+
+class _Parts(NamedTuple):
+    labels: Tensor | None
+    vector: Tensor | None
+    picture: Tensor | None
+
+
+def _split(condition: Condition) -> _Parts:
+    """The parts of a condition by what they are."""
+    found: dict[str, Tensor] = {}
+    for part in condition if isinstance(condition, tuple) else (condition,):
+        if part is None:
+            continue
+        kind = "picture" if part.ndim > 2 else "vector" if part.is_floating_point() else "labels"
+        if kind in found:
+            raise ValueError(
+                f"a condition holds labels, a vector (floating) and a picture once at most, not {kind} twice: "
+                f"{found[kind].dtype} {tuple(found[kind].shape)} and {part.dtype} {tuple(part.shape)}"
+            )
+        found[kind] = part
+    return _Parts(found.get("labels"), found.get("vector"), found.get("picture"))
 
 
 def _check_labels(labels: Tensor, classes: int, batch: int) -> None:
-    if labels.is_floating_point() or labels.is_complex() or labels.dtype is torch.bool or labels.shape != (batch,):
-        raise ValueError(f"labels must be integers of shape ({batch},), not {labels.dtype} {tuple(labels.shape)}")
+    if labels.dtype is torch.bool and labels.shape == (batch, classes + 1):
+        return
+    if labels.is_complex() or labels.dtype is torch.bool or labels.shape != (batch,):
+        raise ValueError(
+            f"labels must be integers of shape ({batch},), or boolean sets of shape ({batch}, {classes + 1}), "
+            f"not {labels.dtype} {tuple(labels.shape)}"
+        )
     if labels.device.type == "cpu" and not torch.compiler.is_compiling():
         wrong = labels[(labels < 0) | (labels > classes)]
         if len(wrong):

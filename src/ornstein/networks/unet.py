@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SpatialAttention
-from .embedding import Condition, Conditioning
+from .embedding import Condition, Conditioning, beside
 from .layers import largest_divisor, modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -146,13 +146,15 @@ class UNet(nn.Module):
         head_width: int = 64,
         additive: bool = False,
         fourier: float = 0.0,
+        picture: int = 0,
     ) -> None:
         """channels: C; level `i` has `width·multipliers[i]` channels and `blocks` (or `blocks[i]`) residual blocks on the way
         down and one more on the way up.
 
         attention_levels: the levels that attend, 0 the finest; the middle, at the coarsest size, always does.
         dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier: as in `Conditioning`. head_width: channels of an
-        attention head, about. additive: DDPM's blocks in place of adaptive group norm.
+        attention head, about. additive: DDPM's blocks in place of adaptive group norm. picture: channels of a picture as
+        condition.
         Raises ValueError for a number of dimensions or a level that does not exist.
         """
         super().__init__()
@@ -171,6 +173,7 @@ class UNet(nn.Module):
             "head_width": head_width,
             "additive": additive,
             "fourier": fourier,
+            "picture": picture,
         }
         levels = range(len(multipliers))
         if dims not in _CONV:
@@ -179,7 +182,7 @@ class UNet(nn.Module):
             raise ValueError(f"attention_levels={tuple(attention_levels)} must lie in 0..{len(multipliers) - 1}")
         if len(counts) != len(multipliers):
             raise ValueError(f"blocks={counts} must name one count for each of the {len(multipliers)} multipliers")
-        self.channels, self.dims, self.classes = channels, dims, classes
+        self.channels, self.dims, self.classes, self.picture = channels, dims, classes, picture
         embedding = 4 * width
         widths = [width * m for m in multipliers]
 
@@ -188,7 +191,7 @@ class UNet(nn.Module):
             return _Stage(residual, SpatialAttention(_norm(outputs), outputs, head_width) if attend else None)
 
         self.conditioning = Conditioning(width, embedding, classes, vector, fourier)
-        self.stem = _conv(dims, channels, width)
+        self.stem = _conv(dims, channels + picture, width)
         self.down, skips, current = nn.ModuleList(), [width], width
         for level in levels:
             for _ in range(counts[level]):
@@ -237,7 +240,7 @@ class UNet(nn.Module):
             sides = ", ".join("DHW"[3 - self.dims :])
             raise ValueError(f"x must have shape (B, {self.channels}, {sides}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(x)
+        h = self.stem(beside(x, condition, self.picture))
         skips = [h]
         for layer in self.down:
             h = layer(h) if isinstance(layer, _Down) else layer(h, c)

@@ -1,20 +1,21 @@
 """The batch of a step with all its random numbers, cut into what each process learns from at once.
 
-Every row's picture, time, noise, dropped label and flip are functions of (seed, step, row): the batch is the same in one part
-or in many, in one process or in several, and in a run that was resumed.
+Every row's picture, time, noise, condition (whether it is dropped, and holes) and flip are functions of (seed, step, row): the
+batch is the same in one part or in many, in one process or in several, and in a run that was resumed.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ornstein.conditions import Conditions, Label
 from ornstein.data import Dataset, order
 from ornstein.noise import mix
-from ornstein.objective import Objective, drop_labels
+from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes
 from ornstein.training.augment import NUMBERS, Augment
 from ornstein.training.settings import Settings
@@ -27,11 +28,12 @@ class Part(NamedTuple):
 
     x: Tensor
     labels: Tensor | None
+    """The classes, for a coupling."""
     u: Tensor
     """Quantiles of the times, (B,) in (0, 1]."""
     noise: Tensor
-    vector: Tensor | None
-    """What was done to each picture by augmentation, a condition."""
+    condition: Any
+    """What the network is told."""
     seed: int
     """Of anything else that is random, such as dropout."""
 
@@ -45,22 +47,24 @@ class Batches:
     objective: Objective
     device: torch.device
     processes: Processes = ALONE
+    conditions: Conditions = Conditions()
 
     def parts(self, step: int) -> Iterator[Part]:
         """This process's share of the batch of a step, in `settings.accumulate` parts. A pure function of the step."""
-        s, data = self.settings, self.dataset
+        s, data, told = self.settings, self.dataset, self.conditions
         assert s.batch_size is not None
         seed, total = mix(s.seed, step), s.batch_size
         draws = torch.Generator().manual_seed(mix(seed, 1))
         indices = order(s.seed, step, total, len(data))
         u = self.objective.levels(torch.rand(total, generator=draws))
         flip = torch.rand(total, generator=draws) < 0.5 if s.flips else None
-        labels = None
-        if data.labels is not None:
-            found = torch.from_numpy(data.labels[indices])
-            labels = drop_labels(found, len(data.classes), s.label_dropout, draws)
+        dropped = torch.rand(total, generator=draws) < s.label_dropout if told else torch.zeros(total, dtype=torch.bool)
         augment = Augment(s.augment) if s.augment else None
         changes = torch.rand(total, NUMBERS, generator=draws) if augment is not None else None
+        dropped = dropped.expand(len(told.parts), -1)
+        if len(told.parts) > 1:  # all of them in one part of the examples, and each alone in others
+            dropped = dropped | (torch.rand(dropped.shape, generator=draws) < s.label_dropout)
+        numbers = torch.rand(total, told.numbers, generator=draws)
         share = self.processes.share(total)
         size = len(share) // s.accumulate
         for first in range(share.start, share.stop, size):
@@ -69,12 +73,14 @@ class Batches:
             x, vector = x.to(self.device), None
             if augment is not None and changes is not None:
                 x, vector = augment(x, changes[rows].to(self.device))
+            known = told.dropped(told.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
+            labels = next((row for part, row in zip(told.parts, known, strict=True) if isinstance(part, Label)), None)
             yield Part(
                 x,
-                None if labels is None else labels[rows].to(self.device),
+                None if labels is None else labels.to(self.device),
                 u[rows].to(self.device),
                 normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device),
-                vector,
+                told.told(tuple(row.to(self.device) for row in known), vector),
                 mix(seed, 3, first),
             )
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from ornstein import coupling, objective, path, target
+from ornstein.conditions import Condition, Conditions, Grey, Label, LowRes, Mask, Task
 from ornstein.data import Spec
 from ornstein.errors import UsageError
 from ornstein.model import Model
@@ -56,6 +57,7 @@ WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
     "edm": objective.EDM,
 }
 COUPLINGS: dict[str, coupling.Coupling] = {"independent": coupling.Independent(), "ot": coupling.OptimalTransport()}
+TASKS: dict[str, Callable[[], Task]] = {"low-res": LowRes, "grey": Grey, "mask": Mask}
 NETWORKS = ("unet", "dit", "mlp")
 PRECISIONS = ("float32", "bf16")
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -169,24 +171,48 @@ def _check_processes(s: Settings, processes: Processes) -> None:
         raise UsageError("shard: sharded networks are not compiled; leave --compile or --shard out")
 
 
-def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Model:
+def task(settings: Settings, spec: Spec) -> Task | None:
+    """What is left of each picture for the network to see, if anything. Raises UsageError where it does not fit the data."""
+    if settings.given is None:
+        return None
+    if spec.kind == "vector":
+        raise UsageError("given: vectors are no pictures; give conditions with the data instead, and leave --given out")
+    name, _, factor = settings.given.partition(":")
+    kind = pick("given", name, TASKS)
+    try:
+        if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
+            raise ValueError(f"{shown(settings.given)} is not one of low-res:4 (or another number), grey, mask")
+        found = LowRes(int(factor)) if factor else kind()
+        found.check(spec.shape)
+    except ValueError as error:
+        raise UsageError(f"given: {error}") from error
+    return found
+
+
+def model(settings: Settings, spec: Spec, parts: tuple[Condition, ...]) -> Model:
     """The untrained model of completed settings, its weights a function of the seed alone.
 
-    Raises UsageError for unknown names, or a target that the path does not allow.
+    Raises UsageError for unknown names, conditions that exclude each other, or a target that the path does not allow.
     """
     assert settings.preset is not None
     torch.manual_seed(settings.seed)
-    classes, told = len(spec.classes), augment.WIDTH if settings.augment else 0
+    try:
+        told = Conditions(parts, augment.WIDTH if settings.augment else 0)
+    except ValueError as error:
+        raise UsageError(f"{spec.source}: {error}; take one of them away") from error
+    others = [part for part in parts if not isinstance(part, Label)]
+    if others and isinstance(pick("coupling", settings.coupling, COUPLINGS), coupling.OptimalTransport):
+        raise UsageError(
+            f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].about}; leave it out"
+        )
     try:
         if settings.network == "mlp":
-            network: torch.nn.Module = MLP.preset(settings.preset, dim=spec.shape[0], classes=classes)
+            network: torch.nn.Module = MLP.preset(settings.preset, dim=spec.shape[0], **told.arguments)
         elif settings.network == "dit":
             channels, *size = spec.shape
-            network = DiT.preset(
-                settings.preset, channels=channels, size=(size[0], size[1]), classes=classes, vector=told
-            )
+            network = DiT.preset(settings.preset, channels=channels, size=(size[0], size[1]), **told.arguments)
         else:
-            network = UNet.preset(settings.preset, channels=spec.shape[0], classes=classes, vector=told)
+            network = UNet.preset(settings.preset, channels=spec.shape[0], **told.arguments)
     except ValueError as error:
         raise UsageError(f"preset: {error}") from error
     made = Model(
@@ -194,7 +220,7 @@ def model(settings: Settings, spec: Spec, frequencies: tuple[float, ...]) -> Mod
         path=pick("path", settings.path, PATHS)(),
         target=pick("target", settings.target, TARGETS)(spec.data_std),
         spec=spec,
-        frequencies=frequencies,
+        conditions=told,
         coupling=pick("coupling", settings.coupling, COUPLINGS),
     )
     try:

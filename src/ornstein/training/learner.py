@@ -1,7 +1,5 @@
 """The network together with its loss, as one module: what torch's DDP and FSDP2 wrap, so that they see all that is learned."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -30,10 +28,9 @@ class Learner(nn.Module):
         self._denoiser, self._objective, self._bf16 = model.denoiser(network), objective, precision == "bf16"
 
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
-        condition: Any = part.labels if part.vector is None else (part.labels, part.vector)
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
-            errors = self._objective.error(self._denoiser.given(condition).predict, draw)
+            errors = self._objective.error(self._denoiser.given(part.condition).predict, draw)
         error = errors.mean()
         if self.uncertainty is None:
             return error, error.detach()

@@ -80,7 +80,9 @@ def profile(run: Run, steps: int) -> Profile:
         state, learner = run.ready()
         settings = replace(run.settings, steps=WARM + steps, minutes=None)
         clock = Clock(run.device)
-        batches = TimedBatches(run.settings, run.dataset, run.objective, run.device, run.processes, clock)
+        batches = TimedBatches(
+            run.settings, run.dataset, run.objective, run.device, run.processes, run.model.conditions, clock
+        )
         for module, key in (*_parts(state.network), *_kinds(state.network)):
             _time(module, key, clock)
         _around(learner, "learner", clock)

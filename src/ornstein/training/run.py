@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 import ornstein
+from ornstein import conditions
 from ornstein.data import Dataset, Spec, grid_image
 from ornstein.data.atomic import new_file, sweep
 from ornstein.errors import OrnsteinError, UsageError
@@ -27,6 +28,7 @@ from ornstein.processes import current
 from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
+from ornstein.training.grid import Grid
 from ornstein.training.learner import Learner
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.settings import KEYS, OPEN, Settings
@@ -56,6 +58,8 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
+        if settings.text is not None and dataset.beside.encoder != settings.text:
+            dataset = conditions.encoded(dataset, settings.text)
         self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
         before = settings_of(self.folder)
         if before is not None:  # what was left open then was chosen for that machine, and stays
@@ -64,7 +68,8 @@ class Run:
             )
         self.processes = current()
         self.settings = build.complete(settings, dataset.spec, self.processes)
-        self.model = build.model(self.settings, dataset.spec, _frequencies(dataset))
+        told = conditions.of(dataset, build.task(self.settings, dataset.spec))
+        self.model = build.model(self.settings, dataset.spec, told)
         self.objective = build.loss(self.settings, self.model)
         self.device = build.device(settings.device, self.processes)
         self.peak = build.learning_rate(self.settings, self.model.network)
@@ -149,7 +154,7 @@ class Run:
 
     def batches(self) -> Batches:
         """The batches of this run."""
-        return Batches(self.settings, self.dataset, self.objective, self.device, self.processes)
+        return Batches(self.settings, self.dataset, self.objective, self.device, self.processes, self.model.conditions)
 
     def ready(self) -> tuple[State, nn.Module]:
         """The untrained state, and the module that gives the loss of a part of a batch in this process."""
@@ -224,7 +229,7 @@ class Run:
         publish(self.folder, self.model, self.settings, state.step, average)
 
     def _draw(self, state: State) -> Path | None:
-        """The sample grid: always the same seeds and classes, so that grids of different steps can be compared."""
+        """The sample grid: always the same seeds and conditions, so that grids of different steps can be compared."""
         tensors = parallel.gather(state.average.state_dict()) if self.settings.shard else {}
 
         def draw() -> Path | None:
@@ -237,11 +242,7 @@ class Run:
         return self.processes.lead(draw)
 
     def _drawn(self, average: nn.Module, step: int) -> Path | None:
-        count = self.settings.samples
-        classes = len(self.model.spec.classes)
-
-        def labels(first: int, last: int) -> Tensor | None:
-            return torch.arange(first, last) % classes if classes else None
+        grid = Grid.of(self.model.conditions, self.dataset, self.settings.samples)
 
         def stop_here(*_: object) -> None:
             if self._stopped:  # a run that is to stop saves at once
@@ -249,7 +250,7 @@ class Run:
 
         hook = average.register_forward_pre_hook(stop_here)
         try:
-            arrays = np.concatenate(list(self.model.sample(count, labels=labels, network=average)))
+            arrays = np.concatenate(list(self.model.sample(grid.count, told=grid.told, network=average)))
         except _Stopped:
             return None
         finally:
@@ -260,9 +261,8 @@ class Run:
                 np.savez_compressed(stream, samples=arrays)
             return place
         place = self.folder / "samples" / f"step-{step:08d}.png"
-        columns = classes if 4 <= classes <= 16 else None
         with new_file(place) as file:
-            grid_image(arrays, columns, spec=self.model.spec).save(file)
+            grid_image(grid.laid(arrays), grid.columns, spec=self.model.spec).save(file)
         return place
 
 
@@ -397,6 +397,8 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     spec = model.spec
     parameters = sum(p.numel() for p in model.network.parameters())
     classes = f"\nClasses: {', '.join(spec.classes)}.\n" if spec.classes else ""
+    others = [part.about for part in model.conditions.parts if part is not model.conditions.label]
+    classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
     return f"""# {folder.name}
 
 A {type(model.network).__name__} of {parameters:,} parameters, trained with Ornstein {ornstein.__version__} on `{spec.source}`
@@ -410,13 +412,6 @@ run = ornstein.load({str(folder)!r})
 samples = run.sample(64)
 ```
 """
-
-
-def _frequencies(dataset: Dataset) -> tuple[float, ...]:
-    if dataset.labels is None:
-        return ()
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
-    return tuple((counts / counts.sum()).tolist())
 
 
 def _step_of(line: str) -> float:

@@ -25,6 +25,11 @@ class Settings:
     """Resize images to this many pixels a side (default: as they are, or the most common size)."""
     channels: int | None = None
     """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are)."""
+    given: str | None = None
+    """What the network sees of each picture, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
+    (inpainting)."""
+    text: str | None = None
+    """Captions as condition, through an encoder: minilm (needs the extra `text`) or words (by spelling alone)."""
     network: str | None = None
     """unet, dit or mlp (default: unet for images, mlp for vectors)."""
     preset: str | None = None
@@ -65,7 +70,8 @@ class Settings:
     snapshots: int = 12
     """Snapshots kept for `ornstein ema`, of this average and one of half its length: 4 bytes a parameter each; 0 keeps none."""
     label_dropout: float = 0.1
-    """Part of the examples that are trained without their label, so that the model also works without."""
+    """Part of the examples that are trained without their condition (label, vector, text, picture), so that the model also works
+    without."""
     flips: bool = False
     """Mirror every other image left to right."""
     augment: float = 0.0

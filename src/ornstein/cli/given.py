@@ -1,0 +1,65 @@
+"""The flags --condition, --mask and --text: from files and words to what a run can be told, and a picture of it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ornstein.runs import Run, Told
+
+
+def read(trained: "Run", condition: str | None, mask: str | None, text: str | None) -> dict[str, Any] | None:
+    """The flags by the names that `Run.sample` knows. Raises UsageError for files that do not fit."""
+    found: dict[str, Any] = {} if text is None else {"text": text}
+    if mask is not None and condition is None:
+        raise UsageError("--mask belongs to a picture; give it with --condition")
+    if condition is not None:
+        found |= _condition(trained, condition, mask)
+    return found or None
+
+
+def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
+    from ornstein.cli import canvas
+
+    picture, file = trained.model.conditions.picture, Path(name).expanduser()
+    if not file.is_file():
+        try:
+            return {"vector": [float(part) for part in name.split(",")]}
+        except ValueError:
+            raise UsageError(f"--condition {name}: there is no such file, and it is no list of numbers") from None
+    if picture is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
+        if file.suffix.lower() != ".npy":
+            raise UsageError(f"--condition {file}: {trained.folder} was not trained to be given pictures")
+        try:
+            return {"vector": np.load(file, allow_pickle=False)}
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--condition {file} cannot be read as an array ({error}); give another file") from error
+    spec, left = trained.spec, picture.task.left(trained.spec.shape)
+    if file.suffix.lower() in canvas.ARRAYS:
+        from ornstein.data.arrays import ArrayFile
+
+        items = np.asarray(ArrayFile(file).load().items)
+        found: dict[str, Any] = {"image": items}
+        size = items.shape[1:3]
+    else:
+        values, size = canvas.left(name, spec, left)
+        found = {"image": values}
+    if mask is not None:
+        found["mask"] = 1 - canvas.kept(mask, spec, (size[0], size[1])).numpy().reshape(spec.shape[1:])
+    return found
+
+
+def show(trained: "Run", condition: "Told", samples: "NDArray[Any]", out: Path) -> Path | None:
+    """A picture of what the first sample was given and the first samples in one row, beside `out`; none of other conditions."""
+    from ornstein.cli import canvas
+
+    told = trained.model.conditions
+    if told.picture is None:
+        return None
+    given = told.picture.shown(condition.rows[told.parts.index(told.picture)][:1])
+    return canvas.beside([given, trained.spec.to_model(samples)], out, trained.spec)

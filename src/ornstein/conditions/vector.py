@@ -1,0 +1,111 @@
+"""Vectors as conditions, in the user's own units; and texts, which an encoder makes vectors of."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.conditions.condition import Condition, known
+from ornstein.conditions.text import embed
+from ornstein.data import Dataset, Spec
+from ornstein.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Vector(Condition):
+    """C numbers, standardised: rows ((v − mean)/std, 1); the null condition is 0 in all C + 1, also in the flag at the end.
+
+    So the mean of the data is not the same as nothing, and what the network learns of the flag is its null vector.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    names: ClassVar[tuple[str, ...]] = ("vector",)
+
+    def __post_init__(self) -> None:
+        numbers = (*self.mean, *self.std)
+        known(len(self.mean) == len(self.std) > 0, "the mean and std of a vector condition are not alike")
+        finite = all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
+        known(finite and min(self.std) >= 0, "the mean and std of a vector condition must be numbers, std not negative")
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        return {"vector": len(self.mean) + 1}
+
+    @property
+    def about(self) -> str:
+        return f"vectors of {len(self.mean)} numbers"
+
+    def null(self, count: int) -> Tensor:
+        return torch.zeros(count, len(self.mean) + 1)
+
+    def missing(self, dataset: Dataset) -> str:
+        vectors = dataset.beside.vectors
+        lacks = vectors is None or vectors.shape[1] != len(self.mean) or dataset.beside.encoder
+        return f"lacks a vector of {len(self.mean)} numbers for each item" if lacks else ""
+
+    def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
+        assert dataset.beside.vectors is not None
+        return self._rows(dataset.beside.vectors[indices])
+
+    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+        """`given["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
+        width = len(self.mean)
+        try:
+            values = np.asarray(given["vector"], np.float64)
+        except (TypeError, ValueError):
+            values = np.full(0, np.nan)
+        values = values[None] if values.ndim < 2 and values.size == width else values
+        values = np.atleast_1d(values)
+        if values.shape not in ((1, width), (count, width)) or not np.isfinite(values).all():
+            raise UsageError(
+                f"condition: this run takes {width} finite numbers, or ({count}, {width}) of them, one row for each sample; "
+                f"these are of shape {values.shape}"
+            )
+        return self._rows(np.broadcast_to(values.reshape(-1, width), (count, width)))
+
+    def _rows(self, values: NDArray[Any]) -> Tensor:
+        scale = np.where(np.array(self.std) > 0, self.std, 1.0)
+        own = torch.from_numpy(((values - np.array(self.mean)) / scale).astype(np.float32))
+        return torch.cat([own, torch.ones(len(own), 1)], 1)
+
+
+@dataclass(frozen=True)
+class Text(Vector):
+    """A text, as the vector that the encoder of this name makes of it (`conditions.encoded`)."""
+
+    encoder: str
+
+    names: ClassVar[tuple[str, ...]] = ("text", "vector")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known(type(self.encoder) is str and self.encoder != "", "the encoder of a text condition has a name")
+
+    def named(self, value: Any) -> dict[str, Any]:
+        texts = isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))
+        return {"text" if texts else "vector": value}
+
+    @property
+    def about(self) -> str:
+        return f"texts, as {len(self.mean)} numbers by {self.encoder}"
+
+    def missing(self, dataset: Dataset) -> str:
+        vectors, by = dataset.beside.vectors, dataset.beside.encoder
+        lacks = vectors is None or by != self.encoder or vectors.shape[1] != len(self.mean)
+        return f"lacks captions that were encoded by {self.encoder}" if lacks else ""
+
+    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+        """`given["text"]`: one text for all samples, or one for each; or `given["vector"]`, what the encoder made of them."""
+        if "text" not in given:
+            return super().asked(given, count, spec)
+        texts = [given["text"]] if isinstance(given["text"], str) else list(given["text"])
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise UsageError("text: give one text, or a list with a text for each sample")
+        return super().asked({"vector": embed(texts, self.encoder)}, count, spec)
