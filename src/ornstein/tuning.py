@@ -30,6 +30,7 @@ from ornstein.solvers import ABM, DPMSolverPP
 from ornstein.table import Table, execute
 
 FLOOR = 1e-6  # axes along which the estimates vary less than this part of the largest are scaled no further
+LARGEST = 1e6  # entry of a table; those of fits are no larger than the noise levels of a path
 CHECKS = 40  # times the held-out error is measured during a fit
 
 
@@ -75,8 +76,8 @@ class Tuned:
         """
         table = Table.from_dict(data["table"])
         times, errors = table.times, (float(data["error"]), float(data["untuned"]))
-        if not all(entry.isfinite().all() for entry in (times, table.P, table.Q, table.R)):
-            raise ValueError("the table holds numbers that are not finite")
+        if not all((entry.abs() <= LARGEST).all() for entry in (times, table.P, table.Q, table.R)):
+            raise ValueError(f"the table holds numbers that are not finite, or beyond {LARGEST:g}")
         if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
             raise ValueError("the times of a table fall from 1 to 0")
         return cls(path, table, *errors, str(data["model"]))
