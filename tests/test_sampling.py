@@ -139,7 +139,7 @@ def test_a_trajectory_is_the_run_of_sample(p: Path, solver: Solver) -> None:
     assert len(steps) == table.calls + 1
     assert [step.calls for step in steps] == [*range(1, table.calls + 1), table.calls]
     assert [step.t for step in steps] == table.times.tolist()
-    assert torch.equal(steps[0].x, start)
+    assert torch.equal(steps[0].x, start * table.gain)
     assert torch.equal(steps[-1].x, result)
     for step in steps[:-1]:
         assert torch.equal(step.estimate.clean, denoiser.denoiser(step.x, step.t).clean)

@@ -8,9 +8,10 @@ import torch
 
 from ornstein import exact, grid, path, sample, solvers, tuning
 from ornstein.denoiser import Denoiser
+from ornstein.estimate import Estimate
 from ornstein.noise import PerSampleNoise
 from ornstein.table import execute
-from ornstein.tuning import Progress, Tuned, Weights
+from ornstein.tuning import Descent, Progress, Tuned, Weights
 
 F64 = torch.float64
 MEANS = [[-1.0, 0.5], [1.0, 0.0], [0.2, -1.0]]
@@ -24,14 +25,14 @@ def mixture(p: path.Path = LINEAR) -> exact.GaussianMixture:
 
 
 @cache
-def fitted(steps: int = 5, iterations: int = 150, seed: int = 0) -> Tuned:
+def fitted(steps: int = 5, iterations: int = 60, seed: int = 0) -> Tuned:
     return tuning.fit(
         mixture(),
         (2,),
         steps,
         starts=192,
         held_out=96,
-        batch=64,
+        batch=96,
         iterations=iterations,
         teacher=50,
         seed=seed,
@@ -47,20 +48,35 @@ def endpoint_error(solver: solvers.Solver, steps: int, denoiser: Denoiser, first
 
 def test_a_fit_improves_on_the_best_untuned_table_and_on_starts_it_never_saw() -> None:
     found, denoiser = fitted(), mixture()
-    assert found.error < 0.6 * found.untuned
+    assert found.error < 0.1 * found.untuned
     best = min(
         endpoint_error(s, 5, denoiser) for s in (solvers.ABM(2), solvers.ABM(3), solvers.ABM(), solvers.DPMSolverPP())
     )
-    assert endpoint_error(found, 5, denoiser) < 0.7 * best
+    assert endpoint_error(found, 5, denoiser) < 0.1 * best
 
 
 @pytest.mark.parametrize("p", [path.Cosine(), path.VarianceExploding(), path.EDM()], ids=str)
-def test_a_fit_is_never_worse_on_its_held_out_starts(p: path.Path) -> None:
-    """Even with a rate that ruins the table: then it is the untuned one."""
-    for rate, iterations in ((1e9, 12), (0.05, 60)):
-        found = tuning.fit(mixture(p), (2,), 4, starts=64, held_out=32, iterations=iterations, teacher=20, rate=rate)
+def test_a_fit_is_better_on_its_held_out_starts(p: path.Path) -> None:
+    found = tuning.fit(mixture(p), (2,), 4, starts=64, held_out=32, iterations=30, teacher=20)
+    assert found.error < 0.5 * found.untuned
+
+
+def test_a_fit_is_never_worse_on_its_held_out_starts() -> None:
+    """Even where eight numbers are fitted to two starts: then it is the untuned table, or a better one."""
+    for seed in range(5):
+        found = tuning.fit(mixture(), (2,), 2, starts=2, held_out=64, iterations=30, teacher=20, seed=seed)
         assert found.error <= found.untuned
-    assert found.error < found.untuned
+
+
+def test_twice_as_many_calls_are_beaten() -> None:
+    """The reason to tune: eight calls are nearer to the model's own curves than sixteen of the default, in the median."""
+    found, denoiser, noise = fitted(8), mixture(), PerSampleNoise(7, 10_000)
+    fine = sample(denoiser, (256, 2), solver=solvers.rk4(), steps=100, noise=noise)
+    tuned, default = (
+        (sample(denoiser, (256, 2), solver=s, steps=n, noise=noise) - fine).norm(dim=1).median()
+        for s, n in ((found, 8), (None, 16))
+    )
+    assert tuned < 0.5 * default
 
 
 def test_more_steps_are_not_worse() -> None:
@@ -68,7 +84,7 @@ def test_more_steps_are_not_worse() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    arguments = {"starts": 32, "held_out": 16, "batch": 16, "iterations": 15, "teacher": 20}
+    arguments = {"starts": 32, "held_out": 16, "batch": 16, "iterations": 25, "teacher": 20}
     one, two, other = (tuning.fit(mixture(), (2,), 3, **arguments, seed=seed) for seed in (0, 0, 1))
     assert one.fitted == two.fitted
     assert one.error == two.error
@@ -84,13 +100,13 @@ def test_conditions_travel_with_their_starts() -> None:
         asked.update(rows.tolist())
         return denoiser.given(labels[rows])
 
-    found = tuning.fit(denoiser, (2,), 3, given=given, starts=32, held_out=16, batch=16, iterations=40, teacher=40)
+    found = tuning.fit(denoiser, (2,), 3, given=given, starts=32, held_out=16, batch=16, iterations=30, teacher=40)
     assert asked == set(range(48))
     noise, held = PerSampleNoise(0, 32), denoiser.given(labels[32:])
     teacher, mine = (
-        sample(held, (16, 2), solver=s, steps=n, noise=noise) for s, n in ((solvers.rk4(), 100), (found, 3))
+        sample(held, (16, 2), solver=s, steps=n, noise=noise) for s, n in ((solvers.ABM(), 40), (found, 3))
     )
-    assert float((mine - teacher).norm(dim=1).mean()) / 2**0.5 == pytest.approx(found.error, rel=0.05)
+    assert float((mine - teacher).norm(dim=1).mean()) / 2**0.5 == pytest.approx(found.error, rel=1e-3)
 
 
 def test_a_fit_tells_how_it_goes_and_stops_when_asked() -> None:
@@ -144,52 +160,85 @@ def test_what_a_tuned_solver_was_not_made_for_is_refused() -> None:
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 def test_the_differentiable_run_is_the_table(p: path.Path) -> None:
     """At the start the entries are the table's own; moved anywhere, `run` and the executor agree."""
-    denoiser, table = mixture(p), solvers.ABM().table(p, grid.polynomial(p, 4))
+    denoiser = mixture(p)
     x = torch.randn(8, 2, dtype=F64) * p.sigma(torch.ones((), dtype=F64))
-    estimates = [member for step in execute(table, denoiser, x, PerSampleNoise()) for member in step.estimate][:8]
-    weights = Weights(p, table, estimates)
-    assert weights.table().distance(table) < 1e-12
-    with torch.no_grad():
-        for parameter in weights.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    *_, last = execute(weights.table(), denoiser, x, PerSampleNoise())
-    assert torch.allclose(weights.run(denoiser, x), last.x, rtol=1e-9, atol=1e-9)
-    assert weights.table().distance(table) > 1e-3
+    for table in (solvers.ABM().table(p, grid.polynomial(p, 4)), solvers.ABM(ahead=0).table(p, grid.polynomial(p, 4))):
+        weights = Weights(p, table)
+        theta = torch.zeros(weights.size, dtype=F64)
+        assert weights.table(theta).distance(table) < 1e-12
+        theta = 0.05 * torch.randn_like(theta)
+        *_, last = execute(weights.table(theta), denoiser, x, PerSampleNoise())
+        assert torch.allclose(weights.run(denoiser, x, theta), last.x, rtol=1e-9, atol=1e-9)
+        assert weights.table(theta).distance(table) > 1e-3
 
 
 def test_gradients_are_right() -> None:
-    """Against central differences, in times as well as entries."""
+    """Against central differences, in times and gain as well as entries, each start by its own copy of θ."""
     p = path.VariancePreserving()
-    denoiser, table = mixture(p), solvers.ABM(2).table(p, grid.polynomial(p, 3))
+    denoiser, weights = mixture(p), Weights(p, solvers.ABM(2).table(p, grid.polynomial(p, 3)))
     x = torch.randn(4, 2, dtype=F64)
-    estimates = [member for step in execute(table, denoiser, x, PerSampleNoise()) for member in step.estimate][:6]
-    weights = Weights(p, table, estimates)
-    weights.run(denoiser, x).square().sum().backward()
-    for parameter in weights.parameters():
-        assert parameter.grad is not None
-        for i in range(len(parameter)):
-            values = []
-            for h in (1e-6, -1e-6):
-                with torch.no_grad():
-                    parameter[i] += h
-                    values.append(float(weights.run(denoiser, x).square().sum()))
-                    parameter[i] -= h
-            assert float(parameter.grad[i]) == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-7)
+    each = torch.zeros(4, weights.size, dtype=F64, requires_grad=True)
+    (found,) = torch.autograd.grad(weights.run(denoiser, x, each).square().sum(), each)
+    for i in range(weights.size):
+        theta = torch.zeros(weights.size, dtype=F64)
+        theta[i] = 1e-6
+        up, down = (weights.run(denoiser, x, sign * theta).square().sum(1) for sign in (1, -1))
+        assert torch.allclose(found[:, i], (up - down) / 2e-6, rtol=1e-5, atol=1e-7)
 
 
-def test_effort_follows_the_cost_of_a_call() -> None:
-    class Slow:
-        path = path.Linear()
+def test_a_step_solves_a_linear_problem_at_once() -> None:
+    """Where the endpoint is linear in what is fitted, Gauss–Newton needs one step, and each step lowers the loss."""
+    gaussian = exact.Gaussian(torch.zeros(2, dtype=F64), 0.3, LINEAR)
+    weights = Weights(LINEAR, solvers.ABM(2, ahead=0).table(LINEAR, grid.polynomial(LINEAR, 2)))
+    x = torch.randn(64, 2, dtype=F64)
+    descent = Descent(weights, lambda rows: gaussian, x, 0.3**0.5 * x, torch.arange(64).split(24), 0)
+    losses = [float(descent.errors.mean())]
+    for _ in range(8):
+        assert descent.step()
+        losses.append(float(descent.errors.mean()))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 1e-4 * losses[0]
 
-        def __call__(self, x: torch.Tensor, t: float) -> object:
-            import time
 
-            time.sleep(0.02)
-            return mixture()(x, t)
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_a_first_call_asked_ahead_changes_nothing_that_depends_on_clean_alone(p: path.Path) -> None:
+    """Where clean is constant, the table whose first call was moved has the same result."""
 
-    quick = tuning.effort(mixture(), (2,), 6, 60.0)
-    slow = tuning.effort(Slow(), (2,), 6, 20.0)
-    assert quick == (768, 256, 128)
+    class Constant:
+        path = p
+
+        def __call__(self, x_t: torch.Tensor, t: float) -> Estimate:
+            alpha, sigma = p.levels(t, x_t)
+            clean = torch.full_like(x_t, 0.7)
+            return Estimate(clean, (x_t - alpha * clean) / sigma)
+
+    x = torch.randn(5, 3, dtype=F64)
+    for solver in (solvers.DPMSolverPP(), solvers.DDIM()):
+        table = solver.table(p, grid.polynomial(p, 4))
+        moved = tuning.asked_ahead(p, table)
+        assert 0 < moved.times[0] < 1
+        ends = [list(execute(each, Constant(), x, PerSampleNoise()))[-1].x for each in (table, moved)]
+        assert torch.allclose(*ends, rtol=1e-9, atol=1e-9)
+
+
+def test_effort_follows_the_cost_of_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that only network calls move."""
+    now = [0.0]
+    monkeypatch.setattr("ornstein.tuning.time.monotonic", lambda: now[0])
+
+    def effort(cost: float, seconds: float, starts: int = 768) -> tuning.Effort:
+        class Costly:
+            path = path.Linear()
+
+            def __call__(self, x: torch.Tensor, t: float) -> Estimate:
+                now[0] += cost * len(x)
+                return mixture()(x, t)
+
+        return tuning.effort(Costly(), (2,), 6, seconds, starts=starts)
+
+    assert effort(1e-6, 60.0) == (768, 256, 128)
+    slow = effort(1e-3, 60.0)
     assert 48 <= slow.starts < 200
-    assert slow.held_out == slow.starts // 3
-    assert slow.batch < 64
+    assert slow.held_out == max(slow.starts // 3, 16)
+    assert effort(1e-3, 120.0).starts == pytest.approx(2 * slow.starts, abs=1)
+    assert effort(1e-6, 1e6, starts=10_000).starts == 10_000

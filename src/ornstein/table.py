@@ -4,7 +4,8 @@ The i-th network call is made at times[i] on x_i; the next input is a combinatio
 
     x_{i+1} = Σ_{j≤i} (P_ij·clean_j + Q_ij·noise_j) + R_i·ξ_i,
 
-and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs need no column of their own.
+and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs need no column of their own. x_0 is gain·start:
+a first call at another time than the start's asks about a point of that time's size.
 """
 
 import math
@@ -28,6 +29,8 @@ Pair = tuple[Tensor, Tensor]
 class Table:
     """times (M+1,), P and Q (M, M) lower triangular, R (M,): float64 on the CPU. M is the number of network calls.
 
+    `gain` multiplies the start of a run: 1 unless the first call is made at a later time than where the start is drawn.
+
     Raises ValueError where shapes disagree or P, Q reach above the diagonal.
     """
 
@@ -35,6 +38,7 @@ class Table:
     P: Tensor
     Q: Tensor
     R: Tensor
+    gain: float = 1.0
 
     def __post_init__(self) -> None:
         calls = len(self.times) - 1
@@ -61,7 +65,7 @@ class Table:
         if self.calls != other.calls:
             return math.inf
         pairs = zip(self._entries(), other._entries(), strict=True)
-        return max(float((mine - theirs).abs().max()) for mine, theirs in pairs)
+        return max(abs(self.gain - other.gain), *(float((mine - theirs).abs().max()) for mine, theirs in pairs))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self.distance(other) == 0
@@ -73,16 +77,19 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers only, for JSON; `from_dict` gives the same bits back."""
-        return dict(zip(("times", "P", "Q", "R"), (entry.tolist() for entry in self._entries()), strict=True))
+        entries = dict(zip(("times", "P", "Q", "R"), (entry.tolist() for entry in self._entries()), strict=True))
+        return {**entries, "gain": self.gain}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises KeyError for a missing entry, ValueError for shapes that disagree."""
         times, P, Q, R = (torch.tensor(data[key], dtype=torch.float64) for key in ("times", "P", "Q", "R"))
-        return cls(times, P, Q, R)
+        return cls(times, P, Q, R, float(data.get("gain", 1.0)))
 
     def __str__(self) -> str:
         lines = [f"{self.calls} network calls, t = {self.times[0]:.4g} to {self.times[-1]:.4g}"]
+        if self.gain != 1:
+            lines.append(f"x({self.times[0]:.4g}) = {self.gain:.5g} start")
         for i in range(self.calls):
             terms = [
                 f"{matrix[i, j]:+.5g} {name}_{j}"
@@ -178,6 +185,8 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     else:
         questions = [partial(_estimate, denoiser, t) for t in times[:-1]]
     pairs: dict[int, Pair] = {}
+    if table.gain != 1:
+        x = x * table.gain
     for i, (terms, fresh, spent) in enumerate(_rows(P, Q, table.R)):
         answer = questions[i](x)
         pair = pairs[i] = answer if matrices is None else (x, answer)
@@ -297,6 +306,7 @@ class Recorder:
         self._times: list[float] = []
         self._rows: list[Form] = []
         self._fresh = 0
+        self._gain = 1.0
 
     @property
     def steps(self) -> list[tuple[Level, Level]]:
@@ -312,6 +322,11 @@ class Recorder:
         if x is not self.start:
             self._rows.append(x)
         return FormPair(Form({(j, 0): 1.0}), Form({(j, 1): 1.0}))
+
+    def call_ahead(self, at: Level, gain: float) -> FormPair:
+        """The first estimate of a run, at a level below the grid's first, of gain·start: start = at.mix(estimate)/gain."""
+        self._gain = gain
+        return self.call(at, self.start)
 
     def fresh(self, std: float) -> Form:
         """Fresh noise of the given standard deviation, for one row."""
@@ -344,4 +359,4 @@ class Recorder:
         matrices[tuple(torch.tensor(places).T)] = torch.tensor(values, dtype=torch.float64)
         times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
         P, Q = matrices
-        return Table(times, P, Q, torch.tensor(R, dtype=torch.float64))
+        return Table(times, P, Q, torch.tensor(R, dtype=torch.float64), self._gain)

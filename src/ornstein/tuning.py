@@ -1,13 +1,18 @@
 """A solver fitted to one model: the times and the table that follow the model's own fine trajectories with few calls.
 
-A table of M calls has free times and free entries P, Q. They start from the best untuned table and are moved by gradient
-through the sampler, to bring the endpoints of a few hundred starts to those of a fine solve by the same model (the teacher):
+A table of M calls has free times, the first among them, free entries P, Q and a free gain. They start from untuned tables and
+are moved to bring the endpoints of a few hundred starts to those of a fine solve by the same model (the teacher):
 
-    min over (t_1..t_{M−1}, P, Q)   mean over starts of ‖x_M(start) − teacher(start)‖ / √D
+    min over (t_0..t_{M−1}, gain, P, Q)   mean over starts of ‖r‖,   r = (x_M(start) − teacher(start)) / √D
 
-The norm is not squared: its mean is ruled by the typical start, its square by the few that begin near a mode's border. Each
-row is moved along the principal axes of the estimates it combines, scaled to their size; in the entries themselves the
-problem is ill-conditioned, since estimates of neighbouring calls are nearly alike.
+The norm is not squared: its mean is ruled by the typical start, its square by the few that begin near a mode's border. There
+are only some fifty numbers to find, so each step solves for all of them at once (Levenberg 1944, Marquardt 1963; reweighted
+for the norm as by Weiszfeld 1937). With J the derivative of r and w = 1/‖r‖,
+
+    step = (mean w JᵀJ + damping·diag)⁻¹ mean w Jᵀr,
+
+taken if the loss falls. J is never formed: every start has its own copy of the numbers, so one backward pass gives Jᵀr of all
+starts, and another Jᵀv for random v with E[vvᵀ] = I, whose products estimate JᵀJ.
 Relatives: bespoke solvers (Shaul et al. 2024), DPM-Solver-v3 (Zheng et al. 2023), LD3 (Tong et al. 2025) and S4S (Frankel
 et al. 2025).
 """
@@ -21,17 +26,23 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.chart import Flow
 from ornstein.denoiser import Denoiser
 from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
-from ornstein.path import Path
+from ornstein.path import Path, align
 from ornstein.sampling import begin
 from ornstein.solvers import ABM, DPMSolverPP
-from ornstein.table import Table, execute
+from ornstein.table import Table, execute, levels
 
-FLOOR = 1e-6  # axes along which the estimates vary less than this part of the largest are scaled no further
 LARGEST = 1e6  # entry of a table; those of fits are no larger than the noise levels of a path
-CHECKS = 40  # times the held-out error is measured during a fit
+PASSES = 7  # what an iteration costs, in samplings: a forward pass, two backward, and the trial of the step
+DAMPING = 1e-2  # of the first step; a step that fails is tried again with four times as much
+TRIES, RESETS = 6, 10  # steps tried before the curvature is estimated anew, and how often it is before a fit ends
+CAP = 5.0  # a start counts at most this many times the median: near a mode's border J has no bound
+FLOOR = 0.3  # of the median error: starts with a smaller one are weighted no more than that
+TRIAL = 5  # iterations that each starting table has, on a quarter of the starts, before the best goes on
+PATIENCE = 25  # iterations without a smaller held-out error that end a fit
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,12 @@ class Tuned:
     def grid(self, path: Path, steps: int) -> Tensor:
         if steps != self.fitted.calls:
             raise ValueError(f"this solver was tuned for {self.fitted.calls} steps, not {steps}; tune one for {steps}")
-        return self.fitted.times
+        return torch.cat([torch.ones(1, dtype=torch.float64), self.fitted.times[1:]])  # where the start is drawn
 
     def table(self, path: Path, grid: Tensor) -> Table:
         if path != self.path:
             raise ValueError(f"this solver was tuned on {self.path}, not on {path}; tune one for it")
-        if not torch.equal(grid, self.fitted.times):
+        if not torch.equal(grid, self.grid(path, self.fitted.calls)):
             raise ValueError("a tuned solver comes with its own times; leave the grid out")
         return self.fitted
 
@@ -76,7 +87,7 @@ class Tuned:
         """
         table = Table.from_dict(data["table"])
         times, errors = table.times, (float(data["error"]), float(data["untuned"]))
-        if not all((entry.abs() <= LARGEST).all() for entry in (times, table.P, table.Q, table.R)):
+        if not all((entry.abs() <= LARGEST).all() for entry in (times, table.P, table.Q, table.R, torch.tensor(table.gain))):
             raise ValueError(f"the table holds numbers that are not finite, or beyond {LARGEST:g}")
         if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
             raise ValueError("the times of a table fall from 1 to 0")
@@ -108,12 +119,14 @@ def effort(
     *,
     starts: int = 768,
     teacher: int = 100,
+    iterations: int = 25,
     device: torch.device | str = "cpu",
 ) -> Effort:
     """What a fit can afford in so many seconds, by the measured cost of a network call.
 
-    The teacher's solve and the untuned tables may take about a quarter of the time. There are three starts for each that is
-    held out, up to `starts` and at least 48, and batches that leave time for some 200 iterations.
+    The teacher's solve and the untuned tables may take about a quarter of the time, and the rest is to leave `iterations`.
+    There are three starts for each that is held out, up to `starts` and at least 48. A batch is what a backward pass through
+    all calls holds at once.
     """
     x = torch.zeros(32, *shape, device=device)
     with torch.no_grad():
@@ -123,15 +136,15 @@ def effort(
             denoiser(x, 0.5).clean.sum().item()  # waits for an accelerator
             calls += 1
     call = (time.monotonic() - begun) / (calls * len(x))
-    untuned = len(candidates(denoiser.path, steps)) * steps / 4
-    affordable = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
-    some = int(min(starts, max(48, 0.75 * affordable)))
-    batch = int(min(128, some, max(16, 0.75 * seconds / (200 * 3 * steps * call))))
-    return Effort(some, max(some // 3, 16), batch)
+    untuned = sum(map(len, candidates(denoiser.path, steps))) * steps / 4
+    taught = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
+    fitted = 0.75 * seconds / (call * steps * PASSES * iterations)
+    some = int(min(starts, max(48, min(0.75 * taught, fitted))))
+    return Effort(some, max(some // 3, 16), max(8, min(128, 2**15 // math.prod(shape))))
 
 
-def candidates(path: Path, steps: int) -> list[Table]:
-    """The untuned tables that a fit may start from."""
+def candidates(path: Path, steps: int) -> list[list[Table]]:
+    """The untuned tables that a fit may start from, those of one grid together."""
     solvers = ABM(2), ABM(3), ABM(4), ABM(5), DPMSolverPP()
     grids = (
         two_ended(path, steps),
@@ -139,7 +152,27 @@ def candidates(path: Path, steps: int) -> list[Table]:
         polynomial(path, steps, 2.0),
         log_snr(path, steps, -7.0, 7.0),
     )
-    return [solver.table(path, grid) for solver in solvers for grid in grids]
+    return [[asked_ahead(path, solver.table(path, grid)) for solver in solvers] for grid in grids]
+
+
+def asked_ahead(path: Path, table: Table) -> Table:
+    """The table with its first call in the middle of its first step, in the clock of `Flow`, where it was at t = 1.
+
+    Its clean stands, and its noise is what is left of the start. Where clean is the same at both times, so is the result.
+    """
+    if table.times[0] < 1 or table.calls == 1:
+        return table
+    t, s = levels(path, table.times[:2])
+    flow = Flow()
+    at = flow.level(path, (flow.clock(t) + max(flow.clock(s), 0.6)) / 2)
+    if not at.t < t.t:
+        return table
+    gain = math.hypot(at.alpha, at.sigma) / math.hypot(t.alpha, t.sigma)
+    times, P, Q = table.times.clone(), table.P.clone(), table.Q.clone()
+    times[0] = at.t
+    P[:, 0] += Q[:, 0] * (at.alpha / gain - t.alpha) / t.sigma
+    Q[:, 0] *= at.sigma / (gain * t.sigma)
+    return Table(times, P, Q, table.R, gain)
 
 
 def fit(
@@ -151,10 +184,9 @@ def fit(
     starts: int = 768,
     held_out: int = 256,
     batch: int = 128,
-    iterations: int = 3000,
+    iterations: int = 100,
     seconds: float = math.inf,
     teacher: int = 100,
-    rate: float = 0.03,
     seed: int = 0,
     model: str = "",
     device: torch.device | str = "cpu",
@@ -164,11 +196,11 @@ def fit(
     """The fitted solver of `steps` network calls for a denoiser of items of the given shape (without the batch).
 
     `given(indices)` is the denoiser with the conditions of the starts of those indices; None for one denoiser for all.
-    `teacher` is the number of calls of the fine solve. The peak step of Adam is `rate` times the error of the best untuned
-    table, at most 0.01: with many calls there is little to mend, and a large step would only do harm. The fit ends after
-    `iterations` or `seconds`, whichever is first. The result is the table with the smallest error on `held_out` starts, which
-    take no part in the fit; it is never worse there than the best untuned table. `progress` is told when the teacher is done
-    and about 40 times after that; when `stop()` is true the fit ends early with what it has.
+    `teacher` is the number of calls of the fine solve. The best untuned table of each grid is fitted for a few iterations to
+    a quarter of the starts, and the best of those goes on with all of them, `batch` at a time, for at most `iterations` in all
+    or `seconds`. It ends earlier where nothing more is gained on the `held_out` starts, which take no part in the fit. The
+    result is the table with the smallest error on those; it is never worse there than the best untuned table. `progress` is
+    told when the teacher is done and after every iteration; when `stop()` is true the fit ends early with what it has.
     Raises ValueError for fewer than one step or no starts.
     """
     if min(steps, starts, held_out, batch) < 1:
@@ -181,7 +213,8 @@ def fit(
         return denoiser if given is None else given(rows)
 
     def solved(table: Table, rows: Tensor) -> Tensor:
-        return torch.cat([list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch)])
+        parts = rows.split(batch)
+        return torch.cat([list(execute(table, bound(part), x[part], noise))[-1].x for part in parts])
 
     with torch.no_grad():
         goal = solved(ABM().table(path, two_ended(path, max(teacher, 2 * steps))), everything)
@@ -190,96 +223,170 @@ def fit(
         def error(table: Table) -> float:
             return float(_distance(solved(table, held), goal[held]).mean())
 
-        untuned, best = min(((error(table), table) for table in candidates(path, steps)), key=lambda pair: pair[0])
-        some = everything[:starts][:batch]
-        estimates = [member for step in execute(best, bound(some), x[some], noise) for member in step.estimate]
-    weights = Weights(path, best, estimates[: 2 * steps])
-    peak = min(rate * untuned, 0.01)
-    groups = [{"params": weights.moves, "peak": peak}, {"params": [weights.log_gaps], "peak": 5 * peak}]
-    optimizer = torch.optim.Adam(groups, lr=peak, betas=(0.9, 0.98))
-    generator = torch.Generator().manual_seed(seed)
-    smallest, checked, done, iteration = untuned, 0, 0.0, 0
-    if progress is not None:
-        progress(Progress(0.0, untuned, untuned))
-    prepared = time.monotonic()
-    left = max(seconds - (prepared - begun), 1e-9)
-    while done < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _one_cycle(done)
-        rows = torch.randperm(starts, generator=generator)[:batch]
-        with torch.enable_grad():
-            _distance(weights.run(bound(rows), x[rows]), goal[rows]).mean().backward()
-        norm = torch.nn.utils.clip_grad_norm_(weights.parameters(), 1.0)
-        if norm.isfinite():
-            optimizer.step()
-        optimizer.zero_grad()
-        iteration += 1
-        done = max(iteration / iterations, (time.monotonic() - prepared) / left)
-        if stop is not None and stop():
-            done = 1.0
-        if int(done * CHECKS) > checked or done >= 1:
-            checked, table = int(done * CHECKS), weights.table()
+        ranked = [min(((error(table), i, table) for i, table in enumerate(some)), key=lambda found: found[:2])
+                  for some in candidates(path, steps)]  # fmt: skip
+    ranked.sort(key=lambda found: found[0])
+    untuned, _, best = ranked[0]
+    smallest, done, iteration = untuned, 0.0, 0
+    left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
+
+    def tell() -> None:
+        if progress is not None:
+            progress(Progress(min(done, 1.0), smallest, untuned))
+
+    def fitted(descent: "Descent", most: int) -> float:
+        """Iterate until nothing is gained, or for so long; the last held-out error."""
+        nonlocal smallest, best, done, iteration
+        waited, now = 0, math.inf
+        while done < 1 and most > 0 and waited < PATIENCE and descent.step():
+            most, iteration = most - 1, iteration + 1
+            table = descent.table()
             with torch.no_grad():
                 now = error(table)
+            waited = 0 if now < smallest else waited + 1
             if now < smallest:
                 smallest, best = now, table
-            if progress is not None:
-                progress(Progress(min(done, 1.0), smallest, untuned))
+            done = max(iteration / iterations, (time.monotonic() - prepared) / left)
+            if stop is not None and stop():
+                done = 1.0
+            tell()
+        return now
+
+    def descent(table: Table, rows: Tensor) -> "Descent":
+        return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed)
+
+    tell()
+    few = everything[: max(starts // 4, min(starts, 32))]
+    trials = [descent(table, few) for _, _, table in ranked]
+    errors = [fitted(trial, TRIAL) for trial in trials] if iterations > TRIAL * len(trials) else [0.0]
+    trial = trials[errors.index(min(errors))]
+    fitted(descent(trial.table(), everything[:starts]), iterations)
+    done = 1.0
+    tell()
     return Tuned(path, best, smallest, untuned, model)
 
 
 class Weights:
-    """What is fitted: the logarithms of the gaps between times, and what each row adds to the table it starts from."""
+    """What is fitted, as one vector θ (..., n) of zeros at first: the logarithms of the gaps between times, the gain, P and Q."""
 
-    def __init__(self, path: Path, table: Table, estimates: Sequence[Tensor]) -> None:
-        self.path, self.first, self.last = path, table.times[0], table.times[-1]
-        gaps = -table.times.diff()
-        self.log_gaps = (gaps / gaps.sum()).log().requires_grad_()
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path, self.first = path, table.times[0] < 1
+        ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        edges = torch.cat([ends[:1], table.times]) if self.first else table.times
+        gaps = -edges.diff()
+        self.log_gaps, self.top, self.last = (gaps / gaps.sum()).log(), edges[0], edges[-1]
         alpha, sigma = path.alpha(table.times), path.sigma(table.times)
         self.beyond_ddim = torch.stack([table.P - torch.diag(alpha[1:]), table.Q - torch.diag(sigma[1:])], -1)
-        features = torch.stack([estimate.detach().flatten().cpu().double() for estimate in estimates])
-        gram = features @ features.T / features.shape[1]
-        self.axes = []
-        for i in range(table.calls):
-            values, vectors = torch.linalg.eigh(gram[: 2 * i + 2, : 2 * i + 2])
-            self.axes.append(vectors * values.clamp_min(FLOOR * float(values[-1])).rsqrt())
-        self.moves = [torch.zeros(2 * i + 2, dtype=torch.float64, requires_grad=True) for i in range(table.calls)]
+        self.gain = table.gain / self._size(table.times[0])
+        self.places = torch.tril_indices(table.calls, table.calls)
+        self.size = len(gaps) + 1 + 2 * self.places.shape[1]
 
-    def parameters(self) -> list[Tensor]:
-        return [self.log_gaps, *self.moves]
+    def _size(self, t: Tensor) -> Tensor:
+        """√(α² + σ²): the gain follows the first time with it."""
+        return torch.hypot(self.path.alpha(t), self.path.sigma(t))
 
-    def entries(self) -> tuple[Tensor, Tensor]:
-        """Times (M+1,) and the pairs (P, Q) as (M, M, 2), differentiable."""
-        falls = torch.softmax(self.log_gaps, 0).cumsum(0)[:-1]
-        inner = self.first - (self.first - self.last) * falls
-        times = torch.cat([self.first[None], inner, self.last[None]])
-        ddim = torch.stack([torch.diag(self.path.alpha(times)[1:]), torch.diag(self.path.sigma(times)[1:])], -1)
-        moved = [
-            torch.nn.functional.pad((axes @ move).reshape(-1, 2), (0, 0, 0, len(self.moves) - 1 - i))
-            for i, (axes, move) in enumerate(zip(self.axes, self.moves, strict=True))
-        ]
-        return times, ddim + self.beyond_ddim + torch.stack(moved)
+    def entries(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Times (..., M+1), the pairs (P, Q) as (..., M, M, 2) and the gain (...), differentiable in θ (..., n)."""
+        count, calls = len(self.log_gaps), len(self.beyond_ddim)
+        falls = torch.softmax(self.log_gaps + theta[..., :count], -1).cumsum(-1)[..., :-1]
+        inner = self.top - (self.top - self.last) * falls
+        ends = [end.expand(*theta.shape[:-1], 1) for end in (self.top, self.last)]
+        times = torch.cat([inner, ends[1]] if self.first else [ends[0], inner, ends[1]], -1)
+        scales = (scale(times)[..., 1:] for scale in (self.path.alpha, self.path.sigma))
+        ddim = torch.stack([torch.diag_embed(scale) for scale in scales], -1)
+        moves = torch.zeros(*theta.shape[:-1], calls, calls, 2, dtype=theta.dtype)
+        moves[..., self.places[0], self.places[1], :] = theta[..., count + 1 :].unflatten(-1, (-1, 2))
+        return times, ddim + self.beyond_ddim + moves, (self.gain + theta[..., count]) * self._size(times[..., 0])
+
+    def table(self, theta: Tensor) -> Table:
+        times, pairs, gain = self.entries(theta)
+        P, Q = (member.contiguous() for member in pairs.unbind(-1))
+        return Table(times, P, Q, torch.zeros(len(P), dtype=torch.float64), float(gain))
+
+    def run(self, denoiser: Denoiser, x: Tensor, theta: Tensor) -> Tensor:
+        """The sampler for starts x (B, ...), differentiable in θ, (n,) or one for each start (B, n)."""
+        times, pairs, gain = self.entries(theta.expand(len(x), -1))
+        pairs, x = pairs.to(x.device, x.dtype), x * align(gain, x)
+        estimates: list[Tensor] = []
+        for i in range(pairs.shape[1]):
+            estimates += denoiser(x, times[:, i])
+            x = torch.einsum("bk,kb...->b...", pairs[:, i, : i + 1].flatten(1), torch.stack(estimates))
+        return x
+
+
+class Descent:
+    """Levenberg–Marquardt on the mean of ‖r‖ over some starts, their rows given in batches."""
+
+    def __init__(
+        self,
+        weights: Weights,
+        bound: Callable[[Tensor], Denoiser],
+        x: Tensor,
+        goal: Tensor,
+        batches: Sequence[Tensor],
+        seed: int,
+    ) -> None:
+        self.weights, self.bound, self.x, self.goal, self.batches = weights, bound, x, goal, batches
+        self.generator = torch.Generator().manual_seed(seed)
+        self.theta = torch.zeros(weights.size, dtype=torch.float64)
+        self.damping, self.resets = DAMPING, RESETS
+        self.curvature: Tensor | None = None
+        self.errors = self._errors(self.theta)
 
     def table(self) -> Table:
-        times, pairs = (entry.detach() for entry in self.entries())
-        P, Q = (member.contiguous() for member in pairs.unbind(-1))
-        return Table(times, P, Q, torch.zeros(len(P), dtype=torch.float64))
+        """The table as it is now."""
+        return self.weights.table(self.theta)
 
-    def run(self, denoiser: Denoiser, x: Tensor) -> Tensor:
-        """The sampler, differentiable in all that is fitted."""
-        times, pairs = self.entries()
-        pairs = pairs.to(x.device, x.dtype)
-        estimates: list[Tensor] = []
-        for i in range(len(pairs)):
-            estimates += denoiser(x, times[i])
-            x = torch.tensordot(pairs[i, : i + 1].flatten(), torch.stack(estimates), 1)
-        return x
+    def step(self) -> bool:
+        """One step that lowers the loss; False where none was found."""
+        while True:
+            gradient, fresh = self._linearised()
+            curvature = self.curvature = fresh if self.curvature is None else (self.curvature + fresh) / 2
+            diagonal = curvature.diagonal()
+            for _ in range(TRIES):
+                damped = curvature + torch.diag(self.damping * diagonal + 1e-12 * diagonal.max())
+                move, failed = torch.linalg.solve_ex(damped, gradient)
+                errors = self._errors(self.theta - move)
+                if not failed and errors.mean() < self.errors.mean():
+                    self.theta, self.errors, self.damping = self.theta - move, errors, max(self.damping / 3, 1e-9)
+                    return True
+                self.damping *= 4
+            if self.resets == 0:
+                return False
+            self.resets, self.curvature, self.damping = self.resets - 1, None, DAMPING
+
+    @torch.no_grad()
+    def _errors(self, theta: Tensor) -> Tensor:
+        """‖r‖ of every start (N,); infinite where the sampler broke down."""
+        parts = [
+            _distance(self.weights.run(self.bound(rows), self.x[rows], theta), self.goal[rows]) for rows in self.batches
+        ]
+        return torch.cat(parts).double().cpu().nan_to_num(nan=math.inf)
+
+    def _linearised(self) -> tuple[Tensor, Tensor]:
+        """mean w Jᵀr (n,) and an estimate of mean w JᵀJ (n, n), at θ."""
+        weight = 1 / self.errors.clamp_min(FLOOR * float(self.errors.median()) + 1e-12)
+        pulls, probes, done = list[Tensor](), list[Tensor](), 0
+        for rows in self.batches:
+            each = self.theta.expand(len(rows), -1).clone().requires_grad_()
+            with torch.enable_grad():
+                r = self.weights.run(self.bound(rows), self.x[rows], each) - self.goal[rows]
+            r = r.flatten(1) / math.sqrt(r[0].numel())
+            v = torch.randn(r.shape, generator=self.generator).to(r.device, r.dtype)
+            pulled = r.detach() * weight[done : done + len(rows), None].to(r.device, r.dtype)
+            pulls += torch.autograd.grad(r, each, pulled, retain_graph=True)
+            probes += torch.autograd.grad(r, each, v)
+            done += len(rows)
+        pull, probe = torch.cat(pulls), torch.cat(probes) * weight.sqrt()[:, None]
+        pull, probe = (_capped(rows.double().nan_to_num(0.0, 0.0, 0.0)) for rows in (pull, probe))
+        return pull.mean(0), probe.T @ probe / len(probe)
+
+
+def _capped(rows: Tensor) -> Tensor:
+    """Rows (N, n) with norms of at most CAP times the median."""
+    norms = rows.norm(dim=1, keepdim=True)
+    return rows * (CAP * norms.median() / norms.clamp_min(1e-300)).clamp_max(1)
 
 
 def _distance(x: Tensor, y: Tensor) -> Tensor:
     return (x - y).flatten(1).norm(dim=1) / math.sqrt(x[0].numel())
-
-
-def _one_cycle(done: float) -> float:
-    """A tenth of the fit to rise, the rest to fall."""
-    return done / 0.1 + 0.02 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9)) + 1e-3

@@ -392,7 +392,7 @@ def _promises(table: Table, path: Path, times: Tensor) -> list[str]:
     wrong = []
     if not all(bool(entry.isfinite().all()) for entry in (table.times, table.P, table.Q, table.R)):
         wrong.append("its table holds numbers that are not finite")
-    if table.times[0] != times[0] or table.times[-1] != times[-1]:
+    if not times[1] < table.times[0] <= times[0] or table.times[-1] != times[-1]:
         wrong.append(f"its table runs from t = {table.times[0]:g} to {table.times[-1]:g}, not over its grid")
     if table.R[-1] != 0 and float(path.sigma(times[-1:])) == 0:
         wrong.append("its last step adds noise to clean data")

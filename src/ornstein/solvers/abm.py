@@ -1,5 +1,6 @@
 """Adams–Bashforth–Moulton on the bounded velocity (variable steps: Hairer, Nørsett and Wanner 1993, section III.5)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,8 +12,9 @@ from torch import Tensor
 from ornstein.chart import Chart, Flow
 from ornstein.grid import two_ended
 from ornstein.path import Path
-from ornstein.table import Form, Recorder, Table
+from ornstein.table import Form, FormPair, Level, Recorder, Table
 
+NOISY = 0.8  # σ/(α + σ) below which the first call is never made: there clean depends on where it is asked
 LAST = 2, 2, 3  # slopes the predictor takes in the last steps, the last one first; N//10 where that is more
 
 
@@ -27,15 +29,23 @@ class ABM:
     there are, and a run of N steps has order 1 + N//2 at most. In runs of few steps the predictor's order falls to 2 at the
     end: nothing corrects the last step, and at small noise a network's error varies most from level to level, which high
     orders magnify.
-    Raises ValueError for an order outside 2..5.
+
+    At t = 1 a network knows nothing but the mean of the data. So the first call is made further on, at the part `ahead` of the
+    first step, where it says more and clean still hardly depends on the point it is asked at: the slope there is that of the
+    straight line from the start towards clean. With `ahead` = 0, and on grids of one step or that begin elsewhere, the first
+    call is made at the start itself.
+    Raises ValueError for an order outside 2..5, or `ahead` outside [0, 1).
     """
 
     order: int = 5
     chart: Chart = Flow()
+    ahead: float = 0.5
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3, 4, 5):
             raise ValueError(f"ABM: order = {self.order} must be 2, 3, 4 or 5")
+        if not 0 <= self.ahead < 1:
+            raise ValueError(f"ABM: ahead = {self.ahead} must be in [0, 1), a part of the first step")
 
     def grid(self, path: Path, steps: int) -> Tensor:
         return two_ended(path, steps)
@@ -49,17 +59,44 @@ class ABM:
         x = record.start
         clocks: list[float] = []
         slopes: list[Form] = []
-        predicted = Form({})
+        begun, predicted = 0.0, Form({})
         for (t, s), length in zip(record.steps, lengths, strict=True):
-            estimate = record.call(t, x)
-            clocks = [chart.clock(t), *clocks[: order - 1]]
-            slopes = [chart.slope(path, t, estimate), *slopes[: order - 1]]
+            at = self._first(path, t, s) if x is record.start and steps > 1 else t
+            estimate = record.call(t, x) if at is t else ahead_of(record, t, at)
+            clocks = [chart.clock(at), *clocks[: order - 1]]
+            slopes = [chart.slope(path, at, estimate), *slopes[: order - 1]]
             y = t.mix(estimate) / chart.scale(t)
             if len(clocks) > 1:
-                y = y + integral(clocks, slopes, clocks[1], clocks[0]) - predicted
-            predicted = integral(clocks[:length], slopes, clocks[0], chart.clock(s))
+                y = y + integral(clocks, slopes, begun, clocks[0]) - predicted
+            begun = chart.clock(t)
+            predicted = integral(clocks[:length], slopes, begun, chart.clock(s))
             x = chart.scale(s) * (y + predicted)
         return record.end(x)
+
+    def _first(self, path: Path, t: Level, s: Level) -> Level:
+        """Where the first call is made, in a first step from t to s.
+
+        The part is `ahead` where no signal is left at t, and goes to 0 as the step becomes small beside what is left, so that
+        the order stays.
+        """
+        if self.ahead == 0 or t.t != 1 or s.t > t.t:
+            return t
+        flow, chart = Flow(), self.chart
+        part = self.ahead * max(0.0, 1 - (1 - flow.clock(t)) / (flow.clock(t) - flow.clock(s)))
+        at = chart.level(path, (1 - part) * chart.clock(t) + part * chart.clock(s))
+        at = max(at, flow.level(path, NOISY), key=lambda level: level.t)
+        return at if at.t < t.t else t
+
+
+def ahead_of(record: Recorder, t: Level, at: Level) -> FormPair:
+    """A run's first estimate, asked for at the level `at` before the start at t has come there.
+
+    Its clean stands, and its noise is what is left of the start: α_t·clean + σ_t·noise = start.
+    """
+    gain = math.hypot(at.alpha, at.sigma) / math.hypot(t.alpha, t.sigma)
+    clean, noise = record.call_ahead(at, gain)
+    start = at.mix(FormPair(clean, noise)) / gain
+    return FormPair(clean, (start - t.alpha * clean) / t.sigma)
 
 
 def integral(nodes: Sequence[float], slopes: Sequence[Form], start: float, stop: float) -> Form:
