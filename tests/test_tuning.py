@@ -237,8 +237,9 @@ def test_effort_follows_the_cost_of_a_call(monkeypatch: pytest.MonkeyPatch) -> N
         return tuning.effort(Costly(), (2,), 6, seconds, starts=starts)
 
     assert effort(1e-6, 60.0) == (768, 256, 128)
-    slow = effort(1e-3, 60.0)
-    assert 48 <= slow.starts < 200
+    assert effort(1e-3, 10.0).starts == 48
+    slow = effort(1e-3, 120.0)
+    assert 48 < slow.starts < 200
     assert slow.held_out == max(slow.starts // 3, 16)
-    assert effort(1e-3, 120.0).starts == pytest.approx(2 * slow.starts, abs=1)
+    assert effort(1e-3, 240.0).starts == pytest.approx(2 * slow.starts, abs=1)
     assert effort(1e-6, 1e6, starts=10_000).starts == 10_000
