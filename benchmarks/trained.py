@@ -51,11 +51,11 @@ def measure(folder: str) -> dict:
         run.spec.shape,
         steps=CALLS,
         given=lambda rows: run.denoiser.given(rows % classes),
-        starts=256,
-        held_out=64,
-        batch=32,
-        iterations=300,
-        teacher=50,
+        starts=96,
+        held_out=48,
+        batch=48,
+        iterations=40,
+        teacher=60,
         seed=1000,
     )
     seconds = time.process_time() - begun

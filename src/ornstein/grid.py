@@ -55,7 +55,7 @@ def polynomial(path: Path, steps: int, power: float = 1.5) -> Tensor:
     return _between(path, _units(steps) ** power)
 
 
-def two_ended(path: Path, steps: int, data: float = 1.3, noise: float = 1.0) -> Tensor:
+def two_ended(path: Path, steps: int, data: float = 1.3, noise: float = 1.1) -> Tensor:
     """s = s_0 + (s_1 − s_0)·u^data/(u^data + (1 − u)^noise) in the linear chart s = σ/(α + σ), u even.
 
     Where s goes from 0 to 1, σ/α = u^data/(1 − u)^noise: with equal exponents, log(σ/α) takes even quantiles of a
