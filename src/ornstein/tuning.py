@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -223,10 +224,9 @@ def fit(
         def error(table: Table) -> float:
             return float(_distance(solved(table, held), goal[held]).mean())
 
-        ranked = [min(((error(table), i, table) for i, table in enumerate(some)), key=lambda found: found[:2])
-                  for some in candidates(path, steps)]  # fmt: skip
-    ranked.sort(key=lambda found: found[0])
-    untuned, _, best = ranked[0]
+        measured = [[(error(table), table) for table in some] for some in candidates(path, steps)]
+    ranked = sorted((min(some, key=itemgetter(0)) for some in measured), key=itemgetter(0))
+    untuned, best = ranked[0]
     smallest, done, iteration = untuned, 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 
@@ -256,11 +256,13 @@ def fit(
         return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed)
 
     tell()
-    few = everything[: max(starts // 4, min(starts, 32))]
-    trials = [descent(table, few) for _, _, table in ranked]
-    errors = [fitted(trial, TRIAL) for trial in trials] if iterations > TRIAL * len(trials) else [0.0]
-    trial = trials[errors.index(min(errors))]
-    fitted(descent(trial.table(), everything[:starts]), iterations)
+    first = best
+    if iterations > TRIAL * len(ranked):
+        few = everything[: max(starts // 4, min(starts, 32))]
+        trials = [descent(table, few) for _, table in ranked]
+        errors = [fitted(trial, TRIAL) for trial in trials]
+        first = trials[errors.index(min(errors))].table()
+    fitted(descent(first, everything[:starts]), iterations)
     done = 1.0
     tell()
     return Tuned(path, best, smallest, untuned, model)
