@@ -88,7 +88,9 @@ class Tuned:
         """
         table = Table.from_dict(data["table"])
         times, errors = table.times, (float(data["error"]), float(data["untuned"]))
-        if not all((entry.abs() <= LARGEST).all() for entry in (times, table.P, table.Q, table.R, torch.tensor(table.gain))):
+        if not all(
+            (entry.abs() <= LARGEST).all() for entry in (times, table.P, table.Q, table.R, torch.tensor(table.gain))
+        ):
             raise ValueError(f"the table holds numbers that are not finite, or beyond {LARGEST:g}")
         if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
             raise ValueError("the times of a table fall from 1 to 0")
