@@ -124,7 +124,7 @@ def test_guidance_that_a_run_has_no_means_for(trained: Path, tmp_path: Path) -> 
         pass
     run = ornstein.load(tmp_path / "points")
     for guide in (Guide(2.0), Guide(2.0, away=Negative(0))):
-        with pytest.raises(UsageError, match="trained without classes, so there is nothing to guide it towards"):
+        with pytest.raises(UsageError, match="so there is nothing to guide it towards"):
             run.sample(2, guide=guide)
     weaker = run.earlier(next((tmp_path / "points" / "averages").iterdir()))
     assert (run.sample(2, guide=Guide(2.0, away=Weaker(weaker.denoiser))) != run.sample(2)).any()
