@@ -514,7 +514,10 @@ class Run:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
         part = self.model.conditions.label
         if part is None:
-            raise UsageError(f"label: {self.folder} was trained without classes; leave the label out")
+            takes = ", ".join(part.about for part in self.model.conditions.parts)
+            raise UsageError(
+                f"label: {self.folder} was trained without classes{f' (it takes {takes})' if takes else ''}; leave the label out"
+            )
         return part.asked({"label": label}, count, self.spec)
 
 
