@@ -72,8 +72,9 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import METRICS
     from ornstein.runs import load
-    from ornstein.training import build
+    from ornstein.training import build, machine
 
+    machine.keep_memory()  # networks of features take and free large blocks for every batch
     device = build.device(options.device, processes)
     runs = [load(folder, device) for folder in options.runs]
     _alike(runs, options.data)

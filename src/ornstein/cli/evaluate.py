@@ -68,8 +68,9 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import DEFAULT
     from ornstein.runs import load
-    from ornstein.training import build
+    from ornstein.training import build, machine
 
+    machine.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, build.device(options.device, processes))
     data, training = real_data(trained, options.data)
     spec = trained.spec

@@ -27,7 +27,7 @@ def tuned(settings: Settings, device: torch.device) -> Iterator[None]:
 
 
 def keep_memory() -> bool:
-    """Ask the C library to keep large freed blocks for the next step of a training; whether it does.
+    """Ask the C library to keep large freed blocks for the next step or batch; whether it does.
 
     By default glibc gives blocks of 32 MiB and more, and the end of its heap, back to the system as soon as they are free, and
     every step takes them again page by page. What the process keeps is what its largest step needed. It is a setting of the
