@@ -8,14 +8,15 @@ Every run of a seed sees the same data in the same order, from the same initial 
 600 samples in equal parts of each class, from the same noise, at few and at more network calls: the part whose label a
 classifier trained on the real data recognises, the sliced Wasserstein distance to held-out data over that of the training
 data, and the kernel distance (KID) in the classifier's features. `ema` trains nothing new: it averages the plain runs over
-other lengths afterwards. Prints one line per run, writes them to benchmarks/results/experiments-DATA.json, and prints means
-and spreads over seeds.
+other lengths afterwards. Prints one line per run, writes them to benchmarks/results/experiments-DATA.json, beside the runs that
+are there, and prints means and spreads over seeds.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 
 import ornstein
+from benchmarks.magnitude import MagnitudeUNet
 from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
@@ -35,7 +37,14 @@ CHANGES: dict[str, dict] = {
     "ot": {"coupling": "ot"},
     "uncertainty": {"uncertainty": True},
     "augment": {"augment": 0.12},
+    "rate-3e-3": {"learning_rate": 3e-3},
+    "rate-1e-2": {"learning_rate": 1e-2},
+    "magnitude-3e-3": {"learning_rate": 3e-3},
+    "magnitude-1e-2": {"learning_rate": 1e-2},
+    "magnitude-3e-2": {"learning_rate": 3e-2},
 }
+NETWORKS = dict.fromkeys(("magnitude-3e-3", "magnitude-1e-2", "magnitude-3e-2"), MagnitudeUNet)  # in place of the U-Net
+PICTURES = {"augment", "rate-3e-3", "rate-1e-2", *NETWORKS}  # not for points
 LENGTHS = (0.03, 0.05, 0.2)
 CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)
 METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
@@ -92,19 +101,23 @@ def moons(seed: int, count: int) -> np.ndarray:
     return (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
 
 
-def train(folder: Path, name: str, steps: int, seed: int, change: dict) -> dict[str, float]:
-    """Train a run; what it cost."""
+def train(folder: Path, name: str, steps: int, seed: int, change: str) -> tuple[ornstein.runs.Run, dict[str, float]]:
+    """Train a run; the run with its averaged weights, and what it cost."""
     source = f"{name}:train"
     if name == "plane":
         source = str(folder.parent / "plane.npy")
         np.save(source, moons(0, 10_000))
-        change = {"preset": "tiny", **change}
     settings = Settings(data=source, out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
-    settings = Settings(**{**settings.to_dict(), **change})
+    settings = replace(settings, preset="tiny" if name == "plane" else None, **CHANGES[change])
+    run = Run(settings, data.open(settings.data))
+    if change in NETWORKS:
+        torch.manual_seed(seed)
+        run.model = replace(run.model, network=NETWORKS[change](run.model.network.config))
     began = time.process_time()
-    for event in Run(settings, data.open(settings.data)):
+    for event in run:
         loss = event.progress.loss
-    return {"CPU seconds": round(time.process_time() - began, 1), "last loss": loss}
+    cost = {"CPU seconds": round(time.process_time() - began, 1), "last loss": loss}
+    return ornstein.runs.Run(folder, replace(run.model, network=run.state.average)), cost
 
 
 def main() -> None:
@@ -117,7 +130,7 @@ def main() -> None:
     torch.set_num_threads(1)
     judge = PlaneJudge() if args.data == "plane" else Judge(args.data)
     file = RESULTS / f"experiments-{args.data}.json"
-    every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name != "augment"]
+    every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name not in PICTURES]
     names = dict.fromkeys(["plain", *(args.names or every)])
     rows = []
     for seed in args.seeds:
@@ -127,13 +140,18 @@ def main() -> None:
                     plain = ornstein.load(Path(scratch) / "plain")
                     made = [(f"ema {x:g}", plain.ema(x, Path(scratch) / f"ema-{x:g}"), {}) for x in LENGTHS]
                 else:
-                    cost = train(Path(scratch) / name, args.data, args.steps, seed, CHANGES[name])
-                    made = [(name, ornstein.load(Path(scratch) / name), cost)]
+                    made = [(name, *train(Path(scratch) / name, args.data, args.steps, seed, name))]
                 for label, run, cost in made:
                     rows.append({"name": label, "seed": seed, "steps": args.steps, **cost, **judge.measure(run)})
                     print(json.dumps(rows[-1]), flush=True)
-    file.write_text(json.dumps(rows, indent=1))
+    before = json.loads(file.read_text()) if file.exists() else []
+    anew = {_key(row) for row in rows}
+    file.write_text(json.dumps([*(row for row in before if _key(row) not in anew), *rows], indent=1))
     print("\n".join(summary(rows)))
+
+
+def _key(row: dict) -> tuple:
+    return row["name"], row["seed"], row["steps"]
 
 
 def summary(rows: list[dict]) -> list[str]:
