@@ -386,8 +386,7 @@ class Run:
         if not self.model.conditions:
             raise UsageError(
                 f"guidance: {self.folder} was trained without classes or other conditions, so there is nothing to guide it "
-                "towards; leave "
-                "guidance out, or guide it away from a weaker model"
+                "towards; leave guidance out, or guide it away from a weaker model"
             )
         told = self.model.conditions
         if isinstance(guide.away, Negative) and (told.label is None or len(told.parts) > 1):

@@ -82,10 +82,10 @@ def test_a_folder_is_gone_on_with_under_the_same_guidance(
     ("flags", "says"),
     [
         ("--not-label 8", "--not-label 8 does nothing at scale 1; give for example --guidance 2"),
-        ("--guidance nan", "--guidance: scale = nan must be a finite number"),
+        ("--guidance nan", "--guidance nan is no finite number; give for example"),
         ("--guidance 2 --guidance-method cg", "guidance-method: 'cg' is not one of cfg, rescaled, cfg-zero, apg"),
         ("--guidance 2 --guidance-interval 5", "--guidance-interval '5' must be two noise levels"),
-        ("--guidance 2 --guidance-interval 5,1", "levels = 5.0, 1.0 must rise from 0"),
+        ("--guidance 2 --guidance-interval 5,1", "--guidance-interval '5,1' must be two noise levels that rise from 0"),
         ("--guidance 2 --not-label 12", "label: 12 is not one of the 10 classes"),
         ("--guidance 2 --not-label 1 --autoguidance x", "give either --not-label or --autoguidance"),
         ("--guidance 2 --autoguidance nowhere", "--autoguidance nowhere is not there; give a run folder"),
@@ -99,6 +99,12 @@ def test_what_means_nothing_is_one_sentence(
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1
+
+
+def test_flags_are_told_as_they_were_given() -> None:
+    asked = Sample(run="runs/v2.0", guidance=2.5, guidance_interval="0.2,5.0", autoguidance="runs/v1.0")
+    assert guided.flags(asked) == ["--guidance 2.5", "--guidance-interval 0.2,5.0", "--autoguidance runs/v1.0"]
+    assert guided.flags(Sample(guidance=2.0)) == ["--guidance 2"]
 
 
 def test_a_weaker_model_of_other_data_or_on_another_path(

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from hashlib import file_digest
+from math import isfinite
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ def guide(options: Guided, trained: "Run") -> "Guide":
     }
     method, rescale = build.pick("guidance-method", options.guidance_method, methods)
     told = flags(options)
+    if not isfinite(options.guidance):
+        raise UsageError(f"--guidance {options.guidance} is no finite number; give for example --guidance 2")
     if options.guidance == 1 and told:
         raise UsageError(f"{told[0]} does nothing at scale 1; give for example --guidance 2 with it")
     try:
@@ -48,7 +51,10 @@ def flags(options: Guided) -> list[str]:
         for f in fields(Guided)
         if getattr(options, f.name) != f.default
     ]
-    return [f"--{name} {quote(str(value).removesuffix('.0'))}" for name, value in told]
+    return [
+        f"--{name} {str(value).removesuffix('.0') if isinstance(value, float) else quote(value)}"
+        for name, value in told
+    ]
 
 
 def tuned(options: Guided, trained: "Run", steps: int, label: "Label | None", guide: "Guide") -> "Tuned":
@@ -63,9 +69,12 @@ def _levels(options: Guided) -> tuple[float, float]:
     try:
         low, high = map(float, options.guidance_interval.split(","))
     except ValueError:
+        low = high = 0.0
+    if not 0 <= low < high:
         raise UsageError(
-            f"--guidance-interval {options.guidance_interval!r} must be two noise levels; give for example 0.2,5"
-        ) from None
+            f"--guidance-interval {options.guidance_interval!r} must be two noise levels that rise from 0 or more; give for "
+            "example 0.2,5"
+        )
     return low, high
 
 
