@@ -138,10 +138,10 @@ def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["-n", "20"], "--count 20 is too small; give 100 or more"),
         (["--metrics", "fid"], "there is no metric 'fid'; there are kid, frechet"),
         (["--features", "dino"], "--features 'dino' is not known; give one of pixels, cnn, efficientnet"),
-        (["--features", "inception:no.pth"], "inception: no.pth cannot be read (No such file or directory)"),
+        (["--features", "inception:no.pth"], "inception:FILE: no.pth cannot be read (No such file or directory); give"),
         (["--features", "nothing.here:net"], "--features nothing.here:net cannot be used (No module named 'nothing')"),
         (["--features", "math:pi"], "--features math:pi cannot be used ('float' object is not callable)"),
-        (["--samples", "nothing.npz"], "--samples nothing.npz cannot be read"),
+        (["--samples", "nothing.npz"], "--samples nothing.npz cannot be read (No such file or directory)"),
         (["--data", "fashion.npy"], "There is no data source fashion.npy"),
         (
             ["--metrics", "frechet", *QUICK],

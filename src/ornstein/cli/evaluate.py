@@ -304,7 +304,8 @@ def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
         except KeyError:
             raise UsageError(f"--samples {file} has no array `samples`; write it with `ornstein sample`") from None
         except (OSError, ValueError) as error:
-            raise UsageError(f"--samples {file} cannot be read ({error}); give a .npz file or a folder") from error
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"--samples {file} cannot be read ({reason}); give a .npz file or a folder") from error
         if items.shape[1:] != spec.item_shape:
             raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {spec.item_shape}")
         with file.open("rb") as stream:

@@ -194,11 +194,13 @@ def inception(file: str | Path) -> Network:
             state = torch.load(place, map_location="cpu", weights_only=True)
         net.load_state_dict(state)
     except OSError as error:
-        raise UsageError(f"--features inception: {place} cannot be read ({error.strerror or error})") from error
+        raise UsageError(
+            f"--features inception:FILE: {place} cannot be read ({error.strerror or error}); give the file of the weights"
+        ) from error
     except (RuntimeError, UnpicklingError, SafetensorError, TypeError, AttributeError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split()).removeprefix("Error(s) in loading state_dict for Inception: ")
         raise UsageError(
-            f"--features inception: {place} is no file of the FID Inception's weights ({reason[:120]}); give "
+            f"--features inception:FILE: {place} is no file of the FID Inception's weights ({reason[:120]}); give "
             "pt_inception-2015-12-05-6726825d.pth or the same as .safetensors"
         ) from error
     known = digest == PUBLISHED
