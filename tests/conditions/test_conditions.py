@@ -415,6 +415,8 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert main(["sample", str(folder), *flags, "--out", str(out)]) == 0
     assert out.exists()
     assert (tmp_path / "made-beside.png").exists()
+    assert main(["info", str(folder)]) == 0
+    assert " --condition picture.png --mask mask.png --out" in capsys.readouterr().out
     assert main(["sample", str(folder), *flags[:2]]) == 2
     assert "give the mask" in capsys.readouterr().err
     assert main(["sample", str(folder), "--text", "a cat"]) == 2
@@ -440,6 +442,10 @@ def test_texts_and_vectors_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     for name, flags in (("texts", ["--text", "words"]), ("vectors", [])):
         folder = tmp_path / name
         assert main(["train", "--data", f"{folder}.npz", "--out", str(folder), *flags, *common]) == 0
+        assert main(["info", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "-n 64 --text WORDS --out" in out
+    assert "-n 64 --condition X,... --out" in out
     config = json.loads((tmp_path / "texts" / "model" / "config.json").read_text())
     assert config["conditions"][0]["encoder"] == "words"
     one, other = (tmp_path / f"{i}.npz" for i in range(2))

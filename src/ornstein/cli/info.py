@@ -85,12 +85,21 @@ def _usage(folder: Path, config: dict[str, Any]) -> str:
     classes = config["data"]["classes"]
     label = f" --label {quote(classes[-1])}" if classes else ""
     given = f", label={classes[-1]!r}" if classes else ""
+    asked = "".join(_asked(entry) for entry in config.get("conditions", ()))
     out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
     return f"""Sample it:
-  ornstein sample {quote(str(folder))} -n 64{label} --out {out}
+  ornstein sample {quote(str(folder))} -n 64{label}{asked} --out {out}
 In Python:
   run = ornstein.load({str(folder)!r})
   samples = run.sample(64{given})"""
+
+
+def _asked(condition: dict[str, Any]) -> str:
+    """The flags that ask for a condition."""
+    if condition["type"] == "Picture":
+        return " --condition picture.png" + " --mask mask.png" * (condition["task"]["type"] == "Mask")
+    flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
+    return flags[condition["type"]]
 
 
 def _settings(folder: Path) -> dict[str, Any]:
