@@ -24,7 +24,7 @@ class Settings:
     size: int | None = None
     """Resize images to this many pixels a side (default: as they are, or the most common size)."""
     channels: int | None = None
-    """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are)."""
+    """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are, transparency on white)."""
     given: str | None = None
     """What the network sees of each picture, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
     (inpainting)."""
