@@ -187,7 +187,7 @@ def fit(
     starts: int = 768,
     held_out: int = 256,
     batch: int = 128,
-    iterations: int = 100,
+    iterations: int = 150,
     seconds: float = math.inf,
     teacher: int = 100,
     seed: int = 0,
@@ -200,8 +200,8 @@ def fit(
 
     `given(indices)` is the denoiser with the conditions of the starts of those indices; None for one denoiser for all.
     `teacher` is the number of calls of the fine solve. The best untuned table of each grid is fitted for a few iterations to
-    a quarter of the starts, and the best of those goes on with all of them, `batch` at a time, for at most `iterations` in all
-    or `seconds`. It ends earlier where nothing more is gained on the `held_out` starts, which take no part in the fit. The
+    a quarter of the starts, and the best of those goes on with all of them, `batch` at a time, until nothing more is gained on
+    the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or `seconds`. The
     result is the table with the smallest error on those; it is never worse there than the best untuned table. `progress` is
     told when the teacher is done and after every iteration; when `stop()` is true the fit ends early with what it has.
     Raises ValueError for fewer than one step or no starts.
@@ -258,13 +258,14 @@ def fit(
         return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed)
 
     tell()
-    first = best
+    tables = [best]
     if iterations > TRIAL * len(ranked):
         few = everything[: max(starts // 4, min(starts, 32))]
         trials = [descent(table, few) for _, table in ranked]
-        errors = [fitted(trial, TRIAL) for trial in trials]
-        first = trials[errors.index(min(errors))].table()
-    fitted(descent(first, everything[:starts]), iterations)
+        tried = sorted(((fitted(trial, TRIAL), trial.table()) for trial in trials), key=itemgetter(0))
+        tables = [table for _, table in tried]
+    for table in tables:
+        fitted(descent(table, everything[:starts]), iterations)
     done = 1.0
     tell()
     return Tuned(path, best, smallest, untuned, model)
