@@ -15,7 +15,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ornstein import data, path, target
+from ornstein import conditions, data, path, target
+from ornstein.conditions import Conditions
 from ornstein.errors import UsageError
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes, current, environment
@@ -109,10 +110,10 @@ def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
 
 def parts(count: int, accumulate: int, step: int = 3) -> list[Part]:
     settings = Settings(**{**BASE, "batch_size": 12, "flips": True, "accumulate": accumulate})
-    objective = Objective(path.Linear(), target.Velocity())
+    objective, told = Objective(path.Linear(), target.Velocity()), Conditions(conditions.of(DIGITS))
     found = []
     for rank in range(count):
-        batches = Batches(settings, DIGITS, objective, torch.device("cpu"), Processes(rank, count))
+        batches = Batches(settings, DIGITS, objective, torch.device("cpu"), Processes(rank, count), told)
         found += list(batches.parts(step))
     return found
 
@@ -122,7 +123,7 @@ def test_every_row_of_a_batch_is_the_same_however_it_is_cut(count: int, accumula
     (whole,) = parts(1, 1)
     cut = parts(count, accumulate)
     assert len(cut) == count * accumulate
-    for key in ("x", "labels", "u", "noise"):
+    for key in ("x", "labels", "u", "noise", "condition"):
         assert torch.equal(getattr(whole, key), torch.cat([getattr(part, key) for part in cut])), key
     assert len({part.seed for part in cut}) == len(cut)
     other = parts(1, 1, step=4)[0]

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ornstein.cli.options import Train
-from ornstein.cli.parse import parse
+from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
 from ornstein.errors import UsageError
 from ornstein.processes import Processes, joined
@@ -31,6 +31,7 @@ def run(words: Sequence[str]) -> int:
     """Train, or go on training, or with --dry-run say what would be trained."""
     options = _options(words)
     settings = Settings(**{f.name: getattr(options, f.name) for f in fields(Settings)})
+    within(options, profile=(1, 10**9))
     for key, example in (("data", "--data digits or --data FOLDER"), ("out", "--out runs/NAME")):
         if not getattr(settings, key):
             raise UsageError(f"train needs --{key}; give for example {example}")
@@ -41,8 +42,6 @@ def run(words: Sequence[str]) -> int:
             say("Dry run: nothing was written.")
             return 0
         if options.profile is not None:
-            if options.profile < 1:
-                raise UsageError(f"profile = {options.profile} must be a number of steps, 1 or more")
             say(profile(training, options.profile))
             return 0
         return follow(training, " ".join([processes.command("train"), *map(quote, words)]))

@@ -174,7 +174,8 @@ def archive(path: Path) -> Pictures:
         parts = PurePosixPath(member.filename).parts
         link = stat.S_ISLNK(member.external_attr >> 16)
         outside = ".." in parts or member.filename.startswith(("/", "\\"))
-        if member.is_dir() or link or outside or any(map(_hidden, parts)):
+        nameless = not member.filename  # Python's own is_dir takes it for no such thing
+        if nameless or member.is_dir() or link or outside or any(map(_hidden, parts)):
             continue
         if _is_image(member.filename) or _is_beside(member.filename):
             openers[member.filename] = _member_opener(opened, member)
