@@ -178,6 +178,13 @@ def test_samples_are_those_of_python(trained: Path, tmp_path: Path, capsys: pyte
     assert "DDIM(eta=0.0): 4 steps, 4 network calls, no fresh noise" in text
     assert "fresh noise in each step" in text
     assert str(tmp_path / "a.npz") in text
+    assert (
+        main(["sample", str(trained), "-n", "1", "--steps", "4", "--out", str(tmp_path / "c.npz"), "--device", "cpu"])
+        == 0
+    )
+    p, solver = ornstein.load(trained).model.path, ornstein.solvers.ABM()
+    first = float(solver.table(p, solver.grid(p, 4)).times[0])
+    assert f"4 network calls (the first at {first:.3g}), no fresh noise, times 1 " in capsys.readouterr().out
 
 
 def test_first_continues_a_seed(trained: Path, tmp_path: Path) -> None:

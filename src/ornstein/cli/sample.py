@@ -260,7 +260,8 @@ def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int, guide: 
         calls, stochastic = "network calls as its loop needs", solver.stochastic
     else:
         table = solver.table(path, grid)
-        calls, stochastic = f"{table.calls} network calls", table.stochastic
+        first = f" (the first at {float(table.times[0]):.3g})" if table.times[0] < grid[0] else ""
+        calls, stochastic = f"{table.calls} network calls{first}", table.stochastic
     noise = "fresh noise in each step" if stochastic else "no fresh noise"
     return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}, {guide}."
 
