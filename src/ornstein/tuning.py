@@ -34,6 +34,7 @@ from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, align
 from ornstein.sampling import begin
 from ornstein.solvers import ABM, DPMSolverPP
+from ornstein.solvers.abm import remainder
 from ornstein.table import Table, execute, levels
 
 LARGEST = 1e6  # entry of a table; those of fits are no larger than the noise levels of a path
@@ -161,7 +162,7 @@ def candidates(path: Path, steps: int) -> list[list[Table]]:
 def asked_ahead(path: Path, table: Table) -> Table:
     """The table with its first call in the middle of its first step, in the clock of `Flow`, where it was at t = 1.
 
-    Its clean stands, and its noise is what is left of the start. Where clean is the same at both times, so is the result.
+    Where clean is the same at both times, so is the result (`solvers.abm.remainder`).
     """
     if table.times[0] < 1 or table.calls == 1:
         return table
@@ -170,11 +171,11 @@ def asked_ahead(path: Path, table: Table) -> Table:
     at = flow.level(path, (flow.clock(t) + max(flow.clock(s), 0.6)) / 2)
     if not at.t < t.t:
         return table
-    gain = math.hypot(at.alpha, at.sigma) / math.hypot(t.alpha, t.sigma)
+    gain, on_clean, on_noise = remainder(t, at)
     times, P, Q = table.times.clone(), table.P.clone(), table.Q.clone()
     times[0] = at.t
-    P[:, 0] += Q[:, 0] * (at.alpha / gain - t.alpha) / t.sigma
-    Q[:, 0] *= at.sigma / (gain * t.sigma)
+    P[:, 0] += Q[:, 0] * on_clean
+    Q[:, 0] *= on_noise
     return Table(times, P, Q, table.R, gain)
 
 

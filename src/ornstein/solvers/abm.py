@@ -1,6 +1,5 @@
 """Adams–Bashforth–Moulton on the bounded velocity (variable steps: Hairer, Nørsett and Wanner 1993, section III.5)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.chart import Chart, Flow
+from ornstein.chart import Angle, Chart, Flow
 from ornstein.grid import two_ended
 from ornstein.path import Path
 from ornstein.table import Form, FormPair, Level, Recorder, Table
@@ -89,14 +88,21 @@ class ABM:
 
 
 def ahead_of(record: Recorder, t: Level, at: Level) -> FormPair:
-    """A run's first estimate, asked for at the level `at` before the start at t has come there.
-
-    Its clean stands, and its noise is what is left of the start: α_t·clean + σ_t·noise = start.
-    """
-    gain = math.hypot(at.alpha, at.sigma) / math.hypot(t.alpha, t.sigma)
+    """A run's first estimate, asked for at the level `at` before the start at t has come there (`remainder`)."""
+    gain, on_clean, on_noise = remainder(t, at)
     clean, noise = record.call_ahead(at, gain)
-    start = at.mix(FormPair(clean, noise)) / gain
-    return FormPair(clean, (start - t.alpha * clean) / t.sigma)
+    return FormPair(clean, on_clean * clean + on_noise * noise)
+
+
+def remainder(t: Level, at: Level) -> tuple[float, float, float]:
+    """The gain of a first call at the level `at` for a start at t, and its noise, as a pair on (clean, noise) of the answer.
+
+    Clean stands, and the noise is what is left of the start: α_t·clean + σ_t·noise = start, where the answer's own mix at `at`
+    is gain·start. The gain is the ratio of the sizes √(α² + σ²).
+    """
+    size = Angle().scale
+    gain = size(at) / size(t)
+    return gain, (at.alpha / gain - t.alpha) / t.sigma, at.sigma / (gain * t.sigma)
 
 
 def integral(nodes: Sequence[float], slopes: Sequence[Form], start: float, stop: float) -> Form:
