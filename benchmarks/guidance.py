@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import ornstein
-from benchmarks.solvers import RESULTS, table_lines
+from benchmarks.solvers import RESULTS, pyplot, table_lines
 from ornstein import data, guidance
 from ornstein.data import save_images
 from ornstein.metrics import Score, agreement, cnn, density_coverage, extract, precision_recall
@@ -133,10 +133,8 @@ def report(measured: dict) -> str:
 
 def plot(measured: dict, file: Path) -> None:
     """Agreement and diversity against the scale, with intervals and what training images score."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        print("the plot is left out: matplotlib is not installed; the extra `plots` brings it")
+    plt = pyplot()
+    if plt is None:
         return
     scales = [float(scale) for scale in measured["scales"]]
     names = list(measured["training images"])

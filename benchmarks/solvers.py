@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -178,12 +179,20 @@ def table_lines(header: list[str], rows: list[list[str]]) -> list[str]:
     ]
 
 
-def plot(measured: dict, file: Path) -> None:
-    """Error against calls, a panel for each problem."""
+def pyplot() -> Any:
+    """Matplotlib's pyplot, or None where it is not installed, which is said."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         print("the plot is left out: matplotlib is not installed; the extra `plots` brings it")
+        return None
+    return plt
+
+
+def plot(measured: dict, file: Path) -> None:
+    """Error against calls, a panel for each problem."""
+    plt = pyplot()
+    if plt is None:
         return
     results = measured["problems"]
     columns = min(3, len(results))
