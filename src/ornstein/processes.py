@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from itertools import count
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import ref
 
 from ornstein.errors import OrnsteinError, Told, UsageError
 
@@ -224,11 +226,30 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
             ) from error
         raise
     try:
-        said.table()  # none takes its connections down while another still speaks
+        _part()
     except RuntimeError as error:
         if not _is_lost(error):  # one that has left already has done all of its work, too
             raise
     distributed.destroy_process_group()
+
+
+def _part() -> None:
+    """Wait until all are here, and until gloo's threads hold nothing of Python's.
+
+    None takes its connections down while another still speaks. The threads let go of what was sent only after the
+    call has returned, outlive the group where DDP was used, and end the process (SIGABRT) if they let go while the
+    interpreter shuts down.
+    """
+    import torch
+    from torch import distributed
+
+    word = torch.zeros(1)
+    distributed.all_reduce(word)
+    held = ref(word)
+    del word
+    end = monotonic() + 5
+    while held() is not None and monotonic() < end:
+        sleep(0.001)
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -86,8 +86,8 @@ def launch(count: int, jobs: list[dict[str, Any]]) -> list[list[tuple[list[tuple
     finally:
         for worker in workers:
             worker.kill()
-    for worker, (_, err) in zip(workers, outputs, strict=True):
-        assert worker.returncode == 0, err
+    ended = [f"{worker.returncode}: {out}{err}" for worker, (out, err) in zip(workers, outputs, strict=True)]
+    assert not any(worker.returncode for worker in workers), "\n".join(ended)
     return [[json.loads(line) for line in out.splitlines() if line.startswith("[")] for out, _ in outputs]
 
 
@@ -154,7 +154,10 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
         {**BASE, "out": str(tmp_path / "stopped")},  # what was sharded goes on as copies
         {**BASE, "out": str(tmp_path / "poisoned"), "steps": 20, "poisoned": 1},
         {**BASE, "out": str(tmp_path / "uneven"), "batch_size": 9},
+        {**BASE, "out": str(tmp_path / "taken")},
     ]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "letter.txt").write_text("mine")
     first, second = launch(2, jobs)
     assert [losses for losses, _ in first] == [losses for losses, _ in second]
     for (kind, changes), (seen, said) in zip(kinds.items(), first[:3], strict=True):
@@ -174,6 +177,9 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
 
     assert first[6][1].startswith("UsageError")
     assert "--batch-size 8" in first[6][1]
+
+    assert "holds no run" in first[7][1]  # the first process looks, and all are told
+    assert second[7][1].startswith("Told")
 
     two = tmp_path / "copied"  # a checkpoint of two, gone on with by one
     assert len(alone(two, steps=7)) == 1

@@ -75,7 +75,8 @@ class Run:
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
-        check_folder(self.folder, self.settings, before, dataset.spec)
+        if self.processes.count == 1:  # beside others the first one looks, and says so to all, when it holds the folder
+            check_folder(self.folder, self.settings, before, dataset.spec)
 
     @property
     def batch_size(self) -> int:
