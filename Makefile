@@ -28,7 +28,8 @@ lint:
 
 bench:      ## beside other libraries; writes benchmarks/results/
 	@$(PYTHON) bootstrap.py test peers
-	@$(BIN)/python -m pip install --quiet --no-deps k-diffusion torchsde trampoline boltons azula jaxtyping wadler_lindig
+	@$(BIN)/python -m pip install --quiet --no-deps k-diffusion torchsde trampoline boltons azula jaxtyping wadler_lindig \
+		denoising-diffusion-pytorch
 	@$(BIN)/python -m benchmarks
 
 clean:

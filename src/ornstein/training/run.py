@@ -75,8 +75,8 @@ class Run:
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
-        if self.processes.count == 1:  # beside others the first one looks, and says so to all, when it holds the folder
-            check_folder(self.folder, self.settings, before, dataset.spec)
+        if self.processes.count == 1:  # beside others only the first one looks, as it begins, and all are told
+            self._check()
 
     @property
     def batch_size(self) -> int:
@@ -100,11 +100,14 @@ class Run:
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
+        self._check()
         held.enter_context(_held(self.folder))
-        # another process may have trained in it since this one looked
-        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
+        self._check()  # another process may have trained in it before this one held it
         with _disk(self.folder):
             (self.folder / "checkpoints").mkdir(exist_ok=True)
+
+    def _check(self) -> None:
+        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
 
     def _run(self) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
