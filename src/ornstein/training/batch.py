@@ -70,7 +70,7 @@ class Batches:
         for first in range(share.start, share.stop, size):
             rows = slice(first, first + size)
             x, _ = data.batch(indices[rows], None if flip is None else flip[rows])
-            x, vector = x.to(self.device), None
+            x, vector = _sent(x, self.device), None
             if augment is not None and changes is not None:
                 x, vector = augment(x, changes[rows].to(self.device))
             known = told.dropped(told.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
@@ -83,6 +83,11 @@ class Batches:
                 told.told(tuple(row.to(self.device) for row in known), vector),
                 mix(seed, 3, first),
             )
+
+
+def _sent(x: Tensor, device: torch.device) -> Tensor:
+    """On the device. To a GPU from pinned memory: the copy then waits for nothing, and nothing for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def normals(shape: Sequence[int], rows: range, total: int, seed: int, device: torch.device) -> Tensor:

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from torch import nn
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
 from ornstein.training import ema, parallel, schedule
+from ornstein.training.ahead import ahead
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.settings import Settings
@@ -59,43 +62,56 @@ def train(
     shards = parallel.local(weights)
     network, started = state.network.train(), time.monotonic()
     assert settings.batch_size is not None
-    while (part_done := done(settings, state)) < 1:
-        step = state.step
-        for group in state.optimizer.param_groups:
-            group["lr"] = peak * schedule.rate(part_done, settings.warmup)
-        total = torch.zeros((), device=batches.device)
-        for i, part in enumerate(batches.parts(step), 1):
-            torch.manual_seed(part.seed)  # dropout
-            with parallel.accumulating(learner, last=i == settings.accumulate):
-                cost, error = learner(part)
-                (cost / settings.accumulate).backward()
-            total += error / settings.accumulate
-        norm = parallel.clip(weights, settings.clip)
-        each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
-        loss_value, norm_value, _ = each.mean(0).tolist()
-        if not (_finite(loss_value) and _finite(norm_value)):
-            bad, state.skipped = bad + 1, state.skipped + 1
-        else:
-            bad = 0
-            state.optimizer.step()
-            for average, gamma in averages:
-                ema.update(average, shards, state.updates + 1, gamma)
-        state.optimizer.zero_grad(set_to_none=True)
-        state.step, state.images = step + 1, state.images + settings.batch_size
-        state.seconds = each[0, 2].item()  # one clock for all
-        yield Progress(
-            step=state.step,
-            done=min(done(settings, state), 1.0),
-            loss=loss_value,
-            gradient=norm_value,
-            rate=state.optimizer.param_groups[0]["lr"],
-            seconds=state.seconds,
-            images=state.images,
-            skipped=state.skipped,
-        )
-        if bad == BAD_STEPS:
-            processes.together(lambda: _diverged(state.step))
+    early = makes_ahead(settings, batches.device)
+    with ahead(batches.parts, partial(_use, batches.device)) if early else nullcontext(batches.parts) as parts:
+        while (part_done := done(settings, state)) < 1:
+            step = state.step
+            for group in state.optimizer.param_groups:
+                group["lr"] = peak * schedule.rate(part_done, settings.warmup)
+            total = torch.zeros((), device=batches.device)
+            for i, part in enumerate(parts(step), 1):
+                torch.manual_seed(part.seed)  # dropout
+                with parallel.accumulating(learner, last=i == settings.accumulate):
+                    cost, error = learner(part)
+                    (cost / settings.accumulate).backward()
+                total += error / settings.accumulate
+            norm = parallel.clip(weights, settings.clip)
+            each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
+            loss_value, norm_value, _ = each.mean(0).tolist()
+            if not (_finite(loss_value) and _finite(norm_value)):
+                bad, state.skipped = bad + 1, state.skipped + 1
+            else:
+                bad = 0
+                state.optimizer.step()
+                for average, gamma in averages:
+                    ema.update(average, shards, state.updates + 1, gamma)
+            state.optimizer.zero_grad(set_to_none=True)
+            state.step, state.images = step + 1, state.images + settings.batch_size
+            state.seconds = each[0, 2].item()  # one clock for all
+            yield Progress(
+                step=state.step,
+                done=min(done(settings, state), 1.0),
+                loss=loss_value,
+                gradient=norm_value,
+                rate=state.optimizer.param_groups[0]["lr"],
+                seconds=state.seconds,
+                images=state.images,
+                skipped=state.skipped,
+            )
+            if bad == BAD_STEPS:
+                processes.together(lambda: _diverged(state.step))
     network.eval()
+
+
+def makes_ahead(settings: Settings, device: torch.device) -> bool:
+    """Whether a thread of its own makes the batches."""
+    return settings.prefetch and device.type != "cpu"
+
+
+def _use(device: torch.device) -> None:
+    """Let this thread work on the device: each thread of a process has a current GPU of its own."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def _diverged(step: int) -> None:

@@ -1,0 +1,33 @@
+"""Batches that are ready before they are needed: a thread makes the next one while a step is at work."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@contextmanager
+def ahead(
+    make: Callable[[int], Iterable[T]], prepare: Callable[[], object] = lambda: None
+) -> Iterator[Callable[[int], Sequence[T]]]:
+    """Within, a function that gives what `make(step)` yields, whole, and then has a thread make that of the next step.
+
+    `make` must depend on the step alone, so asking in another order changes nothing but the time. What it raises is raised to
+    whoever asks for that step. One batch more is held, and one is made in vain at the end. `prepare`: what the thread
+    does before the first.
+    """
+    with ThreadPoolExecutor(1, "batches", prepare) as thread:
+        waiting: dict[int, Future[list[T]]] = {}
+
+        def begin(step: int) -> Future[list[T]]:
+            return thread.submit(lambda: list(make(step)))
+
+        def parts(step: int) -> Sequence[T]:
+            found = (waiting.pop(step, None) or begin(step)).result()
+            waiting.clear()
+            waiting[step + 1] = begin(step + 1)
+            return found
+
+        yield parts
