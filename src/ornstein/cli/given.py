@@ -27,17 +27,23 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
     from ornstein.cli import canvas
 
     picture, file = trained.model.conditions.picture, Path(name).expanduser()
-    if not file.is_file():
+    try:
+        there = file.is_file()
+    except OSError:  # such as a name that is too long for one
+        there = False
+    if not there:
         try:
             return {"vector": [float(part) for part in name.split(",")]}
         except ValueError:
-            raise UsageError(f"--condition {name}: there is no such file, and it is no list of numbers") from None
+            raise UsageError(f"--condition {name[:80]}: there is no such file, and it is no list of numbers") from None
     if picture is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
+        from ornstein.data.arrays import DAMAGE
+
         if file.suffix.lower() != ".npy":
             raise UsageError(f"--condition {file}: {trained.folder} was not trained to be given pictures")
         try:
             return {"vector": np.load(file, allow_pickle=False)}
-        except (OSError, ValueError, EOFError) as error:
+        except DAMAGE as error:
             raise UsageError(f"--condition {file} cannot be read as an array ({error}); give another file") from error
     spec, left = trained.spec, picture.task.left(trained.spec.shape)
     if file.suffix.lower() in canvas.ARRAYS:

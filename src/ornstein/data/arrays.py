@@ -7,6 +7,7 @@ import lzma
 import math
 import shutil
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,7 @@ DAMAGE = (
     lzma.LZMAError,
     NotImplementedError,
     RuntimeError,
+    tokenize.TokenError,  # of an array's header
 )
 """What reading a damaged or hostile file may raise."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,7 +71,9 @@ class Spec:
             raise ValueError(f"data: there is no {strange[0]!r}")
         found = Spec(**fields)
         _check(found)
-        return found
+        return replace(
+            found, low=float(found.low), high=float(found.high), data_std=float(found.data_std)
+        )  # JSON's may be whole
 
     @property
     def item_shape(self) -> tuple[int, ...]:
@@ -170,7 +172,7 @@ def _check(spec: Spec) -> None:
         "source": type(spec.source) is not str,
         "count": type(spec.count) is not int or spec.count < 1,
         "content_hash": type(spec.content_hash) is not str,
-        "data_std": spec.data_std < 0,
+        "data_std": not 0 <= spec.data_std <= REACH,
     }
     for key, is_wrong in wrong.items():
         if is_wrong:

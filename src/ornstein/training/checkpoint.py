@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def save(folder: Path, state: State, keep: int | None, tensors: dict[str, dict[s
             _write(_tensors(whole), new / f"{name}.safetensors")
         (new / "state.json").write_text(json.dumps(state.counters()))
         sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
-        (new / "sha256.json").write_text(json.dumps(sums, indent=1))
+        (new / "sha256.json").write_text(_listed(sums))
     if keep is not None:
         prune(folder, keep)
     return place
@@ -154,10 +154,16 @@ def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
     return None
 
 
+def _listed(sums: Mapping[str, Any]) -> str:
+    return json.dumps(sums, indent=1)
+
+
 def damage(place: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         sums = read_json(place / "sha256.json")
+        if (place / "sha256.json").read_bytes() != _listed(sums).encode():
+            return "sha256.json is not as it was written"
         missing = [name for name in FILES if name not in sums or not (place / name).is_file()]
         if missing:
             return f"{missing[0]} is missing"

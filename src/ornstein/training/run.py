@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
-        if settings.text is not None and dataset.beside.encoder != settings.text:
+        if settings.text is not None and dataset.beside.encoder != (settings.text or None):
             dataset = conditions.encoded(dataset, settings.text)
         self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
         before = settings_of(self.folder)
@@ -436,6 +436,16 @@ def _disk(place: Path) -> Iterator[None]:
         ) from error
 
 
+def _name(lock: TextIO) -> str:
+    """Who wrote his name into a lock; he may be about to."""
+    for _ in range(20):
+        lock.seek(0)
+        if name := lock.read(200).strip():
+            return name
+        time.sleep(0.05)
+    return "another process"
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Makes the folder and keeps a second process out; the system lets go when this one dies, however it does.
@@ -451,8 +461,7 @@ def _held(folder: Path) -> Iterator[None]:
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            stream.seek(0)
-            holder = stream.read(200).strip() or "another process"
+            holder = _name(stream)
             raise OrnsteinError(f"{folder} is being trained by {holder}; wait for it, or stop it") from None
         except (ImportError, OSError):  # not a Unix system, or a file system without locks
             pass
