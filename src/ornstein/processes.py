@@ -217,6 +217,7 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
         yield said
     except BaseException as error:
         if not both:  # NCCL would wait for the others; it ends with this process
+            sleep(0.2)  # gloo's threads let go of what they failed to send: to end while they do locks both up
             distributed.destroy_process_group()
         if _is_lost(error):
             reason = re.sub(r"\[\S*\](:\d+)?\s*", "", str(error).splitlines()[0]).split(". ")[0].strip()
