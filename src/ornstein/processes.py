@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MINUTES = 30.0  # that a process waits for the others before it gives up
+PAUSE = 0.2  # seconds in which gloo's threads let go of what they failed to send: taking the group down meanwhile locks both up
 LAUNCH = "torchrun --nproc-per-node N -m ornstein"
 
 
@@ -217,7 +218,7 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
         yield said
     except BaseException as error:
         if not both:  # NCCL would wait for the others; it ends with this process
-            sleep(0.2)  # gloo's threads let go of what they failed to send: to end while they do locks both up
+            sleep(PAUSE)
             distributed.destroy_process_group()
         if _is_lost(error):
             reason = re.sub(r"\[\S*\](:\d+)?\s*", "", str(error).splitlines()[0]).split(". ")[0].strip()
@@ -231,6 +232,7 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
     except RuntimeError as error:
         if not _is_lost(error):  # one that has left already has done all of its work, too
             raise
+        sleep(PAUSE)
     distributed.destroy_process_group()
 
 

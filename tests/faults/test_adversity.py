@@ -176,7 +176,7 @@ def test_another_run_in_the_same_folder_at_once(points: Path, tmp_path: Path, fo
         ends = forked(*jobs)
         assert sorted(end.code for end in ends) in ([0, 1], [0, 2]), ends
         (end,) = (end for end in ends if end.code)
-        assert "is being trained by" in end.err or "seed: " in end.err, end
+        assert "is being trained by process" in end.err or "seed: " in end.err, end
         shutil.rmtree(out)
 
 

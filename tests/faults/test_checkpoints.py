@@ -73,6 +73,14 @@ def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, p
     assert checkpoint.damage(newest) is None
 
 
+def test_sums_whose_white_space_changed_are_damage(settings: Settings, tmp_path: Path) -> None:
+    place = next(checkpoint.checkpoints(Path(settings.out) / "checkpoints"))
+    copy = shutil.copytree(place, tmp_path / place.name)
+    sums = (copy / "sha256.json").read_bytes()
+    (copy / "sha256.json").write_bytes(sums.replace(b" ", b"\t", 1))
+    assert checkpoint.damage(copy) == "sha256.json is not as it was written"
+
+
 @pytest.mark.parametrize("gone", [*checkpoint.FILES, "sha256.json"])
 def test_a_missing_file_is_damage(settings: Settings, tmp_path: Path, gone: str) -> None:
     place = next(checkpoint.checkpoints(Path(settings.out) / "checkpoints"))

@@ -118,6 +118,18 @@ def test_a_hostile_config(copy: Path, cases: Any, memory: Any, run: Any) -> None
                 assert done.code in (0, 1) if found is None else done.code == 0
 
 
+@pytest.mark.parametrize("number", [10**30, 10**300, 10**400, -1])
+@pytest.mark.parametrize("key", ["data_std", "low", "high"])
+def test_whole_numbers_of_any_size(copy: Path, key: str, number: int) -> None:
+    """Read as the numbers they are, or refused in a sentence."""
+    file = copy / "model" / "config.json"
+    config = json.loads(file.read_text())
+    config["data"][key] = number
+    file.write_text(json.dumps(config))
+    refused = number > 1e100 or (key, number) in (("data_std", -1), ("low", 10**30))
+    assert (opened(copy) is None) == refused
+
+
 @pytest.mark.parametrize(
     "network",
     [

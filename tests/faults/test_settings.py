@@ -56,6 +56,19 @@ def test_a_wrong_value_in_a_file_is_named(tmp_path: Path, cases: Any, run: Any) 
         assert not (tmp_path / "run").exists()
 
 
+def test_a_text_without_a_name_is_named(tmp_path: Path, run: Any) -> None:
+    done = run(["train", "--data", "digits", "--out", str(tmp_path / "run"), "--text", "", "--dry-run"])
+    assert done.code == 2
+    assert "text: " in done.sentence
+
+
+def test_a_condition_too_long_for_the_name_of_a_file(trained: Path, run: Any) -> None:
+    done = run(["sample", str(trained), "--condition", "x" * 5000])
+    assert done.code == 2
+    assert "--condition" in done.sentence
+    assert len(done.sentence) < 1000
+
+
 def _dumped(values: dict[str, Any]) -> str:
     """YAML of values that may hold numbers whose digits Python refuses to write."""
     lines = []

@@ -325,6 +325,14 @@ def claims(shape: tuple[int, ...]) -> bytes:
     return file.getvalue()
 
 
+def test_a_header_cut_within_its_words(tmp_path: Path) -> None:
+    """numpy reads headers of its first two versions word by word, as Python's own."""
+    whole = claims((2, 2))
+    (tmp_path / "a.npy").write_bytes(whole.replace(b")", b" ") + bytes(4))
+    with pytest.raises(OrnsteinError, match=r"a\.npy"):
+        data.open(tmp_path / "a.npy", cache=tmp_path / "cache")
+
+
 def npz(**members: bytes) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

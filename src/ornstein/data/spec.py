@@ -71,9 +71,14 @@ class Spec:
             raise ValueError(f"data: there is no {strange[0]!r}")
         found = Spec(**fields)
         _check(found)
-        return replace(
-            found, low=float(found.low), high=float(found.high), data_std=float(found.data_std)
-        )  # JSON's may be whole
+        return replace(  # JSON's may be whole numbers of any length, which torch does not take
+            found,
+            low=float(found.low),
+            high=float(found.high),
+            data_std=float(found.data_std),
+            mean=tuple(map(float, found.mean)),
+            std=tuple(map(float, found.std)),
+        )
 
     @property
     def item_shape(self) -> tuple[int, ...]:

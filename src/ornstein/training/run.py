@@ -58,7 +58,7 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
-        if settings.text is not None and dataset.beside.encoder != (settings.text or None):
+        if settings.text is not None and (not settings.text or dataset.beside.encoder != settings.text):
             dataset = conditions.encoded(dataset, settings.text)
         self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
         before = settings_of(self.folder)
@@ -76,7 +76,7 @@ class Run:
         self._stopped = False
         self.resumed: Path | None = None
         if self.processes.count == 1:  # beside others only the first one looks, as it begins, and all are told
-            self._check()
+            check_folder(self.folder, self.settings, before, dataset.spec)
 
     @property
     def batch_size(self) -> int:
@@ -436,14 +436,18 @@ def _disk(place: Path) -> Iterator[None]:
         ) from error
 
 
-def _name(lock: TextIO) -> str:
-    """Who wrote his name into a lock; he may be about to."""
-    for _ in range(20):
+def _holder(lock: TextIO) -> str | None:
+    """None when this process has the lock now; else who has it, by what it wrote, which may be nothing yet or no longer."""
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         lock.seek(0)
-        if name := lock.read(200).strip():
-            return name
-        time.sleep(0.05)
-    return "another process"
+        return lock.read(200).strip()
+    except (ImportError, OSError):  # not a Unix system, or a file system without locks
+        pass
+    return None
 
 
 @contextmanager
@@ -456,15 +460,13 @@ def _held(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+", errors="replace")
     with stream:
-        try:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _name(stream)
-            raise OrnsteinError(f"{folder} is being trained by {holder}; wait for it, or stop it") from None
-        except (ImportError, OSError):  # not a Unix system, or a file system without locks
-            pass
+        for _ in range(20):
+            holder = _holder(stream)
+            if holder is None or holder:
+                break
+            time.sleep(0.05)  # it is about to write its name, or to leave
+        if holder is not None:
+            raise OrnsteinError(f"{folder} is being trained by {holder or 'another process'}; wait for it, or stop it")
         with _disk(folder):
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {platform.node()}")
