@@ -148,9 +148,13 @@ def from_config(data: Mapping[str, Any], module: Any) -> Any:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__):
         raise ValueError(f"{data['type']!r} is not a class of {module.__name__}")
     for key, value in values.items():
-        if isinstance(value, (str, float)) and not (isinstance(value, float) and math.isfinite(value)):
+        if isinstance(value, str) or _endless(value):
             raise ValueError(f"{key} = {value!r} is no finite number")
     return kind(**values)
+
+
+def _endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def read(folder: File) -> Model:
@@ -172,6 +176,8 @@ def read(folder: File) -> Model:
         raise OrnsteinError(f"{file} has format {config.get('format')}; this version of ornstein reads format {FORMAT}")
     with _described(file):
         arguments = dict(config["network"])
+        if endless := [key for key, value in arguments.items() if _endless(value)]:
+            raise ValueError(f"network: {endless[0]} is no finite number")
         kind = {kind.__name__: kind for kind in networks.ALL}[arguments.pop("type")]
         spec = Spec.from_json(config["data"])
         frequencies = tuple(float(part) for part in config["frequencies"])

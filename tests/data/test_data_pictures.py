@@ -465,3 +465,11 @@ def test_no_warning_leaks_from_readers(root: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.open(root)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("level", [1, 128, 255])
+def test_one_colour_stays_what_it_is_however_small_it_gets(level: int, channels: int) -> None:
+    image = np.full((1300, 1200, channels), level, np.uint8)
+    for size in ((1, 1), (2, 1), (3, 3), (64, 64)):
+        assert (pixels.fit(image, size, pad=False, alpha=False) == level).all()

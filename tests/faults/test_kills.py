@@ -51,6 +51,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("kills") / "run"
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(out: Path) -> None:
+    """Of a test that failed, for the next one."""
+    shutil.rmtree(out, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
 def unbroken(points: Path, out: Path, forked: Any) -> tuple[dict[str, Any], int]:
     """A run that nothing happened to, and how often it changed a file."""

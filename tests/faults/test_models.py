@@ -118,6 +118,15 @@ def test_a_hostile_config(copy: Path, cases: Any, memory: Any, run: Any) -> None
                 assert done.code in (0, 1) if found is None else done.code == 0
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -0.5])
+def test_a_dropout_that_is_no_probability(copy: Path, number: float) -> None:
+    file = copy / "model" / "config.json"
+    config = json.loads(file.read_text())
+    config["network"]["dropout"] = number
+    file.write_text(json.dumps(config))
+    assert opened(copy) is None
+
+
 @pytest.mark.parametrize("number", [10**30, 10**300, 10**400, -1])
 @pytest.mark.parametrize("key", ["data_std", "low", "high"])
 def test_whole_numbers_of_any_size(copy: Path, key: str, number: int) -> None:

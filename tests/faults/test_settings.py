@@ -62,6 +62,15 @@ def test_a_text_without_a_name_is_named(tmp_path: Path, run: Any) -> None:
     assert "text: " in done.sentence
 
 
+def test_a_whole_number_that_python_will_not_write(tmp_path: Path, run: Any) -> None:
+    file = tmp_path / "config.yaml"
+    for key in ("keep", "seed", "batch_size"):
+        file.write_text(_dumped({"data": "digits", "out": str(tmp_path / "run"), key: 1 << 70_000}))
+        done = run(["train", "--config", str(file), "--dry-run"])
+        assert done.code == 2
+        assert f"{file}: {key}" in done.sentence
+
+
 def test_a_condition_too_long_for_the_name_of_a_file(trained: Path, run: Any) -> None:
     done = run(["sample", str(trained), "--condition", "x" * 5000])
     assert done.code == 2

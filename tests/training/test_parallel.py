@@ -178,8 +178,8 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
     assert first[6][1].startswith("UsageError")
     assert "--batch-size 8" in first[6][1]
 
-    assert "holds no run" in first[7][1]  # the first process looks, and all are told
-    assert second[7][1].startswith("Told")
+    assert "holds no run" in first[7][1]
+    assert second[7][1] == first[7][1]
 
     two = tmp_path / "copied"  # a checkpoint of two, gone on with by one
     assert len(alone(two, steps=7)) == 1

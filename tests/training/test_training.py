@@ -166,6 +166,16 @@ def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")]
 
 
+def test_what_a_kill_kept_from_being_removed_is_removed_by_the_next_run(tmp_path):
+    """Between the last checkpoint and the removal of older ones: the run is over, and nothing saves again."""
+    whole = finish(Run(settings(tmp_path, save_every=1, keep=9), DIGITS))
+    folder = tmp_path / "checkpoints"
+    assert len(list(checkpoint.checkpoints(folder))) > 2
+    newest = [place.name for place in checkpoint.checkpoints(folder)][:2]
+    assert same(whole, finish(Run(settings(tmp_path, save_every=1, keep=2), DIGITS)))
+    assert [place.name for place in checkpoint.checkpoints(folder)] == newest
+
+
 def test_other_settings_or_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
     finish(Run(settings(tmp_path), DIGITS))
     with pytest.raises(UsageError, match=r"batch_size: 8 -> 16; path: linear -> cosine|path: linear -> cosine"):

@@ -69,7 +69,16 @@ def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
 
     Transparency is composited on white, unless 4 channels are asked.
     """
-    with _opened(file) as image, _one_large if image.width * image.height > LARGE else nullcontext():
+    image = _opened(file)
+    with _one_large if image.width * image.height > LARGE else nullcontext():
+        return _decoded(image, file, to)  # all that it held of one large image is free before the next is begun
+
+
+_one_large = Lock()
+
+
+def _decoded(image: ImageFile.ImageFile, file: IO[bytes], to: Format) -> NDArray[Any]:
+    with image:
         # A JPEG much larger than needed is decoded at a half, a quarter or an eighth: faster, and a fine box filter.
         side = 2 * max(to.size)
         if min(image.size) > 2 * side:
@@ -78,10 +87,8 @@ def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
             array, alpha = _pixels(image, file)
         except Exception as error:  # a damaged file can raise nearly anything from its decoder
             raise Unreadable(str(error) or type(error).__name__) from error
-        return _made(_as_depth(array, to.dtype), alpha, to)
-
-
-_one_large = Lock()
+    image.close()  # leaving `with` has closed its file; this frees its pixels, before others are made of the array
+    return _made(_as_depth(array, to.dtype), alpha, to)
 
 
 def _made(array: NDArray[Any], alpha: bool, to: Format) -> NDArray[Any]:

@@ -93,7 +93,9 @@ def fit(image: NDArray[Any], size: Size, *, pad: bool, alpha: bool) -> NDArray[A
 def _resize(image: NDArray[Any], size: Size, box: tuple[float, float, float, float], alpha: bool) -> NDArray[Any]:
     if image.dtype == np.uint8 and image.shape[-1] in (1, 3):
         picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-        resized = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+        # Pillow reduces by whole numbers first, whose blocks of more than 128² pixels it rounds by over half a level
+        gap = max(3.0, (box[2] - box[0]) / size[1] / 128, (box[3] - box[1]) / size[0] / 128)
+        resized = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box, reducing_gap=gap)
         return np.asarray(resized).reshape(*size, image.shape[-1])
     if alpha:
         return _resize_alpha(image, size, box)
@@ -115,9 +117,14 @@ def _resize_alpha(image: NDArray[Any], size: Size, box: tuple[float, float, floa
 
 def _lanczos(planes: Iterable[NDArray[Any]], size: Size, box: tuple[float, float, float, float]) -> NDArray[np.float64]:
     """Each plane `(H, W)` alone, in 32-bit floats, neither rounded nor clipped."""
-    pictures = (Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in planes)
-    resized = [np.asarray(p.resize((size[1], size[0]), Image.Resampling.LANCZOS, box)) for p in pictures]
-    return np.stack(resized, axis=-1).astype(np.float64)
+
+    def resized(plane: NDArray[Any]) -> NDArray[Any]:
+        picture = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box))
+
+    return np.stack(list(map(resized, planes)), axis=-1).astype(
+        np.float64
+    )  # `map` lets go of a plane before the next is made
 
 
 def as_type(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -89,4 +89,6 @@ def _checked(value: Any, key: str, types: dict[str, Any], file: Path) -> Any:
             pass
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UsageError(f"{file}: {key} is {shown(value)} and must be {WORDS[kind]}")
+    if kind is int and abs(value) >= 1 << 63:
+        raise UsageError(f"{file}: {key} is {shown(value)} and must be a number of less than 64 bits")
     return value

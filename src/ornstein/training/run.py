@@ -75,8 +75,7 @@ class Run:
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
-        if self.processes.count == 1:  # beside others only the first one looks, as it begins, and all are told
-            check_folder(self.folder, self.settings, before, dataset.spec)
+        check_folder(self.folder, self.settings, before, dataset.spec)
 
     @property
     def batch_size(self) -> int:
@@ -100,14 +99,11 @@ class Run:
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
-        self._check()
         held.enter_context(_held(self.folder))
-        self._check()  # another process may have trained in it before this one held it
+        # another process may have trained in it since this one looked
+        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
         with _disk(self.folder):
             (self.folder / "checkpoints").mkdir(exist_ok=True)
-
-    def _check(self) -> None:
-        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
 
     def _run(self) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
@@ -149,8 +145,10 @@ class Run:
 
     def _begin(self, metrics: "Metrics", state: State) -> None:
         """What the first process writes before the first step."""
-        if self.resumed:  # a kill may have come between a checkpoint and its model
+        if self.resumed:  # a kill may have come between a checkpoint and its model, or before older ones were removed
             self._export(self.resumed, state)
+            if not state.skipped:  # else the newest may be of a skipped step, and an older one the last good one
+                checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
         posthoc.rewind(self.averages, state.updates)
         _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
         _write_json(self.folder / "env.json", {**environment(), "processes": self.processes.count})
@@ -351,8 +349,10 @@ def settings_of(folder: Path) -> Settings | None:
 def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
     """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
     if before is None:
-        begun = (folder / ".lock").exists()  # killed before its settings were written
-        if folder.exists() and any(folder.iterdir()) and not begun:
+        filled = folder.exists() and any(folder.iterdir())
+        # A run that is about to begin, or was killed before its settings were written, has a lock, and had it before anything
+        # else: so it is looked for last.
+        if filled and not (folder / ".lock").exists():
             raise UsageError(f"out: {folder} is not empty and holds no run; give a new folder")
         return
     differences = settings.differences(before)
