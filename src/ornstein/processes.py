@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 NEEDED = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 MINUTES = 30.0  # that a process waits for the others before it gives up
+JOINING = 5.0  # minutes in which all must have come: of one that died before, nobody can tell that it is not only slow
 PAUSE = 0.2  # seconds in which gloo's threads let go of what they failed to send: taking the group down meanwhile locks both up
 LAUNCH = "torchrun --nproc-per-node N -m ornstein"
 
@@ -185,7 +186,8 @@ def _store(rank: int, processes: int, minutes: float) -> Store:
 def joined(minutes: float = MINUTES) -> Iterator[Processes]:
     """Within, the processes that torchrun started know each other; alone, nothing happens.
 
-    The CPU speaks through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails.
+    The CPU speaks through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails, and
+    so does one whose others have not joined it after `JOINING` minutes.
     Raises UsageError for an incomplete environment, OrnsteinError where the others cannot be reached, or no longer.
     """
     said = environment()
@@ -197,17 +199,19 @@ def joined(minutes: float = MINUTES) -> Iterator[Processes]:
 
     if not distributed.is_available():
         raise UsageError("this build of torch has no torch.distributed: start one process, without torchrun")
+    early = min(minutes, JOINING)
     both = torch.cuda.is_available() and distributed.is_nccl_available()
     try:
         # keys of its own: a process that joins again must not meet what the others have not yet taken down
-        store = distributed.PrefixStore(f"ornstein-{next(_JOINS)}", _store(said.rank, said.count, minutes))
+        store = distributed.PrefixStore(f"ornstein-{next(_JOINS)}", _store(said.rank, said.count, early))
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if both else "gloo",
             store=store,
-            timeout=timedelta(minutes=minutes),
+            timeout=timedelta(minutes=early),
             rank=said.rank,
             world_size=said.count,
         )
+        distributed.distributed_c10d._set_pg_timeout(timedelta(minutes=minutes))
     except (RuntimeError, ValueError) as error:
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).splitlines()[0]

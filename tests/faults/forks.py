@@ -202,9 +202,10 @@ def _serve() -> None:
     import ornstein.cli.train
     import ornstein.report
     import ornstein.runs
-    import ornstein.training.run  # noqa: F401
+    import ornstein.training.run
 
     torch.set_num_threads(1)
+    ornstein.processes.JOINING = 0.5  # not minutes, for one whose partner was killed before it came
     answers = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         ends = _done([Child(**child) for child in json.loads(line)])

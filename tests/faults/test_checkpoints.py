@@ -15,6 +15,8 @@ from ornstein.training.checkpoint import State
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
+ALL = [*checkpoint.FILES, *checkpoint.LEARNED]
+
 
 def damaged(content: bytes, rng: Random) -> bytes:
     """The same bytes with a fault; never the same."""
@@ -57,7 +59,7 @@ def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, p
     expected = {name: tensor.clone() for name, tensor in tensors(state).items()}
     counters = state.counters()
     for rng in cases(100, 5000):
-        file = newest / rng.choice([*checkpoint.FILES, "sha256.json"])
+        file = newest / rng.choice([*ALL, "sha256.json"])
         good = file.read_bytes()
         file.write_bytes(damaged(good, rng))
         told: list[str] = []
@@ -81,7 +83,7 @@ def test_sums_whose_white_space_changed_are_damage(settings: Settings, tmp_path:
     assert checkpoint.damage(copy) == "sha256.json is not as it was written"
 
 
-@pytest.mark.parametrize("gone", [*checkpoint.FILES, "sha256.json"])
+@pytest.mark.parametrize("gone", [*ALL, "sha256.json"])
 def test_a_missing_file_is_damage(settings: Settings, tmp_path: Path, gone: str) -> None:
     place = next(checkpoint.checkpoints(Path(settings.out) / "checkpoints"))
     copy = shutil.copytree(place, tmp_path / place.name)
@@ -104,7 +106,7 @@ def test_pruning_never_counts_a_damaged_checkpoint(settings: Settings, tmp_path:
             shutil.copytree(original / places[0], folder / name)
         broken = rng.sample(names, rng.randrange(len(names)))
         for name in broken:
-            file = folder / name / rng.choice(checkpoint.FILES)
+            file = folder / name / rng.choice(ALL)
             file.write_bytes(damaged(file.read_bytes(), rng))
         whole = [name for name in names if name not in broken]
         checkpoint.prune(folder, keep)

@@ -15,15 +15,19 @@ from ornstein.training import checkpoint
 
 LENGTH = ["--steps", "9", "--save-every", "3", "--keep", "2", "--snapshots", "2", "--samples", "2"]
 SMALL = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
-CLOCK = "seconds", "state.json"  # keys whose values are the time that a run took, or its sum
 
 
 def train(points: Path, out: Path) -> list[str]:
     return ["train", "--data", str(points), "--out", str(out), *LENGTH, *SMALL]
 
 
+def changing(key: str) -> bool:
+    """Whether it is the key of the time that a run took, or of the sum of a file with the time, or with a header in any order."""
+    return key in ("seconds", "state.json") or key.startswith(f"{checkpoint.SHARDS}/")
+
+
 def contents(out: Path) -> dict[str, Any]:
-    """All files and folders of a run, and what is in them but for times."""
+    """All files and folders of a run, and what is in them but for what is `changing`."""
     found: dict[str, Any] = {}
     for place in sorted(out.rglob("*")):
         name = place.relative_to(out).as_posix()
@@ -31,7 +35,10 @@ def contents(out: Path) -> dict[str, Any]:
             found[name] = None
         elif place.suffix in (".json", ".jsonl"):
             lines = place.read_text().splitlines() if place.suffix == ".jsonl" else [place.read_text()]
-            found[name] = [{k: v for k, v in json.loads(line).items() if k not in CLOCK} for line in lines]
+            found[name] = [{k: v for k, v in json.loads(line).items() if not changing(k)} for line in lines]
+        elif place.parent.name == checkpoint.SHARDS:
+            length, content = int.from_bytes(place.read_bytes()[:8], "little"), place.read_bytes()[8:]
+            found[name] = json.loads(content[:length]), content[length:]
         else:
             found[name] = place.read_bytes()
     return found
@@ -119,29 +126,33 @@ def test_killed_at_random(
         goes_on(train(points, out), out, whole, forked)
 
 
-def together(points: Path, out: Path, *fates: dict[str, Any]) -> list[tuple[list[str], dict[str, Any]]]:
+def together(
+    points: Path, out: Path, flags: list[str], *fates: dict[str, Any]
+) -> list[tuple[list[str], dict[str, Any]]]:
     """Two processes of one run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [
-        (train(points, out), {"env": {**told, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **fate})
+        (train(points, out) + flags, {"env": {**told, "RANK": str(rank), "LOCAL_RANK": str(rank)}, **fate})
         for rank, fate in enumerate(fates)
     ]
 
 
-def test_one_of_two_processes_is_killed(points: Path, out: Path, forked: Any, cases: Any) -> None:
+@pytest.mark.parametrize("flags", [[], ["--shard"]], ids=["copied", "sharded"])
+def test_one_of_two_processes_is_killed(points: Path, out: Path, forked: Any, cases: Any, flags: list[str]) -> None:
     """The other one ends, soon and with a sentence; together they go on bit for bit."""
-    ends = forked(*together(points, out, {"within": str(out)}, {}))
+    ends = forked(*together(points, out, flags, {"within": str(out)}, {"within": str(out)}))
     assert [end.code for end in ends] == [0, 0], ends
-    whole, changes = contents(out), ends[0].changes
+    whole = contents(out)
     shutil.rmtree(out)
     for number, rng in enumerate(cases(4, 40)):
-        at, after = rng.randrange(1, changes + 1), rng.random() * ends[0].seconds
         rank = number % 4 == 0  # three times of four the one that writes
+        changes = ends[rank].changes
+        at, after = rng.randrange(1, changes + 1) if changes else None, rng.random() * ends[0].seconds
         fate = {"within": str(out), "at": at} if number % 2 else {"after": after}
-        killed = forked(*together(points, out, {} if rank else fate, fate if rank else {}))
+        killed = forked(*together(points, out, flags, {} if rank else fate, fate if rank else {}))
         dead, left = killed[rank], killed[not rank]
         assert dead.code in (0, -9), killed
         if dead.code:
@@ -150,6 +161,17 @@ def test_one_of_two_processes_is_killed(points: Path, out: Path, forked: Any, ca
             if left.code:
                 assert re.search("another process has ended|could not join", left.err), killed
         sound(out)
-        ends = forked(*together(points, out, {}, {}))
-        assert [(end.code, end.err) for end in ends] == [(0, "")] * 2, ends
+        again = forked(*together(points, out, flags, {}, {}))
+        assert [(end.code, end.err) for end in again] == [(0, "")] * 2, again
         same(out, whole)
+
+
+def test_the_disk_of_one_of_two_processes_is_full(points: Path, out: Path, forked: Any) -> None:
+    """Each writes its own shards; where one cannot, both end with its sentence and nothing is half written."""
+    for rank in range(2):
+        fate = {"largest": 200_000}
+        ends = forked(*together(points, out, ["--shard"], {} if rank else fate, fate if rank else {}))
+        assert [end.code for end in ends] == [1, 1], ends
+        assert re.search(r"step-00000003\S* could not be written \(File too large\)", ends[0].err), ends
+        assert len(ends[0].err.splitlines()) == 1, ends
+        assert list((out / "checkpoints").iterdir()) == []

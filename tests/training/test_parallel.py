@@ -20,7 +20,7 @@ from ornstein.conditions import Conditions
 from ornstein.errors import UsageError
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes, current, environment
-from ornstein.training import build, checkpoint
+from ornstein.training import build, checkpoint, shards
 from ornstein.training.batch import BLOCK, Batches, Part, normals
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
@@ -94,7 +94,13 @@ def launch(count: int, jobs: list[dict[str, Any]]) -> list[list[tuple[list[tuple
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     place = next(checkpoint.checkpoints(folder / "checkpoints"))
     files = sorted(place.glob("*.safetensors"))
-    return {f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()}
+    found = {f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()}
+    if (place / checkpoint.SHARDS).is_dir():
+        stored = shards.shapes(place / checkpoint.SHARDS)
+        parts = {name: torch.full(shape, torch.nan) for name, shape in stored.items()}
+        shards.load(place / checkpoint.SHARDS, parts)
+        found |= parts
+    return found
 
 
 def alone(out: Path, **changes: object) -> list[float]:
@@ -106,6 +112,31 @@ def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
     """Weights and averages alike: Adam turns the rounding of a gradient that is zero but for rounding into a step."""
     assert ours.keys() == theirs.keys()
     return all(torch.allclose(ours[k].float(), theirs[k].float(), atol=2e-3) for k in ours)
+
+
+def sharded_files(folder: Path) -> None:
+    """Each process has written its half of what is learned; a fault in any file is found."""
+    place = next(checkpoint.checkpoints(folder / "checkpoints"))
+    assert not any((place / name).exists() for name in checkpoint.LEARNED)
+    files = sorted((place / checkpoint.SHARDS).iterdir())
+    sizes = [file.stat().st_size for file in files]
+    assert len(sizes) == 2
+    assert max(sizes) < 1.2 * min(sizes)
+    assert checkpoint.damage(place) is None
+    for file in files:
+        good = file.read_bytes()
+        for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), b""):
+            file.write_bytes(bad)
+            assert checkpoint.damage(place) == f"{checkpoint.SHARDS}/{file.name} does not have its sha256"
+        file.write_bytes(good)
+        file.rename(place / "away")
+        assert "is missing" in str(checkpoint.damage(place))
+        (place / "away").rename(file)
+    stray = place / checkpoint.SHARDS / "other.safetensors"  # would be read with the others
+    stray.write_bytes(good)
+    assert "other.safetensors is missing, or its sum is" in str(checkpoint.damage(place))
+    stray.unlink()
+    assert checkpoint.damage(place) is None
 
 
 def parts(count: int, accumulate: int, step: int = 3) -> list[Part]:
@@ -151,6 +182,7 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
     jobs = [{**BASE, "out": str(tmp_path / kind), **changes} for kind, changes in kinds.items()]
     jobs += [
         {**BASE, "out": str(tmp_path / "stopped"), "save_every": 3, "stop_after": 3, "shard": True},
+        {**BASE, "out": str(tmp_path / "stopped"), "save_every": 3, "stop_after": 5, "shard": True},
         {**BASE, "out": str(tmp_path / "stopped")},  # what was sharded goes on as copies
         {**BASE, "out": str(tmp_path / "poisoned"), "steps": 20, "poisoned": 1},
         {**BASE, "out": str(tmp_path / "uneven"), "batch_size": 9},
@@ -166,20 +198,23 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
         assert np.abs(np.array(mine) - [loss for loss, _ in seen]).max() <= 1e-6, kind
         assert close(tensors(tmp_path / kind), tensors(tmp_path / f"alone {kind}"))
     unbroken = [loss for loss, _ in first[0][0]]
-    broken = [loss for loss, _ in first[3][0] + first[4][0]]
+    broken = [loss for loss, _ in first[3][0] + first[5][0]]
     assert np.abs(np.array(unbroken) - broken).max() <= 1e-6
+    assert first[4][0] == first[1][0][3:5]  # bit for bit where it stays sharded
+    sharded_files(tmp_path / "sharded")
+    assert len(alone(tmp_path / "sharded", steps=7)) == 1  # gone on with by one
 
-    poisoned, told = first[5][1], second[5][1]  # one process alone saw what is not finite
+    poisoned, told = first[6][1], second[6][1]  # one process alone saw what is not finite
     assert "10 steps in a row" in poisoned
     assert poisoned.startswith("OrnsteinError")
     assert told.startswith("Told")
-    assert [skipped for _, skipped in first[5][0]] == list(range(1, 11))
+    assert [skipped for _, skipped in first[6][0]] == list(range(1, 11))
 
-    assert first[6][1].startswith("UsageError")
-    assert "--batch-size 8" in first[6][1]
+    assert first[7][1].startswith("UsageError")
+    assert "--batch-size 8" in first[7][1]
 
-    assert "holds no run" in first[7][1]
-    assert second[7][1] == first[7][1]
+    assert "holds no run" in first[8][1]
+    assert second[8][1] == first[8][1]
 
     two = tmp_path / "copied"  # a checkpoint of two, gone on with by one
     assert len(alone(two, steps=7)) == 1

@@ -34,7 +34,7 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
         if event.progress.step == stop_after:
             run.stop()
     place = next(checkpoint.checkpoints(run.folder / "checkpoints"))
-    files = checkpoint.TENSORS
+    files = sorted(file.stem for file in place.glob("*.safetensors"))
     return {f"{name}.{k}": v for name in files for k, v in load_file(place / f"{name}.safetensors").items()}
 
 

@@ -39,9 +39,10 @@ def new_folder(path: Path) -> Iterator[Path]:
         fresh, old = folder / "new", folder / "old"
         fresh.mkdir()
         yield fresh
-        for file in fresh.iterdir():
-            _flush(file)
-        _flush_names(fresh)
+        for inner, _, files in os.walk(fresh):
+            for name in files:
+                _flush(Path(inner, name))
+            _flush_names(Path(inner))
         for _ in range(100):  # another process may put its own folder there between the two renames
             try:
                 os.rename(fresh, path)
@@ -72,6 +73,16 @@ def new_files(path: Path) -> Iterator[Path]:
             os.replace(file, path / file.name)
 
 
+@contextmanager
+def written(path: Path, instead: str = "give another place") -> Iterator[None]:
+    """Within, `path` is written. Raises OrnsteinError when the disk refuses, with what else can be done."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OrnsteinError(f"{path} could not be written ({reason}); free some space or {instead}") from error
+
+
 def sweep(folder: Path, *names: str) -> None:
     """Removes what killed processes were writing in `folder`: all of it, or that which was to become one of `names`.
 
@@ -88,14 +99,10 @@ def _temporary_folder(path: Path) -> Iterator[Path]:
     """A folder on the same file system as `path`, removed at the end."""
     folder = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        yield folder
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OrnsteinError(
-            f"{path} could not be written ({reason}); free some space or give another place."
-        ) from error
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            yield folder
     finally:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)

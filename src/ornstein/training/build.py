@@ -16,7 +16,7 @@ from ornstein.errors import UsageError
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.processes import ALONE, LAUNCH, Processes
-from ornstein.training import augment
+from ornstein.training import augment, shards
 from ornstein.training.config import shown
 from ornstein.training.settings import Settings
 
@@ -167,6 +167,8 @@ def _check_processes(s: Settings, processes: Processes) -> None:
         raise UsageError(
             f"shard: there is only one process to shard over; start several with `{LAUNCH} train …`, or leave --shard out"
         )
+    if s.shard:
+        shards.check()
     if s.shard and s.compile:
         raise UsageError("shard: sharded networks are not compiled; leave --compile or --shard out")
 

@@ -1,9 +1,9 @@
 """Checkpoints: written whole or not at all, verified when read, the last good one always kept.
 
-A checkpoint is a folder `step-00001000` with weights.safetensors, average.safetensors, half.safetensors (the average of half
-that length), optimizer.safetensors, state.json and sha256.json. It is filled under another name, flushed to disk and renamed.
-One that fails its sums is set aside as `step-00001000.damaged` and the one before it is used; it does not count among those
-that are kept.
+A checkpoint is a folder `step-00001000` with weights.safetensors, optimizer.safetensors, average.safetensors, half.safetensors
+(the average of half that length), state.json and sha256.json. A network that is sharded over processes has, in place of the first
+two, a folder `shards` with a file of each process. It is filled under another name, flushed to disk and renamed. One that fails
+its sums is set aside as `step-00001000.damaged` and the one before it is used; it does not count among those that are kept.
 """
 
 import hashlib
@@ -12,7 +12,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +23,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ornstein.data.atomic import new_folder
+from ornstein.data.atomic import new_folder, written
 from ornstein.data.jsonfile import read_json
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
-from ornstein.training.parallel import cut, gather, scatter
+from ornstein.training import shards
+from ornstein.training.parallel import cut, gather, is_sharded, scatter
 from ornstein.training.uncertainty import Uncertainty
 
 NAME = re.compile(r"step-(\d{8,})")
-TENSORS = ("weights", "average", "half", "optimizer")
-FILES = (*(f"{name}.safetensors" for name in TENSORS), "state.json")
+FILES = ("average.safetensors", "half.safetensors", "state.json")
+LEARNED = ("weights.safetensors", "optimizer.safetensors")
+SHARDS = "shards"  # in place of LEARNED
 
 
 @dataclass
@@ -48,6 +52,10 @@ class State:
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
+
+    @property
+    def sharded(self) -> bool:
+        return any(map(is_sharded, self.network.parameters()))
 
     @property
     def updates(self) -> int:
@@ -70,31 +78,29 @@ class State:
         return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
 
 
-def gathered(state: State) -> dict[str, dict[str, Tensor]]:
-    """The tensors of a checkpoint by file, whole: where they are sharded, all processes must ask and the first one gets them."""
-    return {
-        "weights": gather(state.weights()),
-        "average": gather(state.average.state_dict()),
-        "half": gather(state.half.state_dict()),
-        "optimizer": gather(_optimizer_tensors(state.optimizer)),
-    }
-
-
-def save(folder: Path, state: State, keep: int | None, tensors: dict[str, dict[str, Tensor]] | None = None) -> Path:
-    """Write a checkpoint, then remove those older than the newest `keep`. Raises OrnsteinError when the disk refuses.
-
-    `tensors`: what `gathered` gave.
-    """
+def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
+    """Write a checkpoint; all processes must ask. Raises OrnsteinError when the disk refuses."""
     place = folder / f"step-{state.step:08d}"
-    with new_folder(place) as new:
-        for name, whole in (tensors or gathered(state)).items():
-            _write(_tensors(whole), new / f"{name}.safetensors")
-        (new / "state.json").write_text(json.dumps(state.counters()))
-        sums = {file.name: _sha256(file) for file in sorted(new.iterdir())}
-        (new / "sha256.json").write_text(_listed(sums))
-    if keep is not None:
-        prune(folder, keep)
+    files = {"average": state.average.state_dict(), "half": state.half.state_dict()}
+    learned = {"weights": state.weights(), "optimizer": _optimizer_tensors(state.optimizer)}
+    with ExitStack() as filling:
+        new = processes.lead(lambda: filling.enter_context(new_folder(place)))
+        if state.sharded:
+            processes.together(partial(_write_shards, _named(learned), new))
+        else:
+            files |= learned
+        for name, tensors in files.items():
+            processes.lead(partial(_write, gather(tensors), new / f"{name}.safetensors"))
+        processes.lead(lambda: _finish(state, new, filling))
     return place
+
+
+def _finish(state: State, new: Path, filling: ExitStack) -> None:
+    with written(new):
+        (new / "state.json").write_text(json.dumps(state.counters()))
+        files = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
+        (new / "sha256.json").write_text(_listed({name: _sha256(new / name) for name in files}))
+    filling.close()
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -164,10 +170,13 @@ def damage(place: Path) -> str | None:
         sums = read_json(place / "sha256.json")
         if (place / "sha256.json").read_bytes() != _listed(sums).encode():
             return "sha256.json is not as it was written"
-        missing = [name for name in FILES if name not in sums or not (place / name).is_file()]
+        listed = {name for name in sums if name.startswith(f"{SHARDS}/")}
+        there = {f"{SHARDS}/{file.name}" for file in (place / SHARDS).glob("*")}
+        needed = [*FILES, *(sorted(listed | there) or LEARNED)]
+        missing = [name for name in needed if name not in sums or not (place / name).is_file()]
         if missing:
-            return f"{missing[0]} is missing"
-        wrong = [name for name in FILES if _sha256(place / name) != sums[name]]
+            return f"{missing[0]} is missing, or its sum is"
+        wrong = [name for name in needed if _sha256(place / name) != sums[name]]
     except (OSError, ValueError) as error:
         return f"sha256.json or a file it names cannot be read: {error}"
     return f"{wrong[0]} does not have its sha256" if wrong else None
@@ -175,13 +184,20 @@ def damage(place: Path) -> str | None:
 
 def _load(place: Path, state: State) -> None:
     try:
-        state.load(load_file(place / "weights.safetensors"))
+        if (place / SHARDS).is_dir():
+            moments = _load_shards(place / SHARDS, state)
+        else:
+            state.load(load_file(place / "weights.safetensors"))
+            found = load_file(place / "optimizer.safetensors")
+            moments = _moments(state.optimizer, {name: tensor.shape for name, tensor in found.items()})
+            for name, moment in moments.items():
+                moment.copy_(cut(found[name], moment))
+        _load_optimizer(state.optimizer, moments)
         scatter(load_file(place / "average.safetensors"), state.average)
         scatter(load_file(place / "half.safetensors"), state.half)
-        _load_optimizer(state.optimizer, load_file(place / "optimizer.safetensors"))
-        found = json.loads((place / "state.json").read_text())
+        counters = json.loads((place / "state.json").read_text())
         for name, value in state.counters().items():
-            setattr(state, name, type(value)(found[name]))
+            setattr(state, name, type(value)(counters[name]))
     except OSError as error:
         raise OrnsteinError(f"{place} cannot be read ({error}); all machines must see the run folder") from error
     except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
@@ -189,15 +205,35 @@ def _load(place: Path, state: State) -> None:
         raise OrnsteinError(f"{place} does not fit this network ({reason}); give another --out") from error
 
 
-def _write(tensors: dict[str, Tensor], file: Path) -> None:
-    try:
-        save_file(tensors, file)
-    except SafetensorError as error:  # how a full disk is told
-        raise OSError(str(error)) from error
+def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
+    with written(file):
+        try:
+            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+        except SafetensorError as error:  # how a full disk is told
+            raise OSError(str(error)) from error
 
 
-def _tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+def _write_shards(tensors: Mapping[str, Tensor], new: Path) -> None:
+    with written(new):
+        shards.save(new / SHARDS, tensors)
+
+
+def _load_shards(folder: Path, state: State) -> dict[str, Tensor]:
+    """Loads the weights; the moments of the optimiser, as in `_moments`."""
+    stored, prefix = shards.shapes(folder), "optimizer."
+    shapes = {name.removeprefix(prefix): shape for name, shape in stored.items() if name.startswith(prefix)}
+    moments = _moments(state.optimizer, shapes)
+    tensors = _named({"weights": state.weights(), "optimizer": moments})
+    for name in stored.keys() ^ tensors.keys():
+        raise ValueError(f"{name} is in one of them only")
+    shards.load(folder, tensors)
+    return moments
+
+
+def _named(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """In an order of their own, by which it is decided who writes what all have: a run that went on has read them in another."""
+    found = {f"{file}.{name}": tensor for file, tensors in files.items() for name, tensor in tensors.items()}
+    return dict(sorted(found.items()))
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -205,16 +241,27 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     return {f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()}
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+def _moments(optimizer: torch.optim.Optimizer, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Tensors for the state of an optimiser, by the names in `_optimizer_tensors`, to be filled; sharded as the weights are.
+
+    Raises LookupError or ValueError for what does not fit the weights.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    found = {}
+    for name, shape in shapes.items():
+        like = weights[int(name.split(".", 1)[0])]
+        if shape not in (like.shape, ()):
+            raise ValueError(f"{name} in the optimiser's state has shape {tuple(shape)}")
+        found[name] = (
+            torch.empty_like(like) if shape == like.shape else torch.empty(shape)
+        )  # fused ones need its strides
+    return found
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        like = parameters[int(index)]
-        if tensor.shape not in (like.shape, ()):
-            raise ValueError(f"{name} in optimizer.safetensors has shape {tuple(tensor.shape)}")
-        if tensor.shape == like.shape:  # files are contiguous; fused optimisers need the strides of the weights
-            tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(cut(tensor, like))
         states.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
 

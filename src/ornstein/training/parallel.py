@@ -56,13 +56,13 @@ def accumulating(learner: nn.Module, last: bool) -> AbstractContextManager[None]
 @torch.no_grad()
 def local(tensors: Iterable[Tensor]) -> list[Tensor]:
     """The shards that this process holds; whole tensors as they are. Both share memory with what was given."""
-    return [tensor.to_local() if _is_sharded(tensor) else tensor for tensor in tensors]  # type: ignore[attr-defined]
+    return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
 def clip(weights: Sequence[Tensor], largest: float) -> Tensor:
     """Scale the gradients of the weights so that the norm of all together is at most `largest`; the norm before."""
-    if not any(map(_is_sharded, weights)):
+    if not any(map(is_sharded, weights)):
         return torch.nn.utils.clip_grad_norm_(weights, largest, foreach=True)
     gradients = local(weight.grad for weight in weights if weight.grad is not None)
     square = torch.stack(torch._foreach_norm(gradients)).square().sum()
@@ -72,7 +72,7 @@ def clip(weights: Sequence[Tensor], largest: float) -> Tensor:
     return norm
 
 
-def _is_sharded(tensor: Tensor) -> bool:
+def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
@@ -80,7 +80,7 @@ def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sharded tensors as whole ones on the CPU, in the first process; elsewhere they are empty. Others as they are."""
     found = {}
     for name, tensor in tensors.items():
-        if _is_sharded(tensor):
+        if is_sharded(tensor):
             whole = tensor.detach().full_tensor()  # type: ignore[attr-defined]
             tensor = whole.cpu() if torch.distributed.get_rank() == 0 else torch.empty(0)
         found[name] = tensor
@@ -89,7 +89,7 @@ def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def cut(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor sharded as `like` is, without asking other processes; for a `like` that is whole, as it is."""
-    if not _is_sharded(like):
+    if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -21,7 +21,7 @@ from torch import nn
 import ornstein
 from ornstein import conditions
 from ornstein.data import Dataset, Spec, grid_image
-from ornstein.data.atomic import new_file, sweep
+from ornstein.data.atomic import new_file, sweep, written
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.model import Model
 from ornstein.processes import current
@@ -35,6 +35,7 @@ from ornstein.training.settings import KEYS, OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
+OTHER = "give another --out"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Run:
         held.enter_context(_held(self.folder))
         # another process may have trained in it since this one looked
         check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
-        with _disk(self.folder):
+        with written(self.folder, OTHER):
             (self.folder / "checkpoints").mkdir(exist_ok=True)
 
     def _run(self) -> Iterator[Event]:
@@ -209,21 +210,21 @@ class Run:
         if free < needed:
             raise OrnsteinError(
                 f"{self.folder} has room for {free / 1e6:,.0f} MB and the checkpoints of this network need {needed / 1e6:,.0f}; "
-                "free some space or give another --out"
+                f"free some space or {OTHER}"
             )
 
     def _save(self, state: State, metrics: "Metrics", prune: bool) -> Path:
         """After a step whose loss was not finite nothing is pruned: an older checkpoint may be the last good one."""
-        tensors = checkpoint.gathered(state)
+        self.processes.lead(metrics.flush)
+        place = checkpoint.save(self.folder / "checkpoints", state, self.processes)
 
-        def write() -> Path:
-            metrics.flush()
-            keep = self.settings.keep if prune else None
-            place = checkpoint.save(self.folder / "checkpoints", state, keep, tensors)
+        def finish() -> None:
+            if prune:
+                checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
             self._export(place, state)
-            return place
 
-        return self.processes.lead(write)
+        self.processes.lead(finish)
+        return place
 
     def _export(self, place: Path, state: State) -> None:
         """The model that a checkpoint holds, for everyone who samples."""
@@ -311,7 +312,7 @@ class Metrics:
         self._sums, self._count = np.zeros(2), 0
 
     def flush(self) -> None:
-        with _disk(self._file), self._file.open("a") as stream:
+        with written(self._file, OTHER), self._file.open("a") as stream:
             stream.write(self._waiting)
         self._waiting = ""
 
@@ -425,17 +426,6 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-@contextmanager
-def _disk(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OrnsteinError(
-            f"{place} could not be written ({reason}); free some space or give another --out"
-        ) from error
-
-
 def _holder(lock: TextIO) -> str | None:
     """None when this process has the lock now; else who has it, by what it wrote, which may be nothing yet or no longer."""
     try:
@@ -456,7 +446,7 @@ def _held(folder: Path) -> Iterator[None]:
 
     The lock is the first file in it, by which a folder is known whose run was killed before it began.
     """
-    with _disk(folder):
+    with written(folder, OTHER):
         folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("a+", errors="replace")
     with stream:
@@ -467,7 +457,7 @@ def _held(folder: Path) -> Iterator[None]:
             time.sleep(0.05)  # it is about to write its name, or to leave
         if holder is not None:
             raise OrnsteinError(f"{folder} is being trained by {holder or 'another process'}; wait for it, or stop it")
-        with _disk(folder):
+        with written(folder, OTHER):
             stream.truncate(0)
             stream.write(f"process {os.getpid()} on {platform.node()}")
             stream.flush()
