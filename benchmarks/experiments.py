@@ -28,6 +28,7 @@ from benchmarks.magnitude import MagnitudeUNet
 from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
+from ornstein.networks import UNet
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
@@ -39,11 +40,13 @@ CHANGES: dict[str, dict] = {
     "augment": {"augment": 0.12},
     "rate-3e-3": {"learning_rate": 3e-3},
     "rate-1e-2": {"learning_rate": 1e-2},
+    "groups-of-4": {},
     "magnitude-3e-3": {"learning_rate": 3e-3},
     "magnitude-1e-2": {"learning_rate": 1e-2},
     "magnitude-3e-2": {"learning_rate": 3e-2},
 }
-NETWORKS = dict.fromkeys(("magnitude-3e-3", "magnitude-1e-2", "magnitude-3e-2"), MagnitudeUNet)  # in place of the U-Net
+MAGNITUDE = dict.fromkeys(("magnitude-3e-3", "magnitude-1e-2", "magnitude-3e-2"), MagnitudeUNet)
+NETWORKS = {**MAGNITUDE, "groups-of-4": lambda config: UNet(**{**config, "group_width": 4})}  # in place of the U-Net
 PICTURES = {"augment", "rate-3e-3", "rate-1e-2", *NETWORKS}  # not for points
 LENGTHS = (0.03, 0.05, 0.2)
 CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)

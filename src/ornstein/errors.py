@@ -13,3 +13,9 @@ class UsageError(OrnsteinError):
 
 class Told(OrnsteinError):
     """Another process failed, or failed alike, and says so: this one ends without a word."""
+
+
+def memory_is_short(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
+    said = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)

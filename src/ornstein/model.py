@@ -31,7 +31,7 @@ from ornstein.noise import PerSampleNoise
 from ornstein.sampling import DEFAULT, begin, sample
 from ornstein.solvers import Sampler, Solver
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,12 +26,13 @@ from ornstein.data import Dataset, Spec
 from ornstein.data.atomic import new_file
 from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import Denoiser, NetworkDenoiser
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import OrnsteinError, UsageError, memory_is_short
 from ornstein.guidance import PLAIN, Asking, Guide, Negative, Weaker, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
 from ornstein.model import Model, read
 from ornstein.model import weights as load_weights
+from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Sampler, Solver
 from ornstein.training import checkpoint, posthoc
@@ -107,7 +108,7 @@ class Run:
 
     def to(self, device: str | torch.device) -> "Run":
         """The same run with its network moved to a device."""
-        self.model.network.to(device)
+        placed(self.model.network, device)
         return self
 
     @property
@@ -363,13 +364,16 @@ class Run:
         width, device = mine.level_width, self.device
         bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
+        # torch takes derivatives along many vectors at once in this layout alone
+        network = deepcopy(self.model.network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        denoiser = self.model.denoiser(network)
 
         def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
             x, _ = dataset.batch(indices)
             if not conditional:
-                return self.denoiser, x.to(device)
+                return denoiser, x.to(device)
             given = told.told(told.items(dataset, indices))
-            return self.denoiser.given(conditions.to(given, device)), x.to(device)
+            return denoiser.given(conditions.to(given, device)), x.to(device)
 
         return items, units
 
@@ -463,7 +467,7 @@ class Run:
                     try:
                         batch = next(batches)
                     except (RuntimeError, MemoryError) as error:
-                        if not _memory_is_short(error) or asked[1] - asked[0] == 1:
+                        if not memory_is_short(error) or asked[1] - asked[0] == 1:
                             raise
                         short = True
                     else:
@@ -518,12 +522,6 @@ class Run:
                 f"label: {self.folder} was trained without classes{f' (it takes {takes})' if takes else ''}; leave the label out"
             )
         return part.asked({"label": label}, count, self.spec)
-
-
-def _memory_is_short(error: Exception) -> bool:
-    """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
-    said = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in said)
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ornstein.cli import likelihood as command
 from ornstein.cli import main
@@ -77,6 +78,19 @@ def test_all_that_was_found_in_a_file_of_one_s_own(
     assert steps[-1]["to_t"] == 1
     assert sum(step["mean"] for step in steps) == pytest.approx(record["rows"]["diffusion"]["mean"], rel=1e-4)
     assert "items" not in record
+
+
+def test_derivatives_along_many_vectors_are_taken_at_once(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one after the other, as where torch has no rule: for weights that lie channels-last, for one."""
+    grad, together = torch.autograd.grad, []
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *a, **k: together.append(k.get("is_grads_batched", False)) or grad(*a, **k)
+    )
+    assert (
+        main(["likelihood", str(digits), "--data", "digits:test", "-n", "2", "--device", "cpu", "--steps", "12"]) == 0
+    )
+    assert together
+    assert all(together)
 
 
 def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:

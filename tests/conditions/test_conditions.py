@@ -359,7 +359,9 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
             run.stop()
     place = next(checkpoint.checkpoints(run.folder / "checkpoints"))
     return {
-        f"{name}.{k}": v for name in checkpoint.TENSORS for k, v in load_file(place / f"{name}.safetensors").items()
+        f"{name}.{k}": v
+        for name in ("weights", "average", "half", "optimizer")
+        for k, v in load_file(place / f"{name}.safetensors").items()
     }
 
 
@@ -421,6 +423,9 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert "give the mask" in capsys.readouterr().err
     assert main(["sample", str(folder), "--text", "a cat"]) == 2
     assert "not trained to be told that" in capsys.readouterr().err
+    assert main(["sample", str(folder), "--condition", "1,2"]) == 2
+    assert "--condition 1,2: " in (said := capsys.readouterr().err)
+    assert "was not trained to be given numbers" in said
     assert main([*train_it[:3], "--given", "grey", "--out", str(tmp_path / "no")]) == 2
     assert "grey needs pictures in colour, and these have 1 channel" in capsys.readouterr().err
     for wrong, says in (
@@ -444,6 +449,7 @@ def test_texts_and_vectors_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
         assert main(["train", "--data", f"{folder}.npz", "--out", str(folder), *flags, *common]) == 0
         assert main(["info", str(folder)]) == 0
     out = capsys.readouterr().out
+    assert "-n 64 --text WORDS\n" in out  # where the training ends
     assert "-n 64 --text WORDS --out" in out
     assert "-n 64 --condition X,... --out" in out
     config = json.loads((tmp_path / "texts" / "model" / "config.json").read_text())

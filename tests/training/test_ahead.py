@@ -2,13 +2,14 @@
 
 import dataclasses
 import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from ornstein import data
 from ornstein.training import loop
-from ornstein.training.ahead import ahead
+from ornstein.training.ahead import ahead, supplied
 from ornstein.training.batch import Batches
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
@@ -70,7 +71,8 @@ def test_a_run_with_batches_made_ahead_is_the_run_without(tmp_path, monkeypatch)
     settings = Settings(**common, precision="float32", flips=True, augment=0.5)
 
     def weights(name, making_ahead):
-        monkeypatch.setattr(loop, "makes_ahead", lambda settings, device: making_ahead)
+        supply = ahead if making_ahead else nullcontext
+        monkeypatch.setattr(loop, "supplied", lambda batches, early: supply(batches.parts))
         run = Run(dataclasses.replace(settings, out=str(tmp_path / name)), DIGITS, tell=lambda text: None)
         made = run.batches()
         watched = Watched(made.settings, made.dataset, made.objective, made.device, made.processes, made.conditions)
@@ -88,7 +90,19 @@ def test_a_run_with_batches_made_ahead_is_the_run_without(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("device", "prefetch", "expected"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
+    ("device", "prefetch", "early"), [("cuda", True, True), ("cuda", False, False), ("cpu", True, False)]
 )
-def test_where_batches_are_made_ahead(device, prefetch, expected):
-    assert loop.makes_ahead(Settings(prefetch=prefetch), torch.device(device)) is expected
+def test_where_batches_are_made_ahead(device, prefetch, early, monkeypatch):
+    threads = []
+
+    class Watched:
+        def parts(self, step):
+            threads.append(threading.current_thread() is threading.main_thread())
+            return [step]
+
+    watched = Watched()
+    watched.device = torch.device(device)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    with supplied(watched, prefetch) as parts:
+        assert list(parts(1)) == [1]
+    assert (False in threads) == early

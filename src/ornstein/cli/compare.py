@@ -296,7 +296,8 @@ def _draw(out: Path, points: list[dict[str, Any]], about: str) -> None:
     several = len({p["name"] for p in points}) > 1, len({p["solver_name"] for p in points}) > 1
 
     def curve(p: dict[str, Any]) -> str:
-        return ", ".join(text for text, told in zip((p["name"], p["solver_name"]), several, strict=True) if told)
+        told = [text for text, differs in zip((p["name"], p["solver_name"]), several, strict=True) if differs]
+        return ", ".join(told) or str(p["name"])
 
     panels = []
     for place, shown in enumerate(points[0]["scores"]):

@@ -1,9 +1,9 @@
 """`ornstein ema`."""
 
 from collections.abc import Sequence
-from shlex import quote
 from typing import TYPE_CHECKING
 
+from ornstein.cli.info import sampling
 from ornstein.cli.options import EMA
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import folder_size, say, size, table
@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
         f"Averaged over {options.length:g} of the training; the weighting is within "
         f"{100 * trained.averages.error(options.length):.2g} % of the one wanted."
     )
-    say(f"Sample it: ornstein sample {quote(str(made.folder))} -n 64")
+    say(f"Sample it: {sampling(made.folder, made.model.config())}")
     return 0
 
 

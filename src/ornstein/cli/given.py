@@ -33,9 +33,12 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
         there = False
     if not there:
         try:
-            return {"vector": [float(part) for part in name.split(",")]}
+            numbers = [float(part) for part in name.split(",")]
         except ValueError:
             raise UsageError(f"--condition {name[:80]}: there is no such file, and it is no list of numbers") from None
+        if not any("vector" in part.names for part in trained.model.conditions.parts):
+            raise UsageError(f"--condition {name[:80]}: {trained.folder} was not trained to be given numbers")
+        return {"vector": numbers}
     if picture is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
         from ornstein.data.arrays import DAMAGE
 

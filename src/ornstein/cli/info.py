@@ -83,15 +83,21 @@ def _averages(folder: Path) -> list[tuple[str, str]]:
 
 def _usage(folder: Path, config: dict[str, Any]) -> str:
     classes = config["data"]["classes"]
-    label = f" --label {quote(classes[-1])}" if classes else ""
     given = f", label={classes[-1]!r}" if classes else ""
-    asked = "".join(_asked(entry) for entry in config.get("conditions", ()))
     out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
     return f"""Sample it:
-  ornstein sample {quote(str(folder))} -n 64{label}{asked} --out {out}
+  {sampling(folder, config)} --out {out}
 In Python:
   run = ornstein.load({str(folder)!r})
   samples = run.sample(64{given})"""
+
+
+def sampling(folder: Path, config: dict[str, Any]) -> str:
+    """A command that samples a model, told what it takes."""
+    classes = config["data"]["classes"]
+    label = f" --label {quote(classes[-1])}" if classes else ""
+    asked = "".join(_asked(entry) for entry in config.get("conditions", ()))
+    return f"ornstein sample {quote(str(folder))} -n 64{label}{asked}"
 
 
 def _asked(condition: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from ornstein.cli.info import sampling
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
@@ -202,7 +203,7 @@ def follow(training: "Run", command: str) -> int:
     say(f"The report page: {page}")
     if signals:
         return 128 + signals[0]
-    say(f"Sample it: ornstein sample {quote(str(folder))} -n 64")
+    say(f"Sample it: {sampling(folder, training.model.config())}")
     return 0
 
 

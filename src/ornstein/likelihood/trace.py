@@ -9,6 +9,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from ornstein.errors import memory_is_short
+
 Field = Callable[[Tensor], Tensor]
 Probes = Callable[[int], Tensor]
 CHUNK = 1 << 22  # elements of vector–Jacobian products made at once
@@ -65,7 +67,7 @@ def vjps(value: Tensor, leaf: Tensor, vectors: Tensor) -> Tensor:
                     value, leaf, vectors, retain_graph=True, is_grads_batched=True, materialize_grads=True
                 )[0]
         except RuntimeError as error:
-            if "memory" in str(error):
+            if memory_is_short(error):
                 raise
     each = (torch.autograd.grad(value, leaf, v, retain_graph=True, materialize_grads=True)[0] for v in vectors)
     return torch.stack(list(each))

@@ -3,6 +3,7 @@
 from .attention import SelfAttention, SpatialAttention
 from .dit import DiT
 from .embedding import Condition, Conditioning, FourierFeatures, grid_positions, sinusoidal
+from .layout import placed
 from .mlp import MLP
 from .unet import UNet
 
@@ -19,5 +20,6 @@ __all__ = [
     "SpatialAttention",
     "UNet",
     "grid_positions",
+    "placed",
     "sinusoidal",
 ]

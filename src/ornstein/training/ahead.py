@@ -1,11 +1,29 @@
-"""Batches that are ready before they are needed: a thread makes the next one while a step is at work."""
+"""Batches that are ready before they are needed: a thread makes the next one while a step is at work, on a GPU."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TypeVar
 
+import torch
+
+from ornstein.training.batch import Batches, Part
+
 T = TypeVar("T")
+
+
+def supplied(batches: Batches, early: bool) -> AbstractContextManager[Callable[[int], Iterable[Part]]]:
+    """What gives the parts of a step's batch; made `early`, unless that would take the time from the step, as on a CPU."""
+    if early and batches.device.type != "cpu":
+        return ahead(batches.parts, partial(_use, batches.device))
+    return nullcontext(batches.parts)
+
+
+def _use(device: torch.device) -> None:
+    """Let this thread work on the device: each thread of a process has a current GPU of its own."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 @contextmanager

@@ -2,9 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import nn
@@ -12,7 +10,7 @@ from torch import nn
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
 from ornstein.training import ema, parallel, schedule
-from ornstein.training.ahead import ahead
+from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.settings import Settings
@@ -62,8 +60,7 @@ def train(
     shards = parallel.local(weights)
     network, started = state.network.train(), time.monotonic()
     assert settings.batch_size is not None
-    early = makes_ahead(settings, batches.device)
-    with ahead(batches.parts, partial(_use, batches.device)) if early else nullcontext(batches.parts) as parts:
+    with supplied(batches, settings.prefetch) as parts:
         while (part_done := done(settings, state)) < 1:
             step = state.step
             for group in state.optimizer.param_groups:
@@ -101,17 +98,6 @@ def train(
             if bad == BAD_STEPS:
                 processes.together(lambda: _diverged(state.step))
     network.eval()
-
-
-def makes_ahead(settings: Settings, device: torch.device) -> bool:
-    """Whether a thread of its own makes the batches."""
-    return settings.prefetch and device.type != "cpu"
-
-
-def _use(device: torch.device) -> None:
-    """Let this thread work on the device: each thread of a process has a current GPU of its own."""
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
 
 
 def _diverged(step: int) -> None:

@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 import ornstein
-from ornstein import conditions
+from ornstein import conditions, networks
 from ornstein.data import Dataset, Spec, grid_image
 from ornstein.data.atomic import new_file, sweep, written
 from ornstein.errors import OrnsteinError, UsageError
@@ -161,9 +161,9 @@ class Run:
 
     def ready(self) -> tuple[State, nn.Module]:
         """The untrained state, and the module that gives the loss of a part of a batch in this process."""
-        network = self.model.network.to(self.device)
-        if self.device.type == "cuda" and len(self.model.spec.shape) == 3:  # slower on CPUs for networks of these sizes
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = self.model.network
+        # FSDP2 takes contiguous weights alone
+        network = network.to(self.device) if self.settings.shard else networks.placed(network, self.device)
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
         assert self.settings.precision is not None
         uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
