@@ -13,6 +13,7 @@ from ornstein.training import ema, parallel, schedule
 from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
+from ornstein.training.halves import learning
 from ornstein.training.settings import Settings
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
@@ -60,18 +61,16 @@ def train(
     shards = parallel.local(weights)
     network, started = state.network.train(), time.monotonic()
     assert settings.batch_size is not None
-    with supplied(batches, settings.prefetch) as parts:
+    device = batches.device
+    with supplied(batches, settings.prefetch) as parts, learning(settings, learner, device) as learn:
         while (part_done := done(settings, state)) < 1:
             step = state.step
             for group in state.optimizer.param_groups:
                 group["lr"] = peak * schedule.rate(part_done, settings.warmup)
-            total = torch.zeros((), device=batches.device)
+            total = torch.zeros((), device=device)
             for i, part in enumerate(parts(step), 1):
-                torch.manual_seed(part.seed)  # dropout
                 with parallel.accumulating(learner, last=i == settings.accumulate):
-                    cost, error = learner(part)
-                    (cost / settings.accumulate).backward()
-                total += error / settings.accumulate
+                    total += learn(part) / settings.accumulate
             norm = parallel.clip(weights, settings.clip)
             each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
             loss_value, norm_value, _ = each.mean(0).tolist()

@@ -6,7 +6,13 @@ from typing import Any
 # Keys that do not change what is learned: a run may be continued with other values of these.
 FREE = (
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
-    *("accumulate", "shard", "keep_memory", "prefetch"),  # the batch and all that is drawn for it stay the same
+    *(
+        "accumulate",
+        "shard",
+        "keep_memory",
+        "halves",
+        "prefetch",
+    ),  # the batch and all that is drawn for it stay the same
 )
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
@@ -82,6 +88,8 @@ class Settings:
     """Compile the network with torch.compile (worth it on GPUs; a minute or more of warm-up). Its gradients are checked first."""
     keep_memory: bool = True
     """On a CPU, keep freed memory for the next step in place of giving it back to the system after each (glibc)."""
+    halves: bool = True
+    """On a CPU, two threads learn from half of each batch, side by side (not where dropout or a coupling needs it whole)."""
     prefetch: bool = True
     """On a GPU, a thread makes the next batch while a step is at work (a CPU would only take the time from the step)."""
     onednn: bool = True

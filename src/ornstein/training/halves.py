@@ -1,0 +1,92 @@
+"""How a part of a batch is learned from: at once, or on a CPU in two halves side by side.
+
+Two threads with half of the cores each are faster than one with all of them: many operations of a network are too small to
+be shared out well.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ornstein.training.batch import Part
+from ornstein.training.learner import Learner
+from ornstein.training.settings import Settings
+
+ROWS, NUMBERS = 32, 4096  # of a part with fewer the operations are too small for two threads of Python
+
+Learn = Callable[[Part], Tensor]
+"""Adds the gradient of a part's cost, divided by the number of parts, to that of the weights; gives the part's mean error."""
+
+
+def learning(settings: Settings, learner: nn.Module, device: torch.device) -> AbstractContextManager[Learn]:
+    """Within, what learns from a part: in halves where that is wanted and changes rounding alone."""
+    share = 1 / settings.accumulate
+    if settings.halves and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner):
+        return _in_halves(learner, share)
+    return nullcontext(partial(_at_once, learner, share))
+
+
+def divisible(settings: Settings, learner: nn.Module) -> bool:
+    """Whether two threads may share a part: dropout needs an order of its random numbers, a coupling and compiled code all rows.
+
+    DDP and FSDP act when all of a gradient is there.
+    """
+    drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.modules())
+    return (
+        isinstance(learner, Learner)
+        and not (drops or settings.compile or settings.shard)
+        and settings.coupling == "independent"
+    )
+
+
+def _at_once(learner: nn.Module, share: float, part: Part) -> Tensor:
+    torch.manual_seed(part.seed)  # dropout
+    cost, error = learner(part)
+    (cost * share).backward()
+    return error
+
+
+@contextmanager
+def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
+    weights, threads = [weight for weight in learner.parameters() if weight.requires_grad], torch.get_num_threads()
+
+    def learn(part: Part) -> Tensor:
+        if len(part.x) < ROWS or part.x.numel() < NUMBERS:
+            return _at_once(learner, share, part)
+        halves = _halves(part)
+        parts = [len(half.x) / len(part.x) for half in halves]
+        found = list(pool.map(partial(_gradients, learner, weights, share), halves, parts))
+        for gradients in found:  # always in this order, so that a run is the same every time
+            for weight, gradient in zip(weights, gradients[1], strict=True):
+                if gradient is not None:
+                    weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        return torch.stack([error for error, _ in found]).sum()
+
+    try:
+        with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(max(1, threads // 2))) as pool:
+            yield learn
+    finally:
+        torch.set_num_threads(threads)  # for threads to come
+
+
+def _gradients(
+    learner: nn.Module, weights: Sequence[Tensor], share: float, half: Part, part: float
+) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+    cost, error = learner(half)
+    return error * part, torch.autograd.grad(cost * (share * part), weights, allow_unused=True)
+
+
+def _halves(part: Part) -> list[Part]:
+    middle = (len(part.x) + 1) // 2
+    return [Part(*(_rows(value, rows) for value in part)) for rows in (slice(0, middle), slice(middle, None))]
+
+
+def _rows(value: Any, rows: slice) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_rows(inner, rows) for inner in value)
+    return value[rows] if isinstance(value, Tensor) else value
