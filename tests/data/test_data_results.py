@@ -1,5 +1,7 @@
 """Writing samples: grids, folders, arrays; whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +130,24 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OrnsteinError, match="could not be written"):
         data.save_images(bytes_(1, 4, 4, 1), tmp_path / "file" / "x.png")
+
+
+def test_a_folder_that_another_process_has_just_moved_away_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name was taken when it was asked for, and is free again when one looks."""
+    rename, refused = os.rename, []
+
+    def late(old: str | Path, new: str | Path) -> None:
+        if not refused:
+            refused.append(new)
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", late)
+    with atomic.new_folder(tmp_path / "made") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").write_text("whole")
+    assert refused == [tmp_path / "made"]
+    assert (tmp_path / "made" / "inner" / "file").read_text() == "whole"
+    assert [place.name for place in tmp_path.iterdir()] == ["made"]

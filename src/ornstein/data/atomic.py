@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -48,8 +49,8 @@ def new_folder(path: Path) -> Iterator[Path]:
                 os.rename(fresh, path)
                 _flush_names(path.parent)
                 return
-            except OSError:
-                if not path.is_dir():
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not path.is_dir():
                     raise
             try:
                 os.rename(path, old)
