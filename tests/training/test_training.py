@@ -285,3 +285,13 @@ def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -
     assert loaded.model.target == run.model.target
     assert loaded.spec == DIGITS.spec
     assert np.isfinite(loaded.sample(2, steps=2).astype(float)).all()
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_weights_lie_channels_last_unless_told_otherwise(tmp_path: Path, last: bool) -> None:
+    run = Run(settings(tmp_path / "run", channels_last=last), DIGITS)
+    state, _ = run.ready()
+    for network in (state.network, state.average, state.half):
+        weight = network.middle[0].residual.conv1.weight
+        assert weight.is_contiguous() is not last
+        assert weight.is_contiguous(memory_format=torch.channels_last) is last

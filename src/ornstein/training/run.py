@@ -162,8 +162,10 @@ class Run:
     def ready(self) -> tuple[State, nn.Module]:
         """The untrained state, and the module that gives the loss of a part of a batch in this process."""
         network = self.model.network
-        # FSDP2 takes contiguous weights alone
-        network = network.to(self.device) if self.settings.shard else networks.placed(network, self.device)
+        if self.settings.channels_last and not self.settings.shard:  # FSDP2 takes contiguous weights alone
+            network = networks.placed(network, self.device)
+        else:
+            network = network.to(self.device)
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
         assert self.settings.precision is not None
         uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
