@@ -55,6 +55,7 @@ class State:
 
     @property
     def sharded(self) -> bool:
+        """Whether each process holds a part of every weight."""
         return any(map(is_sharded, self.network.parameters()))
 
     @property
@@ -83,23 +84,27 @@ def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
     place = folder / f"step-{state.step:08d}"
     files = {"average": state.average.state_dict(), "half": state.half.state_dict()}
     learned = {"weights": state.weights(), "optimizer": _optimizer_tensors(state.optimizer)}
+
+    def put(work: Callable[..., None], *what: Any) -> None:
+        with written(place):  # here, for what is no OrnsteinError is not told to the other processes
+            work(*what)
+
     with ExitStack() as filling:
         new = processes.lead(lambda: filling.enter_context(new_folder(place)))
         if state.sharded:
-            processes.together(partial(_write_shards, _named(learned), new))
+            processes.together(partial(put, shards.save, new / SHARDS, _named(learned)))
         else:
             files |= learned
         for name, tensors in files.items():
-            processes.lead(partial(_write, gather(tensors), new / f"{name}.safetensors"))
-        processes.lead(lambda: _finish(state, new, filling))
+            processes.lead(partial(put, _write, gather(tensors), new / f"{name}.safetensors"))
+        processes.lead(partial(put, _finish, state, new, filling))
     return place
 
 
 def _finish(state: State, new: Path, filling: ExitStack) -> None:
-    with written(new):
-        (new / "state.json").write_text(json.dumps(state.counters()))
-        files = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
-        (new / "sha256.json").write_text(_listed({name: _sha256(new / name) for name in files}))
+    (new / "state.json").write_text(json.dumps(state.counters()))
+    files = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
+    (new / "sha256.json").write_text(_listed({name: _sha256(new / name) for name in files}))
     filling.close()
 
 
@@ -206,16 +211,10 @@ def _load(place: Path, state: State) -> None:
 
 
 def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
-    with written(file):
-        try:
-            save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
-        except SafetensorError as error:  # how a full disk is told
-            raise OSError(str(error)) from error
-
-
-def _write_shards(tensors: Mapping[str, Tensor], new: Path) -> None:
-    with written(new):
-        shards.save(new / SHARDS, tensors)
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+    except SafetensorError as error:  # how a full disk is told
+        raise OSError(str(error)) from error
 
 
 def _load_shards(folder: Path, state: State) -> dict[str, Tensor]:
@@ -252,9 +251,8 @@ def _moments(optimizer: torch.optim.Optimizer, shapes: Mapping[str, torch.Size])
         like = weights[int(name.split(".", 1)[0])]
         if shape not in (like.shape, ()):
             raise ValueError(f"{name} in the optimiser's state has shape {tuple(shape)}")
-        found[name] = (
-            torch.empty_like(like) if shape == like.shape else torch.empty(shape)
-        )  # fused ones need its strides
+        # fused optimisers need the strides of the weights
+        found[name] = torch.empty_like(like) if shape == like.shape else torch.empty(shape)
     return found
 
 

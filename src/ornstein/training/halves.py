@@ -61,14 +61,14 @@ def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
         halves = _halves(part)
         parts = [len(half.x) / len(part.x) for half in halves]
         found = list(pool.map(partial(_gradients, learner, weights, share), halves, parts))
-        for gradients in found:  # always in this order, so that a run is the same every time
-            for weight, gradient in zip(weights, gradients[1], strict=True):
+        for _, gradients in found:  # always in this order, so that a run is the same every time
+            for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return torch.stack([error for error, _ in found]).sum()
 
     try:
-        with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(max(1, threads // 2))) as pool:
+        with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(threads // 2)) as pool:
             yield learn
     finally:
         torch.set_num_threads(threads)  # for threads to come

@@ -73,6 +73,7 @@ def clip(weights: Sequence[Tensor], largest: float) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds a part of it: a DTensor, named here without importing it."""
     return hasattr(tensor, "full_tensor")
 
 

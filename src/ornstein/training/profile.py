@@ -78,9 +78,8 @@ def profile(run: Run, steps: int) -> Profile:
     """
     with machine.tuned(run.settings, run.device):
         state, learner = run.ready()
-        settings = replace(
-            run.settings, steps=WARM + steps, minutes=None, prefetch=False, halves=False
-        )  # one thing at a time
+        # nothing side by side, so that what each takes shows
+        settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, halves=False)
         clock = Clock(run.device)
         batches = TimedBatches(
             run.settings, run.dataset, run.objective, run.device, run.processes, run.model.conditions, clock
