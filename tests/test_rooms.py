@@ -9,6 +9,7 @@ ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
     {"errors"},
+    {"files"},
     {"path", "networks", "noise", "processes"},
     {"target", "estimate", "grid"},
     {"denoiser", "table"},

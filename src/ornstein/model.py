@@ -23,9 +23,9 @@ from ornstein import conditions, coupling, networks, path, target
 from ornstein.conditions import Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
-from ornstein.data.jsonfile import read_json
 from ornstein.denoiser import NetworkDenoiser, Normalized
 from ornstein.errors import OrnsteinError
+from ornstein.files.reading import read_json
 from ornstein.guidance import PLAIN, Asking
 from ornstein.noise import PerSampleNoise
 from ornstein.sampling import DEFAULT, begin, sample

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.data.atomic import new_file
 from ornstein.errors import OrnsteinError
+from ornstein.files.atomic import new_file
 from ornstein.metrics import Score
 from ornstein.metrics.diagnostics import Level
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ornstein.data import Dataset, grid_image
-from ornstein.data.atomic import new_file
 from ornstein.data.spec import Spec
+from ornstein.files.atomic import new_file
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
 from ornstein.sampling import DEFAULT, begin, trajectory

@@ -23,10 +23,10 @@ from torch import Tensor
 from ornstein import conditions
 from ornstein.conditions import Rows
 from ornstein.data import Dataset, Spec
-from ornstein.data.atomic import new_file
-from ornstein.data.jsonfile import read_json, read_lines
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError, memory_is_short
+from ornstein.files.atomic import new_file
+from ornstein.files.reading import read_json, read_lines
 from ornstein.guidance import PLAIN, Asking, Guide, Negative, Weaker, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level

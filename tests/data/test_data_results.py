@@ -9,10 +9,11 @@ import pytest
 from PIL import Image
 
 from ornstein import data
-from ornstein.data import atomic, images
+from ornstein.data import images
 from ornstein.data.arrays import Arrays
 from ornstein.data.spec import measure
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files import atomic
 
 RNG = np.random.default_rng(0)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import time
 import warnings
@@ -11,6 +12,7 @@ from importlib import import_module
 from typing import TextIO
 
 from ornstein.cli.options import COMMANDS, EXAMPLES
+from ornstein.cli.stopping import stoppable
 from ornstein.errors import OrnsteinError, Told, UsageError
 from ornstein.processes import environment, silent
 
@@ -31,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
         warnings.filterwarnings("always", module=r"ornstein\b")
         try:
-            return _dispatch(words)
+            with stoppable():
+                return _dispatch(words)
         except SystemExit as end:  # --help
             return int(end.code or 0)
         except KeyboardInterrupt as interrupt:
-            return _failed(str(interrupt) or "stopped", 130)
+            return _failed(str(interrupt) or "stopped", 128 + getattr(interrupt, "number", signal.SIGINT))
         except BrokenPipeError:  # `ornstein info RUN | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1

@@ -17,10 +17,10 @@ from ornstein.cli.show import Meter, dims, say
 from ornstein.coupling import Independent
 from ornstein.data import Spec, decode, grid_image, pixels, save_images
 from ornstein.data.arrays import ArrayFile
-from ornstein.data.atomic import new_file
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
+from ornstein.files.atomic import new_file
 from ornstein.guidance import Asking, Weaker
 from ornstein.path import Path as GaussianPath
 from ornstein.path import Time

@@ -268,7 +268,7 @@ def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _write(record: Path, result: dict[str, Any]) -> None:
-    from ornstein.data.atomic import new_file
+    from ornstein.files.atomic import new_file
 
     with new_file(record) as file:
         file.write_text(json.dumps(result, indent=1) + "\n")

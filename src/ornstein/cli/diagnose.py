@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     import numpy as np
 
     from ornstein import plots, report
-    from ornstein.data.atomic import new_file
+    from ornstein.files.atomic import new_file
     from ornstein.metrics.diagnostics import diagnose, times
     from ornstein.runs import load
     from ornstein.training import build

@@ -328,7 +328,7 @@ def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
 
 def write(folder: Path, stem: str, found: "Evaluation", about: dict[str, Any]) -> Path:
     """Write RUN/evaluation/STEM.json; the folder."""
-    from ornstein.data.atomic import new_file
+    from ornstein.files.atomic import new_file
 
     result = {
         "scores": [row.to_json() for row in found.rows],
@@ -362,7 +362,7 @@ def _save_pairs(file: Path, samples: Samples, training: "Dataset", found: "Evalu
     import numpy as np
 
     from ornstein.data import grid_image
-    from ornstein.data.atomic import new_file
+    from ornstein.files.atomic import new_file
 
     assert found.nearest is not None
     own, theirs = found.nearest.samples.numpy(), found.nearest.training.numpy()

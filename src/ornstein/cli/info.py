@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
 
 def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
     from ornstein.data import Spec
-    from ornstein.data.jsonfile import read_lines
+    from ornstein.files.reading import read_lines
 
     spec = Spec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"))
@@ -123,7 +123,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _json(file: Path) -> dict[str, Any] | None:
-    from ornstein.data.jsonfile import read_json
+    from ornstein.files.reading import read_json
 
     try:
         return read_json(file)

@@ -155,7 +155,7 @@ def _tell(
     import torch
 
     from ornstein import report
-    from ornstein.data.atomic import new_file
+    from ornstein.files.atomic import new_file
     from ornstein.likelihood import summarise
     from ornstein.metrics.score import Score, Z
 

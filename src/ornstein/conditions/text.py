@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import Dataset
-from ornstein.data.atomic import new_file
 from ornstein.data.cache import default_folder
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.atomic import new_file
 
 Encoder = Callable[[list[str]], Any]
 

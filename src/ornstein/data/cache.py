@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
-from ornstein.data.atomic import new_folder
 from ornstein.data.beside import Beside
 from ornstein.errors import OrnsteinError
+from ornstein.files.atomic import new_folder
 
 FORMAT = 1  # of the entries; a change makes every old entry unknown
 CHECKED = 512 << 20  # bytes of items up to which the checksum is computed at every opening; beyond, the size is
-ABANDONED = 86400.0  # seconds after which a temporary folder is the rest of a killed process
 
 
 class Items:
@@ -75,7 +73,6 @@ def cached(folder: Path, fingerprint: Iterable[object], build: Callable[[Items],
     found = _read(entry)
     if found is not None:
         return found
-    _remove_abandoned(folder)
     with new_folder(entry) as fresh:
         with (fresh / "items.npy").open("w+b") as file:
             items = Items(file)
@@ -131,12 +128,3 @@ def _checksum(path: Path) -> int:
         while block := file.read(1 << 20):
             value = zlib.crc32(block, value)
     return value
-
-
-def _remove_abandoned(folder: Path) -> None:
-    for path in folder.glob(".*"):
-        try:
-            if path.stat().st_mtime < time.time() - ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:  # another process was faster
-            continue

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ornstein.data.atomic import new_file, new_files, new_folder
 from ornstein.data.spec import FULL_RANGE, Spec
 from ornstein.errors import UsageError
+from ornstein.files.atomic import new_file, new_files, new_folder
 
 GAP = 2  # pixels between the cells of a grid
 CELL = 48  # a grid of smaller images is enlarged by a whole number until its cells have this side

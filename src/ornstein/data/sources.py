@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from ornstein.data.pixels import Size
 from ornstein.data.rows import by_place
 from ornstein.data.spec import measure
 from ornstein.errors import UsageError
+from ornstein.files.atomic import scratch
 
 HUB = "hf:"
 LARGEST_SIDE = 1 << 14
@@ -118,8 +118,8 @@ def _arrays(
     progress: Progress | None,
 ) -> Arrays:
     def build(items: Items) -> Arrays:
-        with tempfile.TemporaryDirectory(prefix=".unpacked.", dir=folder, ignore_cleanup_errors=True) as scratch:
-            return copied(items, found.load(Path(scratch)))
+        with scratch(folder) as place:
+            return copied(items, found.load(place))
 
     def copied(items: Items, arrays: Arrays) -> Arrays:
         arrays = _limited(arrays, limit)

@@ -10,7 +10,6 @@ import hashlib
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ornstein.data.atomic import new_folder, written
-from ornstein.data.jsonfile import read_json
 from ornstein.errors import OrnsteinError
+from ornstein.files.atomic import discard, new_folder, written
+from ornstein.files.reading import read_json
 from ornstein.processes import ALONE, Processes
 from ornstein.training import shards
 from ornstein.training.parallel import cut, gather, is_sharded, scatter
@@ -116,8 +115,7 @@ def prune(folder: Path, keep: int) -> None:
         if whole < keep:
             whole += damage(place) is None
             continue
-        with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=folder, ignore_cleanup_errors=True) as rest:
-            place.rename(Path(rest) / place.name)  # killed in the middle, it is no checkpoint that seems damaged
+        discard(place)  # killed in the middle, it is no checkpoint that seems damaged
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:

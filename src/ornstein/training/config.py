@@ -12,11 +12,11 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from ornstein.errors import UsageError
+from ornstein.files.reading import read_yaml
 from ornstein.training.settings import KEYS, Settings
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the settings
-LARGEST = 1 << 20  # bytes; the longest file of settings has some hundred lines
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -26,29 +26,15 @@ def read(file: Path) -> dict[str, Any]:
 
 def load(file: Path) -> dict[str, Any]:
     """The keys and values of a YAML file. Raises UsageError naming the file when it cannot be read or is no such file."""
-    import yaml
-
-    class Plain(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise yaml.YAMLError("aliases (*name) are not allowed")
-            return super().compose_node(parent, index)
-
     try:
-        if file.exists() and not file.is_file():
-            raise UsageError(f"{file} is no file; give a YAML file of settings")
-        with file.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-        if len(content) > LARGEST:
-            raise UsageError(f"{file} is larger than {LARGEST >> 20} MB; give a YAML file of settings")
-        values = yaml.load(content.decode("utf-8"), Plain)
+        values = read_yaml(file)
     except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror}); give a YAML file of settings") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or no number or date after all
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{file} is not YAML ({reason}); write one `key: value` a line") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{file} holds no settings; write one `key: value` a line, such as `batch_size: 64`")
+        reason = error.strerror or "it is no file"
+        raise UsageError(f"{file} cannot be read ({reason}); give a YAML file of settings") from error
+    except ValueError as error:
+        raise UsageError(
+            f"{file} holds no settings ({error}); write one `key: value` a line, such as `batch_size: 64`"
+        ) from error
     return {key if isinstance(key, str) else shown(key): value for key, value in values.items()}
 
 

@@ -15,7 +15,6 @@ A run keeps its newest snapshots in RUN/averages, one file `update-N.safetensors
 import json
 import math
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +30,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ornstein.data.atomic import new_file
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.atomic import new_file
+from ornstein.files.owner import sweep
 from ornstein.training.ema import exponent
 
 Averages = Mapping[float, Mapping[str, Tensor]]
@@ -121,8 +121,7 @@ def time_of(file: Path) -> int:
 
 def rewind(folder: Path, updates: int) -> None:
     """Remove the snapshots taken after so many updates, which a run that goes on from there takes anew, and what a kill left."""
-    for litter in folder.glob(".update-*"):
-        shutil.rmtree(litter, ignore_errors=True)
+    sweep(folder)
     for file in snapshots(folder):
         if time_of(file) > updates:
             file.unlink()

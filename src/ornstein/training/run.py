@@ -2,16 +2,15 @@
 
 import copy
 import json
-import os
 import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,10 @@ from torch import nn
 import ornstein
 from ornstein import conditions, networks
 from ornstein.data import Dataset, Spec, grid_image
-from ornstein.data.atomic import new_file, sweep, written
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.atomic import new_file, written
+from ornstein.files.lock import LOCK, OTHER, hold, is_lock
+from ornstein.files.owner import FORM, sweep
 from ornstein.model import Model
 from ornstein.processes import current
 from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
@@ -35,7 +36,6 @@ from ornstein.training.settings import KEYS, OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
-OTHER = "give another --out"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Run:
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
-        held.enter_context(_held(self.folder))
+        held.enter_context(hold(self.folder))
         # another process may have trained in it since this one looked
         check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
         with written(self.folder, OTHER):
@@ -352,11 +352,11 @@ def settings_of(folder: Path) -> Settings | None:
 def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
     """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
     if before is None:
-        filled = folder.exists() and any(folder.iterdir())
-        # A run that is about to begin, or was killed before its settings were written, has a lock, and had it before anything
-        # else: so it is looked for last.
-        if filled and not (folder / ".lock").exists():
-            raise UsageError(f"out: {folder} is not empty and holds no run; give a new folder")
+        strange = next((place for place in folder.iterdir() if not _is_begun(place)), None) if folder.exists() else None
+        if strange is not None:
+            raise UsageError(
+                f"out: {folder} is not empty and holds no run ({strange.name} is none of one); give a new folder"
+            )
         return
     differences = settings.differences(before)
     if differences:
@@ -374,6 +374,15 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, spec
                 f"{folder} was trained on other data ({known}, now {spec.content_hash} in {settings.data}): "
                 "bring the same data to go on, or give another --out"
             )
+
+
+def _is_begun(place: Path) -> bool:
+    """Whether a file or folder is what a run has made before its settings were written, when it may have been killed."""
+    if place.name == LOCK:
+        return is_lock(place)
+    if FORM.fullmatch(place.name):
+        return place.is_dir()
+    return place.name == "checkpoints" and place.is_dir() and not place.is_symlink() and not any(place.iterdir())
 
 
 def environment() -> dict[str, Any]:
@@ -428,50 +437,10 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def _holder(lock: TextIO) -> str | None:
-    """None when this process has the lock now; else who has it, by what it wrote, which may be nothing yet or no longer."""
-    try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.seek(0)
-        return lock.read(200).strip()
-    except (ImportError, OSError):  # not a Unix system, or a file system without locks
-        pass
-    return None
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Makes the folder and keeps a second process out; the system lets go when this one dies, however it does.
-
-    The lock is the first file in it, by which a folder is known whose run was killed before it began.
-    """
-    with written(folder, OTHER):
-        folder.mkdir(parents=True, exist_ok=True)
-        stream = (folder / ".lock").open("a+", errors="replace")
-    with stream:
-        for _ in range(20):
-            holder = _holder(stream)
-            if holder is None or holder:
-                break
-            time.sleep(0.05)  # it is about to write its name, or to leave
-        if holder is not None:
-            raise OrnsteinError(f"{folder} is being trained by {holder or 'another process'}; wait for it, or stop it")
-        with written(folder, OTHER):
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {platform.node()}")
-            stream.flush()
-        yield
-        stream.truncate(0)
-
-
 def _sweep(folder: Path) -> None:
     """What killed processes left half written, where only the one that holds the folder writes."""
-    for place in ("checkpoints", "model", "samples"):
+    for place in (".", "checkpoints", "model", "samples", "averages"):
         sweep(folder / place)
-    sweep(folder, "config.yaml", "env.json", "metrics.jsonl", "report.html")
 
 
 def _write_yaml(file: Path, values: dict[str, Any]) -> None:

@@ -1,30 +1,30 @@
-"""Files that appear whole or not at all: written beside their place under another name, then renamed."""
+"""Files that appear whole or not at all: written in a temporary folder beside their place, then renamed."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ornstein.errors import OrnsteinError
-
-TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # how `tempfile` completes the names given below
+from ornstein.files.owner import Temporary, sweep
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """A temporary file to write; it becomes `path` when the block ends well and vanishes otherwise.
 
+    It has the permissions of the file that it replaces, else those of the umask. A link at `path` is replaced, not followed.
     Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
-    with _temporary_folder(path) as folder:
-        file = folder / path.name
+    with _temporary(path) as temporary:
+        file = temporary.folder / path.name
         yield file
+        os.chmod(file, _mode(path, temporary.mode))
         _flush(file)
         os.replace(file, path)
 
@@ -33,15 +33,16 @@ def new_file(path: Path) -> Iterator[Path]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path` when the block ends well and vanishes otherwise.
 
-    A folder already at `path` is replaced. Two processes may do so at once: the last one to finish stays.
-    Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
+    A folder already at `path` is replaced: for places that hold nothing but this library's own. Two processes may do so at
+    once: the last one to finish stays. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
-    with _temporary_folder(path) as folder:
-        fresh, old = folder / "new", folder / "old"
+    with _temporary(path) as temporary:
+        fresh, old = temporary.folder / "new", temporary.folder / "old"
         fresh.mkdir()
         yield fresh
         for inner, _, files in os.walk(fresh):
             for name in files:
+                os.chmod(Path(inner, name), temporary.mode)
                 _flush(Path(inner, name))
             _flush_names(Path(inner))
         for _ in range(100):  # another process may put its own folder there between the two renames
@@ -66,10 +67,13 @@ def new_files(path: Path) -> Iterator[Path]:
 
     `path` is made where it is missing. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
-    with _temporary_folder(path) as folder:
-        yield folder
+    with _temporary(path) as temporary:
+        fresh = temporary.folder / "new"
+        fresh.mkdir()
+        yield fresh
         path.mkdir(exist_ok=True)
-        for file in sorted(folder.iterdir()):
+        for file in sorted(fresh.iterdir()):
+            os.chmod(file, _mode(path / file.name, temporary.mode))
             _flush(file)
             os.replace(file, path / file.name)
 
@@ -84,29 +88,45 @@ def written(path: Path, instead: str = "give another place") -> Iterator[None]:
         raise OrnsteinError(f"{path} could not be written ({reason}); free some space or {instead}") from error
 
 
-def sweep(folder: Path, *names: str) -> None:
-    """Removes what killed processes were writing in `folder`: all of it, or that which was to become one of `names`.
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """A temporary folder in `parent`, which is made where it is missing; removed at the end, and by the next writer after a kill.
 
-    Only for places where nobody else is writing now.
+    Raises `OrnsteinError` when the disk refuses.
     """
-    for path in folder.iterdir() if folder.is_dir() else ():
-        made = TEMPORARY.fullmatch(path.name)
-        if made and (not names or made[1] in names) and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+    with _temporary(parent / "scratch") as temporary:
+        yield temporary.folder
+
+
+def discard(path: Path) -> None:
+    """Removes a folder of this library's own so that none sees a part of it: it is renamed into a temporary folder first.
+
+    Raises `OrnsteinError` when the disk refuses.
+    """
+    with _temporary(path) as temporary:
+        os.rename(path, temporary.folder / "old")
 
 
 @contextmanager
-def _temporary_folder(path: Path) -> Iterator[Path]:
-    """A folder on the same file system as `path`, removed at the end."""
-    folder = None
+def _temporary(path: Path) -> Iterator[Temporary]:
+    """A folder on the same file system as `path`, removed at the end; what killed processes left there is removed first."""
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        temporary = Temporary(path.parent)
+        try:
+            yield temporary
+        finally:
+            temporary.remove()
+
+
+def _mode(path: Path, usual: int) -> int:
+    """The permissions of the file at `path`, which stay; the usual ones where there is none."""
     try:
-        with written(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            yield folder
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+        there = os.lstat(path)
+    except OSError:
+        return usual
+    return stat.S_IMODE(there.st_mode) if stat.S_ISREG(there.st_mode) else usual
 
 
 def _flush(path: Path) -> None:
