@@ -47,6 +47,15 @@ def repeat(noise: NoiseSource, k: int) -> NoiseSource:
     return noise if make is None else make(k)
 
 
+def of_row(noise: NoiseSource, row: int, x: Tensor, t: Moment, s: Moment) -> Tensor:
+    """The fresh noise of one row of a table, from time t to time s.
+
+    Rows that lead back up to more noise (churn) overlap those around them: each draws from a source of its own, so that the
+    draws of a run are independent also where noise follows one path.
+    """
+    return (repeat(noise, 1 + row) if s > t else noise)(x, t, s)
+
+
 @dataclass(frozen=True)
 class PerSampleNoise:
     """Row i is a pure function of (seed, first + i, stream, t, s) and its own shape: never of the batch, device or dtype.
@@ -88,6 +97,7 @@ class BrownianNoise:
     distribution function), whose weighted sum is returned. Every draw has variance 1; two times in one of the 2^depth
     last intervals, at most 2^(1−depth) apart, are correlated only approximately.
     Like `PerSampleNoise`, row i depends on (seed, first + i, stream) alone; t = s (the start of a run) is drawn by it.
+    A method that goes back up to more noise (churn) draws for that from other streams: see `of_row`.
     Raises ValueError for times outside [0, 1].
     """
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ornstein.estimate import Estimate
-from ornstein.noise import NoiseSource
+from ornstein.noise import NoiseSource, of_row
 from ornstein.path import Path
 
 Pair = tuple[Tensor, Tensor]
@@ -193,7 +193,7 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
         yield Step(times[i], x, i + 1, pair, matrices, i)
         x = combine(terms, pairs)
         if fresh:
-            x.add_(noise(x, times[i], times[i + 1]) * fresh)
+            x.add_(of_row(noise, i, x, times[i], times[i + 1]) * fresh)
         for j in spent:
             del pairs[j]
     yield Step(times[-1], x, table.calls, pair, matrices, table.calls - 1)

@@ -23,7 +23,7 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.grid import explicit
 from ornstein.guidance.gradient import gradient
-from ornstein.noise import NoiseSource, PerSampleNoise
+from ornstein.noise import NoiseSource, PerSampleNoise, of_row
 from ornstein.sampling import begin
 from ornstein.solvers import ERSDE, Solver
 from ornstein.table import Table
@@ -115,7 +115,7 @@ def _run(
         if std == 0:
             x = mean
             continue
-        fresh = noise(x, moments[i], moments[i + 1])
+        fresh = of_row(noise, i, x, moments[i], moments[i + 1])
         x = mean + std**2 * slope + std * fresh
         log_weights = log_weights - (std * slope * (fresh + 0.5 * std * slope)).flatten(1).double().sum(1)
     log_weights = log_weights + twist.reward(x).double() - log_twist

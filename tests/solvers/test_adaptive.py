@@ -135,8 +135,18 @@ def test_the_sde_has_the_datas_moments_within_its_tolerance(p: Path) -> None:
         deviations.append(abs(float(last.x.var()) / final - 1))
         calls.append(last.calls)
     assert abs(float(last.x.mean()) - 1) < 0.03
-    assert deviations[1] < 0.1 < deviations[0]
+    assert deviations[1] < deviations[0] < 0.1
+    assert deviations[1] < 0.05
     assert calls[0] < calls[1] < 400
+
+
+@pytest.mark.parametrize("deviation", [0.3, 0.1, 0.03])
+def test_the_sde_does_not_step_over_data_of_a_small_deviation(deviation: float) -> None:
+    """Far above that level the estimate is constant and the error 0, so the steps grow as fast as they may."""
+    for p in (path.Linear(), path.EDM()):
+        denoiser = exact.Gaussian(torch.full((16,), 0.3, dtype=F64), deviation**2, p)
+        drawn = sample(denoiser, start=denoiser.draw(500, 1.0), solver=AdaptiveSDE(), noise=fresh)
+        assert float(drawn.std()) == pytest.approx(math.hypot(deviation, float(p.sigma(torch.zeros(())))), rel=0.05)
 
 
 def test_every_sample_of_the_sde_has_its_own_steps() -> None:
