@@ -82,12 +82,49 @@ def test_weights_are_those_of_their_papers() -> None:
     torch.testing.assert_close(edm.weight, torch.ones_like(edm.weight))  # EDM's λ(σ)·c_out² = 1
 
 
-def test_min_snr_is_finite_at_zero_snr() -> None:
-    draw = Objective(path.Linear(), target.Velocity(), weight=objective.MinSNR()).draw(torch.zeros(1, 1), generator())
-    point = path.Linear().at(torch.ones(1), torch.zeros(1, 1))
-    weight = objective.MinSNR()(point) * target.reweigh(target.Clean(), target.Velocity(), point)
-    assert draw.weight.isfinite().all()
-    assert weight.item() == 0
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("weight", objective.WEIGHTS, ids=repr)
+@pytest.mark.parametrize("q", target.ALL, ids=repr)
+@pytest.mark.parametrize("p", path.ALL, ids=repr)
+def test_every_weighted_loss_is_finite_on_all_of_the_path(
+    p: path.Path, q: target.Target, weight: objective.Weight, dtype: torch.dtype
+) -> None:
+    """Both ends and their nearest numbers, for targets that say nothing there as well."""
+    tiny = torch.finfo(dtype).eps
+    u = torch.tensor([0.0, 1e-30, 1e-9, tiny, 0.3, 1 - 4 * tiny, 1 - tiny, 1.0], dtype=dtype)
+    x = torch.ones(len(u), 2, dtype=dtype)
+    for times in objective.TIMES:
+        draw = Objective(p, q, times, weight).at(x, u, -x)
+        assert draw.x_t.isfinite().all()
+        assert (draw.weight * draw.q.square().mean(1)).isfinite().all()
+        assert (draw.weight >= 0).all()
+
+
+@pytest.mark.parametrize("weight", objective.WEIGHTS, ids=repr)
+@pytest.mark.parametrize("q", [target.Clean(), target.Velocity(), target.V(), target.EDM(0.5)], ids=repr)
+@pytest.mark.parametrize("p", [p for p in path.ALL if p.alpha(torch.ones(())) == 0], ids=repr)
+def test_a_weight_at_zero_snr_is_the_limit_of_those_before(
+    p: path.Path, q: target.Target, weight: objective.Weight
+) -> None:
+    t = torch.tensor([1 - 1e-4, 1.0], dtype=torch.float64)
+    before, end = objective.weigh(weight, q, p.at(t, torch.zeros(2, 1))).flatten().tolist()
+    assert end == pytest.approx(before, rel=2e-3, abs=2e-3)
+
+
+def test_weights_at_the_ends_of_a_straight_path_have_their_closed_forms() -> None:
+    """α = 1 − t, σ = t, and 1 for the determinant of the velocity."""
+    point = path.Linear().at(torch.tensor([0.0, 1.0], dtype=torch.float64), torch.zeros(2, 1))
+    ends = {
+        objective.MinSNR(5.0): [0.0, 0.0],  # min(α², 5σ²)
+        objective.Sigmoid(2.0): [0.0, 0.0],  # ασ/(σ² + α²/e²)
+        objective.EDM(0.5): [1.0, 4.0],  # α² + σ²/σ_d²
+        objective.One(): [1.0, 1.0],
+    }
+    for weight, expected in ends.items():
+        found = objective.weigh(weight, target.Velocity(), point).flatten().tolist()
+        assert found == pytest.approx(expected, abs=2e-5), weight
+    assert float(objective.weigh(objective.MinSNR(5.0), target.Clean(), point)[0]) == pytest.approx(5)
+    assert float(objective.weigh(objective.ELBO(), target.Velocity(), point)[1]) == pytest.approx(0, abs=2e-6)
 
 
 @pytest.mark.parametrize(("p", "q"), PAIRS)

@@ -118,6 +118,30 @@ class EDM:
         return (point.alpha / point.sigma) ** 2 + 1 / self.sigma_data**2
 
 
+NEAREST = 1e-6  # the least α/σ and σ/α at which a target and its weight are computed
+FIRST = 1e-12  # the earliest time of a draw: at t = 0 derivatives of some paths are infinite
+
+
+def inside(point: Point) -> Point:
+    """The point, or where less than 1e-6 of α or of σ is left, the same with that much of it."""
+    return point._replace(
+        alpha=point.alpha.maximum(NEAREST * point.sigma), sigma=point.sigma.maximum(NEAREST * point.alpha)
+    )
+
+
+def weigh(weight: Weight, target: Target, point: Point) -> Tensor:
+    """w for the squared error of `target`: the weight of the quantity that it is stated for, moved by `reweigh`.
+
+    At an end of the path one of the factors may be infinite where the product has a finite limit (½(−λ̇) on the noise is
+    α·(ασ̇ − σα̇)/(σD²) on a target of determinant D, which is 0 at zero SNR). So both are computed `inside` the ends, and
+    their product is that limit to about 1e-6. Where the limit itself is infinite, as for `ELBO` at zero noise, the weight
+    stays that of σ/α = 1e-6.
+    """
+    inner = inside(point)
+    value = weight(inner)
+    return value if weight.of is None else value * reweigh(weight.of, target, inner)
+
+
 class Draw(NamedTuple):
     """One random problem of the regression: what the network sees, what it should say, and how much that counts."""
 
@@ -154,14 +178,12 @@ class Objective:
 
     def at(self, x: Tensor, u: Tensor, noise: Tensor, labels: Tensor | None = None) -> Draw:
         """The problem of x (B, ...) at the quantiles u (B,) of the times, with noise like x, which the coupling may re-pair."""
-        t = self.times(self.path, u)
+        t = self.times(self.path, u).clamp(min=FIRST)
         if self.coupling is not None:
             noise = self.coupling(x, noise, labels)
         point = self.path.at(t, x)
-        a, b = self.target(point)
-        weight = self.weight(point)
-        if self.weight.of is not None:
-            weight = weight * reweigh(self.weight.of, self.target, point)
+        a, b = self.target(inside(point))  # the score is infinite where σ = 0
+        weight = weigh(self.weight, self.target, point)
         return Draw(
             t, torch.addcmul(point.alpha * x, point.sigma, noise), torch.addcmul(a * x, b, noise), weight.flatten()
         )
