@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import ornstein
 from ornstein import data, solvers
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, Guide, Negative, Weaker
+from ornstein.model import hashed
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
@@ -240,3 +243,41 @@ def test_missing_and_damaged_files_are_named(trained: Path, tmp_path: Path) -> N
     (copy / "model" / "config.json").write_text("{")
     with pytest.raises(OrnsteinError, match="cannot be read"):
         ornstein.load(copy)
+
+
+def test_the_hash_is_that_of_the_weights_in_memory(trained: Path, tmp_path: Path) -> None:
+    """Also when the file is replaced while it is read, or afterwards."""
+    run = ornstein.load(shutil.copytree(trained, tmp_path / "run"))
+    file = run.folder / "model" / "model.safetensors"
+    old, new = (load_file(file), {name: tensor + 1 for name, tensor in load_file(file).items()})
+    assert run.weights_hash == sha256(file.read_bytes()).hexdigest()
+    save_file(new, tmp_path / "new")
+    reads: list[dict[str, torch.Tensor]] = []
+
+    def read(place: Path) -> dict[str, torch.Tensor]:
+        reads.append(load_file(place))
+        if len(reads) == 1:
+            (tmp_path / "new").replace(file)
+        return reads[-1]
+
+    found, digest = hashed(file, read)
+    assert len(reads) == 2
+    assert all(torch.equal(found[name], tensor) for name, tensor in new.items())
+    assert digest == sha256(file.read_bytes()).hexdigest() != run.weights_hash
+    made = run.tune(2, seconds=0.5, starts=48, teacher=8)
+    assert made.model == json.loads((run.folder / "tuned" / "steps-2.json").read_text())["model"] == run.weights_hash
+    with pytest.raises(UsageError, match="tuned for other weights"):
+        ornstein.load(run.folder).tuned(2)
+    save_file(old, file)
+    ornstein.load(run.folder).tuned(2)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(trained: Path, tmp_path: Path, number: float) -> None:
+    folder = Path(shutil.copytree(trained, tmp_path / "run"))
+    tensors = load_file(folder / "model" / "model.safetensors")
+    name = sorted(tensors)[3]
+    tensors[name].flatten()[0] = number
+    save_file(tensors, folder / "model" / "model.safetensors")
+    with pytest.raises(OrnsteinError, match=rf"model\.safetensors holds numbers that are not finite \(in {name}\)"):
+        ornstein.load(folder)

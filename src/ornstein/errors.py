@@ -11,6 +11,10 @@ class UsageError(OrnsteinError):
     """What was asked for cannot be done as asked (an unknown name, a missing file): exit code 2."""
 
 
+class Unwritable(OrnsteinError):
+    """A disk refuses what is to be written (full, read-only, no permission): exit code 1."""
+
+
 class Told(OrnsteinError):
     """Another process failed, or failed alike, and says so: this one ends without a word."""
 

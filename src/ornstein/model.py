@@ -5,12 +5,14 @@ On disk it is config.json and model.safetensors, enough to sample without anythi
 
 import dataclasses
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import file_digest
 from pathlib import Path as File
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ from ornstein.sampling import DEFAULT, begin, sample
 from ornstein.solvers import Sampler, Solver
 
 FORMAT = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,11 +160,12 @@ def _endless(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def read(folder: File) -> Model:
-    """The model in a folder, with its weights, on the CPU and in evaluation mode.
+def read(folder: File) -> tuple[Model, str]:
+    """The model in a folder, on the CPU and in evaluation mode, and the sha256 of the file that its weights were read from.
 
     The files may come from anywhere: nothing in them is run, and a network that its file of weights does not hold is refused
-    before memory is taken for it. Raises OrnsteinError that names the file which is missing or damaged.
+    before memory is taken for it. Raises OrnsteinError that names the file which is missing or damaged, or holds numbers that
+    are not finite.
     """
     file, stored = folder / "config.json", folder / "model.safetensors"
     try:
@@ -193,8 +197,32 @@ def read(folder: File) -> Model:
     model = Model(network, made_path, made_target, spec, told, made_coupling)
     with _described(file):
         model.denoiser()
-    network.load_state_dict(_loaded(stored))
-    return model
+    _, digest = hashed(stored, lambda file: network.load_state_dict(_loaded(file)))
+    endless = [name for name, tensor in network.state_dict().items() if not bool(tensor.isfinite().all())]
+    if endless:
+        raise OrnsteinError(
+            f"{stored} holds numbers that are not finite (in {endless[0]}), so nothing can be made with it; resume the "
+            "training to write it anew"
+        )
+    return model, digest
+
+
+def hashed(file: File, load: Callable[[File], T]) -> tuple[T, str]:
+    """What `load(file)` gives, and the sha256 of the bytes that it read: also where another process replaces the file.
+
+    Raises OrnsteinError that names a file which cannot be read, or is replaced again and again.
+    """
+    for _ in range(20):
+        try:
+            with file.open("rb") as stream:
+                before = os.fstat(stream.fileno())
+                found, digest = load(file), file_digest(stream, "sha256").hexdigest()
+            after = file.stat()
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        if all(getattr(before, key) == getattr(after, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
+            return found, digest
+    raise OrnsteinError(f"{file} is being replaced all the time; wait for who writes it, and try again")
 
 
 @contextmanager

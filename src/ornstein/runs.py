@@ -2,13 +2,13 @@
 
 import json
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial, wraps
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ornstein import conditions
@@ -25,12 +25,14 @@ from ornstein.conditions import Rows
 from ornstein.data import Dataset, Spec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError, memory_is_short
-from ornstein.files.atomic import new_file
-from ornstein.files.reading import read_json, read_lines
+from ornstein.files.atomic import new_file, new_folder
+from ornstein.files.lock import hold
+from ornstein.files.owner import sweep
+from ornstein.files.reading import read_bytes, read_json, read_lines
 from ornstein.guidance import PLAIN, Asking, Guide, Negative, Weaker, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
-from ornstein.model import Model, read
+from ornstein.model import Model, hashed, read
 from ornstein.model import weights as load_weights
 from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
@@ -39,6 +41,8 @@ from ornstein.training import checkpoint, posthoc
 from ornstein.training.compiled import compile_for_sampling
 from ornstein.training.posthoc import Archive
 from ornstein.training.run import publish, settings_of
+from ornstein.training.settings import Settings
+from ornstein.training.tensors import save_tensors
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[Any]
@@ -81,6 +85,8 @@ class Run:
 
     folder: Path
     model: Model
+    weights_hash: str
+    """The sha256 of the file that the weights in memory were read from: what everything made with them belongs to."""
 
     @property
     def spec(self) -> Spec:
@@ -111,12 +117,6 @@ class Run:
         placed(self.model.network, device)
         return self
 
-    @property
-    def weights(self) -> str:
-        """The sha256 of the weights in the folder: what a tuned solver was made for."""
-        with (self.folder / "model" / "model.safetensors").open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-
     def tune(
         self,
         steps: int = 6,
@@ -141,7 +141,7 @@ class Run:
         """
         self.check_guide(guide)
         file, asked = self._kept(steps, label, guide)
-        shape, weights = self.spec.shape, self.weights
+        shape = self.spec.shape
         device = self.device
         labels = self.model.labels(0, starts * 2, seed) if label is None else self.numbers(label, starts * 2)
         labels = None if labels is None else labels.to(device)
@@ -162,7 +162,7 @@ class Run:
             seconds=seconds,
             teacher=teacher,
             seed=seed,
-            model=weights,
+            model=self.weights_hash,
             device=device,
             progress=progress,
             stop=stop,
@@ -201,7 +201,7 @@ class Run:
             raise OrnsteinError(
                 f"{file} cannot be read ({type(error).__name__}: {error}); make it anew with {command}"
             ) from error
-        if found.model != self.weights:
+        if found.model != self.weights_hash:
             raise UsageError(
                 f"{file} was tuned for other weights than {self.folder} has now; tune again with {command}"
             )
@@ -229,27 +229,56 @@ class Run:
     def ema(self, length: float, out: str | Path | None = None) -> "Run":
         """The run with its weights averaged over another length, relative to the training (`training.posthoc`).
 
-        They become the model of this run, until it is trained on or asked for another length; or of the new folder `out`.
-        Raises UsageError for a length beyond the reach of the snapshots, or an `out` that is not empty.
+        They become the model of this run, until it is trained on or asked for another length; or of the new folder `out`, which
+        appears whole or not at all, and may hold that very model already.
+        Raises UsageError for a length beyond the reach of the snapshots, or an `out` that is not empty; OrnsteinError when
+        the run is being trained, or the disk refuses.
         """
+        device = self.device
+        if out is None:
+            with hold(self.folder, "averaged"):
+                settings, archive, state = self._averaged(length)
+                publish(self.folder, self.model, settings, archive.updates, partial(save_tensors, state))
+            return load(self.folder, device)
+        folder = Path(out)
+        settings, archive, state = self._averaged(length)
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"out: {folder} is a file; give a new folder")
+        if folder.is_dir() and any(folder.iterdir()):
+            return self._there(folder, state).to(device)
+        with new_folder(folder, replace=False) as new:
+            for name in ("config.yaml", "metrics.jsonl"):
+                with suppress(FileNotFoundError):
+                    (new / name).write_bytes(read_bytes(self.folder / name, root=self.folder))
+            publish(folder, self.model, settings, archive.updates, partial(save_tensors, state), into=new)
+        return load(folder, device)
+
+    def _averaged(self, length: float) -> tuple[Settings, Archive, dict[str, Tensor]]:
+        """The settings of the run with this length, its averages, and the network's state with that one."""
         settings = settings_of(self.folder)
-        assert settings is not None
+        if settings is None:
+            raise OrnsteinError(f"{self.folder / 'config.yaml'} is missing; resume the training to write it anew")
         archive = self.averages
         try:
             average = archive.average(length)
         except ValueError as error:
             raise UsageError(f"length: {error}") from error
-        folder = self.folder if out is None else Path(out)
-        if out is not None:
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise UsageError(f"out: {folder} is not empty; give a new folder")
-            for name in ("config.yaml", "metrics.jsonl"):
-                with new_file(folder / name) as file:
-                    shutil.copyfile(self.folder / name, file)
-        device = self.device
-        state = {**self.model.network.state_dict(), **average}  # buffers are the same in all averages
-        publish(folder, self.model, replace(settings, ema=length), archive.updates, partial(save_file, state))
-        return load(folder, device)
+        # buffers are the same in all averages
+        return replace(settings, ema=length), archive, {**self.model.network.state_dict(), **average}
+
+    def _there(self, folder: Path, state: dict[str, Tensor]) -> "Run":
+        """The run in a folder that this model was written to before. Raises UsageError for any other folder."""
+        other = UsageError(f"out: {folder} is not empty; give a new folder")
+        try:
+            found = load(folder)
+        except OrnsteinError:
+            raise other from None
+        theirs = found.model.network.state_dict()
+        same = theirs.keys() == state.keys() and all(torch.equal(theirs[key], state[key].cpu()) for key in theirs)
+        if not same or found.model.config() != self.model.config():
+            raise other
+        sweep(folder.parent)  # that process may have been killed just afterwards
+        return found
 
     def compile(self, guide: Asking = PLAIN, batch_size: int | None = None) -> str | None:
         """Compile the network by torch.compile for sampling, which takes a minute; None, or why it is as it was.
@@ -269,16 +298,16 @@ class Run:
         """
         place, network = Path(place), deepcopy(self.model.network)
         if (place / "average.safetensors").is_file():
-            found = load_weights(place / "average.safetensors", network)
+            found, digest = hashed(place / "average.safetensors", lambda file: load_weights(file, network))
         elif place.is_file() and posthoc.NAME.fullmatch(place.name):
-            found = dict(next(iter(posthoc.read(place).values())))
+            found, digest = hashed(place, lambda file: dict(next(iter(posthoc.read(file).values()))))
         else:
             raise UsageError(f"{place} is no snapshot in {self.folder / 'averages'} and no checkpoint")
         try:
             network.load_state_dict({**network.state_dict(), **found})
         except RuntimeError as error:
             raise UsageError(f"{place} holds the weights of another network than that of {self.folder}") from error
-        return replace(self, model=replace(self.model, network=network))
+        return replace(self, model=replace(self.model, network=network), weights_hash=digest)
 
     def likelihood(
         self,
@@ -529,4 +558,4 @@ def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give the --out of a training run")
-    return Run(folder, read(folder / "model")).to(device)
+    return Run(folder, *read(folder / "model")).to(device)

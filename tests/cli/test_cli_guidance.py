@@ -63,7 +63,7 @@ def test_samples_are_those_of_python(trained: Path, tmp_path: Path, capsys: pyte
         assert (samples != plain).any()
     assert "guidance 2, away from update-00000008-" in capsys.readouterr().out
     weaker = guided.guide(Sample(guidance=2.0, autoguidance=str(trained)), loaded).away
-    assert str(weaker) == f"away from digits-{loaded.weights[:8]}"
+    assert str(weaker) == f"away from digits-{loaded.weights_hash[:8]}"
 
 
 def test_a_folder_is_gone_on_with_under_the_same_guidance(

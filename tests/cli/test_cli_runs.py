@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 import ornstein
 from ornstein.cli import main
 from ornstein.data.images import png
-from ornstein.training import checkpoint
+from ornstein.training import checkpoint, tensors
 from ornstein.training.run import Event, Run
 
 TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
@@ -387,7 +387,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(copied: Path, monkeypatch: pytest
 
     before = {name: data for name, data in contents(copied).items() if name.endswith(".safetensors")}
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", refuse)
+        patch.setattr(tensors, "save_file", refuse)
         sentence = fails(train(copied, "--save-every", "1", steps=5), 1)
     assert "could not be written" in sentence
     assert "No space left on device" in sentence

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import ornstein
 from ornstein import data
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.lock import hold
 from ornstein.training import checkpoint, ema, posthoc
 from ornstein.training.posthoc import Profile
 from ornstein.training.run import Run
@@ -190,3 +191,63 @@ def test_the_command_writes_the_model_and_lists(
     own = newest(trained, "average")
     model = load_file(trained / "model" / "model.safetensors")
     assert all(torch.equal(model[name], tensor) for name, tensor in own.items())
+
+
+def test_a_run_that_is_held_keeps_its_model(tmp_path: Path, train: Train) -> None:
+    """The average that is written is that of the newest checkpoint, and none is while the run is being trained."""
+    run = train(tmp_path / "run", steps=20)
+    before = (run / "model" / "model.safetensors").read_bytes()
+    early = ornstein.load(run)
+    with hold(run), pytest.raises(OrnsteinError, match=r"is being trained by process \d+ on .*; wait for it"):
+        early.ema(0.07)
+    assert (run / "model" / "model.safetensors").read_bytes() == before
+    train(run, steps=40)
+    assert "for 40 steps" in (early.ema(0.07).folder / "model" / "README.md").read_text()
+
+
+def test_the_same_average_into_the_same_folder_is_there_already(tmp_path: Path, trained: Path) -> None:
+    out = tmp_path / "long"
+    made = ornstein.load(trained).ema(0.14, out)
+    before = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
+    assert ornstein.load(trained).ema(0.14, out).weights_hash == made.weights_hash
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == before
+    with pytest.raises(UsageError, match="is not empty; give a new folder"):
+        ornstein.load(trained).ema(0.13, out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes").write_text("mine")
+    with pytest.raises(UsageError, match="is not empty; give a new folder"):
+        ornstein.load(trained).ema(0.14, tmp_path / "mine")
+    assert [file.name for file in tmp_path.rglob("*") if file.name.startswith(".")] == []
+
+
+def test_files_that_are_somebody_elses_are_neither_removed_nor_replaced(tmp_path: Path, train: Train) -> None:
+    """Of the names of snapshots and checkpoints."""
+    out = tmp_path / "run"
+    averages, checkpoints = out / "averages", out / "checkpoints"
+    train(train(out, steps=12), steps=13)
+    (tmp_path / "notes").write_text("mine")
+    mine = [averages / f"update-{number:08d}.safetensors" for number in (1, 14, 15, 17)]
+    for file in mine[:2]:
+        save_file({"mine": torch.ones(2)}, file)
+    mine[2].mkdir()
+    mine[3].symlink_to(tmp_path / "notes")
+    for name in ("step-00000001", "step-00000002", "step-00000099", "step-00000013.damaged"):
+        (checkpoints / name).mkdir()
+        (checkpoints / name / "notes").write_text("mine")
+        mine.append(checkpoints / name / "notes")
+    (checkpoints / "step-00000003").symlink_to(averages)
+    mine.append(checkpoints / "step-00000003")
+    before = [(file.lstat(), file.read_bytes() if file.is_file() else None) for file in mine]
+    (checkpoints / "step-00000013" / "weights.safetensors").write_bytes(b"")
+    train(out, steps=30, save_every=1, keep=1, snapshots=2)
+    assert (checkpoints / "step-00000013.damaged-2" / "state.json").exists()
+    assert [(file.lstat(), file.read_bytes() if file.is_file() else None) for file in mine] == before
+    assert [place.name for place in checkpoint.checkpoints(checkpoints)] == ["step-00000030"]
+    assert len(posthoc.snapshots(averages)) == 2
+    (checkpoints / "step-00000031").mkdir()
+    (checkpoints / "step-00000031" / "notes").write_text("mine")
+    with pytest.raises(
+        OrnsteinError, match="step-00000031 is no checkpoint, and one is to be written there; move it away"
+    ):
+        train(out, steps=31)
+    assert (checkpoints / "step-00000031" / "notes").read_text() == "mine"

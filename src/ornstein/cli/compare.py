@@ -43,7 +43,7 @@ class Asked:
         times = self.solver.grid(self.run.model.path, self.steps).tolist()
         return {
             "run": str(self.run.folder.resolve()),
-            "weights": self.run.weights,
+            "weights": self.run.weights_hash,
             "solver": str(self.solver),
             "steps": self.steps,
             "times": times,

@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> int:
             for score in (getattr(level, of),)
         ],
         "levels": [level.to_json() for level in found],
-        "weights": trained.weights,
+        "weights": trained.weights_hash,
         "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "count": len(x)},
         "seed": options.seed,
         "versions": versions(),

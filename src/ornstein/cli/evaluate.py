@@ -235,7 +235,7 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Datas
     blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
-        "weights": trained.weights,
+        "weights": trained.weights_hash,
         "count": options.count,
         "solver": str(solver),
         "times": solver.grid(trained.model.path, options.steps).tolist(),

@@ -1,7 +1,6 @@
 """The flags of guidance, as a value of `ornstein.guidance` and back."""
 
 from dataclasses import fields
-from hashlib import file_digest
 from math import isfinite
 from pathlib import Path
 from shlex import quote
@@ -88,23 +87,22 @@ def _away(options: Guided, trained: "Run") -> "Asking":
     if options.autoguidance is None:
         return unconditional
     place = Path(options.autoguidance).expanduser()
-    weaker, weights = _weaker(place, trained)
-    with weights.open("rb") as file:
-        return Weaker(weaker.denoiser, f"{place.stem}-{file_digest(file, 'sha256').hexdigest()[:8]}")
+    weaker = _weaker(place, trained)
+    return Weaker(weaker.denoiser, f"{place.stem}-{weaker.weights_hash[:8]}")
 
 
-def _weaker(place: Path, trained: "Run") -> "tuple[Run, Path]":
-    """The model to go away from, and the file of its weights."""
+def _weaker(place: Path, trained: "Run") -> "Run":
+    """The model to go away from."""
     from ornstein.runs import load
 
     if not (place / "model").is_dir():
         if not place.exists():
             raise UsageError(f"--autoguidance {place} is not there; give a run folder, a snapshot or a checkpoint")
-        return trained.earlier(place), place / "average.safetensors" if place.is_dir() else place
+        return trained.earlier(place)
     found, mine = load(place, trained.device), trained.spec
     theirs = found.spec
     if (theirs.kind, theirs.shape, theirs.classes) != (mine.kind, mine.shape, mine.classes):
         raise UsageError(
             f"--autoguidance {place} makes other items or classes than {trained.folder}; give a weaker model of the same data"
         )
-    return found, place / "model" / "model.safetensors"
+    return found

@@ -204,7 +204,7 @@ def _tell(
         "options": asdict(options),
         "data": {"source": dataset.spec.source, "content_hash": dataset.spec.content_hash, "count": len(dataset)},
         "run": str(trained.folder.resolve()),
-        "weights": trained.weights,
+        "weights": trained.weights_hash,
         "versions": versions(),
         "seconds": round(seconds, 1),
     }

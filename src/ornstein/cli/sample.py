@@ -239,7 +239,7 @@ def _made(
     """All that the samples of a folder depend on but their numbers."""
     times = solver.grid(trained.model.path, options.steps).tolist()
     return {
-        "model": trained.weights,
+        "model": trained.weights_hash,
         "solver": options.solver,
         "times": times,
         "label": options.label,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ornstein.errors import OrnsteinError
+from ornstein.errors import OrnsteinError, Unwritable, UsageError
 from ornstein.files.owner import Temporary, sweep
 
 
@@ -30,11 +30,12 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = True) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path` when the block ends well and vanishes otherwise.
 
     A folder already at `path` is replaced: for places that hold nothing but this library's own. Two processes may do so at
-    once: the last one to finish stays. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
+    once: the last one to finish stays. With `replace` false, one that is not empty stays, and `UsageError` is raised.
+    Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
     with _temporary(path) as temporary:
         fresh, old = temporary.folder / "new", temporary.folder / "old"
@@ -53,6 +54,8 @@ def new_folder(path: Path) -> Iterator[Path]:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) and not path.is_dir():
                     raise
+                if not replace:
+                    raise UsageError(f"{path} is not empty; give a new folder") from error
             try:
                 os.rename(path, old)
             except FileNotFoundError:
@@ -80,12 +83,12 @@ def new_files(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def written(path: Path, instead: str = "give another place") -> Iterator[None]:
-    """Within, `path` is written. Raises OrnsteinError when the disk refuses, with what else can be done."""
+    """Within, `path` is written. Raises Unwritable when the disk refuses, with what else can be done."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OrnsteinError(f"{path} could not be written ({reason}); free some space or {instead}") from error
+        raise Unwritable(f"{path} could not be written ({reason}); free some space or {instead}") from error
 
 
 @contextmanager

@@ -8,18 +8,19 @@ its sums is set aside as `step-00001000.damaged` and the one before it is used; 
 
 import hashlib
 import json
+import os
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ornstein.errors import OrnsteinError
@@ -28,12 +29,16 @@ from ornstein.files.reading import read_json
 from ornstein.processes import ALONE, Processes
 from ornstein.training import shards
 from ornstein.training.parallel import cut, gather, is_sharded, scatter
+from ornstein.training.tensors import save_tensors
 from ornstein.training.uncertainty import Uncertainty
 
 NAME = re.compile(r"step-(\d{8,})")
 FILES = ("average.safetensors", "half.safetensors", "state.json")
 LEARNED = ("weights.safetensors", "optimizer.safetensors")
 SHARDS = "shards"  # in place of LEARNED
+PROOF = {"state.json", "sha256.json"}  # of a folder that it is a checkpoint
+PARTS = {*FILES, *LEARNED, *PROOF, SHARDS}
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers
 
 
 @dataclass
@@ -79,8 +84,12 @@ class State:
 
 
 def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
-    """Write a checkpoint; all processes must ask. Raises OrnsteinError when the disk refuses."""
+    """Write a checkpoint; all processes must ask.
+
+    Raises OrnsteinError when the disk refuses, or somebody else's folder has its name.
+    """
     place = folder / f"step-{state.step:08d}"
+    processes.lead(lambda: _must_be_own(place))
     files = {"average": state.average.state_dict(), "half": state.half.state_dict()}
     learned = {"weights": state.weights(), "optimizer": _optimizer_tensors(state.optimizer)}
 
@@ -95,9 +104,14 @@ def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
         else:
             files |= learned
         for name, tensors in files.items():
-            processes.lead(partial(put, _write, gather(tensors), new / f"{name}.safetensors"))
+            processes.lead(partial(put, save_tensors, gather(tensors), new / f"{name}.safetensors"))
         processes.lead(partial(put, _finish, state, new, filling))
     return place
+
+
+def _must_be_own(place: Path) -> None:
+    if os.path.lexists(place) and not _is_own(place):
+        raise OrnsteinError(f"{place} is no checkpoint, and one is to be written there; move it away, and go on")
 
 
 def _finish(state: State, new: Path, filling: ExitStack) -> None:
@@ -108,20 +122,35 @@ def _finish(state: State, new: Path, filling: ExitStack) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all checkpoints older than the newest `keep` whole ones; one that is damaged does not count as kept."""
+    """Remove all checkpoints older than the newest `keep` whole ones; one that is damaged does not count as kept.
+
+    One with anything else in it stays.
+    """
     found = list(checkpoints(folder))
     whole = 0
     for place in found if len(found) > keep else ():
         if whole < keep:
             whole += damage(place) is None
-            continue
-        discard(place)  # killed in the middle, it is no checkpoint that seems damaged
+        elif _names(place) <= PARTS | LITTER:
+            discard(place)  # killed in the middle, it is no checkpoint that seems damaged
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """Finished checkpoints, the newest first."""
-    found = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name)]
+    """Finished checkpoints, the newest first: folders of that name, but for those that are somebody else's."""
+    found = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name) and _is_own(place)]
     yield from sorted(found, key=lambda place: int(place.name[5:]), reverse=True)
+
+
+def _is_own(place: Path) -> bool:
+    """Whether a folder is a checkpoint, be it damaged: it holds what proves it, or nothing else than parts of one."""
+    if place.is_symlink() or not place.is_dir():
+        return False
+    names = _names(place)
+    return names >= PROOF or names <= PARTS | LITTER
+
+
+def _names(folder: Path) -> set[str]:
+    return {place.name for place in folder.iterdir()}
 
 
 def restore(folder: Path, state: State, tell: Callable[[str], None], processes: Processes = ALONE) -> Path | None:
@@ -147,10 +176,8 @@ def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
         if wrong is None:
             return place
         damaged += 1
-        aside = place.with_name(place.name + ".damaged")
-        shutil.rmtree(aside, ignore_errors=True)
         try:
-            place.rename(aside)
+            aside = _set_aside(place)
         except OSError as error:
             raise OrnsteinError(f"{place} is damaged ({wrong}) and cannot be set aside ({error.strerror})") from error
         tell(
@@ -161,6 +188,14 @@ def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
             f"every checkpoint in {folder} is damaged and was set aside; remove the run folder to start anew"
         )
     return None
+
+
+def _set_aside(place: Path) -> Path:
+    """Under a name that nothing has."""
+    names = (f"{place.name}.damaged{f'-{number}' if number > 1 else ''}" for number in count(1))
+    aside = next(place.with_name(name) for name in names if not os.path.lexists(place.with_name(name)))
+    place.rename(aside)
+    return aside
 
 
 def _listed(sums: Mapping[str, Any]) -> str:
@@ -206,13 +241,6 @@ def _load(place: Path, state: State) -> None:
     except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise OrnsteinError(f"{place} does not fit this network ({reason}); give another --out") from error
-
-
-def _write(tensors: Mapping[str, Tensor], file: Path) -> None:
-    try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
-    except SafetensorError as error:  # how a full disk is told
-        raise OSError(str(error)) from error
 
 
 def _load_shards(folder: Path, state: State) -> dict[str, Tensor]:

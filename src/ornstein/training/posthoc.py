@@ -14,6 +14,7 @@ A run keeps its newest snapshots in RUN/averages, one file `update-N.safetensors
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,13 +28,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
 from ornstein.files.owner import sweep
 from ornstein.training.ema import exponent
+from ornstein.training.tensors import save_tensors
 
 Averages = Mapping[float, Mapping[str, Tensor]]
 """Averages of the same weights, by length."""
@@ -90,28 +91,41 @@ def due(updates: int) -> bool:
 def save(folder: Path, updates: int, averages: Averages, keep: int) -> Path:
     """Write a snapshot of the averages, by their lengths, then remove all but the newest `keep`.
 
-    Raises OrnsteinError when the disk refuses.
+    Where somebody else's file has its name, there is none. Raises OrnsteinError when the disk refuses.
     """
+    file = folder / f"update-{updates:08d}.safetensors"
+    if _is_strange(file):
+        return file
     tensors = {
         f"{place}.{name}": tensor.detach().to("cpu", torch.float16).contiguous()
         for place, average in enumerate(averages.values())
         for name, tensor in average.items()
     }
     about = {"updates": updates, "lengths": list(averages), "sha256": _digest(tensors)}
-    file = folder / f"update-{updates:08d}.safetensors"
     with new_file(file) as new:
-        try:
-            save_file(tensors, new, {"ornstein": json.dumps(about)})
-        except SafetensorError as error:  # how a full disk is told
-            raise OSError(str(error)) from error
+        save_tensors(tensors, new, {"ornstein": json.dumps(about)})
     for old in snapshots(folder)[keep:]:
         old.unlink(missing_ok=True)
     return file
 
 
 def snapshots(folder: Path) -> list[Path]:
-    """The snapshots in a folder, the newest first."""
-    return sorted((file for file in folder.glob("update-*") if NAME.fullmatch(file.name)), key=time_of, reverse=True)
+    """The snapshots in a folder, the newest first: files of that name, but for those that are somebody else's."""
+    named = (file for file in folder.glob("update-*") if NAME.fullmatch(file.name))
+    return sorted((file for file in named if not _is_strange(file)), key=time_of, reverse=True)
+
+
+def _is_strange(file: Path) -> bool:
+    """Whether there is something of this name that this library did not write: a link, a folder, weights without its mark."""
+    if not os.path.lexists(file):
+        return False
+    if file.is_symlink() or not file.is_file():
+        return True
+    try:
+        with safe_open(file, "pt") as stream:
+            return "ornstein" not in (stream.metadata() or {})
+    except (OSError, SafetensorError):  # damaged
+        return False
 
 
 def time_of(file: Path) -> int:

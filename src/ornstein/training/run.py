@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import platform
 import shutil
 import time
@@ -23,7 +24,7 @@ from ornstein.data import Dataset, Spec, grid_image
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, written
 from ornstein.files.lock import LOCK, OTHER, hold, is_lock
-from ornstein.files.owner import FORM, sweep
+from ornstein.files.owner import FORM, open_here, sweep
 from ornstein.model import Model
 from ornstein.processes import current
 from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
@@ -285,8 +286,8 @@ class Metrics:
     def go_on(self, step: int) -> None:
         """Removes the lines of steps after the checkpoint that the run goes on from."""
         file = self._file
-        if file.exists() and not file.is_file():  # a pipe would be waited for
-            raise OrnsteinError(f"{file} is no file; remove it")
+        if file.is_symlink() or (file.exists() and not file.is_file()):  # a pipe would be waited for
+            raise OrnsteinError(f"{file} is a link or no file; remove it")
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
@@ -314,8 +315,10 @@ class Metrics:
         self._sums, self._count = np.zeros(2), 0
 
     def flush(self) -> None:
-        with written(self._file, OTHER), self._file.open("a") as stream:
-            stream.write(self._waiting)
+        with written(self._file, OTHER):
+            handle = open_here(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with open(handle, "a") as stream:
+                stream.write(self._waiting)
         self._waiting = ""
 
 
@@ -397,9 +400,19 @@ def environment() -> dict[str, Any]:
     }
 
 
-def publish(folder: Path, model: Model, settings: Settings, step: int, write: Callable[[Path], object]) -> None:
-    """Put a model into a run folder: its weights, by `write(file)`, what gives them a meaning, and a page about them."""
-    place = folder / "model"
+def publish(
+    folder: Path,
+    model: Model,
+    settings: Settings,
+    step: int,
+    write: Callable[[Path], object],
+    into: Path | None = None,
+) -> None:
+    """Put a model into a run folder: its weights, by `write(file)`, what gives them a meaning, and a page about them.
+
+    `into` is a folder that will be `folder`.
+    """
+    place = (into or folder) / "model"
     place.mkdir(parents=True, exist_ok=True)
     with new_file(place / "model.safetensors") as file:
         write(file)

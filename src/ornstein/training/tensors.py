@@ -1,0 +1,22 @@
+"""Tensors into files, where a disk that refuses is the OSError that it is for every other file."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+
+def save_tensors(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, with strings about it in its header. Raises OSError when the disk refuses."""
+    try:
+        found = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        save_file(found, file, None if about is None else dict(about))
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise OSError(str(error)) from error
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
