@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ornstein import NetworkDenoiser, exact, path, sample, solvers, target
-from ornstein.denoiser import Inputs, Normalized, Raw
 from ornstein.path import Path, Time
+from ornstein.preconditioning import Identity, Preconditioning, UnitVariance
 from ornstein.solvers import Solver
 from ornstein.target import Target, determinant
 
@@ -129,7 +129,7 @@ def test_without_noise_the_input_is_the_data(p: Path, q: Target) -> None:
         assert not estimate.noise.any()
 
 
-def heard(p: Path, inputs: Inputs, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
+def heard(p: Path, inputs: Preconditioning, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor]:
     """What a network is called with."""
     calls: list[tuple[Tensor, Tensor]] = []
 
@@ -143,7 +143,7 @@ def heard(p: Path, inputs: Inputs, x_t: Tensor, t: Time) -> tuple[Tensor, Tensor
 
 def test_raw_inputs_are_what_was_given() -> None:
     for t in (0.25, torch.tensor(0.25), torch.full((3,), 0.25, dtype=F64)):
-        x_t, times = heard(path.Linear(), Raw(), torch.ones(3, 2), t)
+        x_t, times = heard(path.Linear(), Identity(), torch.ones(3, 2), t)
         assert torch.equal(x_t, torch.ones(3, 2))
         assert times.tolist() == [0.25] * 3
         assert times.dtype == torch.float32
@@ -152,7 +152,7 @@ def test_raw_inputs_are_what_was_given() -> None:
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 @pytest.mark.parametrize("t", [0.0, 0.3, 1.0])
 def test_normalized_inputs_have_unit_variance_and_a_bounded_time(p: Path, t: Time) -> None:
-    std, normalized = 0.37, Normalized(0.37)
+    std, normalized = 0.37, UnitVariance(0.37)
     alpha, sigma = (float(c) for c in p.levels(t, torch.zeros(1)))
     x_t = torch.full((2, 1, 3), (alpha**2 * std**2 + sigma**2) ** 0.5)
     scaled, angle = heard(p, normalized, x_t, t)
@@ -172,18 +172,18 @@ def test_normalized_makes_one_network_serve_every_path() -> None:
     for p in path.ALL:
         t = float(p.time(-2 * torch.tensor(0.8, dtype=F64).log()))
         scale = p.levels(t, torch.zeros(1))[0]
-        inputs = heard(p, Normalized(0.5), torch.ones(1, 2, dtype=F64) * scale, t)
+        inputs = heard(p, UnitVariance(0.5), torch.ones(1, 2, dtype=F64) * scale, t)
         seen.append(torch.cat([v.flatten() for v in inputs]))
     assert torch.allclose(torch.stack(seen), seen[0].expand(len(seen), -1), rtol=1e-9)
 
 
-@pytest.mark.parametrize("inputs", [Raw(), Normalized(0.5)], ids=str)
+@pytest.mark.parametrize("inputs", [Identity(), UnitVariance(0.5)], ids=str)
 @pytest.mark.parametrize("p", path.ALL, ids=str)
-def test_questions_are_predictions_made_ready(p: Path, inputs: Inputs) -> None:
+def test_predictors_are_predictions_made_ready(p: Path, inputs: Preconditioning) -> None:
     denoiser = NetworkDenoiser(lambda x, t: x * 2 + t[:, None], p, target.V(), inputs)
     x, times = torch.randn(3, 2, dtype=F64), torch.tensor([1.0, 0.6, 0.01], dtype=F64)
-    for t, question in zip(times, denoiser.questions(times, x), strict=True):
-        assert torch.allclose(question(x), denoiser.predict(x, t), rtol=1e-12)
+    for t, predict in zip(times, denoiser.predictors(times, x), strict=True):
+        assert torch.allclose(predict(x), denoiser.predict(x, t), rtol=1e-12)
 
 
 def test_a_condition_is_bound_before_solvers_see_the_denoiser() -> None:

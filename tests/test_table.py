@@ -95,7 +95,7 @@ def operations_between_calls(solver: Any, seen_at: list[int], counter: CountOper
         seen_at.append(len(counter.names))
         return prediction
 
-    denoiser = NetworkDenoiser(network, path.Linear(), target.Velocity(), inputs=lambda path, t: (None, t))
+    denoiser = NetworkDenoiser(network, path.Linear(), target.Velocity(), preconditioning=lambda path, t: (None, t))
     table = solver.table(denoiser.path, solver.grid(denoiser.path, steps))
     run = execute(table, denoiser, torch.randn(4, 5), PerSampleNoise())
     with counter:
@@ -308,6 +308,6 @@ def test_a_thousand_steps_are_written_with_few_path_evaluations() -> None:
 
 def test_an_exact_denoiser_runs_unfolded() -> None:
     denoiser = exact.Gaussian(torch.zeros(2, dtype=F64), 1.0, path.Linear())
-    assert not hasattr(denoiser, "inversion")
+    assert not hasattr(denoiser, "inverse")
     x = last(execute(random_table(3, 1), denoiser, torch.ones(2, 2, dtype=F64), PerSampleNoise())).x
     assert bool(x.isfinite().all())

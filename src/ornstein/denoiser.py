@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ornstein.errors import reject_class
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, align, as_time
+from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.target import Target, determinant
 
 
@@ -27,59 +29,99 @@ class Denoiser(Protocol):
 class Predictor(Denoiser, Protocol):
     """A denoiser whose estimate is a known 2×2 matrix on (x_t, prediction): solvers then skip the estimate itself.
 
-    `questions` gives, for each of a run's times, a function from x_t to the prediction, with all else made before; or None,
-    from a denoiser around others that do not allow it.
+    `predictors` gives, for each of a run's times, a function from x_t to the prediction, with all else computed before; or None,
+    from a denoiser around others that do not allow it. `inverse` gives the matrices.
     """
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None: ...
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None: ...
 
-    def inversion(self, t: Tensor) -> Tensor: ...
-
-
-class Inputs(Protocol):
-    """What a network is told at times t: a factor on x_t (None: 1) and a clock, both shaped as t."""
-
-    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]: ...
+    def inverse(self, t: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class Raw:
-    """The network is called with x_t and t as they are."""
+def score(denoiser: Denoiser, x_t: Tensor, t: Time) -> Tensor:
+    """∇log p_t(x_t) = −E[ε | x_t]/σ (Tweedie's formula), shaped as x_t (B, ...); t is a number, 0-dim or (B,).
 
-    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]:
-        return None, t
-
-
-@dataclass(frozen=True)
-class Normalized:
-    """The network is called with x_t/√(α²σ_d² + σ²), of unit variance, and the angle 2/π·arctan(σ/α) in [0, 1].
-
-    Both depend on the noise level alone and are bounded at both ends, so one network serves every path.
+    Raises ValueError where σ = 0.
     """
+    _, sigma = denoiser.path.levels(t, x_t)
+    if bool((sigma == 0).any()):
+        raise ValueError(
+            f"score: {denoiser.path} has no noise at t = {_first(t, sigma == 0):g}, so no score; use t > 0"
+        )
+    return denoiser(x_t, t).noise / -sigma
 
-    data_std: float
 
-    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]:
-        alpha, sigma = path.alpha(t), path.sigma(t)
-        return ((alpha * self.data_std) ** 2 + sigma**2).rsqrt(), torch.atan2(sigma, alpha) * (2 / torch.pi)
+def velocity(denoiser: Denoiser, x_t: Tensor, t: Time) -> Tensor:
+    """u = α̇·E[x | x_t] + σ̇·E[ε | x_t] of the probability-flow ODE dx = u dt, shaped as x_t (B, ...).
+
+    Raises ValueError where α̇ or σ̇ is infinite.
+    """
+    return denoiser(x_t, t).velocity(denoiser.path.at(t, x_t))
+
+
+def _first(t: Time, where: Tensor) -> float:
+    return float(as_time(t).expand(where.numel())[where.flatten()][0])
+
+
+class Views:
+    """Methods of every denoiser of the library: what follows from its estimate."""
+
+    def score(self: Denoiser, x_t: Tensor, t: Time) -> Tensor:
+        """∇log p_t(x_t); see `score`."""
+        return score(self, x_t, t)
+
+    def velocity(self: Denoiser, x_t: Tensor, t: Time) -> Tensor:
+        """The velocity of the probability-flow ODE; see `velocity`."""
+        return velocity(self, x_t, t)
+
+
+def for_rows(value: Any, rows: slice, x: Tensor) -> Any:
+    """A denoiser for some rows of a batch x (B, ...): what it holds for each row is cut to those.
+
+    That are the conditions of a network that have a row for each of the batch, and what an object's own method
+    `for_rows(rows, x)` cuts; other dataclasses are cut field by field, and the rest serves all rows.
+    """
+    own = getattr(value, "for_rows", None)
+    if own is not None:
+        return own(rows, x)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    inner = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+    cut = {
+        name: for_rows(part, rows, x)
+        for name, part in inner.items()
+        if hasattr(part, "for_rows") or hasattr(part, "path")
+    }
+    return replace(value, **cut) if any(part is not inner[name] for name, part in cut.items()) else value
+
+
+def _cut(condition: Any, rows: slice, batch: int) -> Any:
+    if isinstance(condition, (tuple, list)):
+        return type(condition)(_cut(part, rows, batch) for part in condition)
+    if isinstance(condition, dict):
+        return {name: _cut(part, rows, batch) for name, part in condition.items()}
+    per_row = isinstance(condition, Tensor) and condition.ndim > 0 and len(condition) == batch
+    return condition[rows] if per_row else condition
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkDenoiser:
+class NetworkDenoiser(Views):
     """A network that predicts `target` on `path`: network(x, t) or, with a condition, network(x, t, condition).
 
     The estimate solves a·clean + b·noise = prediction together with α·clean + σ·noise = x_t. At σ = 0 nothing is left to
     estimate: clean = x_t/α, noise = 0. Raises ValueError when built with a target that says nothing about the data where
-    sampling starts (noise or score at zero SNR).
+    sampling starts (noise or score at zero SNR), and TypeError for a class in place of an object.
     """
 
     network: Callable[..., Tensor]
     path: Path
     target: Target
-    inputs: Inputs = Raw()
+    preconditioning: Preconditioning = Identity()
     condition: Any = None
 
     def __post_init__(self) -> None:
+        for name in ("network", "path", "target"):
+            reject_class(name, getattr(self, name))
         start = self.path.at(1.0, torch.zeros(1))
         if not determinant(self.target, start).abs() > 1e-9:
             raise ValueError(
@@ -93,30 +135,34 @@ class NetworkDenoiser:
         object.__setattr__(bound, "condition", condition)
         return bound
 
+    def for_rows(self, rows: slice, x: Tensor) -> "NetworkDenoiser":
+        """The denoiser for some rows of a batch x: conditions that have a row for each are cut to those."""
+        return self.given(_cut(self.condition, rows, len(x)))
+
     def predict(self, x_t: Tensor, t: Time) -> Tensor:
         """The network's own output at x_t (B, ...) and t (a number, 0-dim or (B,))."""
-        scale, clock = self.inputs(self.path, as_time(t))
-        x = x_t if scale is None else x_t * align(scale, x_t)
-        return self._ask(x, clock.to(x_t.device, x_t.dtype).expand(len(x_t)))
+        c_in, c_noise = self.preconditioning(self.path, as_time(t))
+        x = x_t if c_in is None else x_t * align(c_in, x_t)
+        return self._call(x, c_noise.to(x_t.device, x_t.dtype).expand(len(x_t)))
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """`predict` at each of the times (M,) for batches like `like`: scales and clocks are made here, once a run."""
-        scales, clocks = self.inputs(self.path, times)
-        told = clocks.to(like.device, like.dtype)[:, None].expand(-1, len(like)).unbind()
-        if scales is None:
-            return [partial(self._asked, clock) for clock in told]
-        return [partial(self._asked_scaled, clock, scale) for clock, scale in zip(told, scales.tolist(), strict=True)]
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
+        """`predict` at each of the times (M,) for batches like `like`: c_in and c_noise are computed here, once a run."""
+        c_in, c_noise = self.preconditioning(self.path, times)
+        rows = c_noise.to(like.device, like.dtype)[:, None].expand(-1, len(like)).unbind()
+        if c_in is None:
+            return [partial(self._predict, row) for row in rows]
+        return [partial(self._predict_scaled, row, scale) for row, scale in zip(rows, c_in.tolist(), strict=True)]
 
-    def _ask(self, x: Tensor, clock: Tensor) -> Tensor:
-        return self.network(x, clock) if self.condition is None else self.network(x, clock, self.condition)
+    def _call(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        return self.network(x, c_noise) if self.condition is None else self.network(x, c_noise, self.condition)
 
-    def _asked(self, clock: Tensor, x_t: Tensor) -> Tensor:
-        return self._ask(x_t, clock)
+    def _predict(self, c_noise: Tensor, x_t: Tensor) -> Tensor:
+        return self._call(x_t, c_noise)
 
-    def _asked_scaled(self, clock: Tensor, scale: float, x_t: Tensor) -> Tensor:
-        return self._ask(x_t * scale, clock)
+    def _predict_scaled(self, c_noise: Tensor, c_in: float, x_t: Tensor) -> Tensor:
+        return self._call(x_t * c_in, c_noise)
 
-    def inversion(self, t: Tensor) -> Tensor:
+    def inverse(self, t: Tensor) -> Tensor:
         """Matrices (*t.shape, 2, 2) that turn (x_t, prediction) into (clean, noise)."""
         flat = t.flatten()
         at_data = flat == 0
@@ -135,6 +181,6 @@ class NetworkDenoiser:
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
         prediction = self.predict(x_t, t)
-        matrix = self.inversion(as_time(t))
+        matrix = self.inverse(as_time(t))
         (cx, cq), (nx, nq) = ([align(entry, x_t) for entry in row.unbind(-1)] for row in matrix.unbind(-2))
         return Estimate(cx * x_t + cq * prediction, nx * x_t + nq * prediction)

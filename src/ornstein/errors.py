@@ -23,3 +23,9 @@ def memory_is_short(error: BaseException) -> bool:
     """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
     said = ("out of memory", "not enough memory", "can't allocate memory")
     return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+
+
+def reject_class(name: str, value: object) -> None:
+    """Raises TypeError where an argument is a class and an object is wanted."""
+    if isinstance(value, type):
+        raise TypeError(f"{name}={value.__name__} is a class; give an object of it: {name}={value.__name__}(...)")

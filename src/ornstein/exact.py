@@ -18,6 +18,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ornstein.denoiser import Views
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, as_time
 
@@ -25,7 +26,7 @@ LOG_2PI = math.log(2 * math.pi)
 CHUNK = 1 << 22  # elements of the largest intermediate of `Empirical`, 32 MB in float64
 
 
-class Exact(ABC):
+class Exact(Views, ABC):
     """A denoiser that also knows its density and draws from it. `shape` is the shape of one item."""
 
     path: Path
@@ -49,10 +50,6 @@ class Exact(ABC):
     @abstractmethod
     def _draw_data(self, n: int, generator: torch.Generator | None) -> Tensor:
         """(n, *shape) samples of the data."""
-
-    def velocity(self, x_t: Tensor, t: Time) -> Tensor:
-        """u = α̇·E[x | x_t] + σ̇·E[ε | x_t], shaped as x_t. Raises ValueError where α̇ or σ̇ is infinite."""
-        return self(x_t, t).velocity(self.path.at(t, x_t))
 
     def draw(self, n: int, t: Time = 0.0, generator: torch.Generator | None = None) -> Tensor:
         """(n, *shape) independent samples of p_t, in the dtype and on the device of the parameters."""
@@ -207,6 +204,13 @@ class _Mixture(Exact):
     @cached_property
     def _singular(self) -> bool:
         return bool((self.spread == 0).any())
+
+    def for_rows(self, rows: slice, x: Tensor) -> "_Mixture":
+        """The mixtures of some rows, where each row of the batch has one of its own."""
+        if self.log_weights.ndim == 1:
+            return self
+        basis = None if self.basis is None else self.basis[rows]
+        return _Mixture(self.path, self.shape, self.log_weights[rows], self.means[rows], self.spread[rows], basis)
 
     def _pick(self, index: Tensor) -> "_Mixture":
         """Component `index` alone: (1,) for all rows, (B, 1) for each its own."""

@@ -22,16 +22,18 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ornstein import conditions, coupling, networks, path, target
+from ornstein.arguments import as_solver, as_times
 from ornstein.conditions import Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
-from ornstein.denoiser import NetworkDenoiser, Normalized
+from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError
 from ornstein.files.reading import read_json
 from ornstein.guidance import PLAIN, Asking
 from ornstein.noise import PerSampleNoise
-from ornstein.sampling import DEFAULT, begin, sample
-from ornstein.solvers import Sampler, Solver
+from ornstein.preconditioning import UnitVariance
+from ornstein.sampling import begin, sample
+from ornstein.solvers import Solver
 
 FORMAT = 2
 T = TypeVar("T")
@@ -52,7 +54,7 @@ class Model:
 
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
-        return NetworkDenoiser(network or self.network, self.path, self.target, Normalized(self.spec.data_std))
+        return NetworkDenoiser(network or self.network, self.path, self.target, UnitVariance(self.spec.data_std))
 
     @property
     def batch_size(self) -> int:
@@ -83,7 +85,7 @@ class Model:
         *,
         told: Callable[[int, int], Any] | None = None,
         guide: Asking = PLAIN,
-        solver: Solver | Sampler | None = None,
+        solver: Solver | str | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,
@@ -99,8 +101,9 @@ class Model:
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
         batch_size = batch_size or self.batch_size
-        times = (solver or DEFAULT).grid(self.path, steps)
-        if not isinstance(self.coupling, Independent) and _stochastic(solver, self.path, times):
+        method = as_solver(solver)
+        times = as_times(self.path, method, steps, None)
+        if not isinstance(self.coupling, Independent) and method.stochastic:
             warnings.warn(
                 f"this model was trained with the coupling {self.coupling}, under which its scores are not those of the "
                 "path: a solver that adds noise is not exact; ODE solvers, such as the default, are",
@@ -113,7 +116,7 @@ class Model:
             bound = guide(denoiser, conditions.to(given, device))
             x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
-                made = sample(bound, start=x, solver=solver, grid=times, noise=noise)
+                made = sample(bound, start=x, solver=method, grid=times, noise=noise)
             yield self.spec.from_model(made)  # outside: the mode must not reach what the caller does between batches
 
     def config(self) -> dict[str, Any]:
@@ -128,11 +131,6 @@ class Model:
             "coupling": to_config(self.coupling),
             "data": self.spec.to_json(),
         }
-
-
-def _stochastic(solver: Solver | Sampler | None, path: path.Path, times: Tensor) -> bool:
-    solver = solver or DEFAULT
-    return solver.stochastic if isinstance(solver, Sampler) else solver.table(path, times).stochastic
 
 
 def to_config(value: Any) -> dict[str, Any]:

@@ -56,6 +56,15 @@ def of_row(noise: NoiseSource, row: int, x: Tensor, t: Moment, s: Moment) -> Ten
     return (repeat(noise, 1 + row) if s > t else noise)(x, t, s)
 
 
+def skip(noise: NoiseSource, rows: int) -> NoiseSource:
+    """The source whose row i is row `rows` + i of `noise`, for a later batch of one run.
+
+    A source that draws by row has a method `skip(rows)`; any other function draws afresh each time and is returned.
+    """
+    make = getattr(noise, "skip", None)
+    return noise if make is None or rows == 0 else make(rows)
+
+
 @dataclass(frozen=True)
 class PerSampleNoise:
     """Row i is a pure function of (seed, first + i, stream, t, s) and its own shape: never of the batch, device or dtype.
@@ -72,6 +81,10 @@ class PerSampleNoise:
     def repeat(self, k: int) -> Self:
         """The same source on its stream k: see `repeat`."""
         return replace(self, stream=k)
+
+    def skip(self, rows: int) -> Self:
+        """The same source from a later row on: see `skip`."""
+        return replace(self, first=self.first + rows)
 
     def __call__(self, x: Tensor, t: Moment, s: Moment) -> Tensor:
         philox = np.random.Philox(0)
@@ -113,6 +126,10 @@ class BrownianNoise:
     def repeat(self, k: int) -> Self:
         """The path of stream k: see `repeat`."""
         return replace(self, stream=k)
+
+    def skip(self, rows: int) -> Self:
+        """The same source from a later row on: see `skip`."""
+        return replace(self, first=self.first + rows)
 
     def __call__(self, x: Tensor, t: Moment, s: Moment) -> Tensor:
         drawn = np.empty((len(x), x.shape[1:].numel()), dtype=np.float32)

@@ -36,7 +36,7 @@ from ornstein.model import Model, hashed, read
 from ornstein.model import weights as load_weights
 from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
-from ornstein.solvers import Sampler, Solver
+from ornstein.solvers import Solver
 from ornstein.training import checkpoint, posthoc
 from ornstein.training.compiled import compile_for_sampling
 from ornstein.training.posthoc import Archive
@@ -452,7 +452,7 @@ class Run:
         label: Label | None = None,
         condition: Any = None,
         guide: Asking = PLAIN,
-        solver: Solver | Sampler | None = None,
+        solver: Solver | str | None = None,
         steps: int = 20,
         seed: int = 0,
         first: int = 0,

@@ -1,92 +1,137 @@
 """Drawing samples: `sample`, the same run step by step (`trajectory`), and the way back (`encode`)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
-from typing import Any
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from ornstein.denoiser import Denoiser
-from ornstein.grid import explicit
-from ornstein.noise import NoiseSource, PerSampleNoise
-from ornstein.path import Path
-from ornstein.solvers import ABM, Sampler, Solver
-from ornstein.table import Step, Table, execute
+from ornstein.arguments import (
+    DEFAULT,
+    as_noise,
+    as_shape,
+    as_solver,
+    as_tensor,
+    as_times,
+    as_whole,
+    check_denoiser,
+    keywords,
+    place_of,
+)
+from ornstein.denoiser import Denoiser, Predictor, for_rows
+from ornstein.estimate import Estimate
+from ornstein.noise import NoiseSource, PerSampleNoise, skip
+from ornstein.path import Path, Time
+from ornstein.solvers import Solver
+from ornstein.table import Step
 
-DEFAULT: Solver = ABM()
+__all__ = ["DEFAULT", "Recomputed", "begin", "encode", "sample", "shares", "starting", "trajectory"]
+
+Report = Callable[[int, int], object]
 
 
+@keywords
 def sample(
     denoiser: Denoiser,
     shape: Sequence[int] | None = None,
     *,
     start: Tensor | None = None,
-    solver: Solver | Sampler | None = None,
+    solver: Solver | str | None = None,
     steps: int = 20,
-    grid: Tensor | None = None,
+    grid: Tensor | Sequence[float] | None = None,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
-    """Samples of shape (B, ...) from the denoiser's model, on the device and in the type of `start`.
+    """Samples of shape (B, ...) from the denoiser's model.
 
-    Give the `shape`, and the start is σ(t_0)·ξ at the grid's first time t_0; or the `start` itself, x at t_0. `grid` is a
-    decreasing tensor of times (see `ornstein.grid`); None takes the solver's own for that many `steps`. `noise` is a source
-    noise(x, t, s); None draws row i from seed 0 and i alone, so a sample does not depend on its batch.
-    Raises ValueError for a bad grid, or unless exactly one of shape and start is given.
+    shape, start: give the `shape`, and the start is σ(t_0)·ξ at the grid's first time t_0; or the `start` itself, x at t_0.
+    solver: an object of `ornstein.solvers`, or a name of `ornstein.names.SOLVERS`; None: the library's default, `ABM()`.
+    steps, grid: `grid` is a falling tensor of times (see `ornstein.grid`); None takes the solver's own for that many `steps`.
+    noise, seed: `noise` is a source noise(x, t, s); None draws row i from the `seed` and i alone, so a sample does not depend on
+        its batch.
+    device, dtype: of the samples. None: those of the start, or of the denoiser's network, or torch's defaults.
+    batch_size: how many samples are made at once. It changes memory and speed, not the samples (up to rounding in the network,
+        and the tolerances of `AdaptiveODE`), where noise is drawn by row. Conditions with a row for each sample are cut too.
+    progress: called as progress(done, total), in steps of the grid over all batches.
+    differentiable: whether the result carries gradients with respect to the start and all that the denoiser is made of. The
+        network's activations are computed anew in the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory
+        cost"), so memory grows by a few tensors of the shape of x a step, whatever the network. Denoisers that take gradients
+        themselves (energies, posteriors) pass on none.
+
+    Raises ValueError for a bad grid, number or shape, and unless exactly one of shape and start is given; TypeError for another
+    kind of argument; UsageError for an unknown name.
     """
-    solver, noise = solver or DEFAULT, noise or PerSampleNoise()
-    times = _times(denoiser.path, solver, steps, grid)
-    if (shape is None) == (start is None):
-        raise ValueError("sample needs either shape=(B, ...) or start=x, a tensor at the grid's first time")
-    if start is None:
-        assert shape is not None
-        start = begin(denoiser.path, torch.zeros(*shape), float(times[0]), noise)
-    with torch.no_grad():
-        for step in _run(denoiser, start, solver, times, noise):
-            last = step
-    return last.x
+    check_denoiser("sample", denoiser)
+    method, source = as_solver(solver), as_noise(noise, seed)
+    times = as_times(denoiser.path, method, steps, grid, falling=True)
+    x = starting("sample", denoiser, shape, start, times, source, device, dtype)
+    return _draw(denoiser, x, method, times, source, batch_size, progress, differentiable)
 
 
+@keywords
 def trajectory(
     denoiser: Denoiser,
-    start: Tensor,
+    start: Tensor | None = None,
     *,
-    solver: Solver | Sampler | None = None,
+    shape: Sequence[int] | None = None,
+    solver: Solver | str | None = None,
     steps: int = 20,
-    grid: Tensor | None = None,
+    grid: Tensor | Sequence[float] | None = None,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    differentiable: bool = False,
 ) -> Iterator[Step]:
     """The run of `sample` as a generator: one `Step` (.t .x .estimate .calls) per network call, then one with the result.
 
-    Adaptive methods yield one for each time of their grid instead, with all calls counted. Progress bars, pictures and early
-    stops belong to the caller. Raises ValueError for a bad grid.
+    Adaptive methods yield one for each time of their grid instead, with all calls counted. Progress bars, images and early
+    stops belong to the caller. A rising grid runs from data to noise. Arguments and errors are those of `sample`.
     """
-    solver, noise = solver or DEFAULT, noise or PerSampleNoise()
-    return _steps(denoiser, start, solver, _times(denoiser.path, solver, steps, grid), noise)
+    check_denoiser("trajectory", denoiser)
+    method, source = as_solver(solver), as_noise(noise, seed)
+    times = as_times(denoiser.path, method, steps, grid)
+    x = starting("trajectory", denoiser, shape, start, times, source, device, dtype)
+    run = method.run(Recomputed(denoiser) if differentiable else denoiser, x, times, source)
+    return run if differentiable else _without_gradients(run)
 
 
+@keywords
 def encode(
     denoiser: Denoiser,
     x: Tensor,
     *,
-    solver: Solver | Sampler | None = None,
+    solver: Solver | str | None = None,
     steps: int = 20,
-    grid: Tensor | None = None,
+    grid: Tensor | Sequence[float] | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
+    differentiable: bool = False,
 ) -> Tensor:
     """Data to noise: the same probability-flow ODE on the same grid run backward, so `sample(start=encode(x))` returns x.
 
-    x is at t = 0 (the grid's last time) and the result at its first. Raises ValueError for a solver that adds noise.
+    x (B, ...) is at t = 0 (the grid's last time) and the result at its first; the grid may rise or fall. The other arguments are
+    those of `sample`. Raises ValueError for a solver that adds noise.
     """
-    solver = solver or DEFAULT
-    rising = _times(denoiser.path, solver, steps, grid).sort().values
-    if (solver if isinstance(solver, Sampler) else solver.table(denoiser.path, rising.flip(0))).stochastic:
+    check_denoiser("encode", denoiser)
+    method = as_solver(solver)
+    rising = as_times(denoiser.path, method, steps, grid).sort().values
+    if method.stochastic:
         raise ValueError(
-            f"{solver} adds fresh noise and cannot be run backward; encode with an ODE solver such as DDIM()"
+            f"{method} adds fresh noise and cannot be run backward; encode with an ODE solver such as DDIM()"
         )
-    with torch.no_grad():
-        for step in _run(denoiser, x, solver, rising, PerSampleNoise()):
-            last = step
-    return last.x
+    x = as_tensor("encode", "x", x).to(device, dtype)
+    return _draw(denoiser, x, method, rising, PerSampleNoise(), batch_size, progress, differentiable)
 
 
 def begin(path: Path, like: Tensor, t: float, noise: NoiseSource) -> Tensor:
@@ -94,43 +139,94 @@ def begin(path: Path, like: Tensor, t: float, noise: NoiseSource) -> Tensor:
     return path.levels(t, like)[1] * noise(like, t, t)
 
 
-def _times(path: Path, solver: Solver | Sampler, steps: int, grid: Tensor | None) -> Tensor:
-    if grid is not None:
-        return explicit(grid)
-    return _grid_of(solver, path, steps) if _frozen(solver) and _frozen(path) else solver.grid(path, steps)
+def starting(
+    function: str,
+    denoiser: Denoiser,
+    shape: Sequence[int] | None,
+    start: Tensor | None,
+    times: Tensor,
+    noise: NoiseSource,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """x at the grid's first time."""
+    if (shape is None) == (start is None):
+        raise ValueError(f"{function} needs either shape=(B, ...) or start=x, a tensor at the grid's first time")
+    if start is not None:
+        return as_tensor(function, "start", start).to(device, dtype)
+    place, kind = place_of(denoiser, device, dtype)
+    empty = torch.zeros(as_shape(function, shape), device=place, dtype=kind)
+    return begin(denoiser.path, empty, float(times[0]), noise)
 
 
-def _run(denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource) -> Iterator[Step]:
-    if isinstance(solver, Sampler):
-        return solver.run(denoiser, x, times, noise)
-    return execute(_table(solver, denoiser.path, times), denoiser, x, noise)
+def _draw(
+    denoiser: Denoiser,
+    x: Tensor,
+    solver: Solver,
+    times: Tensor,
+    noise: NoiseSource,
+    batch_size: int | None,
+    progress: Report | None,
+    differentiable: bool,
+) -> Tensor:
+    """The results of runs from x, batch by batch."""
+    size = len(x) if batch_size is None else as_whole("batch_size", batch_size, 1)
+    rows = [slice(first, first + size) for first in range(0, len(x), max(size, 1))] or [slice(0, 0)]
+    results = []
+    for i, part in enumerate(rows):
+        one = denoiser if len(rows) == 1 else for_rows(denoiser, part, x)
+        run = solver.run(Recomputed(one) if differentiable else one, x[part], times, skip(noise, part.start))
+        with _gradients(differentiable):
+            for last in run:
+                if progress is not None:
+                    progress(i * (len(times) - 1) + _steps_done(times, last), len(rows) * (len(times) - 1))
+        results.append(last.x)
+    return results[0] if len(results) == 1 else torch.cat(results)
 
 
-def _table(solver: Solver, path: Path, times: Tensor) -> Table:
-    if _frozen(solver) and _frozen(path):
-        return _table_of(solver, path, tuple(times.tolist()))
-    return solver.table(path, times)
+def shares(progress: Report | None, parts: int) -> list[Report | None]:
+    """For each of some runs of equal length, one after the other, what reports its progress as a part of all."""
+
+    def share(i: int) -> Report:
+        return lambda done, total: progress and progress(i * total + done, parts * total)
+
+    return [None if progress is None else share(i) for i in range(parts)]
 
 
-# Grids and tables are functions of frozen values alone and cost milliseconds, so runs that repeat them find them here.
-_grid_of: Callable[..., Tensor] = lru_cache(lambda solver, path, steps: solver.grid(path, steps))
-_table_of: Callable[..., Table] = lru_cache(
-    lambda solver, path, times: solver.table(path, torch.tensor(times, dtype=torch.float64))
-)
+def _gradients(on: bool) -> AbstractContextManager[object]:
+    return torch.enable_grad() if on else torch.no_grad()
 
 
-def _frozen(value: Any) -> bool:
-    """Whether a value cannot change, and can be the key of a cache."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    parameters: Any = getattr(type(value), "__dataclass_params__", None)
-    return parameters is not None and bool(parameters.frozen)
+def _steps_done(times: Tensor, step: Step) -> int:
+    """How many steps of the grid are finished; of one that stays at a level, how many calls are made."""
+    passed = times[1:] >= step.t if times[0] >= times[-1] else times[1:] <= step.t
+    return min(int(passed.sum()), step.calls)
 
 
 @torch.no_grad()
-def _steps(
-    denoiser: Denoiser, x: Tensor, solver: Solver | Sampler, times: Tensor, noise: NoiseSource
-) -> Iterator[Step]:
-    yield from _run(denoiser, x, solver, times, noise)
+def _without_gradients(run: Iterator[Step]) -> Iterator[Step]:
+    yield from run
+
+
+@dataclass(frozen=True, eq=False)
+class Recomputed:
+    """A denoiser whose activations are not stored for the backward pass but computed anew in it."""
+
+    denoiser: Denoiser
+
+    @property
+    def path(self) -> Path:
+        return self.denoiser.path
+
+    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+        return Estimate(*checkpoint(self.denoiser, x_t, t, use_reentrant=False))
+
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+        """Those of the denoiser, if it has any (see `Predictor`)."""
+        found = self.denoiser.predictors(times, like) if isinstance(self.denoiser, Predictor) else None
+        return None if found is None else [partial(checkpoint, predict, use_reentrant=False) for predict in found]
+
+    def inverse(self, t: Tensor) -> Tensor:
+        """That of the denoiser; used only where `predictors` are there."""
+        assert isinstance(self.denoiser, Predictor)
+        return self.denoiser.inverse(t)

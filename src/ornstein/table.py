@@ -5,7 +5,7 @@ The i-th network call is made at times[i] on x_i; the next input is a combinatio
     x_{i+1} = Σ_{j≤i} (P_ij·clean_j + Q_ij·noise_j) + R_i·ξ_i,
 
 and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs need no column of their own. x_0 is gain·start:
-a first call at another time than the start's asks about a point of that time's size.
+a first call at another time than the start's is made on a point of that time's size.
 """
 
 import math
@@ -108,23 +108,23 @@ class Step:
     The last step of a run holds the result: x at the grid's last time, with the last estimate and all calls.
     """
 
-    __slots__ = ("_inversions", "_pair", "_row", "calls", "t", "x")
+    __slots__ = ("_matrices", "_pair", "_row", "calls", "t", "x")
 
     def __init__(
-        self, t: float, x: Tensor, calls: int, pair: Pair, inversions: Tensor | None = None, row: int = 0
+        self, t: float, x: Tensor, calls: int, pair: Pair, matrices: Tensor | None = None, row: int = 0
     ) -> None:
-        self.t, self.x, self.calls, self._pair, self._inversions, self._row = t, x, calls, pair, inversions, row
+        self.t, self.x, self.calls, self._pair, self._matrices, self._row = t, x, calls, pair, matrices, row
 
     def after(self, calls: int) -> "Step":
         """The same step of a run that made so many calls before."""
-        return Step(self.t, self.x, self.calls + calls, self._pair, self._inversions, self._row)
+        return Step(self.t, self.x, self.calls + calls, self._pair, self._matrices, self._row)
 
     @property
     def estimate(self) -> Estimate:
-        """Computed when asked for: the loop itself works on the network's raw prediction."""
-        if self._inversions is None:
+        """Computed when read: the loop itself works on the network's raw prediction."""
+        if self._matrices is None:
             return Estimate(*self._pair)
-        rows = self._inversions[self._row].tolist()
+        rows = self._matrices[self._row].tolist()
         return Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: self._pair}) for cx, cq in rows))
 
 
@@ -173,23 +173,23 @@ def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tens
 def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Iterator[Step]:
     """Run a table from x at times[0]: one step per network call, then one that holds the result.
 
-    A denoiser that tells its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
+    A denoiser that gives its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
     with the matrix folded into the table, so a step is the network call and one operation per entry.
     """
     P, Q, times = table.P, table.Q, table.times.tolist()
     matrices: Tensor | None = None
-    questions = denoiser.questions(table.times[:-1], x) if hasattr(denoiser, "questions") else None
-    if questions is not None:
-        matrices = denoiser.inversion(table.times[:-1])
+    predictors = denoiser.predictors(table.times[:-1], x) if hasattr(denoiser, "predictors") else None
+    if predictors is not None:
+        matrices = denoiser.inverse(table.times[:-1])
         P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     else:
-        questions = [partial(_estimate, denoiser, t) for t in times[:-1]]
+        predictors = [partial(_estimate, denoiser, t) for t in times[:-1]]
     pairs: dict[int, Pair] = {}
     if table.gain != 1:
         x = x * table.gain
     for i, (terms, fresh, spent) in enumerate(_rows(P, Q, table.R)):
-        answer = questions[i](x)
-        pair = pairs[i] = answer if matrices is None else (x, answer)
+        output = predictors[i](x)
+        pair = pairs[i] = output if matrices is None else (x, output)
         yield Step(times[i], x, i + 1, pair, matrices, i)
         x = combine(terms, pairs)
         if fresh:
@@ -241,7 +241,7 @@ START = (-1, 0)
 
 
 class Level(NamedTuple):
-    """The path at one time, as Python floats. Derivatives are asked of the path only where a solver needs them."""
+    """The path at one time, as Python floats. Derivatives are computed only where a solver needs them."""
 
     t: float
     alpha: float

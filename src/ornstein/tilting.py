@@ -20,12 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
-from ornstein.grid import explicit
+from ornstein.arguments import as_noise, as_table_solver, as_times, check_denoiser, keywords
+from ornstein.denoiser import Denoiser, for_rows
 from ornstein.guidance.gradient import gradient
-from ornstein.noise import NoiseSource, PerSampleNoise, of_row
-from ornstein.sampling import begin
+from ornstein.noise import NoiseSource, of_row
+from ornstein.sampling import Report, starting
 from ornstein.solvers import ERSDE, Solver
+from ornstein.solvers.solver import table_of
 from ornstein.table import Table
 
 
@@ -52,20 +53,24 @@ class Tilted:
         return self.x[systematic(self.log_weights, torch.Generator().manual_seed(seed))]
 
 
+@keywords
 def tilt(
     denoiser: Denoiser,
     reward: Callable[[Tensor], Tensor],
     shape: Sequence[int] | None = None,
     *,
     start: Tensor | None = None,
-    solver: Solver | None = None,
+    solver: Solver | str | None = None,
     steps: int = 50,
     grid: Tensor | None = None,
     pull: float = 1.0,
     threshold: float = 0.5,
     noise: NoiseSource | None = None,
     seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Tilted:
     """Particles of p(x)·exp(reward(x))/Z, p the denoiser's model; `reward(x)`: (K, ...) -> (K,) nats.
 
@@ -73,25 +78,29 @@ def tilt(
     one that adds noise in (most of) its steps, by default `ERSDE()`. `pull` multiplies the gradient in the proposal: any value
     is right in the limit, and 0 needs no gradient, for rewards that have none. Particles are resampled where the effective
     sample size is below `threshold`·K. `batch_size` limits how many of them a network call takes. Particles of one run
-    depend on each other; runs with other seeds do not.
+    depend on each other; runs with other seeds do not. The `seed` also draws the resampling. The other arguments are those
+    of `sample`.
     Raises ValueError unless exactly one of shape and start is given, for a bad grid, and for a solver that adds no noise.
     """
-    solver, noise, generator = solver or ERSDE(), noise or PerSampleNoise(seed), torch.Generator().manual_seed(seed)
-    times = solver.grid(denoiser.path, steps) if grid is None else explicit(grid)
-    table = solver.table(denoiser.path, times)
-    if (shape is None) == (start is None):
-        raise ValueError("tilt needs either shape=(particles, ...) or start=x, a tensor at the grid's first time")
+    check_denoiser("tilt", denoiser)
+    method, source = as_table_solver("tilt", solver, ERSDE()), as_noise(noise, 0 if noise is not None else seed)
+    times = as_times(denoiser.path, method, steps, grid, falling=True)
+    table, generator = table_of(method, denoiser.path, times), torch.Generator().manual_seed(seed)
+    x = starting("tilt", denoiser, shape, start, times, source, device, dtype)
     if not table.stochastic:
-        raise ValueError(f"{solver} adds no noise, so its samples cannot be steered; use ERSDE() or Ancestral()")
-    if start is None:
-        assert shape is not None
-        start = begin(denoiser.path, torch.zeros(*shape), float(times[0]), noise)
+        raise ValueError(f"{method} adds no noise, so its samples cannot be steered; use ERSDE() or Ancestral()")
     with torch.no_grad():
-        return _run(Twist(denoiser, reward, pull, batch_size), table, start, noise, threshold, generator)
+        return _run(Twist(denoiser, reward, pull, batch_size), table, x, source, threshold, generator, progress)
 
 
 def _run(
-    twist: "Twist", table: Table, x: Tensor, noise: NoiseSource, threshold: float, generator: torch.Generator
+    twist: "Twist",
+    table: Table,
+    x: Tensor,
+    noise: NoiseSource,
+    threshold: float,
+    generator: torch.Generator,
+    progress: Report | None,
 ) -> Tilted:
     moments, count = table.times.tolist(), len(x)
     rows = zip(table.P.tolist(), table.Q.tolist(), table.R.tolist(), strict=True)
@@ -100,6 +109,8 @@ def _run(
     log_twist = torch.zeros(count, dtype=torch.float64, device=x.device)
     log_weights, log_z = log_twist, 0.0
     for i, (on_clean, on_noise, std) in enumerate(rows):
+        if progress is not None:
+            progress(i, table.calls)
         before = log_twist
         log_twist, slope, *estimate = twist(x, moments[i])
         past += estimate
@@ -107,9 +118,9 @@ def _run(
         sizes.append(_effective(log_weights))
         if sizes[-1] < threshold * count:
             log_z += float(log_weights.logsumexp(0)) - math.log(count)
-            kept = systematic(log_weights, generator).to(x.device)
+            chosen = systematic(log_weights, generator).to(x.device)
             log_weights = torch.zeros_like(log_weights)
-            log_twist, slope, past = log_twist[kept], slope[kept], [each[kept] for each in past]
+            log_twist, slope, past = log_twist[chosen], slope[chosen], [each[chosen] for each in past]
         weights = [value for pair in zip(on_clean, on_noise, strict=True) for value in pair][: len(past)]
         mean = sum((value * each for value, each in zip(weights, past, strict=True) if value), torch.zeros_like(x))
         if std == 0:
@@ -121,6 +132,8 @@ def _run(
     log_weights = log_weights + twist.reward(x).double() - log_twist
     sizes.append(_effective(log_weights))
     total = float(log_weights.logsumexp(0))
+    if progress is not None:
+        progress(table.calls, table.calls)
     return Tilted(x, log_weights - total, log_z + total - math.log(count), tuple(sizes))
 
 
@@ -134,12 +147,14 @@ class Twist:
     batch_size: int | None
 
     def __call__(self, x: Tensor, t: float) -> tuple[Tensor, ...]:
-        parts = [self._part(part, t) for part in x.split(self.batch_size or len(x))]
+        size = self.batch_size or len(x)
+        rows = [slice(first, first + size) for first in range(0, len(x), size)]
+        parts = [self._part(for_rows(self.denoiser, part, x), x[part], t) for part in rows]
         return tuple(torch.cat(some) for some in zip(*parts, strict=True))
 
-    def _part(self, x: Tensor, t: float) -> tuple[Tensor, ...]:
+    def _part(self, denoiser: Denoiser, x: Tensor, t: float) -> tuple[Tensor, ...]:
         def value(y: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-            estimate = self.denoiser(y, t)
+            estimate = denoiser(y, t)
             values = self.reward(estimate.clean)
             return values, (values, *estimate)
 

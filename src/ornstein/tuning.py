@@ -33,7 +33,7 @@ from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, align
 from ornstein.sampling import begin
-from ornstein.solvers import ABM, DPMSolverPP
+from ornstein.solvers import ABM, DPMSolverPP, TableSolver
 from ornstein.solvers.abm import remainder
 from ornstein.table import Table, execute, levels
 
@@ -48,7 +48,7 @@ PATIENCE = 25  # iterations without a smaller held-out error that end a fit
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(TableSolver):
     """A fitted table as a solver, for the path and the number of calls it was fitted to.
 
     `error` and `untuned` are the mean endpoint errors on held-out starts after and before the fit, `model` names the weights.
@@ -64,6 +64,10 @@ class Tuned:
 
     def __str__(self) -> str:
         return f"Tuned(steps={self.fitted.calls}, held-out error {self.error:.4g}, untuned {self.untuned:.4g})"
+
+    @property
+    def stochastic(self) -> bool:
+        return self.fitted.stochastic
 
     def grid(self, path: Path, steps: int) -> Tensor:
         if steps != self.fitted.calls:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ornstein import path as paths
 from ornstein import solvers, target
+from ornstein.arguments import as_solver
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.estimate import Estimate
 from ornstein.exact import Gaussian, GaussianMixture
@@ -26,7 +27,7 @@ from ornstein.likelihood import ELBO, ODE, DiscreteBound, Hutchinson, HutchPP, M
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, Time
 from ornstein.sampling import trajectory
-from ornstein.solvers import Sampler, Solver
+from ornstein.solvers import Solver, TableSolver
 from ornstein.table import Table, execute
 from ornstein.target import Target
 
@@ -107,7 +108,7 @@ class Report:
         return "\n".join([HEADER, *map(str, self.rows)])
 
 
-def solver(method: Solver | Sampler, on: Iterable[Path] = paths.ALL) -> Report:
+def solver(method: Solver, on: Iterable[Path] = paths.ALL) -> Report:
     """A solver, of the library or your own, proven on the paths given: what `check` finds on each."""
     return Report(tuple(check(method, Oracle(path)) for path in on))
 
@@ -122,7 +123,7 @@ def likelihood(method: Method, on: Iterable[Path] = paths.ALL, gap: float | None
 
 
 def everything(
-    methods: Sequence[Solver | Sampler] | None = None,
+    methods: Sequence[Solver] | None = None,
     on: Sequence[Path] = paths.ALL,
     others: bool = True,
 ) -> Iterator[Row]:
@@ -138,14 +139,14 @@ def everything(
         yield from (density(method, path, gap) for method, gap in LIKELIHOODS for path in on)
 
 
-def available() -> list[Solver | Sampler]:
+def available() -> list[Solver]:
     """All solvers that can run with the packages installed."""
     missing = find_spec("torchdiffeq") is None
     loops = [loop for loop in solvers.LOOPS if not (missing and isinstance(loop, solvers.AdaptiveODE))]
     return [*solvers.ALL, *loops]
 
 
-def check(method: Solver | Sampler, oracle: "Oracle") -> Row:
+def check(method: Solver, oracle: "Oracle") -> Row:
     """One solver on the path of an oracle.
 
     A table must be finite, begin and end at its grid's ends, and add no noise to clean data; its fitted order must be the
@@ -155,7 +156,8 @@ def check(method: Solver | Sampler, oracle: "Oracle") -> Row:
     own grids of 50 or 200 steps. Network calls are counted. Whatever is raised is a failure with that message.
     """
     try:
-        return _loop(method, oracle) if isinstance(method, Sampler) else _table(method, oracle)
+        method = as_solver(method)
+        return _table(method, oracle) if isinstance(method, TableSolver) else _loop(method, oracle)
     except Exception as error:
         return Row(str(method), str(oracle.path), wrong=(f"it raised {type(error).__name__}: {error}",))
 
@@ -308,7 +310,7 @@ def moments(
 GAUSSIAN = torch.tensor([1.5, -0.5, 0.2], dtype=F64), torch.tensor([0.49, 2.0, 0.1], dtype=F64)  # mean, variances
 
 
-def order_of_endpoints(method: Solver, oracle: Oracle, steps: Sequence[int]) -> float:
+def order_of_endpoints(method: TableSolver, oracle: Oracle, steps: Sequence[int]) -> float:
     """The fitted order of a deterministic table's endpoints against the exact flow, between the two levels of `eased`."""
     errors = []
     for n in steps:
@@ -319,7 +321,7 @@ def order_of_endpoints(method: Solver, oracle: Oracle, steps: Sequence[int]) -> 
     return fitted_order(steps, errors)
 
 
-def order_of_moments(method: Solver, oracle: Oracle, steps: Sequence[int]) -> float:
+def order_of_moments(method: TableSolver, oracle: Oracle, steps: Sequence[int]) -> float:
     """The fitted order of a stochastic table's mean and variance, from pure noise to a Gaussian's."""
     path, errors = oracle.path, []
     for n in steps:
@@ -331,7 +333,7 @@ def order_of_moments(method: Solver, oracle: Oracle, steps: Sequence[int]) -> fl
     return fitted_order(steps, errors)
 
 
-def _table(method: Solver, oracle: Oracle) -> Row:
+def _table(method: TableSolver, oracle: Oracle) -> Row:
     times = oracle.grid(polynomial, STEPS[0])
     table = method.table(oracle.path, times)
     wrong = _promises(table, oracle.path, times)
@@ -353,7 +355,7 @@ def _table(method: Solver, oracle: Oracle) -> Row:
     return replace(row, declared=method.order, fitted=fitted, wrong=(*wrong, *row.wrong))
 
 
-def _loop(method: Sampler, oracle: Oracle) -> Row:
+def _loop(method: Solver, oracle: Oracle) -> Row:
     for n in LOOP_STEPS:
         row = _ends(method, oracle, method.grid(oracle.path, n), method.stochastic)
         if row.ok:
@@ -361,7 +363,7 @@ def _loop(method: Sampler, oracle: Oracle) -> Row:
     return row
 
 
-def _ends(method: Solver | Sampler, oracle: Oracle, times: Tensor, stochastic: bool) -> Row:
+def _ends(method: Solver, oracle: Oracle, times: Tensor, stochastic: bool) -> Row:
     """The errors where a method ends, and its network calls. It starts from quantiles, which have no chance in them."""
     counted, count = _Counted(oracle.mixture), 1024 if stochastic else 256
     start, truth = oracle.quantiles(count, float(times[0])), oracle.quantiles(count, 0.0)

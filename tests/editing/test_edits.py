@@ -65,7 +65,7 @@ def test_a_replaced_estimate_is_consistent_and_finite_at_both_ends(p: path.Path)
 
 @pytest.mark.parametrize("solver", [None, solvers.Ancestral(), solvers.Heun(), solvers.PredictorCorrector(), RePaint()])
 @pytest.mark.parametrize("p", [path.Linear(), path.VarianceExploding(), path.VariancePreserving()], ids=str)
-def test_what_is_known_stays_as_it_is(solver: solvers.Solver | solvers.Sampler | None, p: path.Path) -> None:
+def test_what_is_known_stays_as_it_is(solver: solvers.Solver | None, p: path.Path) -> None:
     model, known, kept = exact.Gaussian([0.0, 0.0], PAIR, p), torch.tensor([[1.5, 9.0]]), torch.tensor([[1.0, 0.0]])
     made = inpaint(model, known, kept, solver=solver, steps=6)
     assert float(made[0, 0]) == 1.5
@@ -78,7 +78,7 @@ def test_resampling_brings_inpainting_to_the_conditional_distribution() -> None:
     count, model = 1000, exact.Gaussian([0.0, 0.0], PAIR, path.Linear())
     known, kept = torch.tensor([[1.5, 0.0]]).expand(count, 2), torch.tensor([[1.0, 0.0]])
 
-    def error(solver: solvers.Solver | solvers.Sampler) -> float:
+    def error(solver: solvers.Solver) -> float:
         x = inpaint(model, known, kept, solver=solver, steps=12)[:, 1]
         return abs(float(x.mean()) - 1.2) + abs(float(x.std()) - 0.6)
 
@@ -127,8 +127,8 @@ def test_repaint_counts_its_calls_and_keeps_rows_apart() -> None:
         next(solver.run(model, start, grid.flip(0), PerSampleNoise()))
 
 
-def test_a_kept_of_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match="kept"):
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="mask"):
         inpaint(exact.Gaussian([0.0, 0.0], 1.0, path.Linear()), torch.zeros(1, 2), torch.ones(1, 3))
 
 

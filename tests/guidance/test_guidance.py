@@ -318,8 +318,8 @@ def test_one_call_says_what_two_calls_say(p: Path) -> None:
             x = torch.randn(5, 3)
             for a, b in zip(one(x, t), two(x, t), strict=True):
                 assert torch.allclose(a, b, rtol=1e-5, atol=1e-5)
-        assert one.questions(torch.tensor([0.5]), x) is not None
-        assert two.questions(torch.tensor([0.5]), x) is None
+        assert one.predictors(torch.tensor([0.5]), x) is not None
+        assert two.predictors(torch.tensor([0.5]), x) is None
         drawn = sample(one, (5, 3), steps=6)
         assert torch.allclose(drawn, sample(two, (5, 3), steps=6), rtol=1e-4, atol=1e-4)
         inside = (sample(Interval(d, 0.2, 0.9), (5, 3), steps=6) for d in (one, two))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ornstein import chart, exact, path, sample, solvers, trajectory
 from ornstein.solvers import Solver
-from ornstein.solvers.exponential import OnNoise
+from ornstein.solvers.exponential import NoisePrediction
 from ornstein.table import Table
 
 diffusers = pytest.importorskip("diffusers", reason="needs the extra `peers`")
@@ -120,7 +120,11 @@ MULTISTEP: list[tuple[str, dict[str, Any], Solver]] = [
         for name, b in (("bh1", solvers.B1()), ("bh2", solvers.B2()))
     ],
     *[
-        ("UniPCMultistepScheduler", {"solver_order": p, "predict_x0": False}, solvers.UniPC(p, half=OnNoise()))
+        (
+            "UniPCMultistepScheduler",
+            {"solver_order": p, "predict_x0": False},
+            solvers.UniPC(p, prediction=NoisePrediction()),
+        )
         for p in (1, 2, 3)
     ],
     (

@@ -11,7 +11,7 @@ from torch import Tensor
 from ornstein import Estimate, NetworkDenoiser, PerSampleNoise, encode, exact, path, sample, solvers, target, trajectory
 from ornstein.noise import BrownianNoise
 from ornstein.path import Path, Time
-from ornstein.solvers import AdaptiveODE, AdaptiveSDE, Sampler
+from ornstein.solvers import AdaptiveODE, AdaptiveSDE, Solver
 
 F64 = torch.float64
 MEAN = torch.tensor([1.5, -0.5, 0.2], dtype=F64)
@@ -111,7 +111,7 @@ def test_without_torchdiffeq_a_sentence_says_how_to_get_it(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("kind", [AdaptiveODE, AdaptiveSDE])
 @pytest.mark.parametrize("tolerances", [(0.0, 1e-3), (1e-3, -1.0)])
-def test_tolerances_are_positive(kind: type[Sampler], tolerances: tuple[float, float]) -> None:
+def test_tolerances_are_positive(kind: type[Solver], tolerances: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=f"{kind.__name__}: rtol = .* must be positive"):
         kind(*tolerances)
 
@@ -197,7 +197,7 @@ def test_a_broken_network_does_not_hang_the_sde() -> None:
 
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 @pytest.mark.parametrize("sampler", solvers.LOOPS, ids=lambda sampler: type(sampler).__name__)
-def test_every_sampler_on_every_path(p: Path, sampler: Sampler) -> None:
+def test_every_sampler_on_every_path(p: Path, sampler: Solver) -> None:
     """Finite, ended at t = 0, counted, and the distribution of a 1-D Gaussian, as far as the default settings promise."""
     if isinstance(sampler, AdaptiveODE):
         pytest.importorskip("torchdiffeq")
@@ -218,7 +218,7 @@ def test_every_sampler_on_every_path(p: Path, sampler: Sampler) -> None:
     [*(s for s in solvers.LOOPS if s.stochastic), solvers.PredictorCorrector(size=solvers.SignalToNoise())],
     ids=str,
 )
-def test_a_sample_is_the_same_alone_and_among_64(sampler: Sampler, shape: tuple[int, ...]) -> None:
+def test_a_sample_is_the_same_alone_and_among_64(sampler: Solver, shape: tuple[int, ...]) -> None:
     mean = torch.linspace(-1, 2, torch.Size(shape).numel()).reshape(shape)
     denoiser = exact.Gaussian(mean, 0.3 + mean.square() / 4, path.VariancePreserving())
     together = sample(denoiser, (64, *shape), solver=sampler, steps=3, noise=PerSampleNoise(7))

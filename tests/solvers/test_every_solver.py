@@ -169,7 +169,7 @@ def test_the_ends_do_not_cost_an_order(p: Path, solver: Solver) -> None:
 def test_declared_orders() -> None:
     declared = {str(solver): solver.order for solver in solvers.ALL}
     assert declared["Heun(chart=Flow())"] == declared["DPMSolverPP(order=2)"] == 2
-    assert declared["UniPC(predictor=2, b=B2(), corrector=True, half=OnClean())"] == 3
+    assert declared["UniPC(predictor=2, b=B2(), corrector=True, prediction=DataPrediction())"] == 3
     for solver in (solvers.DDIM(1.0), solvers.Ancestral(), solvers.EulerMaruyama()):
         assert solver.order == 1
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ornstein import Estimate, PerSampleNoise, exact, path, sample, solvers, trajectory
 from ornstein.path import Path
-from ornstein.solvers import AnnealedLangevin, Langevin, Proportional, Sampler, SignalToNoise
+from ornstein.solvers import AnnealedLangevin, Langevin, Proportional, SignalToNoise, Solver
 
 F64 = torch.float64
 MEAN = torch.tensor([1.5, -0.5, 0.2], dtype=F64)
@@ -32,7 +32,7 @@ class Unit:
 
 
 def moments(
-    sampler: Sampler, p: Path, mean: Tensor, variance: Tensor, grid: Tensor | None = None, steps: int = 5
+    sampler: Solver, p: Path, mean: Tensor, variance: Tensor, grid: Tensor | None = None, steps: int = 5
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance of the result of an affine run from those of its start, exactly: no draw is made."""
     forms = torch.zeros(400, len(MEAN), dtype=F64)

@@ -1,7 +1,7 @@
 """Order conditions, which an order fit does not see: a wrong coefficient of the same order fails here.
 
-A method that interpolates one half of the estimate must integrate polynomials exactly in its variable, so the denoisers of
-this file are functions of time alone and the exact increments are quadratures.
+A method that interpolates the data or the noise prediction must integrate polynomials exactly in its variable, so the
+denoisers of this file are functions of time alone and the exact increments are quadratures.
 """
 
 import math
@@ -18,7 +18,7 @@ from torch import Tensor
 from ornstein import Estimate, chart, path, solvers, trajectory
 from ornstein.path import Path
 from ornstein.solvers import Solver
-from ornstein.solvers.exponential import OnClean, OnNoise, exponential_weights
+from ornstein.solvers.exponential import DataPrediction, NoisePrediction, exponential_weights
 from ornstein.solvers.runge_kutta import EULER, HEUN, HEUN3, KUTTA3, MIDPOINT, TABLEAUS, THREE_EIGHTHS
 
 F64 = torch.float64
@@ -28,7 +28,7 @@ UNEVEN = torch.tensor([2.3, 2.0, 1.1, 0.7, -0.4, -0.9, -1.3, -2.6], dtype=F64)  
 
 @dataclass
 class Held:
-    """A denoiser whose noise (or data, if `clean`) is a function of log(σ/α) alone; the other half follows from x_t."""
+    """A denoiser whose noise (or data, if `clean`) is a function of log(σ/α) alone; the other follows from x_t."""
 
     path: Path
     value: Callable[[float], float]
@@ -72,7 +72,7 @@ LOG_RHO = [
     (solvers.DPMSolver(3), False),
     (solvers.DPMSolverPP(3), True),
     (solvers.UniPC(3, corrector=False), True),
-    (solvers.UniPC(3, corrector=False, half=OnNoise()), False),
+    (solvers.UniPC(3, corrector=False, prediction=NoisePrediction()), False),
 ]
 
 
@@ -221,11 +221,13 @@ def test_runge_kutta_of_heuns_tableau_is_heun(p: Path) -> None:
     assert solvers.RungeKutta(EULER).table(p, times).distance(solvers.DDIM().table(p, times)) < 1e-11
 
 
-@pytest.mark.parametrize("half", [OnClean(), OnNoise()], ids=str)
-def test_unipc_without_corrector_of_order_two_is_dpm_solver(half: OnClean | OnNoise) -> None:
+@pytest.mark.parametrize("prediction", [DataPrediction(), NoisePrediction()], ids=str)
+def test_unipc_without_corrector_of_order_two_is_dpm_solver(prediction: DataPrediction | NoisePrediction) -> None:
     p, times = path.Cosine(), torch.tensor([1.0, 0.8, 0.5, 0.2, 0.0], dtype=F64)
-    peer = solvers.DPMSolverPP() if half == OnClean() else solvers.DPMSolver()
-    assert solvers.UniPC(2, corrector=False, half=half).table(p, times).distance(peer.table(p, times)) < 1e-12
+    peer = solvers.DPMSolverPP() if prediction == DataPrediction() else solvers.DPMSolver()
+    assert (
+        solvers.UniPC(2, corrector=False, prediction=prediction).table(p, times).distance(peer.table(p, times)) < 1e-12
+    )
 
 
 @pytest.mark.parametrize(

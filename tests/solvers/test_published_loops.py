@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ornstein import PerSampleNoise, exact, path, sample, solvers
 from ornstein.path import Path
-from ornstein.solvers.exponential import OnClean, OnNoise
+from ornstein.solvers.exponential import DataPrediction, NoisePrediction
 
 F64 = torch.float64
 PATHS = [path.Linear(), path.VariancePreserving(), path.EDM(), path.Betas.squared_cosine(50)]
@@ -42,13 +42,13 @@ def same(a: Tensor, b: Tensor) -> bool:
 @pytest.mark.parametrize("p", PATHS, ids=str)
 @pytest.mark.parametrize("corrector", [True, False])
 @pytest.mark.parametrize("b", [solvers.B1(), solvers.B2()], ids=str)
-@pytest.mark.parametrize("half", [OnClean(), OnNoise()], ids=str)
+@pytest.mark.parametrize("prediction", [DataPrediction(), NoisePrediction()], ids=str)
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_unipc(p: Path, order: int, half: object, b: object, corrector: bool) -> None:
+def test_unipc(p: Path, order: int, prediction: object, b: object, corrector: bool) -> None:
     """Zhao et al. 2023, algorithms 5 to 8: the linear systems R_p a_p B(h) = φ_p(h), solved as they stand."""
-    denoiser, times, on_clean = mixture(p), levels(p), half == OnClean()
+    denoiser, times, on_clean = mixture(p), levels(p), prediction == DataPrediction()
     x = start = begin(p, times)
-    past: list[tuple[float, Tensor]] = []  # (λ, held half), oldest first
+    past: list[tuple[float, Tensor]] = []  # (λ, held prediction), oldest first
     corrected_before: Tensor | None = None
     used = 0
 
@@ -83,7 +83,7 @@ def test_unipc(p: Path, order: int, half: object, b: object, corrector: bool) ->
         past.append((scales(p, t)[2], held))
         used = min(order, len(past))
         corrected_before, x = x, update(x, t, s, past[-used:], None)
-    solver = solvers.UniPC(order, b, corrector, half)  # type: ignore[arg-type]
+    solver = solvers.UniPC(order, b, corrector, prediction)  # type: ignore[arg-type]
     assert same(sample(denoiser, start=start, solver=solver, grid=times), x)
 
 

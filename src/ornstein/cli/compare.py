@@ -13,16 +13,17 @@ from ornstein.cli.evaluate import chosen, recognition, words
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
-from ornstein.cli.sample import MOST_STEPS, TUNED, solvers
+from ornstein.cli.sample import MOST_STEPS, TUNED
 from ornstein.cli.show import Meter, columns, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.names import SOLVERS
 from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.runs import Run
-    from ornstein.solvers import Sampler, Solver
+    from ornstein.solvers import Solver
 
 DEFAULT = {"image": ("kid", "frechet", "agreement"), "vector": ("mmd", "sliced-wasserstein")}
 SOLVER = "abm"
@@ -35,7 +36,7 @@ class Asked:
     name: str
     run: "Run"
     solver_name: str
-    solver: "Solver | Sampler"
+    solver: "Solver"
     steps: int
 
     def about(self) -> dict[str, Any]:
@@ -174,15 +175,14 @@ def _asked(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> lis
     """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well."""
     from ornstein.training import build
 
-    known = solvers()
     named = words(wanted) or (SOLVER,)
     for name in named:
-        build.pick("solver", name, dict.fromkeys([*known, TUNED]))
+        build.pick("solver", name, dict.fromkeys([*SOLVERS, TUNED]))
     found = []
     for shown, trained in zip(_names(runs), runs, strict=True):
         for name in named:
             for count in _tuned(trained, steps) if name == TUNED else steps:
-                solver = trained.tuned(count) if name == TUNED else known[name]
+                solver = trained.tuned(count) if name == TUNED else SOLVERS[name]
                 found.append(Asked(shown, trained, name, solver, count))
         if wanted is None:
             for count in _tuned(trained, None):

@@ -8,6 +8,7 @@ from ornstein.cli import sample, train
 from ornstein.cli.options import Demo, Sample
 from ornstein.cli.parse import parse
 from ornstein.cli.show import say
+from ornstein.names import SOLVERS
 from ornstein.training.settings import Settings
 
 ROWS = 10  # of samples in the picture: a column for each digit
@@ -32,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     picture = Path(options.out) / "samples-by-class.png"
     labels = [i % classes for i in range(wanted.count)]
     say()
-    sample.draw(trained, picture, wanted, sample.solvers()[wanted.solver], labels, columns=classes)
+    sample.draw(trained, picture, wanted, SOLVERS[wanted.solver], labels, columns=classes)
     say(f"Each column of that picture is one digit, asked for by its label: 0 to {classes - 1}.")
     say("\nNow your own pictures, a folder of them (sub-folders become classes):")
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")

@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
     given, size = canvas.read(options.image, spec)
     kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)
     items = given.repeat_interleave(options.count, 0)
-    solver: solvers.Solver | solvers.Sampler = DEFAULT
+    solver: solvers.Solver = DEFAULT
     calls = options.steps
     if kept is not None and options.method == "repaint":
         solver = repaint = RePaint()

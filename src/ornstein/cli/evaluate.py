@@ -17,6 +17,7 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
 from ornstein.cli.show import Meter, columns, duration, say
 from ornstein.errors import UsageError
+from ornstein.names import SOLVERS
 from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
     from ornstein.metrics.classifier import Classifier
     from ornstein.runs import Run, Told
-    from ornstein.solvers import Sampler, Solver
+    from ornstein.solvers import Solver
 
 FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
 
@@ -221,13 +222,13 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Datas
     """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
 
-    from ornstein.cli.sample import TUNED, recipe, solvers
+    from ornstein.cli.sample import TUNED, recipe
     from ornstein.training import build
 
-    build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
+    build.pick("solver", options.solver, dict.fromkeys([*SOLVERS, TUNED]))
     guide = guided.guide(options, trained)
     tuned = options.solver == TUNED
-    solver = guided.tuned(options, trained, options.steps, None, guide) if tuned else solvers()[options.solver]
+    solver = guided.tuned(options, trained, options.steps, None, guide) if tuned else SOLVERS[options.solver]
     say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
     like = trained.like(data, part, options.seed)
@@ -257,7 +258,7 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Datas
 def draw(
     trained: "Run",
     part: range,
-    solver: "Solver | Sampler",
+    solver: "Solver",
     steps: int,
     seed: int,
     guide: "Asking",

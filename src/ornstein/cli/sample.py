@@ -13,6 +13,7 @@ from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.names import SOLVERS
 from ornstein.processes import ALONE, Processes, joined
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ornstein.guidance import Guide
     from ornstein.path import Path as GaussianPath
     from ornstein.runs import Label, Run, Told
-    from ornstein.solvers import Sampler, Solver
+    from ornstein.solvers import Solver
 
     Write = Callable[[int, NDArray[Any]], None]
 
@@ -53,13 +54,13 @@ def _run(options: Sample, processes: Processes) -> None:
     from ornstein.runs import load
     from ornstein.training import build
 
-    build.pick("solver", options.solver, dict.fromkeys([*solvers(), TUNED]))
+    build.pick("solver", options.solver, dict.fromkeys([*SOLVERS, TUNED]))
     trained = load(options.run, build.device(options.device, processes))
     guide = guided.guide(options, trained)
     if options.solver == TUNED:
-        solver: Solver | Sampler = guided.tuned(options, trained, options.steps, options.label, guide)
+        solver: Solver = guided.tuned(options, trained, options.steps, options.label, guide)
     else:
-        solver = solvers()[options.solver]
+        solver = SOLVERS[options.solver]
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
         raise UsageError(
@@ -99,34 +100,11 @@ def asked(trained: "Run", options: Sample) -> "Told | None":
     return None if rows is None else Told(rows)
 
 
-def solvers() -> "dict[str, Solver | Sampler]":
-    """The solvers by the names that the command knows."""
-    from ornstein import solvers as s
-
-    return {
-        "abm": s.ABM(),
-        "dpmpp": s.DPMSolverPP(),
-        "unipc": s.UniPC(),
-        "deis": s.DEIS(),
-        "heun": s.Heun(),
-        "ddim": s.DDIM(),
-        "euler": s.Euler(),
-        "rk4": s.rk4(),
-        "ode": s.AdaptiveODE(),
-        "ancestral": s.Ancestral(),
-        "em": s.EulerMaruyama(),
-        "sde-dpmpp": s.SDEDPMSolverPP(),
-        "er-sde": s.ERSDE(),
-        "pc": s.PredictorCorrector(),
-        "sde": s.AdaptiveSDE(),
-    }
-
-
 def draw(
     trained: "Run",
     out: Path,
     options: Sample,
-    solver: "Solver | Sampler",
+    solver: "Solver",
     label: "Label | None",
     columns: int | None = None,
     guide: "Guide | None" = None,
@@ -234,7 +212,7 @@ def _file(out: Path, count: int, spec: "Spec", columns: int | None) -> "Iterator
 
 
 def _made(
-    trained: "Run", options: Sample, solver: "Solver | Sampler", guide: "Guide", condition: "Told | None"
+    trained: "Run", options: Sample, solver: "Solver", guide: "Guide", condition: "Told | None"
 ) -> dict[str, Any]:
     """All that the samples of a folder depend on but their numbers."""
     times = solver.grid(trained.model.path, options.steps).tolist()
@@ -249,20 +227,19 @@ def _made(
     }
 
 
-def recipe(path: "GaussianPath", solver: "Solver | Sampler", steps: int, guide: "Guide") -> str:
+def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "Guide") -> str:
     """What exactly is done: names such as "2M" mean different things in different programs."""
-    from ornstein.solvers import Sampler
+    from ornstein.solvers import TableSolver
 
     grid = solver.grid(path, steps)
     times = [f"{t:.3g}" for t in grid.tolist()]
     shown = times if len(times) <= 7 else [*times[:3], "...", *times[-3:]]
-    if isinstance(solver, Sampler):
-        calls, stochastic = "network calls as its loop needs", solver.stochastic
-    else:
+    calls = "network calls as its loop needs"
+    if isinstance(solver, TableSolver):
         table = solver.table(path, grid)
         first = f" (the first at {float(table.times[0]):.3g})" if table.times[0] < grid[0] else ""
-        calls, stochastic = f"{table.calls} network calls{first}", table.stochastic
-    noise = "fresh noise in each step" if stochastic else "no fresh noise"
+        calls = f"{table.calls} network calls{first}"
+    noise = "fresh noise in each step" if solver.stochastic else "no fresh noise"
     return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}, {guide}."
 
 

@@ -7,18 +7,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, Views
 from ornstein.editing.conjugate import solve
 from ornstein.editing.measurement import Measurement
 from ornstein.estimate import Estimate
-from ornstein.grid import polynomial
 from ornstein.guidance.gradient import usable
 from ornstein.path import Path, Time
+from ornstein.solvers import TableSolver
 from ornstein.table import Recorder, Table
 
 
 @dataclass(frozen=True, eq=False)
-class DiffPIR:
+class DiffPIR(Views):
     """E[x | x_t] is moved towards y: clean = argmin_x ‖y − A(x)‖² + ρ‖x − E[x | x_t]‖², ρ = λσ_y²α²/σ² (equation 13a, 9).
 
     noise = (x_t − α·clean)/σ (equation 14). It needs no gradient of the network: the minimum is
@@ -57,7 +57,7 @@ class DiffPIR:
 
 
 @dataclass(frozen=True)
-class Renoise:
+class Renoise(TableSolver):
     """x_s = α_s·clean + σ_s·(√(1−ζ)·noise + √ζ·ξ): a part ζ of the noise's variance is new in each step (equation 15).
 
     ζ = 0 is DDIM. Raises ValueError for a ζ outside [0, 1].
@@ -70,14 +70,11 @@ class Renoise:
         if not 0 <= self.zeta <= 1:
             raise ValueError(f"Renoise: zeta = {self.zeta} must lie in [0, 1]")
 
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
-
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)
         x = record.start
         for t, s in record.steps:
             clean, noise = record.call(t, x)
-            kept = math.sqrt(1 - self.zeta) * s.sigma
-            x = s.alpha * clean + kept * noise + record.fresh(math.sqrt(self.zeta) * s.sigma)
+            old = math.sqrt(1 - self.zeta) * s.sigma
+            x = s.alpha * clean + old * noise + record.fresh(math.sqrt(self.zeta) * s.sigma)
         return record.end(x)

@@ -1,13 +1,16 @@
 """Interpolation between data through their encodings (Song, Meng and Ermon 2021, DDIM, section 5.3)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from ornstein.arguments import keywords
 from ornstein.denoiser import Denoiser
 from ornstein.guidance.guided import inner
 from ornstein.path import align
-from ornstein.sampling import encode, sample
-from ornstein.solvers import Sampler, Solver
+from ornstein.sampling import Report, encode, sample, shares
+from ornstein.solvers import Solver
 
 
 def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
@@ -27,20 +30,25 @@ def slerp(a: Tensor, b: Tensor, weight: Tensor | float) -> Tensor:
     return on_a * a + on_b * b
 
 
+@keywords
 def interpolate(
     denoiser: Denoiser,
     a: Tensor,
     b: Tensor,
     frames: int = 8,
     *,
-    solver: Solver | Sampler | None = None,
+    solver: Solver | str | None = None,
     steps: int = 20,
     grid: Tensor | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Tensor:
     """`frames` data (frames, ...) from a to b, one item each (1, ...): `slerp` of their encodings, sampled on the same grid.
 
-    The first and the last frame are a and b after an encode–decode round trip. Raises ValueError for fewer than two frames, for
-    a and b of different shapes, and for a solver that adds noise.
+    The first and the last frame are a and b after an encode–decode round trip. The other arguments are those of `sample`.
+    Raises ValueError for fewer than two frames, for a and b of different shapes, and for a solver that adds noise.
     """
     if frames < 2:
         raise ValueError(f"frames = {frames}: give at least two, the ends")
@@ -48,7 +56,9 @@ def interpolate(
         raise ValueError(
             f"interpolate needs two items of one shape (1, ...), not {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    codes = encode(denoiser, torch.cat([a, b]), solver=solver, steps=steps, grid=grid)
+    there, back = shares(progress, 2)
+    way: dict[str, Any] = {"solver": solver, "steps": steps, "grid": grid, "batch_size": batch_size}
+    codes = encode(denoiser, torch.cat([a, b]), **way, device=device, dtype=dtype, progress=there)
     first, last = (code.expand(frames, *code.shape[1:]) for code in codes.split(1))
-    between = slerp(first, last, torch.linspace(0, 1, frames, dtype=a.dtype, device=a.device))
-    return sample(denoiser, start=between, solver=solver, steps=steps, grid=grid)
+    between = slerp(first, last, torch.linspace(0, 1, frames, dtype=codes.dtype, device=codes.device))
+    return sample(denoiser, start=between, **way, progress=back)

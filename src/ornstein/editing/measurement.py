@@ -1,7 +1,7 @@
 """What was measured: y = A(x) + noise, for any differentiable A."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -35,6 +35,12 @@ class Measurement:
     def __post_init__(self) -> None:
         if not 0 <= self.noise < torch.inf:
             raise ValueError(f"Measurement: noise = {self.noise} must be a standard deviation, 0 or more")
+
+    def for_rows(self, rows: slice, x: Tensor) -> "Measurement":
+        """The measurement of some rows of a batch x, where each row has one of its own."""
+        shape = self.operator(x[:1]).shape[1:]
+        per_row = self.y.ndim == len(shape) + 1 and self.y.shape[1:] == shape and len(self.y) == len(x)
+        return replace(self, y=self.y[rows]) if per_row else self
 
     def at(self, x: Tensor) -> Linearised:
         """The measurement linearised at x (B, *shape), where gradients are on; nothing reaches back beyond x.

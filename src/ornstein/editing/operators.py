@@ -52,9 +52,9 @@ class Downsample:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """x where `kept` is 1, and 0 elsewhere: to the same shape. `kept` holds 0 and 1 and broadcasts against x (B, ...)."""
+    """x where `mask` is 1, and 0 elsewhere: to the same shape. `mask` holds 0 and 1 and broadcasts against x (B, ...)."""
 
-    kept: Tensor
+    mask: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        return x * self.kept.to(x)
+        return x * self.mask.to(x)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.noise import NoiseSource, repeat
 from ornstein.path import Path
-from ornstein.solvers import Ancestral, Solver
+from ornstein.solvers import Ancestral, TableSolver
 from ornstein.solvers.loop import falling
 from ornstein.table import Step, execute
 
@@ -27,7 +27,8 @@ class RePaint:
 
     resamples: int = 5
     jump: int = 2
-    predictor: Solver = Ancestral()
+    predictor: TableSolver = Ancestral()
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -3,33 +3,45 @@
 import torch
 from torch import Tensor
 
+from ornstein.arguments import as_noise, as_solver, as_tensor, as_times, check_denoiser, keywords
 from ornstein.denoiser import Denoiser
-from ornstein.noise import NoiseSource, PerSampleNoise
+from ornstein.noise import NoiseSource
 from ornstein.path import Path
-from ornstein.sampling import DEFAULT, sample
-from ornstein.solvers import Sampler, Solver
+from ornstein.sampling import Report, sample
+from ornstein.solvers import Solver
 
 
+@keywords
 def sdedit(
     denoiser: Denoiser,
     x: Tensor,
     strength: float = 0.5,
     *,
-    solver: Solver | Sampler | None = None,
+    solver: Solver | str | None = None,
     steps: int = 20,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Tensor:
     """x (B, ...) with noise of the given strength, α(t)·x + σ(t)·ξ, sampled from there to the data: algorithm 1 on any path.
 
     The `strength` σ/(α + σ) in (0, 1] is the time t itself on the linear path and the same amount of noise on every other; the
-    more, the less is left of x. The solver's own grid, begun at that level, has `steps` steps. Row i depends on the noise
-    source's seed and i alone. Raises ValueError for a strength outside (0, 1], or below the noise that the path never leaves.
+    more, the less is left of x. The solver's own grid, begun at that level, has `steps` steps. Row i depends on the
+    seed and i alone; the other arguments are those of `sample`.
+    Raises ValueError for a strength outside (0, 1], or below the noise that the path never leaves.
     """
-    solver, noise = solver or DEFAULT, noise or PerSampleNoise()
-    times = begun(denoiser.path, solver.grid(denoiser.path, steps), strength)
+    check_denoiser("sdedit", denoiser)
+    method, source, x = as_solver(solver), as_noise(noise, seed), as_tensor("sdedit", "x", x).to(device, dtype)
+    times = begun(denoiser.path, as_times(denoiser.path, method, steps, None), strength)
     t = float(times[0])
     alpha, sigma = denoiser.path.levels(t, x)
-    return sample(denoiser, start=alpha * x + sigma * noise(x, t, t), solver=solver, grid=times, noise=noise)
+    start = alpha * x + sigma * source(x, t, t)
+    return sample(
+        denoiser, start=start, solver=method, grid=times, noise=source, batch_size=batch_size, progress=progress
+    )
 
 
 def begun(path: Path, grid: Tensor, strength: float) -> Tensor:

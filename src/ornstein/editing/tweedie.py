@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, Views
 from ornstein.editing.measurement import Measurement
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import usable
@@ -60,7 +60,7 @@ def shifted(denoiser: Denoiser, x_t: Tensor, t: Time, least_signal: float, shift
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior(ABC):
+class Posterior(Views, ABC):
     """Abstract: the denoiser of x given y, around the `denoiser` of x; a subclass tells how far its estimate moves.
 
     `least_signal` is the α/σ below which the covariance is taken at that level.

@@ -25,14 +25,14 @@ class ClassifierFree(Contrast):
     def combine(self, t: Time, scale: float | Tensor, conditional: Estimate, unconditional: Estimate) -> Estimate:
         return Estimate(*(u + scale * (c - u) for c, u in zip(conditional, unconditional, strict=True)))
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
         """Combinations of the two predictions (see `Predictor`), where both are inverted alike."""
         ours, theirs = self.conditional, self.unconditional
         if not (isinstance(ours, Predictor) and isinstance(theirs, Predictor)):
             return None
-        asks, joined = ours.questions(times, like), together(ours, theirs, len(like))
-        others = theirs.questions(times, like) if joined is None else joined.questions(times, torch.cat([like, like]))
-        if asks is None or others is None or not torch.equal(ours.inversion(times), theirs.inversion(times)):
+        asks, joined = ours.predictors(times, like), together(ours, theirs, len(like))
+        others = theirs.predictors(times, like) if joined is None else joined.predictors(times, torch.cat([like, like]))
+        if asks is None or others is None or not torch.equal(ours.inverse(times), theirs.inverse(times)):
             return None
         scales = [scale_at(self.scale, t, like) for t in times]
 

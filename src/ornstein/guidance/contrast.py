@@ -51,16 +51,16 @@ class Contrast(Guided):
         conditional, unconditional = self._estimates(x_t, t)
         return self.combine(t, scale, conditional, unconditional), conditional
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
         """At scale 1 those of the conditional denoiser, so that solvers run it as if it were alone (see `Predictor`)."""
         if self.scale == 1 and isinstance(self.conditional, Predictor):
-            return self.conditional.questions(times, like)
+            return self.conditional.predictors(times, like)
         return None
 
-    def inversion(self, t: Tensor) -> Tensor:
-        """That of the conditional denoiser; asked only where `questions` are there."""
+    def inverse(self, t: Tensor) -> Tensor:
+        """That of the conditional denoiser; used only where `predictors` are there."""
         assert isinstance(self.conditional, Predictor)
-        return self.conditional.inversion(t)
+        return self.conditional.inverse(t)
 
     def _estimates(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
         joined = together(self.conditional, self.unconditional, len(x_t))
@@ -79,7 +79,10 @@ def together(first: Denoiser, second: Denoiser, batch: int) -> NetworkDenoiser |
     """
     if not (isinstance(first, NetworkDenoiser) and isinstance(second, NetworkDenoiser)):
         return None
-    if first.network is not second.network or (first.target, first.inputs) != (second.target, second.inputs):
+    if first.network is not second.network or (first.target, first.preconditioning) != (
+        second.target,
+        second.preconditioning,
+    ):
         return None
     try:
         condition = _stack(first.condition, second.condition, getattr(first.network, "classes", None), batch)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
+from ornstein.denoiser import Denoiser, Views
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, align, as_time
 
@@ -14,7 +14,7 @@ Scale = float | Callable[[Tensor], Tensor]
 """How strongly: a number, or a function of t (0-dim or (B,)) shaped as t. 1 is the plain conditional model."""
 
 
-class Guided(ABC):
+class Guided(Views, ABC):
     """Abstract: a denoiser that steers another one, `plain`, which is what the guidance leaves when it does nothing."""
 
     @property

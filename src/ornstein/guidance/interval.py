@@ -58,16 +58,16 @@ class Interval(Guided):
             guided = Estimate(*(torch.where(mask, g, p) for g, p in zip(guided, plain, strict=True)))
         return guided, plain
 
-    def questions(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
         """See `Predictor`; there where guided and plain predictions are inverted alike."""
         if not (isinstance(self.guided, Predictor) and isinstance(self.plain, Predictor)):
             return None
-        guided, plain = self.guided.questions(times, like), self.plain.questions(times, like)
-        if guided is None or plain is None or not torch.equal(self.inversion(times), self.plain.inversion(times)):
+        guided, plain = self.guided.predictors(times, like), self.plain.predictors(times, like)
+        if guided is None or plain is None or not torch.equal(self.inverse(times), self.plain.inverse(times)):
             return None
         return [g if i else p for g, p, i in zip(guided, plain, self.inside(times).tolist(), strict=True)]
 
-    def inversion(self, t: Tensor) -> Tensor:
-        """That of the guided denoiser; asked only where `questions` are there."""
+    def inverse(self, t: Tensor) -> Tensor:
+        """That of the guided denoiser; used only where `predictors` are there."""
         assert isinstance(self.guided, Predictor)
-        return self.guided.inversion(t)
+        return self.guided.inverse(t)

@@ -25,10 +25,10 @@ from ornstein.solvers.lms import LMS
 from ornstein.solvers.pndm import PLMS, PNDM
 from ornstein.solvers.predictor_corrector import PredictorCorrector
 from ornstein.solvers.runge_kutta import RALSTON, RK4, RungeKutta, Tableau, midpoint, rk4
-from ornstein.solvers.solver import Sampler, Solver
+from ornstein.solvers.solver import Solver, TableSolver
 from ornstein.solvers.unipc import B1, B2, UniPC
 
-ALL: tuple[Solver, ...] = (
+ALL: tuple[TableSolver, ...] = (
     DDIM(),
     DDIM(1.0),
     Ancestral(),
@@ -57,7 +57,7 @@ ALL: tuple[Solver, ...] = (
 )
 
 # Those with their own loop, from noise to data; AdaptiveODE needs the extra `ode`.
-LOOPS: tuple[Sampler, ...] = (PredictorCorrector(), AnnealedLangevin(), AdaptiveODE(), AdaptiveSDE())
+LOOPS: tuple[Solver, ...] = (PredictorCorrector(), AnnealedLangevin(), AdaptiveODE(), AdaptiveSDE())
 
 __all__ = [
     "ABM",
@@ -93,9 +93,9 @@ __all__ = [
     "RungeKutta",
     "SDEDPMSolver",
     "SDEDPMSolverPP",
-    "Sampler",
     "SignalToNoise",
     "Solver",
+    "TableSolver",
     "Tableau",
     "Time",
     "UniPC",

@@ -11,6 +11,7 @@ from torch import Tensor
 from ornstein.chart import Angle, Chart, Flow
 from ornstein.grid import two_ended
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, FormPair, Level, Recorder, Table
 
 NOISY = 0.8  # σ/(α + σ) below which the first call is never made: there clean depends on where it is asked
@@ -18,7 +19,7 @@ LAST = 2, 2, 3  # slopes the predictor takes in the last steps, the last one fir
 
 
 @dataclass(frozen=True)
-class ABM:
+class ABM(TableSolver):
     """dy/ds in a bounded chart, predicted by Adams–Bashforth and corrected by Adams–Moulton: one network call a step.
 
         predict  y'_{i+1} = y_i + ∫ (polynomial through f_i, ..., f_{i−p+2}) ds         f_i = dy/ds at y'_i
@@ -41,8 +42,7 @@ class ABM:
     ahead: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.order not in (2, 3, 4, 5):
-            raise ValueError(f"ABM: order = {self.order} must be 2, 3, 4 or 5")
+        one_of(self, "order", (2, 3, 4, 5))
         if not 0 <= self.ahead < 1:
             raise ValueError(f"ABM: ahead = {self.ahead} must be in [0, 1), a part of the first step")
 

@@ -37,6 +37,7 @@ class AdaptiveODE:
     rtol: float = 1e-5
     atol: float = 1e-5
     chart: Chart = Flow()
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

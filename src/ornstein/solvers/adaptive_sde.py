@@ -39,6 +39,7 @@ class AdaptiveSDE:
 
     rtol: float = 0.01
     atol: float = 0.005
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

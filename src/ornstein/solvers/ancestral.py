@@ -6,22 +6,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Recorder, Table
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(TableSolver):
     """A draw from the forward posterior x_s | x_t, x with the estimate for x, for any s < t; on a β-table this is DDPM.
 
     Where no signal is left at t the posterior ignores x_t, and where s = 0 it adds no noise.
     """
 
     order: ClassVar[int] = 1
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

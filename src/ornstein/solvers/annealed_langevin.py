@@ -29,6 +29,7 @@ class AnnealedLangevin:
 
     corrections: int = 20
     size: StepSize = Proportional(0.5)
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Recorder, Table
 
 
 @dataclass(frozen=True)
-class DDIM:
+class DDIM(TableSolver):
     """x_s = α_s·clean + √(σ_s² − τ²)·noise + τ·ξ with τ = η·(standard deviation of the forward posterior), equation 12.
 
     η = 0 is deterministic: Euler's method in the variables (x/α, σ/α). η = 1 is ancestral sampling. `eta` multiplies a
@@ -26,9 +26,6 @@ class DDIM:
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
             raise ValueError(f"DDIM: eta = {self.eta} must lie in [0, 1]")
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

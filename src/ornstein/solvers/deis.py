@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
 from ornstein.solvers.abm import lagrange_integrals
 from ornstein.solvers.exponential import correction, exponential_weights, legendre, weights_from_moments
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Level, Recorder, Table
 
 
@@ -68,7 +68,7 @@ class Time:
 
 
 @dataclass(frozen=True)
-class DEIS:
+class DEIS(TableSolver):
     """x_s = α_s (x_t/α_t + ∫ noise dρ), ρ = σ/α, with the noise a polynomial of degree order − 1 (equation 15 and 16).
 
     The polynomial runs through the newest estimates, in any of three variables; its integrals are exact. One network call a
@@ -81,11 +81,7 @@ class DEIS:
     variable: Variable = Time()
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3, 4):
-            raise ValueError(f"{type(self).__name__}: order = {self.order} must be 1, 2, 3 or 4")
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
+        one_of(self, "order", (1, 2, 3, 4))
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record, variable = Recorder(path, grid), self.variable

@@ -1,7 +1,7 @@
 """DPM-Solver and DPM-Solver++ (Lu et al. 2022, "DPM-Solver", and "DPM-Solver++: fast solver for guided sampling").
 
-DPM-Solver holds the noise, DPM-Solver++ the data (see `ornstein.solvers.exponential`); multistep forms use the estimates of
-earlier steps, single-step forms estimates within the step, SDE forms add fresh noise. All step in λ = log(α/σ).
+DPM-Solver uses noise prediction, DPM-Solver++ data prediction (see `ornstein.solvers.exponential`). Multistep forms use the
+estimates of earlier steps, single-step forms estimates within the step, SDE forms add fresh noise. All step in λ = log(α/σ).
 """
 
 import math
@@ -13,40 +13,36 @@ import torch
 from torch import Tensor
 
 from ornstein.chart import Flow
-from ornstein.grid import polynomial
 from ornstein.path import Path
-from ornstein.solvers.exponential import Half, OnClean, OnNoise, gap, history
+from ornstein.solvers.exponential import DataPrediction, NoisePrediction, Prediction, gap, history
 from ornstein.solvers.runge_kutta import OPEN, advance
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Level, Recorder, Table, levels
 
 
 @dataclass(frozen=True)
-class _Order:
-    """Abstract: an order from 1 to 3 and the half of the estimate that is held."""
+class _Order(TableSolver):
+    """Abstract: an order from 1 to 3, and data or noise prediction."""
 
     order: int = 2
-    half: ClassVar[Half] = OnClean()
+    prediction: ClassVar[Prediction] = DataPrediction()
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3):
-            raise ValueError(f"{type(self).__name__}: order = {self.order} must be 1, 2 or 3")
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
+        one_of(self, "order", (1, 2, 3))
 
 
-def _multistep(half: Half, order: int, kappa: float, path: Path, grid: Tensor) -> Table:
+def _multistep(prediction: Prediction, order: int, kappa: float, path: Path, grid: Tensor) -> Table:
     record = Recorder(path, grid)
     x = record.start
     nodes: list[Level] = []
     held: list[Form] = []
     for t, s in record.steps:
         estimate, h = record.call(t, x), gap(t, s)
-        nodes, held = [t, *nodes[:2]], [half.of(estimate), *held[:2]]
-        x, std = half.base(estimate, t, s, kappa)
+        nodes, held = [t, *nodes[:2]], [prediction.of(estimate), *held[:2]]
+        x, std = prediction.base(estimate, t, s, kappa)
         clocks, values = history(nodes, held, order)
         if math.isfinite(h) and len(values) > 1:
-            x = x - half.gain(s, kappa) * _taylor(clocks, values, h, half.exponent(h, kappa))
+            x = x - prediction.gain(s, kappa) * _taylor(clocks, values, h, prediction.exponent(h, kappa))
         x = x + record.fresh(std)
     return record.end(x)
 
@@ -81,21 +77,21 @@ class DPMSolverPP(_Order):
     """
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        return _multistep(self.half, self.order, 0.0, path, grid)
+        return _multistep(self.prediction, self.order, 0.0, path, grid)
 
 
 @dataclass(frozen=True)
 class DPMSolver(DPMSolverPP):
-    """Multistep DPM-Solver: as `DPMSolverPP` with the noise held in place of the data; one network call a step."""
+    """Multistep DPM-Solver: as `DPMSolverPP` with noise prediction in place of data prediction; one network call a step."""
 
-    half: ClassVar[Half] = OnNoise()
+    prediction: ClassVar[Prediction] = NoisePrediction()
 
 
 @dataclass(frozen=True)
 class DPMSolverPPSingle(_Order):
     """Single-step DPM-Solver++ (algorithm 1; with order 2 "DPM++ 2S"): `order` network calls a step, no memory.
 
-    Order 2 asks again at λ_t + h/2, order 3 at λ_t + h/3 and λ_t + 2h/3. Steps with an infinite h (from zero SNR, to zero
+    Order 2 makes another call at λ_t + h/2, order 3 at λ_t + h/3 and λ_t + 2h/3. Steps with an infinite h (from zero SNR, to zero
     noise) have no such levels; they are made by a Runge–Kutta method of the same order and calls in the bounded linear
     chart, so the ends cost no order. Raises ValueError for an order outside 1..3.
     """
@@ -115,33 +111,33 @@ class DPMSolverPPSingle(_Order):
         shares = [i / self.order for i in range(1, self.order)]
         steps = [(t.half_log_snr, gap(t, s)) for t, s in record.steps]
         clocks = [at + share * h for at, h in steps if math.isfinite(h) for share in shares]
-        found = iter(levels(record.path, record.path.time(2 * torch.tensor(clocks, dtype=torch.float64))))
-        return [[next(found) for _ in shares] if math.isfinite(h) else [] for _, h in steps]
+        inner = iter(levels(record.path, record.path.time(2 * torch.tensor(clocks, dtype=torch.float64))))
+        return [[next(inner) for _ in shares] if math.isfinite(h) else [] for _, h in steps]
 
     def _step(self, record: Recorder, t: Level, s: Level, between: list[Level], x: Form) -> Form:
-        half, h = self.half, gap(t, s)
+        prediction, h = self.prediction, gap(t, s)
         estimate = record.call(t, x)
-        held, change = half.of(estimate), Form({})
+        held, change = prediction.of(estimate), Form({})
         for i, at in enumerate(between, 1):
-            share, z = i / self.order, half.exponent(gap(t, at), 0.0)
+            share, z = i / self.order, prediction.exponent(gap(t, at), 0.0)
             x = at.mix(estimate)
             if i > 1:
-                x = x - half.gain(at, 0.0) * _phi2(z) * share * change
-            change = (half.of(record.call(at, x)) - held) / share
-        z = half.exponent(h, 0.0)
+                x = x - prediction.gain(at, 0.0) * _phi2(z) * share * change
+            change = (prediction.of(record.call(at, x)) - held) / share
+        z = prediction.exponent(h, 0.0)
         weight = math.expm1(z) / 2 if self.order == 2 else _phi2(z)
-        return s.mix(estimate) - half.gain(s, 0.0) * weight * change
+        return s.mix(estimate) - prediction.gain(s, 0.0) * weight * change
 
 
 @dataclass(frozen=True)
 class DPMSolverSingle(DPMSolverPPSingle):
-    """Single-step DPM-Solver (DPM-Solver-2 and -3: algorithms 1 and 2): as `DPMSolverPPSingle` with the noise held."""
+    """Single-step DPM-Solver (DPM-Solver-2 and -3: algorithms 1 and 2): as `DPMSolverPPSingle` with noise prediction."""
 
-    half: ClassVar[Half] = OnNoise()
+    prediction: ClassVar[Prediction] = NoisePrediction()
 
 
 @dataclass(frozen=True)
-class SDEDPMSolverPP:
+class SDEDPMSolverPP(TableSolver):
     """SDE-DPM-Solver++ (section 5; with 2 estimates "DPM++ 2M SDE"): the multistep form on the reverse SDE with noise η·g.
 
     `estimates` is how many the polynomial uses: 1 is ancestral sampling, 2 the published 2M. `eta` multiplies a standard
@@ -151,11 +147,10 @@ class SDEDPMSolverPP:
 
     estimates: int = 2
     eta: float = 1.0
-    half: ClassVar[Half] = OnClean()
+    prediction: ClassVar[Prediction] = DataPrediction()
 
     def __post_init__(self) -> None:
-        if self.estimates not in (1, 2, 3):
-            raise ValueError(f"{type(self).__name__}: estimates = {self.estimates} must be 1, 2 or 3")
+        one_of(self, "estimates", (1, 2, 3))
         if self.eta < 0:
             raise ValueError(f"{type(self).__name__}: eta = {self.eta} must not be negative")
 
@@ -163,15 +158,12 @@ class SDEDPMSolverPP:
     def order(self) -> int:
         return min(self.estimates, 2)
 
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
-
     def table(self, path: Path, grid: Tensor) -> Table:
-        return _multistep(self.half, self.estimates, self.eta**2, path, grid)
+        return _multistep(self.prediction, self.estimates, self.eta**2, path, grid)
 
 
 @dataclass(frozen=True)
 class SDEDPMSolver(SDEDPMSolverPP):
-    """SDE-DPM-Solver: as `SDEDPMSolverPP` with the noise held in place of the data."""
+    """SDE-DPM-Solver: as `SDEDPMSolverPP` with noise prediction in place of data prediction."""
 
-    half: ClassVar[Half] = OnNoise()
+    prediction: ClassVar[Prediction] = NoisePrediction()

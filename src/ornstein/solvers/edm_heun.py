@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ornstein.chart import Chart, Flow
-from ornstein.grid import polynomial
 from ornstein.path import Path
 from ornstein.solvers.heun import heun_step
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Level, Recorder, Table, levels
 
 
 @dataclass(frozen=True)
-class EDMHeun:
+class EDMHeun(TableSolver):
     """Noise is added up to ρ̂ = (1 + γ)ρ, then Heun's method steps from ρ̂ to the next level (algorithm 2); ρ = σ/α.
 
     γ = min(churn/N, √2 − 1) where smallest <= ρ <= largest, else 0; the added noise is `inflation` times √(ρ̂² − ρ²) (the
@@ -32,6 +32,10 @@ class EDMHeun:
     chart: Chart = Flow()
     order: ClassVar[int] = 2
 
+    @property
+    def stochastic(self) -> bool:
+        return self.churn > 0 and self.inflation > 0
+
     def __post_init__(self) -> None:
         if self.churn < 0 or self.inflation < 0:
             raise ValueError(
@@ -39,9 +43,6 @@ class EDMHeun:
             )
         if not 0 <= self.smallest <= self.largest:
             raise ValueError(f"EDMHeun: needs 0 <= smallest <= largest, not {self.smallest} and {self.largest}")
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
 from ornstein.solvers.exponential import correction, falling, lagrange, legendre, weights_from_moments
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Recorder, Table
 
 
@@ -22,7 +22,7 @@ class ER5:
 
 
 @dataclass(frozen=True)
-class ERSDE:
+class ERSDE(TableSolver):
     """x_s = α_s [r x_t/α_t + ∫ clean d(φ(ρ_s)/φ(ρ)) + √(ρ_s² − r²ρ_t²) ξ],  r = φ(ρ_s)/φ(ρ_t),  ρ = σ/α (equation 14).
 
     The data is a polynomial in ρ through `estimates` values (propositions 4 to 6); its integral is exact. `log_scale` is
@@ -35,15 +35,11 @@ class ERSDE:
     log_scale: Callable[[np.ndarray], np.ndarray] = ER5()
 
     def __post_init__(self) -> None:
-        if self.estimates not in (1, 2, 3):
-            raise ValueError(f"ERSDE: estimates = {self.estimates} must be 1, 2 or 3")
+        one_of(self, "estimates", (1, 2, 3))
 
     @property
     def order(self) -> int:
         return min(self.estimates, 2)
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

@@ -8,11 +8,12 @@ from torch import Tensor
 from ornstein.chart import Chart, PathTime
 from ornstein.grid import uniform
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Recorder, Table
 
 
 @dataclass(frozen=True)
-class Euler:
+class Euler(TableSolver):
     """y_s = y_t + (s − t)·dy/ds in any chart; by default in the path's own time, x_s = x_t + (s − t)·u."""
 
     chart: Chart = PathTime()

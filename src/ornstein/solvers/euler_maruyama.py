@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ornstein.grid import uniform
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Recorder, Table
 
 
 @dataclass(frozen=True)
-class EulerMaruyama:
+class EulerMaruyama(TableSolver):
     """x_s = x_t + (s − t)·(u − ½η²·score) + η·√(t − s)·ξ for any η(t) ≥ 0; all have the same marginals.
 
     `eta` is a number that multiplies the path's own diffusion g (1: Anderson's reverse SDE, 0: the ODE), or a function of t

@@ -1,14 +1,15 @@
-"""Exponential integrators: what the solvers that integrate one half of the estimate exactly have in common.
+"""Exponential integrators: what the solvers have in common that integrate the linear part exactly.
 
 With λ = log(α/σ) (half the log-SNR), h = λ_s − λ_t and noise of rate η·g, κ = η², the reverse SDE is solved by (Lu et al.
 2022, "DPM-Solver++", sections 4 and 5, for η of 0 and 1; Xue et al. 2023, "SA-Solver", for any)
 
-    on clean   x_s = (σ_s/σ_t) e^{−κh} x_t + α_s ∫_0^h (1+κ) e^{−(1+κ)(h−u)} clean du + σ_s √(1 − e^{−2κh}) ξ
-    on noise   x_s = (α_s/α_t) x_t − (1+κ) σ_s ∫_0^h e^{h−u} noise du + σ_s √(κ(e^{2h} − 1)) ξ
+    data       x_s = (σ_s/σ_t) e^{−κh} x_t + α_s ∫_0^h (1+κ) e^{−(1+κ)(h−u)} clean du + σ_s √(1 − e^{−2κh}) ξ
+    noise      x_s = (α_s/α_t) x_t − (1+κ) σ_s ∫_0^h e^{h−u} noise du + σ_s √(κ(e^{2h} − 1)) ξ
 
-A solver replaces the held half m by a polynomial through its values m_j. Written around the estimate at t,
+The data prediction m = clean (DPM-Solver++'s form) or the noise prediction m = noise (DPM-Solver's) is replaced by a polynomial
+through its values m_j. Written around the estimate at t,
 
-    x_s = base − gain·Σ_j w_j (m_j − m_t),   w_j = z ∫_0^1 e^{z(1−v)} ℓ_j(v) dv,   z = −(1+κ)h on clean, h on noise,
+    x_s = base − gain·Σ_j w_j (m_j − m_t),   w_j = z ∫_0^1 e^{z(1−v)} ℓ_j(v) dv,   z = −(1+κ)h for data, h for noise,
 
 where base is the step of order 1 and ℓ_j the Lagrange polynomials in v = u/h. Where h is infinite (zero SNR at t, zero noise
 at s) only base has a limit, and it is the step.
@@ -25,8 +26,8 @@ import numpy as np
 from ornstein.table import Form, FormPair, Level
 
 
-class Half(Protocol):
-    """The half of the estimate that an exponential integrator holds, with its kernel."""
+class Prediction(Protocol):
+    """Which part of the estimate is under the integral, with its kernel."""
 
     def of(self, estimate: FormPair) -> Form: ...
 
@@ -43,8 +44,8 @@ class Half(Protocol):
 
 
 @dataclass(frozen=True)
-class OnClean:
-    """The estimate of the data is held."""
+class DataPrediction:
+    """The estimate of the data is under the integral, as in DPM-Solver++."""
 
     def of(self, estimate: FormPair) -> Form:
         return estimate.clean
@@ -61,13 +62,13 @@ class OnClean:
     def base(self, estimate: FormPair, t: Level, s: Level, kappa: float) -> tuple[Form, float]:
         if kappa == 0:
             return s.mix(estimate), 0.0
-        kept = math.exp(-kappa * falling(t, s))
-        return s.alpha * estimate.clean + s.sigma * kept * estimate.noise, s.sigma * math.sqrt(1 - kept**2)
+        decay = math.exp(-kappa * falling(t, s))
+        return s.alpha * estimate.clean + s.sigma * decay * estimate.noise, s.sigma * math.sqrt(1 - decay**2)
 
 
 @dataclass(frozen=True)
-class OnNoise:
-    """The estimate of the noise is held. Where h is infinite a step with fresh noise is that of `OnClean`."""
+class NoisePrediction:
+    """The estimate of the noise, as in DPM-Solver. Where h is infinite a step with fresh noise is that of `DataPrediction`."""
 
     def of(self, estimate: FormPair) -> Form:
         return estimate.noise
@@ -86,7 +87,7 @@ class OnNoise:
             return s.mix(estimate), 0.0
         h = falling(t, s)
         if math.isinf(h):
-            return OnClean().base(estimate, t, s, kappa)
+            return DataPrediction().base(estimate, t, s, kappa)
         on_noise = s.sigma * (1 - kappa * math.expm1(h))
         return s.alpha * estimate.clean + on_noise * estimate.noise, s.sigma * math.sqrt(kappa * math.expm1(2 * h))
 

@@ -6,13 +6,13 @@ from typing import ClassVar
 from torch import Tensor
 
 from ornstein.chart import Chart, Flow
-from ornstein.grid import polynomial
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Form, Level, Recorder, Table
 
 
 @dataclass(frozen=True)
-class Heun:
+class Heun(TableSolver):
     """An Euler step to y', then y_s = y_t + (s − t)·(slope at y_t + slope at y')/2, in any chart (by default a bounded one).
 
     Two network calls a step; one for the step that ends at zero noise, as in the paper.
@@ -20,9 +20,6 @@ class Heun:
 
     chart: Chart = Flow()
     order: ClassVar[int] = 2
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

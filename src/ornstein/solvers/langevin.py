@@ -104,6 +104,7 @@ class Langevin:
 
     t: float = 0.1
     size: StepSize = Proportional()
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

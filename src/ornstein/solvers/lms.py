@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
 from ornstein.solvers.deis import DEIS, Rho
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Table
 
 
 @dataclass(frozen=True)
-class LMS:
+class LMS(TableSolver):
     """Variable-step Adams–Bashforth on d(x/α)/d(σ/α) = noise, orders 1 to 4, one network call a step.
 
     The same method as ρAB-DEIS, under the name by which it is known. Finite at both ends: the estimate at zero SNR is left
@@ -21,11 +21,7 @@ class LMS:
     order: int = 4
 
     def __post_init__(self) -> None:
-        if self.order not in (1, 2, 3, 4):
-            raise ValueError(f"LMS: order = {self.order} must be 1, 2, 3 or 4")
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
+        one_of(self, "order", (1, 2, 3, 4))
 
     def table(self, path: Path, grid: Tensor) -> Table:
         return DEIS(self.order, Rho()).table(path, grid)

@@ -8,6 +8,7 @@ from torch import Tensor
 from ornstein.chart import PathTime
 from ornstein.grid import uniform
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Form, FormPair, Level, Recorder, Table
 
 # Adams–Bashforth for even steps, by the number of estimates there are (equation 12).
@@ -34,7 +35,7 @@ def adams(noises: list[Form]) -> Form:
     return total
 
 
-class _Pseudo:
+class _Pseudo(TableSolver):
     order: ClassVar[int] = 2
 
     def grid(self, path: Path, steps: int) -> Tensor:

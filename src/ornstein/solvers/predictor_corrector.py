@@ -12,7 +12,7 @@ from ornstein.path import Path
 from ornstein.solvers.ancestral import Ancestral
 from ornstein.solvers.langevin import Proportional, StepSize, chain
 from ornstein.solvers.loop import falling
-from ornstein.solvers.solver import Solver
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Step, Table, execute
 
 
@@ -28,9 +28,10 @@ class PredictorCorrector:
     is right in any number of them. Raises ValueError for corrections below 0, or a grid that rises.
     """
 
-    predictor: Solver = Ancestral()
+    predictor: TableSolver = Ancestral()
     corrections: int = 1
     size: StepSize = Proportional(0.05)
+    order: ClassVar[int] = 0
     stochastic: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

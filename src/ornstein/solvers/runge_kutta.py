@@ -6,8 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from ornstein.chart import Chart, Flow
-from ornstein.grid import polynomial
 from ornstein.path import Path
+from ornstein.solvers.solver import TableSolver
 from ornstein.table import Form, Level, Recorder, Table
 
 
@@ -93,7 +93,7 @@ def _sum(weights: tuple[float, ...], slopes: list[Form]) -> Form:
 
 
 @dataclass(frozen=True)
-class RungeKutta:
+class RungeKutta(TableSolver):
     """An explicit Runge–Kutta method on dy/ds in any chart (by default a bounded one, so both ends are finite).
 
     A network call per stage. At zero noise there is nothing to estimate, so where a stage would fall there the last step is
@@ -106,9 +106,6 @@ class RungeKutta:
     @property
     def order(self) -> int:
         return self.tableau.order
-
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
         record = Recorder(path, grid)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.grid import polynomial
 from ornstein.path import Path
-from ornstein.solvers.exponential import Half, OnClean, correction, exponential_weights, gap, history
+from ornstein.solvers.exponential import DataPrediction, Prediction, correction, exponential_weights, gap, history
+from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Level, Recorder, Table
 
 
@@ -29,7 +29,7 @@ class B2:
 
 
 @dataclass(frozen=True)
-class UniPC:
+class UniPC(TableSolver):
     """UniP-p predicts x_s from p estimates; UniC-p corrects it once the estimate at s is there, without another call.
 
     The coefficients solve R_p a_p B(h) = φ_p(h) (theorem 3.1): with three conditions or more B drops out and they are the exact
@@ -44,21 +44,17 @@ class UniPC:
     predictor: int = 2
     b: Callable[[float], float] = B2()
     corrector: bool = True
-    half: Half = OnClean()
+    prediction: Prediction = DataPrediction()
 
     def __post_init__(self) -> None:
-        if self.predictor not in (1, 2, 3):
-            raise ValueError(f"UniPC: predictor = {self.predictor} must be 1, 2 or 3")
+        one_of(self, "predictor", (1, 2, 3))
 
     @property
     def order(self) -> int:
         return self.predictor + self.corrector
 
-    def grid(self, path: Path, steps: int) -> Tensor:
-        return polynomial(path, steps)
-
     def table(self, path: Path, grid: Tensor) -> Table:
-        record, half = Recorder(path, grid), self.half
+        record, prediction = Recorder(path, grid), self.prediction
         x, before = record.start, record.levels[0]
         nodes: list[Level] = []
         held: list[Form] = []
@@ -67,12 +63,12 @@ class UniPC:
             estimate = record.call(t, x)
             shift = Form({})  # corrected minus predicted, at t
             if self.corrector and nodes and math.isfinite(gap(before, t)):
-                shift = self._terms(nodes, held, before, t, (t, half.of(estimate))) - predicted
-            nodes, held = [t, *nodes[: self.predictor - 1]], [half.of(estimate), *held[: self.predictor - 1]]
+                shift = self._terms(nodes, held, before, t, (t, prediction.of(estimate))) - predicted
+            nodes, held = [t, *nodes[: self.predictor - 1]], [prediction.of(estimate), *held[: self.predictor - 1]]
             predicted = self._terms(nodes, held, t, s) if math.isfinite(gap(t, s)) else Form({})
             x = s.mix(estimate) + predicted
             if shift.weights:
-                x = x + half.carry(t, s) * shift
+                x = x + prediction.carry(t, s) * shift
             before = t
         return record.end(x)
 
@@ -82,6 +78,6 @@ class UniPC:
         clocks, values = history(nodes, held, self.predictor)
         for at, value in new:
             clocks, values = [*clocks, at.half_log_snr], [*values, value]
-        v, z = [(clock - clocks[0]) / h for clock in clocks], self.half.exponent(h, 0.0)
+        v, z = [(clock - clocks[0]) / h for clock in clocks], self.prediction.exponent(h, 0.0)
         weights = [0.0, self.b(z) / (2 * v[1])] if len(v) == 2 else exponential_weights(v, z)
-        return -self.half.gain(s, 0.0) * correction(weights, values)
+        return -self.prediction.gain(s, 0.0) * correction(weights, values)

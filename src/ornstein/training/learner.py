@@ -34,5 +34,5 @@ class Learner(nn.Module):
         error = errors.mean()
         if self.uncertainty is None:
             return error, error.detach()
-        clock = self._denoiser.inputs(self._denoiser.path, draw.t)[1]
+        clock = self._denoiser.preconditioning(self._denoiser.path, draw.t)[1]
         return self.uncertainty.weigh(errors, clock).mean(), error.detach()
