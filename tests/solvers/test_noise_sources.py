@@ -18,7 +18,7 @@ from ornstein import Estimate, exact, path, sample, solvers
 from ornstein.noise import BrownianNoise, NoiseSource, PerSampleNoise, _increment
 from ornstein.path import Path, Time
 from ornstein.sampling import begin
-from ornstein.solvers import Sampler, Solver
+from ornstein.solvers import Solver
 from ornstein.table import Table, execute
 
 F64 = torch.float64
@@ -70,7 +70,7 @@ CHAINS = tuple(each for each in (*solvers.LOOPS, solvers.Langevin(0.2)) if each.
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
 @pytest.mark.parametrize("solver", [*TABLES, *CHAINS], ids=str)
-def test_the_draws_of_a_run_are_independent(solver: Solver | Sampler, source: PerSampleNoise | BrownianNoise) -> None:
+def test_the_draws_of_a_run_are_independent(solver: Solver, source: PerSampleNoise | BrownianNoise) -> None:
     denoiser = exact.GaussianMixture([0.5, 0.5], torch.tensor([[-1.0], [1.0]], dtype=F64), 0.1, path.Linear())
     noise = Recording(source)
     start = begin(denoiser.path, torch.zeros(1, 1, dtype=F64), 1.0, noise)
