@@ -9,7 +9,7 @@ ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
     {"errors"},
-    {"files"},
+    {"files", "terminal"},
     {"path", "networks", "noise", "processes", "names"},
     {"target", "estimate", "grid", "preconditioning"},
     {"denoiser", "table"},

@@ -1,7 +1,6 @@
 """The command `ornstein`. Torch is imported only when work starts, so help and mistakes answer at once."""
 
 import os
-import re
 import signal
 import sys
 import time
@@ -11,12 +10,14 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TextIO
 
+from ornstein import terminal
 from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.cli.stopping import stoppable
 from ornstein.errors import OrnsteinError, Told, UsageError
 from ornstein.processes import environment, silent
 
 HELP = ("-h", "--help", "help")
+LONGEST = 500  # characters of a word in a sentence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in HELP:
-        print(_overview())
+        terminal.write(_overview().splitlines())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         from ornstein import __version__
 
-        print(f"ornstein {__version__}")
+        terminal.write(f"ornstein {__version__}")
         return 0
     command, *rest = words
     if command not in COMMANDS:
@@ -111,15 +112,12 @@ def _left_to_another(code: int) -> int:
 
 def _failed(sentence: str, code: int) -> int:
     who = f"ornstein (process {environment().rank})" if silent() else "ornstein"
-    line = f"{who}: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?")
-    print(_shown(line), file=sys.stderr)
+    _complain(f"{who}: {' '.join(sentence.split()).rstrip('.')}.".replace("?.", "?"))
     return code
 
 
-def _shown(text: str) -> str:
-    """Fit for a terminal: endless words are cut, and control characters, which it would obey, spelled out."""
-    text = re.sub(r"\S{500,}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", text)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def _complain(sentence: str) -> None:
+    terminal.write(terminal.clean(" ".join(sentence.split()), LONGEST), error=True)
 
 
 def _warn(
@@ -131,4 +129,4 @@ def _warn(
     line: str | None = None,
 ) -> None:
     if not silent():
-        print(f"warning: {message}", file=sys.stderr)
+        _complain(f"warning: {message}")

@@ -274,7 +274,7 @@ def _write(record: Path, result: dict[str, Any]) -> None:
         file.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _table(points: list[dict[str, Any]]) -> str:
+def _table(points: list[dict[str, Any]]) -> list[str]:
     """A line for each point, and one for real data."""
     scores = points[0]["scores"]
     lines = [("run", "solver", "steps", "calls", *(score["name"] for score in scores))]

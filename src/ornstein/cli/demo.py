@@ -35,6 +35,6 @@ def run(words: Sequence[str]) -> int:
     say()
     sample.draw(trained, picture, wanted, SOLVERS[wanted.solver], labels, columns=classes)
     say(f"Each column of that picture is one digit, asked for by its label: 0 to {classes - 1}.")
-    say("\nNow your own pictures, a folder of them (sub-folders become classes):")
+    say(["", "Now your own pictures, a folder of them (sub-folders become classes):"])
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")
     return 0

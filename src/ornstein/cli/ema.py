@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _kept(archive: "Archive") -> str:
+def _kept(archive: "Archive") -> list[str]:
     from ornstein.training.posthoc import snapshots, time_of
 
     stored = [f"{time_of(file):,}" for file in snapshots(archive.folder) if time_of(file) < archive.updates]

@@ -343,7 +343,7 @@ def write(folder: Path, stem: str, found: "Evaluation", about: dict[str, Any]) -
     return place.parent
 
 
-def show(found: "Evaluation") -> str:
+def show(found: "Evaluation") -> list[str]:
     """The scores as a table: value, interval, and what other real data score."""
     lines = [("", "value", "95 % interval", "real data")]
     for row in found.rows:

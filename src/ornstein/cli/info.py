@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; give the --out of a training run")
     settings = _settings(folder)
-    say(f"{folder.resolve()}\n")
+    say([f"{folder.resolve()}", ""])
     config = _json(folder / "model" / "config.json")
     if config is None:
         where = settings.get("data")
@@ -34,12 +34,11 @@ def run(words: Sequence[str]) -> int:
         )
         return 0
     try:
-        lines = [table(_rows(folder, settings, config)), f"\n{_usage(folder, config)}"]
+        lines = [*table(_rows(folder, settings, config)), "", *_usage(folder, config)]
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise OrnsteinError(f"{folder / 'model' / 'config.json'} does not describe a model ({reason})") from error
-    for line in lines:
-        say(line)
+    say(lines)
     return 0
 
 
@@ -81,15 +80,17 @@ def _averages(folder: Path) -> list[tuple[str, str]]:
     return [("averages", f"{kept} snapshots for `ornstein ema` ({size(folder_size(folder))})")] if kept else []
 
 
-def _usage(folder: Path, config: dict[str, Any]) -> str:
+def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
     classes = config["data"]["classes"]
     given = f", label={classes[-1]!r}" if classes else ""
     out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
-    return f"""Sample it:
-  {sampling(folder, config)} --out {out}
-In Python:
-  run = ornstein.load({str(folder)!r})
-  samples = run.sample(64{given})"""
+    return [
+        "Sample it:",
+        f"  {sampling(folder, config)} --out {out}",
+        "In Python:",
+        f"  run = ornstein.load({str(folder)!r})",
+        f"  samples = run.sample(64{given})",
+    ]
 
 
 def sampling(folder: Path, config: dict[str, Any]) -> str:

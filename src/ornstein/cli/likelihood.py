@@ -236,7 +236,7 @@ def _steps(trained: "Run", found: "list[Measured]", factor: float) -> list[dict[
     return [dict(zip(keys, map(float, row), strict=True)) for row in edges]
 
 
-def _profile(unit: str, steps: list[dict[str, float]]) -> str:
+def _profile(unit: str, steps: list[dict[str, float]]) -> list[str]:
     """The steps in groups, as bars: at which noise levels the bound is spent."""
     size = math.ceil(len(steps) / GROUPS)
     groups = [steps[i : i + size] for i in range(0, len(steps), size)]
@@ -246,10 +246,10 @@ def _profile(unit: str, steps: list[dict[str, float]]) -> str:
     for group, total in zip(groups, sums, strict=True):
         span = f"{group[0]['log_snr']:.1f} to {group[-1]['to_log_snr']:.1f}"
         lines.append(f"  {span:>16}{total:>11.4f}  {'█' * round(40 * max(total, 0) / longest)}".rstrip())
-    return "\n".join(lines)
+    return lines
 
 
-def _table(unit: str, rows: "dict[str, Summary]") -> str:
+def _table(unit: str, rows: "dict[str, Summary]") -> list[str]:
     """A line for each mean, with its standard error and the parts of it."""
     width = max(map(len, rows))
     lines = [f"  {'':{width}}{unit:>11}{'± total':>10}{'data':>10}{'probe':>10}{'solver':>10}"]
@@ -257,7 +257,7 @@ def _table(unit: str, rows: "dict[str, Summary]") -> str:
         parts = (row.total, row.data, row.probe, row.solver) if name == next(iter(rows)) else (row.total,)
         cells = "".join(f"{'?' if math.isnan(part) else format(part, '.4f'):>10}" for part in parts)
         lines.append(f"  {name:{width}}{row.mean:>11.4f}{cells}")
-    return "\n".join(lines)
+    return lines
 
 
 def _plain(value: Any) -> Any:

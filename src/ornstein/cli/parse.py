@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from ornstein.cli.options import EXAMPLES, Shared
 from ornstein.errors import UsageError
+from ornstein.terminal import clean, lenient
 from ornstein.training.config import shown
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ def parse(kind: type[T], command: str, args: Sequence[str], defaults: dict[str, 
     flags = _flags(kind, defaults or {})
     said = io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(said), lenient():
             options, unknown = tyro.cli(
                 flags,
                 prog=f"ornstein {command}",
@@ -73,7 +74,7 @@ def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
         said = said or ("(default:" in helps[f.name] and f.name not in defaults)
         about = tyro.conf.arg(
             help=helps[f.name],
-            help_behavior_hint="" if said else f"(default: {default})",
+            help_behavior_hint="" if said else f"(default: {clean(str(default))})",
             aliases=[f.metadata["short"]] if "short" in f.metadata else None,
             metavar=f.metadata.get("name"),
         )

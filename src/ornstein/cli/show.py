@@ -7,16 +7,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from ornstein import terminal
 from ornstein.processes import silent
+from ornstein.terminal import clean, encodable
 
 if TYPE_CHECKING:
     from ornstein.data import Spec
 
 
-def say(text: str = "") -> None:
-    """A line of output, there at once also in a file; of several processes the first one speaks."""
+def say(lines: str | Sequence[str] = "") -> None:
+    """A line of output, or several, there at once also in a file; of several processes the first one speaks."""
     if not silent():
-        print(text, flush=True)
+        terminal.write(lines)
 
 
 class Meter:
@@ -28,7 +30,7 @@ class Meter:
     def __init__(self, label: str, patience: float = 0.0) -> None:
         self._label, self._next, self._gap, self._spoke, self._unsaid = label, patience, 2.0, False, ""
         self._silent = silent()
-        bar = sys.stdout.isatty() and not self._silent
+        bar = sys.stdout is not None and sys.stdout.isatty() and not self._silent
         self._started, self._bar = time.monotonic(), _Bar(label) if bar else None
 
     def __enter__(self) -> "Meter":
@@ -59,7 +61,7 @@ class Meter:
     def tell(self, text: str) -> None:
         """A line that stays, above the bar, if there is one."""
         if self._bar:
-            self._bar.progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.tell(text)
         else:
             say(text)
 
@@ -71,14 +73,21 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        text = TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}")
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), text)
+        text = TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}", markup=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), text)
         self.progress = Progress(*columns, console=Console(), transient=True, expand=True)
-        self.task = self.progress.add_task(label, total=1.0, text="")
+        self.task = self.progress.add_task(self._plain(label), total=1.0, text="")
 
     def show(self, done: float, text: str) -> None:
         self.progress.start()
-        self.progress.update(self.task, completed=done, text=text)
+        self.progress.update(self.task, completed=done, text=self._plain(text))
+
+    def tell(self, text: str) -> None:
+        """A line above the bar."""
+        self.progress.console.print(self._plain(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+    def _plain(self, text: str) -> str:
+        return encodable(clean(text), self.progress.console.file)
 
 
 def duration(seconds: float) -> str:
@@ -105,19 +114,21 @@ def folder_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def table(rows: list[tuple[str, str]]) -> str:
-    """Names and values in two columns."""
+def table(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """Lines of names and values in two columns."""
+    rows = [(clean(name), value) for name, value in rows]
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"  {name:{width}}  {value}" for name, value in rows)
+    return [f"  {name:{width}}  {value}" for name, value in rows]
 
 
-def columns(lines: Sequence[Sequence[str]]) -> str:
+def columns(lines: Sequence[Sequence[str]]) -> list[str]:
     """Lines of cells, the first to the left and the others to the right of columns as wide as they need."""
+    lines = [[clean(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    return [
         "  ".join(["", f"{line[0]:{widths[0]}}", *(f"{c:>{w}}" for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in lines
-    )
+    ]
 
 
 def dims(spec: "Spec") -> str:

@@ -90,7 +90,7 @@ def read(settings: Settings) -> "Dataset":
     return dataset
 
 
-def describe(training: "Run") -> str:
+def describe(training: "Run") -> list[str]:
     """What is trained on what, and how."""
     s, model, spec = training.settings, training.model, training.dataset.spec
     parameters = sum(p.numel() for p in model.network.parameters())
@@ -134,7 +134,7 @@ def gflop(training: "Run") -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def profile(training: "Run", steps: int) -> str:
+def profile(training: "Run", steps: int) -> list[str]:
     """Where the time of some steps of a training went, and how near it came to what the machine can do."""
     from ornstein.training.profile import profile
 
@@ -146,23 +146,21 @@ def profile(training: "Run", steps: int) -> str:
         return name, f"{times}  {100 * sum(seconds) / found.seconds:5.1f} %"
 
     speed, peak, unit = work / found.seconds, found.peak / 1e9, training.settings.precision
-    return "\n".join(
-        [
-            f"{found.steps} steps of {found.images}: {1e3 * found.seconds:.1f} ms a step, "
-            f"{found.images / found.seconds:.3g} {training.dataset.spec.kind}s/s.",
-            "",
-            table([row(name, seconds) for name, seconds in found.stages.items()]),
-            "",
-            "Parts of the network, forward and backward:",
-            table([row(name, *pair) for name, pair in found.parts.items()]),
-            "",
-            "Kinds of layers, forward and backward:",
-            table([row(name, *pair) for name, pair in found.kinds.items()]),
-            "",
-            f"{speed:.0f} GFLOP/s: {100 * speed / peak:.0f} % of the {peak:.0f} that matrix products in {unit} reach here.",
-            "Profile: nothing was written.",
-        ]
-    )
+    return [
+        f"{found.steps} steps of {found.images}: {1e3 * found.seconds:.1f} ms a step, "
+        f"{found.images / found.seconds:.3g} {training.dataset.spec.kind}s/s.",
+        "",
+        *table([row(name, seconds) for name, seconds in found.stages.items()]),
+        "",
+        "Parts of the network, forward and backward:",
+        *table([row(name, *pair) for name, pair in found.parts.items()]),
+        "",
+        "Kinds of layers, forward and backward:",
+        *table([row(name, *pair) for name, pair in found.kinds.items()]),
+        "",
+        f"{speed:.0f} GFLOP/s: {100 * speed / peak:.0f} % of the {peak:.0f} that matrix products in {unit} reach here.",
+        "Profile: nothing was written.",
+    ]
 
 
 def follow(training: "Run", command: str) -> int:

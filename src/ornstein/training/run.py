@@ -19,7 +19,7 @@ import yaml
 from torch import nn
 
 import ornstein
-from ornstein import conditions, networks
+from ornstein import conditions, networks, terminal
 from ornstein.data import Dataset, Spec, grid_image
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, written
@@ -59,7 +59,7 @@ class Run:
     training in it, its checkpoints are all damaged, or the disk refuses.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = print) -> None:
+    def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = terminal.write) -> None:
         if settings.text is not None and (not settings.text or dataset.beside.encoder != settings.text):
             dataset = conditions.encoded(dataset, settings.text)
         self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
