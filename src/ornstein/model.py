@@ -28,7 +28,7 @@ from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError
-from ornstein.files.reading import read_json
+from ornstein.files.reading import must_be_regular, read_json
 from ornstein.guidance import PLAIN, Asking
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import UnitVariance
@@ -162,12 +162,12 @@ def read(folder: File) -> tuple[Model, str]:
     """The model in a folder, on the CPU and in evaluation mode, and the sha256 of the file that its weights were read from.
 
     The files may come from anywhere: nothing in them is run, and a network that its file of weights does not hold is refused
-    before memory is taken for it. Raises OrnsteinError that names the file which is missing or damaged, or holds numbers that
-    are not finite.
+    before memory is taken for it. Links are not followed. Raises OrnsteinError that names the file which is missing or damaged,
+    or holds numbers that are not finite.
     """
-    file, stored = folder / "config.json", folder / "model.safetensors"
+    file, stored, root = folder / "config.json", folder / "model.safetensors", folder.parent
     try:
-        config = read_json(file)
+        config = read_json(file, root=root)
     except FileNotFoundError:
         raise OrnsteinError(f"{file} is missing: {folder.parent} holds no trained model yet") from None
     except (OSError, ValueError) as error:
@@ -187,7 +187,7 @@ def read(folder: File) -> tuple[Model, str]:
         _must_fit(arguments, spec, told)
         made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
         made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
-    held = shapes(stored)
+    held = shapes(stored, root)
     with _described(file):
         expected = _shapes_of(kind, arguments, held)
     _must_be(expected, held, stored)
@@ -195,7 +195,7 @@ def read(folder: File) -> tuple[Model, str]:
     model = Model(network, made_path, made_target, spec, told, made_coupling)
     with _described(file):
         model.denoiser()
-    _, digest = hashed(stored, lambda file: network.load_state_dict(_loaded(file)))
+    _, digest = hashed(stored, lambda file: network.load_state_dict(_loaded(file, root)), root)
     endless = [name for name, tensor in network.state_dict().items() if not bool(tensor.isfinite().all())]
     if endless:
         raise OrnsteinError(
@@ -205,18 +205,19 @@ def read(folder: File) -> tuple[Model, str]:
     return model, digest
 
 
-def hashed(file: File, load: Callable[[File], T]) -> tuple[T, str]:
+def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> tuple[T, str]:
     """What `load(file)` gives, and the sha256 of the bytes that it read: also where another process replaces the file.
 
-    Raises OrnsteinError that names a file which cannot be read, or is replaced again and again.
+    Raises OrnsteinError that names a file which cannot be read, within `root` is a link, or is replaced again and again.
     """
     for _ in range(20):
         try:
+            must_be_regular(file, root)
             with file.open("rb") as stream:
                 before = os.fstat(stream.fileno())
                 found, digest = load(file), file_digest(stream, "sha256").hexdigest()
             after = file.stat()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _unreadable(file, error) from error
         if all(getattr(before, key) == getattr(after, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
             return found, digest
@@ -234,20 +235,25 @@ def _described(file: File) -> Iterator[None]:
         ) from error
 
 
-def weights(file: File, network: torch.nn.Module) -> dict[str, Tensor]:
-    """The tensors of a safetensors file that must be a network's state. Raises OrnsteinError that names the file."""
-    _must_be({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, shapes(file), file)
-    return _loaded(file)
+def weights(file: File, network: torch.nn.Module, root: File | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, within `root` no link, that must be a network's state.
+
+    Raises OrnsteinError that names the file.
+    """
+    _must_be({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, shapes(file, root), file)
+    return _loaded(file, root)
 
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def shapes(file: File) -> Shapes:
-    """The shapes of the tensors in a safetensors file, by its header alone. Raises OrnsteinError that names the file."""
+def shapes(file: File, root: File | None = None) -> Shapes:
+    """The shapes of the tensors in a safetensors file, within `root` no link, by its header alone.
+
+    Raises OrnsteinError that names the file.
+    """
     try:
-        if file.exists() and not file.is_file():
-            raise OSError("it is no file")
+        must_be_regular(file, root)
         with safe_open(file, "pt") as stream:
             slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
         strange = [name for name, about in slices.items() if about.get_dtype() not in ("F64", "F32", "F16", "BF16")]
@@ -258,15 +264,17 @@ def shapes(file: File) -> Shapes:
         raise _unreadable(file, error) from error
 
 
-def _loaded(file: File) -> dict[str, Tensor]:
+def _loaded(file: File, root: File | None) -> dict[str, Tensor]:
     try:
+        must_be_regular(file, root)
         return load_file(file)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(file, error) from error
 
 
 def _unreadable(file: File, error: Exception) -> OrnsteinError:
-    return OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew")
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    return OrnsteinError(f"{file} cannot be read ({reason}); resume the training to write it anew")
 
 
 def _must_be(expected: Shapes, found: Shapes, file: File) -> None:

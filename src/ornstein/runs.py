@@ -2,9 +2,9 @@
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial, wraps
@@ -15,9 +15,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from ornstein import conditions
@@ -26,6 +24,7 @@ from ornstein.data import Dataset, Spec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError, memory_is_short
 from ornstein.files.atomic import new_file, new_folder
+from ornstein.files.folder import must_be_run
 from ornstein.files.lock import hold
 from ornstein.files.owner import sweep
 from ornstein.files.reading import read_bytes, read_json, read_lines
@@ -37,9 +36,10 @@ from ornstein.model import weights as load_weights
 from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Solver
-from ornstein.training import checkpoint, posthoc
+from ornstein.training import checkpoint, config, posthoc
 from ornstein.training.compiled import compile_for_sampling
 from ornstein.training.posthoc import Archive
+from ornstein.training.run import MOST as METRICS
 from ornstein.training.run import publish, settings_of
 from ornstein.training.settings import Settings
 from ornstein.training.tensors import save_tensors
@@ -100,12 +100,15 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """config.yaml as a dictionary."""
-        return dict(yaml.safe_load((self.folder / "config.yaml").read_text()))
+        """The settings in config.yaml by name. Raises OrnsteinError where there are none, or they cannot be read."""
+        found = config.of_run(self.folder)
+        if found is None:
+            raise OrnsteinError(f"{self.folder / 'config.yaml'} is missing; bring back the one of the training")
+        return Settings(**found).to_dict()
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of metrics.jsonl, without a last one that a kill cut short."""
-        return read_lines(self.folder / "metrics.jsonl", ("step", "loss"))
+        return read_lines(self.folder / "metrics.jsonl", ("step", "loss"), self.folder)
 
     @property
     def device(self) -> torch.device:
@@ -183,10 +186,10 @@ class Run:
         """
         command = command or f"`ornstein tune {self.folder} --steps {steps}`"
         file, asked = self._kept(steps, label if isinstance(label, (int, str)) else None, guide)
-        if not file.exists():
+        if not os.path.lexists(file):
             file, asked = self._kept(steps, None, guide)
         try:
-            data = read_json(file)
+            data = read_json(file, root=self.folder)
             found = Tuned.from_dict(data, self.model.path)
             if found.fitted.calls != steps:
                 raise ValueError(f"it holds {found.fitted.calls} steps")
@@ -216,12 +219,14 @@ class Run:
         names = [name for name, _ in self.model.network.named_parameters()]
         for place in checkpoint.checkpoints(self.folder / "checkpoints"):
             if checkpoint.damage(place) is None:
-                state = json.loads((place / "state.json").read_text())
                 length = float(self.settings["ema"])
                 files = {length: "average", length / 2: "half"}
-                tensors = {own: load_file(place / f"{name}.safetensors") for own, name in files.items()}
+                tensors = {
+                    own: load_weights(place / f"{name}.safetensors", self.model.network, self.folder)
+                    for own, name in files.items()
+                }
                 last = {own: {name: found[name] for name in names} for own, found in tensors.items()}
-                return Archive(last, state["step"] - state["skipped"], self.folder / "averages")
+                return Archive(last, checkpoint.counters(place).updates, self.folder / "averages")
         raise OrnsteinError(
             f"{self.folder / 'checkpoints'} holds no whole checkpoint; resume the training to write one"
         )
@@ -248,16 +253,18 @@ class Run:
             return self._there(folder, state).to(device)
         with new_folder(folder, replace=False) as new:
             for name in ("config.yaml", "metrics.jsonl"):
-                with suppress(FileNotFoundError):
-                    (new / name).write_bytes(read_bytes(self.folder / name, root=self.folder))
+                try:
+                    (new / name).write_bytes(read_bytes(self.folder / name, METRICS, self.folder))
+                except FileNotFoundError:
+                    continue
+                except ValueError as error:
+                    raise OrnsteinError(f"{self.folder / name} cannot be read ({error}); take it away") from error
             publish(folder, self.model, settings, archive.updates, partial(save_tensors, state), into=new)
         return load(folder, device)
 
     def _averaged(self, length: float) -> tuple[Settings, Archive, dict[str, Tensor]]:
         """The settings of the run with this length, its averages, and the network's state with that one."""
-        settings = settings_of(self.folder)
-        if settings is None:
-            raise OrnsteinError(f"{self.folder / 'config.yaml'} is missing; resume the training to write it anew")
+        settings = Settings(**self.settings)
         archive = self.averages
         try:
             average = archive.average(length)
@@ -298,7 +305,9 @@ class Run:
         """
         place, network = Path(place), deepcopy(self.model.network)
         if (place / "average.safetensors").is_file():
-            found, digest = hashed(place / "average.safetensors", lambda file: load_weights(file, network))
+            found, digest = hashed(
+                place / "average.safetensors", lambda file: load_weights(file, network, place), place
+            )
         elif place.is_file() and posthoc.NAME.fullmatch(place.name):
             found, digest = hashed(place, lambda file: dict(next(iter(posthoc.read(file).values()))))
         else:
@@ -554,8 +563,10 @@ class Run:
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
-    """The run in a folder, ready to sample. Raises OrnsteinError that names a file which is missing or damaged."""
+    """The run in a folder, ready to sample; no link within it is followed.
+
+    Raises UsageError for what is no run, OrnsteinError that names a file which is missing or damaged.
+    """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the --out of a training run")
+    must_be_run(folder, OrnsteinError)
     return Run(folder, *read(folder / "model")).to(device)

@@ -13,7 +13,7 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import IO
 
 LONGEST = 5000  # characters of a word; no path is longer
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0")
@@ -32,7 +32,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
     )
 
 
-def encodable(text: str, stream: TextIO) -> str:
+def encodable(text: str, stream: IO[str]) -> str:
     """The text in the characters that a stream has; others are replaced by like ones or spelled out."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:

@@ -1,7 +1,9 @@
 """`ornstein info`: read from the run folder's small files, without torch."""
 
 import json
+import re
 import struct
+import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
@@ -12,8 +14,9 @@ from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.folder import must_be_run
 
-HEADER = 100 << 20  # bytes that the header of a safetensors file may have
+HEADER = 16 << 20  # bytes that the header of a safetensors file may have
 
 
 def run(words: Sequence[str]) -> int:
@@ -22,11 +25,10 @@ def run(words: Sequence[str]) -> int:
     if not options.run:
         raise UsageError("info needs a run folder; give for example `ornstein info runs/digits`")
     folder = Path(options.run)
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the --out of a training run")
+    must_be_run(folder)
     settings = _settings(folder)
     say([f"{folder.resolve()}", ""])
-    config = _json(folder / "model" / "config.json")
+    config = _json(folder / "model" / "config.json", folder)
     if config is None:
         where = settings.get("data")
         say(
@@ -35,7 +37,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     try:
         lines = [*table(_rows(folder, settings, config)), "", *_usage(folder, config)]
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise OrnsteinError(f"{folder / 'model' / 'config.json'} does not describe a model ({reason})") from error
     say(lines)
@@ -47,18 +49,19 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     from ornstein.files.reading import read_lines
 
     spec = Spec.from_json(config["data"])
-    lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"))
-    kept = sorted((folder / "checkpoints").glob("step-*[0-9]"))
+    lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"), folder)
+    kept = [place for place in _listed(folder / "checkpoints", folder) if re.fullmatch(r"step-\d{8,}", place.name)]
     last: dict[str, Any] = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
     if kept:  # the checkpoint is exact; metrics are written every few steps
-        last |= _json(kept[-1] / "state.json") or {}
-    goal = f"{settings['minutes']:g} minutes" if settings.get("minutes") is not None else f"{settings['steps']:,} steps"
+        last |= _state(kept[-1] / "state.json", folder)
+    minutes, steps = settings["minutes"], settings["steps"]
+    goal = f"{minutes:g} minutes" if minutes is not None else "no given length" if steps is None else f"{steps:,} steps"
     weights = folder / "model" / "model.safetensors"
     return [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
         *(("told", _called(entry)) for entry in config.get("conditions", ())),
-        ("network", f"{config['network']['type']} {settings['preset']}: {_parameters(weights):,} parameters"),
+        ("network", f"{config['network']['type']} {settings['preset']}: {_parameters(weights, folder):,} parameters"),
         ("path", _called(config["path"])),
         ("target", _called(config["target"])),
         ("trained", f"{last['step']:,} steps of {settings['batch_size']} in {duration(last['seconds'])}, of {goal}"),
@@ -69,15 +72,16 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
             "checkpoints",
             f"{', '.join(place.name for place in kept) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
         ),
-        *_averages(folder / "averages"),
+        *_averages(folder),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
     ]
 
 
 def _averages(folder: Path) -> list[tuple[str, str]]:
     """What the snapshots of averages take, where there are any."""
-    kept = len(list(folder.glob("update-*"))) if folder.is_dir() else 0
-    return [("averages", f"{kept} snapshots for `ornstein ema` ({size(folder_size(folder))})")] if kept else []
+    place = folder / "averages"
+    kept = sum(file.name.startswith("update-") for file in _listed(place, folder))
+    return [("averages", f"{kept} snapshots for `ornstein ema` ({size(folder_size(place))})")] if kept else []
 
 
 def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
@@ -111,27 +115,44 @@ def _asked(condition: dict[str, Any]) -> str:
 
 def _settings(folder: Path) -> dict[str, Any]:
     from ornstein.training import config
-    from ornstein.training.settings import KEYS, Settings
+    from ornstein.training.settings import Settings
 
-    file = folder / "config.yaml"
-    if not file.exists():
-        raise UsageError(f"{folder} is no run folder: it has no config.yaml; give the --out of a training run")
-    try:
-        values = {key: value for key, value in config.load(file).items() if key in KEYS}
-        return Settings(**config.checked(values, file)).to_dict()
-    except UsageError as error:
-        raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
+    found = config.of_run(folder)
+    if found is None:
+        raise UsageError(f"{folder} holds a model, but no config.yaml; bring back the one of its training")
+    return Settings(**found).to_dict()
 
 
-def _json(file: Path) -> dict[str, Any] | None:
+def _json(file: Path, root: Path) -> dict[str, Any] | None:
     from ornstein.files.reading import read_json
 
     try:
-        return read_json(file)
+        return read_json(file, root=root)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
+
+
+def _listed(place: Path, folder: Path) -> list[Path]:
+    """What is in a folder of the run; nothing, with a warning, where it is a link."""
+    from ornstein.files.reading import listed
+
+    try:
+        return listed(place, folder)
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{place} was left out ({error})", stacklevel=2)
+        return []
+
+
+def _state(file: Path, folder: Path) -> dict[str, Any]:
+    """The numbers of a checkpoint; nothing, with a warning, where it cannot be read."""
+    try:
+        found = _json(file, folder) or {}
+        return {key: found[key] for key in ("step", "images", "seconds") if 0 <= found[key] < 1 << 63}
+    except (OrnsteinError, KeyError, TypeError) as error:
+        warnings.warn(f"{file} was left out ({error})", stacklevel=2)
+        return {}
 
 
 def _spread(lines: list[dict[str, Any]], count: int = 4) -> list[dict[str, Any]]:
@@ -143,15 +164,19 @@ def _spread(lines: list[dict[str, Any]], count: int = 4) -> list[dict[str, Any]]
     return [line for i, line in enumerate(nearest) if line not in nearest[:i]]
 
 
-def _parameters(file: Path) -> int:
+def _parameters(file: Path, root: Path) -> int:
     """Counted from the header of a safetensors file: 8 bytes of length, then JSON."""
+    from ornstein.files.reading import must_be_regular
+
     try:
-        if not file.is_file():
-            raise OSError("it is no file")
+        must_be_regular(file, root)
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, HEADER)))
-        return sum(prod(about["shape"]) for name, about in header.items() if name != "__metadata__")
+        shapes = [about["shape"] for name, about in header.items() if name != "__metadata__"]
+        if any(len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape) for shape in shapes):
+            raise ValueError("it holds no shapes")
+        return sum(map(prod, shapes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
 

@@ -1,5 +1,6 @@
 """What the commands have in common on the screen: progress as a bar or as plain lines, and numbers for people."""
 
+import stat
 import sys
 import time
 from collections.abc import Sequence
@@ -110,8 +111,10 @@ def size(count: float) -> str:
 
 
 def folder_size(folder: Path) -> int:
-    """The bytes of all files in a folder."""
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """The bytes of all files in a folder; links count as what they are."""
+    if folder.is_symlink():
+        return 0
+    return sum(found.st_size for file in folder.rglob("*") if stat.S_ISREG((found := file.lstat()).st_mode))
 
 
 def table(rows: Sequence[tuple[str, str]]) -> list[str]:

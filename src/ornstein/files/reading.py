@@ -10,11 +10,18 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
+import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
 
 from ornstein.files.owner import open_here
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LARGEST = 64 << 20  # bytes of JSON; a β-table or the names of 22,000 classes take less than one million
 LARGEST_YAML = 1 << 18  # bytes; the longest file of settings has some hundred lines
@@ -28,6 +35,29 @@ def must_be_inside(file: Path, root: Path) -> None:
         place = place / part
         if part == ".." or place.is_symlink():
             raise ValueError(f"{part} is a link, and links are not followed there")
+
+
+def must_be_regular(file: Path, root: Path | None = None) -> None:
+    """Raises OSError or ValueError unless there is a regular file; within `root`, reached without links.
+
+    For files that another library opens by their name.
+    """
+    if root is not None:
+        must_be_inside(file, root)
+    if not stat.S_ISREG(os.stat(file).st_mode):
+        raise OSError("it is no file")
+
+
+def listed(folder: Path, root: Path) -> list[Path]:
+    """What is in a folder within `root`, by name; nothing where there is no such folder.
+
+    Raises OSError or ValueError for a link, or what is no folder.
+    """
+    must_be_inside(folder, root)
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def read_bytes(file: Path, largest: int = LARGEST, root: Path | None = None) -> bytes:
@@ -107,6 +137,24 @@ def read_lines(file: Path, keys: Sequence[str], root: Path | None = None) -> lis
         except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             continue
     return lines
+
+
+def read_arrays(file: Path, largest: int = LARGEST, root: Path | None = None) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file that take up to `largest` bytes, packed and unpacked; no pickles: see `read_bytes`.
+
+    Raises FileNotFoundError where there is none, OSError or ValueError for anything else.
+    """
+    import numpy as np
+
+    content = BytesIO(read_bytes(file, largest, root))
+    try:
+        with ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > largest:
+                raise ValueError(f"it unpacks to more than {largest >> 20} MB")
+        with np.load(content, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, MemoryError) as error:
+        raise ValueError(f"it is no whole .npz ({error})") from error
 
 
 def _must_be_shallow(value: Any) -> None:

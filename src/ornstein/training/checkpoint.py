@@ -8,6 +8,7 @@ its sums is set aside as `step-00001000.damaged` and the one before it is used; 
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -25,7 +26,8 @@ from torch import Tensor, nn
 
 from ornstein.errors import OrnsteinError
 from ornstein.files.atomic import discard, new_folder, written
-from ornstein.files.reading import read_json
+from ornstein.files.reading import listed as files_in
+from ornstein.files.reading import must_be_inside, read_bytes, read_json
 from ornstein.processes import ALONE, Processes
 from ornstein.training import shards
 from ornstein.training.parallel import cut, gather, is_sharded, scatter
@@ -39,6 +41,20 @@ SHARDS = "shards"  # in place of LEARNED
 PROOF = {"state.json", "sha256.json"}  # of a folder that it is a checkpoint
 PARTS = {*FILES, *LEARNED, *PROOF, SHARDS}
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # of file managers
+
+
+class Counters(NamedTuple):
+    """How far a training is."""
+
+    step: int
+    images: int
+    seconds: float
+    skipped: int
+
+    @property
+    def updates(self) -> int:
+        """Steps that changed the weights: the time of the averages."""
+        return self.step - self.skipped
 
 
 @dataclass
@@ -65,7 +81,7 @@ class State:
     @property
     def updates(self) -> int:
         """Steps that changed the weights: the time of the averages."""
-        return self.step - self.skipped
+        return self.counters().updates
 
     def weights(self) -> dict[str, Tensor]:
         """All that is learned, by name."""
@@ -79,8 +95,8 @@ class State:
         if self.uncertainty is not None:
             scatter(learned, self.uncertainty)
 
-    def counters(self) -> dict[str, Any]:
-        return {"step": self.step, "images": self.images, "seconds": self.seconds, "skipped": self.skipped}
+    def counters(self) -> "Counters":
+        return Counters(self.step, self.images, self.seconds, self.skipped)
 
 
 def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
@@ -115,10 +131,25 @@ def _must_be_own(place: Path) -> None:
 
 
 def _finish(state: State, new: Path, filling: ExitStack) -> None:
-    (new / "state.json").write_text(json.dumps(state.counters()))
+    (new / "state.json").write_text(json.dumps(state.counters()._asdict()))
     files = sorted(file.relative_to(new).as_posix() for file in new.rglob("*") if file.is_file())
     (new / "sha256.json").write_text(_listed({name: _sha256(new / name) for name in files}))
     filling.close()
+
+
+def counters(place: Path) -> Counters:
+    """How far the training was at a checkpoint. Raises OrnsteinError that names the file which does not say."""
+    file = place / "state.json"
+    try:
+        values = read_json(file, root=place.parent.parent)
+        found = Counters(*(values.get(name) for name in Counters._fields))  # type: ignore[arg-type]
+        if not all(type(v) is int and 0 <= v < 1 << 63 for v in (found.step, found.images, found.skipped)):
+            raise ValueError("it does not count steps and images")
+        if type(found.seconds) not in (int, float) or not 0 <= found.seconds < math.inf:
+            raise ValueError("it does not say how long the training took")
+    except (OSError, ValueError) as error:
+        raise OrnsteinError(f"{file} cannot be read ({error}); move {place.name} away") from error
+    return found._replace(seconds=float(found.seconds))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -136,7 +167,12 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def checkpoints(folder: Path) -> Iterator[Path]:
-    """Finished checkpoints, the newest first: folders of that name, but for those that are somebody else's."""
+    """Finished checkpoints, the newest first: folders of that name, but for those that are somebody else's.
+
+    Raises OrnsteinError where `folder` is a link, which is not followed.
+    """
+    if folder.is_symlink():
+        raise OrnsteinError(f"{folder} is a link, and links in a run are not followed; put the folder itself there")
     found = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name) and _is_own(place)]
     yield from sorted(found, key=lambda place: int(place.name[5:]), reverse=True)
 
@@ -205,12 +241,15 @@ def _listed(sums: Mapping[str, Any]) -> str:
 def damage(place: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        sums = read_json(place / "sha256.json")
-        if (place / "sha256.json").read_bytes() != _listed(sums).encode():
+        root = place.parent.parent
+        sums = read_json(place / "sha256.json", root=root)
+        if read_bytes(place / "sha256.json", root=root) != _listed(sums).encode():
             return "sha256.json is not as it was written"
         listed = {name for name in sums if name.startswith(f"{SHARDS}/")}
-        there = {f"{SHARDS}/{file.name}" for file in (place / SHARDS).glob("*")}
+        there = {f"{SHARDS}/{file.name}" for file in files_in(place / SHARDS, root)}
         needed = [*FILES, *(sorted(listed | there) or LEARNED)]
+        for name in needed:
+            must_be_inside(place / name, root)
         missing = [name for name in needed if name not in sums or not (place / name).is_file()]
         if missing:
             return f"{missing[0]} is missing, or its sum is"
@@ -233,9 +272,8 @@ def _load(place: Path, state: State) -> None:
         _load_optimizer(state.optimizer, moments)
         scatter(load_file(place / "average.safetensors"), state.average)
         scatter(load_file(place / "half.safetensors"), state.half)
-        counters = json.loads((place / "state.json").read_text())
-        for name, value in state.counters().items():
-            setattr(state, name, type(value)(counters[name]))
+        for name, value in counters(place)._asdict().items():
+            setattr(state, name, value)
     except OSError as error:
         raise OrnsteinError(f"{place} cannot be read ({error}); all machines must see the run folder") from error
     except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:

@@ -4,6 +4,7 @@ The file is text that somebody wrote: it may hold anything. Only plain values ar
 is read up to a size, and aliases, which let a few lines stand for gigabytes, are refused.
 """
 
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -11,11 +12,13 @@ from reprlib import Repr
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.reading import read_yaml
 from ornstein.training.settings import KEYS, Settings
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+LIMITS = {"ema": (0.0, 12**-0.5), "size": (0, 1 << 20), "batch_size": (0, 1 << 20), "samples": (-1, 10_001)}
+"""Of settings that other commands than a training work with."""
 WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the settings
 
 
@@ -24,10 +27,32 @@ def read(file: Path) -> dict[str, Any]:
     return checked({_known(key, file): value for key, value in load(file).items() if key not in WRITTEN}, file)
 
 
-def load(file: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file. Raises UsageError naming the file when it cannot be read or is no such file."""
+def of_run(folder: Path) -> dict[str, Any] | None:
+    """The settings in a run folder's config.yaml, without keys that this version does not know; None where there is none.
+
+    Raises OrnsteinError naming the file that cannot be read, or the key of the wrong type.
+    """
+    file = folder / "config.yaml"
+    if not os.path.lexists(file):
+        return None
     try:
-        values = read_yaml(file)
+        values = load(file, folder)
+        found = checked({key: values[key] for key in KEYS if key in values}, file)
+        for key, (low, high) in LIMITS.items():
+            if key in found and found[key] is not None and not low < found[key] < high:
+                raise UsageError(f"{file}: {key} is {shown(found[key])} and must lie between {low:g} and {high:.3g}")
+        return found
+    except UsageError as error:
+        raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
+
+
+def load(file: Path, root: Path | None = None) -> dict[str, Any]:
+    """The keys and values of a YAML file, which within `root` is no link.
+
+    Raises UsageError naming the file when it cannot be read or is no such file.
+    """
+    try:
+        values = read_yaml(file, root)
     except OSError as error:
         reason = error.strerror or "it is no file"
         raise UsageError(f"{file} cannot be read ({reason}); give a YAML file of settings") from error

@@ -33,12 +33,14 @@ from torch import Tensor
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
 from ornstein.files.owner import sweep
+from ornstein.files.reading import must_be_regular
 from ornstein.training.ema import exponent
 from ornstein.training.tensors import save_tensors
 
 Averages = Mapping[float, Mapping[str, Tensor]]
 """Averages of the same weights, by length."""
 
+MOST = 9  # averages in a snapshot, which are told apart by one digit
 RATIO = 1.15  # of the times of snapshots
 TOLERANCE = 0.2  # of the error of a profile, which is that of noise in the weights; their common part has none
 NAME = re.compile(r"update-(\d{8,})\.safetensors")
@@ -182,6 +184,14 @@ class Archive:
                         sums[name] += parts[own] * tensor.double()
         return {name: tensor.to(like[name].dtype) for name, tensor in sums.items()}
 
+    def _read(self, file: Path) -> Averages:
+        """The averages in a snapshot, which must be of the same weights."""
+        found, like = read(file, self.folder.parent), next(iter(self.last.values()))
+        shapes = {name: tensor.shape for name, tensor in like.items()}
+        if any({name: tensor.shape for name, tensor in average.items()} != shapes for average in found.values()):
+            raise OrnsteinError(f"{file} holds the weights of another network; remove it, and the others will do")
+        return found
+
     def _fit(self, length: float) -> Fit:
         return fit(self._known(), Profile(length, self.updates))
 
@@ -191,37 +201,55 @@ class Archive:
     def _times(self) -> list[tuple[int, tuple[float, ...], Callable[[], Averages]]]:
         """For each time, the newest first: its updates, the lengths known then, and what reads those averages."""
         before = [file for file in snapshots(self.folder) if time_of(file) < self.updates]
-        stored = [(time_of(file), lengths_of(file), partial(read, file)) for file in before]
+        root = self.folder.parent
+        stored = [(time_of(file), lengths_of(file, root), partial(self._read, file)) for file in before]
         return [(self.updates, tuple(self.last), lambda: self.last), *stored]
 
 
-def lengths_of(file: Path) -> tuple[float, ...]:
-    """The lengths of the averages in a snapshot. Raises OrnsteinError that names a file which is damaged."""
-    with _opened(file) as (_, about):
-        return tuple(map(float, about["lengths"]))
+def lengths_of(file: Path, root: Path | None = None) -> tuple[float, ...]:
+    """The lengths of the averages in a snapshot, within `root` no link. Raises OrnsteinError that names a damaged file."""
+    with _opened(file, root) as (_, about):
+        return about.lengths
 
 
-def read(file: Path) -> Averages:
-    """The averages in a snapshot, by length. Raises OrnsteinError that names a file which is damaged."""
-    with _opened(file) as (stream, about):
+def read(file: Path, root: Path | None = None) -> Averages:
+    """The averages in a snapshot, by length, within `root` no link. Raises OrnsteinError that names a file which is damaged."""
+    with _opened(file, root) as (stream, about):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        whole = about["sha256"] == _digest(tensors)
+        whole = about.sha256 == _digest(tensors)
         found = {
-            float(length): {name[2:]: tensor for name, tensor in tensors.items() if name.startswith(f"{place}.")}
-            for place, length in enumerate(about["lengths"])
+            length: {name[2:]: tensor for name, tensor in tensors.items() if name.startswith(f"{place}.")}
+            for place, length in enumerate(about.lengths)
         }
     if not whole:
         raise OrnsteinError(f"{file} does not have its sha256; remove it, and the others will do")
     return found
 
 
+class _About(NamedTuple):
+    """What the header of a snapshot says."""
+
+    lengths: tuple[float, ...]
+    sha256: str
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "_About":
+        about = json.loads(metadata["ornstein"])
+        lengths = tuple(map(float, about["lengths"]))
+        if not 0 < len(lengths) <= MOST or not all(0 < length < 12**-0.5 for length in lengths):
+            raise ValueError("its averages have no lengths")
+        return cls(lengths, str(about["sha256"]))
+
+
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+def _opened(file: Path, root: Path | None) -> Iterator[tuple[Any, _About]]:
     try:
+        must_be_regular(file, root)
         with safe_open(file, "pt") as stream:
-            yield stream, json.loads(stream.metadata()["ornstein"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise OrnsteinError(f"{file} cannot be read ({error}); remove it, and the others will do") from error
+            yield stream, _About.of(stream.metadata())
+    except (OSError, SafetensorError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise OrnsteinError(f"{file} cannot be read ({reason}); remove it, and the others will do") from error
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -25,6 +25,7 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, written
 from ornstein.files.lock import LOCK, OTHER, hold, is_lock
 from ornstein.files.owner import FORM, open_here, sweep
+from ornstein.files.reading import read_bytes, read_json
 from ornstein.model import Model
 from ornstein.processes import current
 from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
@@ -33,9 +34,11 @@ from ornstein.training.checkpoint import State
 from ornstein.training.grid import Grid
 from ornstein.training.learner import Learner
 from ornstein.training.loop import Progress, done, train
-from ornstein.training.settings import KEYS, OPEN, Settings
+from ornstein.training.settings import OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
 
+FOLDERS = ("checkpoints", "model", "samples", "averages")  # of a run, which a training writes into
+MOST = 1 << 30  # bytes of metrics, a thousand times those of a training of a million steps
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
 
 
@@ -286,9 +289,12 @@ class Metrics:
     def go_on(self, step: int) -> None:
         """Removes the lines of steps after the checkpoint that the run goes on from."""
         file = self._file
-        if file.is_symlink() or (file.exists() and not file.is_file()):  # a pipe would be waited for
-            raise OrnsteinError(f"{file} is a link or no file; remove it")
-        lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+        try:
+            lines = read_bytes(file, MOST, file.parent).decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            lines = []
+        except (OSError, ValueError) as error:
+            raise OrnsteinError(f"{file} cannot be gone on with ({error}); remove it") from error
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
             with new_file(file) as new:
@@ -342,18 +348,18 @@ def settings_of(folder: Path) -> Settings | None:
 
     Raises OrnsteinError for a config.yaml that cannot be read.
     """
-    file = folder / "config.yaml"
-    if not file.exists():
-        return None
-    try:
-        values = config.load(file)
-        return Settings(**config.checked({key: values[key] for key in KEYS if key in values}, file))
-    except UsageError as error:
-        raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
+    values = config.of_run(folder)
+    return None if values is None else Settings(**values)
 
 
 def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
     """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
+    for name in FOLDERS:
+        if (folder / name).is_symlink():
+            raise UsageError(
+                f"{folder / name} is a link, and links in a run are not followed; put the folder itself there, or give another "
+                "--out"
+            )
     if before is None:
         strange = next((place for place in folder.iterdir() if not _is_begun(place)), None) if folder.exists() else None
         if strange is not None:
@@ -367,10 +373,10 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, spec
             f"{folder} was trained with other settings ({'; '.join(differences)}): repeat them to go on, or give another --out"
         )
     file = folder / "model" / "config.json"
-    if file.exists():
+    if os.path.lexists(file):
         try:
-            known = json.loads(file.read_text())["data"]["content_hash"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            known = read_json(file, root=folder)["data"]["content_hash"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
         if known != spec.content_hash:
             raise UsageError(
@@ -446,13 +452,13 @@ samples = run.sample(64)
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError, RecursionError):  # a line cut short by a kill
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):  # a line cut short by a kill
         return float("inf")
 
 
 def _sweep(folder: Path) -> None:
     """What killed processes left half written, where only the one that holds the folder writes."""
-    for place in (".", "checkpoints", "model", "samples", "averages"):
+    for place in (".", *FOLDERS):
         sweep(folder / place)
 
 

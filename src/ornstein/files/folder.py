@@ -1,0 +1,41 @@
+"""What makes a folder a run: its contents, not its name, and no lock or other file that anything may have left there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ornstein.errors import OrnsteinError, UsageError
+from ornstein.files.reading import read_yaml
+
+SETTINGS = "config.yaml"
+DESCRIPTION = "model/config.json"
+WRITTEN = {"data", "path", "target", "batch_size"}  # keys that the settings of every training hold
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a model, or the settings of a training.
+
+    A file of settings that cannot be read counts: whoever reads it says what is wrong with it.
+    """
+    if os.path.lexists(folder / DESCRIPTION):
+        return True
+    try:
+        return read_yaml(folder / SETTINGS, root=folder).keys() >= WRITTEN
+    except (OSError, ValueError):
+        return os.path.lexists(folder / SETTINGS)
+
+
+def must_be_run(folder: Path, error: type[OrnsteinError] = UsageError) -> None:
+    """Raises UsageError for what is no folder, `error` for a folder that is no run."""
+    try:
+        there = folder.is_dir()
+    except (OSError, ValueError):  # a name that no folder can have
+        there = False
+    if not there:
+        raise UsageError(f"{folder} is no folder; give the --out of a training run")
+    if not is_run(folder):
+        raise error(
+            f"{folder} is no run folder: it has no settings of a training in {SETTINGS}, and {folder / DESCRIPTION} is missing, "
+            "so it holds no trained model yet; give the --out of a training run"
+        )
