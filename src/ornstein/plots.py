@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.errors import OrnsteinError
-from ornstein.files.atomic import new_file
+from ornstein.files.output import KEYWORD, Output
 from ornstein.metrics import Score
 from ornstein.metrics.diagnostics import Level
 
@@ -32,10 +31,10 @@ class Curve:
     scores: tuple[Score, ...]
 
 
-def comparison(file: Path, panels: Sequence[tuple[str, Sequence[Curve], Score | None]], about: str) -> None:
+def comparison(output: Output, panels: Sequence[tuple[str, Sequence[Curve], Score | None]], about: str) -> None:
     """A panel for each metric: its name, a curve for each way of sampling with 95 % intervals, what real data score as a band.
 
-    Raises Missing without matplotlib, OrnsteinError when the disk refuses.
+    Raises Missing without matplotlib, and what `Output.write` raises.
     """
     figure, axes = _panels(len(panels))
     for ax, (metric, curves, floor) in zip(axes, panels, strict=True):
@@ -58,13 +57,13 @@ def comparison(file: Path, panels: Sequence[tuple[str, Sequence[Curve], Score | 
         if min(means) > 0 and max(means) > 20 * min(means):
             ax.set_yscale("log")
     axes[0].legend(fontsize=8)
-    _save(figure, file, about)
+    _save(figure, output, about)
 
 
-def diagnosis(file: Path, levels: Sequence[Level], about: str) -> None:
+def diagnosis(output: Output, levels: Sequence[Level], about: str) -> None:
     """Errors of both estimates, the continuity residual and the calibration by log-SNR.
 
-    Raises Missing without matplotlib, OrnsteinError when the disk refuses.
+    Raises Missing without matplotlib, and what `Output.write` raises.
     """
     figure, (errors, continuity, calibration) = _panels(3)
     at = [level.log_snr for level in levels]
@@ -83,7 +82,7 @@ def diagnosis(file: Path, levels: Sequence[Level], about: str) -> None:
     calibration.set_title("actual over foretold error (1: calibrated)")
     for ax in (errors, continuity, calibration):
         ax.set_xlabel("log-SNR: noise ← → data")
-    _save(figure, file, about)
+    _save(figure, output, about)
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
@@ -110,7 +109,7 @@ def _intervals(ax: Axes, at: Sequence[float], scores: Sequence[Score], label: st
     ax.errorbar(at, values, (below, above), marker="o", markersize=4, capsize=2.5, linewidth=1.3, label=label or None)
 
 
-def _save(figure: Figure, file: Path, about: str) -> None:
+def _save(figure: Figure, output: Output, about: str) -> None:
     figure.suptitle(about, fontsize=9, color="grey")
-    with new_file(file) as fresh:
-        figure.savefig(fresh, format="png", dpi=120)
+    with output.write() as fresh:
+        figure.savefig(fresh, format="png", dpi=120, metadata={KEYWORD: output.stamp})

@@ -71,7 +71,9 @@ def test_a_strength_is_how_far_it_goes(call: Callable[..., int], place: Path, tm
     given = np.asarray(Image.open(place / "a.png"), float)
     gaps = []
     for strength in ("0.02", "0.9"):
-        assert call("edit", "run", "a.png", "--strength", strength, "--steps", "5", "--out", ">made.png") == 0
+        assert (
+            call("edit", "run", "a.png", "--strength", strength, "--steps", "5", "--out", ">made.png", "--force") == 0
+        )
         with Image.open(tmp_path / "made.png") as made:
             assert made.size == (8, 8)
             gaps.append(np.abs(np.asarray(made, float) - given).mean())
@@ -83,7 +85,7 @@ def test_a_picture_of_another_size_is_fitted_with_a_word(
 ) -> None:
     assert call("edit", "run", "wide.png", "--strength", "0.5", "--steps", "2", "--out", ">folder", "-n", "2") == 0
     assert "wide.png is 20x10 and becomes 8x8, cropped at the centre." in capsys.readouterr().out
-    assert sorted(f.name for f in (tmp_path / "folder").iterdir()) == ["00000.png", "00001.png"]
+    assert sorted(f.name for f in (tmp_path / "folder").iterdir()) == ["00000.png", "00001.png", "samples.json"]
 
 
 def test_vectors_are_edited_and_interpolated(call: Callable[..., int], tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_interpolation_writes_its_frames(call: Callable[..., int], place: Path, 
 
 @pytest.mark.parametrize("method", ["mmps", "pigdm", "dps", "diffpir"])
 def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_path: Path) -> None:
-    common = ["--method", method, "--steps", "3", "-n", "2", "--out", ">r.npz"]
+    common = ["--method", method, "--steps", "3", "-n", "2", "--force", "--out", ">r.npz"]
     assert call("restore", "run", "small.png", "--operator", "downsample", *common) == 0
     assert call("restore", "run", "a.png", "--operator", "blur", "--width", "0.7", *common) == 0
     assert call("restore", "run", "a.png", "--operator", "mask", "--mask", "mask.png", "--label", "1", *common) == 0

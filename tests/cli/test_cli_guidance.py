@@ -37,7 +37,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 
 def drawn(run: Path, out: Path, *flags: str) -> np.ndarray:
-    assert main(["sample", str(run), "-n", "3", "--out", str(out), *QUICK, *flags]) == 0
+    assert main(["sample", str(run), "-n", "3", "--out", str(out), "--force", *QUICK, *flags]) == 0
     with np.load(out) as arrays:
         return arrays["samples"]
 
@@ -155,7 +155,7 @@ def test_editing_is_guided(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         start = [name, str(run), *words, *QUICK, "--out"]
         made = {}
         for flags in ("", "--label 3", "--label 3 --guidance 1", "--label 3 --guidance 4"):
-            assert main([*start, str(tmp_path / "x.npz"), *flags.split()]) == 0
+            assert main([*start, str(tmp_path / "x.npz"), "--force", *flags.split()]) == 0
             with np.load(tmp_path / "x.npz") as arrays:
                 made[flags] = arrays["samples"]
         np.testing.assert_array_equal(made["--label 3"], made["--label 3 --guidance 1"])

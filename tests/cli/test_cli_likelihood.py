@@ -68,7 +68,7 @@ def test_all_that_was_found_in_a_file_of_one_s_own(
     assert np.mean(record["items"]["nats"]) == pytest.approx(record["nats"]["mean"])
     assert record["options"]["steps"] == 12
     assert record["versions"]["torch"]
-    assert main([*words, "--method", "bound", "--steps", "15"]) == 0
+    assert main([*words, "--method", "bound", "--steps", "15", "--force"]) == 0
     said = capsys.readouterr().out
     assert "log-SNR" in said
     assert "█" in said

@@ -54,7 +54,7 @@ def test_a_grid_shows_the_range_of_the_spec() -> None:
 
 def test_npz_holds_one_array_as_it_is(tmp_path: Path) -> None:
     for arrays in (bytes_(3, 4, 5, 2), RNG.normal(size=(6, 2))):
-        data.save_images(arrays, tmp_path / "deep" / "x.npz")
+        data.save_images(arrays, tmp_path / "deep" / "x.npz", force=True)
         with np.load(tmp_path / "deep" / "x.npz") as file:
             assert file.files == ["samples"]
             assert file["samples"].dtype == arrays.dtype
@@ -67,7 +67,10 @@ def test_npz_holds_one_array_as_it_is(tmp_path: Path) -> None:
 def test_a_folder_of_png_keeps_every_bit(tmp_path: Path, channels: int, dtype: str) -> None:
     arrays = RNG.integers(1, 256, (3, 4, 5, channels)).astype(dtype)
     data.save_images(arrays, tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["00000.png", "00001.png", "00002.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        *(f"0000{i}.png" for i in range(3)),
+        "samples.json",
+    ]
     assert np.array_equal(data.open(tmp_path / "out", channels=channels, cache=tmp_path / "c").items, arrays)
 
 
@@ -80,10 +83,12 @@ def test_png_is_what_pillow_reads() -> None:
 
 
 def test_a_folder_holds_what_png_cannot_as_npy(tmp_path: Path) -> None:
-    for arrays in (bytes_(2, 4, 4, 2), RNG.normal(size=(2, 4, 4, 3)).astype(np.float32), RNG.normal(size=(2, 3))):
-        data.save_images(arrays, tmp_path / "out")
-        assert np.array_equal([np.load(tmp_path / "out" / f"0000{i}.npy") for i in range(2)], arrays)
-        assert len(list((tmp_path / "out").iterdir())) == 2
+    arrays = bytes_(2, 4, 4, 2), RNG.normal(size=(2, 4, 4, 3)).astype(np.float32), RNG.normal(size=(2, 3))
+    for number, items in enumerate(arrays):
+        out = tmp_path / str(number)
+        data.save_images(items, out)
+        assert np.array_equal([np.load(out / f"0000{i}.npy") for i in range(2)], items)
+        assert len(list(out.iterdir())) == 3
 
 
 def test_a_narrow_range_is_made_visible_in_png(tmp_path: Path) -> None:
@@ -94,15 +99,25 @@ def test_a_narrow_range_is_made_visible_in_png(tmp_path: Path) -> None:
     assert np.array_equal(np.rint(shown / 255 * 16), digits.items[2, ..., 0])
 
 
-def test_a_new_set_replaces_the_old_but_never_other_files(tmp_path: Path) -> None:
-    data.save_images(bytes_(5, 4, 4, 1), tmp_path / "out")
-    data.save_images(bytes_(2, 4, 4, 1), tmp_path / "out")
-    assert len(list((tmp_path / "out").iterdir())) == 2
+def test_only_the_same_arrays_are_written_over(tmp_path: Path) -> None:
+    first, second = bytes_(5, 4, 4, 1), bytes_(2, 4, 4, 1)
+    for name in ("out", "grid.png", "x.npz"):
+        data.save_images(first, tmp_path / name)
+        data.save_images(first, tmp_path / name)
+        with pytest.raises(UsageError, match="give another path, or force=True"):
+            data.save_images(second, tmp_path / name)
+    assert len(list((tmp_path / "out").iterdir())) == 6
     (tmp_path / "out" / "mine.png").write_text("precious")
-    with pytest.raises(UsageError, match="already holds other files"):
-        data.save_images(bytes_(2, 4, 4, 1), tmp_path / "out")
+    with pytest.raises(UsageError, match="already holds other files, such as mine"):
+        data.save_images(first, tmp_path / "out")
+    data.save_images(second, tmp_path / "out", force=True)
     assert (tmp_path / "out" / "mine.png").read_text() == "precious"
-    assert len(list((tmp_path / "out").iterdir())) == 3
+    assert len(list((tmp_path / "out").iterdir())) == 7
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "00001.png")), second[1, ..., 0])
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "00002.png")), first[2, ..., 0])
+    (tmp_path / "out" / "mine.png").unlink()
+    with pytest.raises(UsageError, match="otherwise"):  # it holds samples of both
+        data.save_images(second, tmp_path / "out")
 
 
 def test_grids_by_ending(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_only_what_is_provably_its_own_is_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "work", ["new_file({folder} / 'a')", "new_folder({folder} / 'a')", "new_files({folder} / 'a')", "scratch({folder})"]
+    "work", ["new_file({folder} / 'a')", "new_folder({folder} / 'a')", "new_files({folder})", "scratch({folder})"]
 )
 def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path: Path, work: str) -> None:
     killed_while(tmp_path, work)

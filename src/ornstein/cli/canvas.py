@@ -1,8 +1,11 @@
 """What `edit`, `interpolate` and `restore` share: files to model units and back, a denoiser with its label, progress."""
 
+import math
+import os
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -15,19 +18,19 @@ from ornstein.cli import guided
 from ornstein.cli.options import Guided
 from ornstein.cli.show import Meter, dims, say
 from ornstein.coupling import Independent
-from ornstein.data import Spec, decode, grid_image, pixels, save_images
+from ornstein.data import Spec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
+from ornstein.data.images import PICTURES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
-from ornstein.files.atomic import new_file
+from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
 from ornstein.guidance import Asking, Weaker
 from ornstein.path import Path as GaussianPath
 from ornstein.path import Time
 from ornstein.runs import Run
 
 ARRAYS = (".npy", ".npz")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 MOST = 64  # items made at once
 T = TypeVar("T")
 Size = tuple[int, int]  # height, width
@@ -184,43 +187,110 @@ def watched(denoiser: Denoiser, meter: Meter, calls: int) -> Watched:
     return Watched(denoiser, tell)
 
 
-def output(given: str | None, trained: Run, name: str) -> Path:
-    """Where the results go; by default a file of that name in the run folder. Refuses what cannot hold them."""
-    vector = trained.spec.kind == "vector"
-    out = Path(given).expanduser() if given else trained.folder / (name + (".npz" if vector else ".png"))
-    ending = out.suffix.lower()
-    if vector and ending not in (".npz", ""):
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Where results go, and the picture of them beside what they were made from; `missing` are those that are not there yet."""
+
+    output: Output
+    row: Output | None
+    folder: SampleFolder | None
+    spec: Spec
+
+    def write(self, items: NDArray[Any], columns: int | None = None) -> None:
+        """A single picture in its own size, several as a grid; else as `save_images` does.
+
+        Raises OrnsteinError that names the first item which is not finite, and what `Output.write` raises.
+        """
+        bad = first_not_finite(items)
+        if bad is not None:
+            raise OrnsteinError(
+                f"result {bad} holds NaN or infinite numbers, so none is written; the training has diverged, or the solver takes "
+                "too few steps"
+            )
+        out = self.output.path
+        if self.folder is not None:
+            for numbers in self.folder.missing(range(len(items))):
+                self.folder.write(numbers.start, items[numbers.start : numbers.stop])
+        elif out.suffix.lower() == ".npz":
+            with new_npz(self.output, items.shape, items.dtype) as append:
+                append(items)
+        else:
+            save_grid(grid_image(items, columns, spec=self.spec, zoom=1 if len(items) == 1 else None), self.output)
+
+
+@contextmanager
+def results(
+    command: str, options: Any, trained: Run, name: str, files: Sequence[str | None], count: int, beside: bool = True
+) -> Iterator[Results]:
+    """Within, where the results of a command go: `--out`, by default a file of that name in the run folder.
+
+    `files` are those that the results depend on, besides the flags and the weights. Raises UsageError for what cannot hold the
+    results, and for what is there already and was not made by the same recipe: before any work.
+    """
+    spec, recipe = trained.spec, _recipe(command, options, trained, files)
+    out = (
+        Path(options.out).expanduser()
+        if options.out
+        else trained.folder / (name + (".npz" if spec.kind == "vector" else ".png"))
+    )
+    ending, is_folder = out.suffix.lower(), os.path.isdir(out)
+    if spec.kind == "vector" and ending not in (".npz", ""):
         raise UsageError(f"--out {out}: this run makes vectors, which are no pictures; give a .npz file or a folder")
-    if not out.is_dir() and ending not in (*PICTURES, ".npz", ""):
+    if not is_folder and ending not in (*PICTURES, ".npz", ""):
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
-    return out
-
-
-def write(items: NDArray[Any], out: Path, spec: Spec, columns: int | None = None) -> None:
-    """A single picture in its own size, several as a grid; else as `save_images` does."""
-    if len(items) == 1 and out.suffix.lower() in PICTURES and not out.is_dir():
-        single = grid_image(items, spec=spec, zoom=1)
-        with new_file(out) as file:
-            (single.convert("RGB") if out.suffix.lower() in (".jpg", ".jpeg") else single).save(file)
+    whole = digest(recipe)
+    output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
+    shown = row(output, spec) if beside else None
+    if is_folder or not ending:
+        must_have_room(out, 0, count)
+        folder = SampleFolder(out, recipe, spec, options.force, spec.source)
+        if shown is not None:
+            shown.check()
+        with folder.filling():
+            yield Results(output, shown, folder, spec)
+        return
+    output.check()
+    if shown is not None:
+        shown.check()
+    if ending == ".npz":
+        must_have_room(out, count * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize)
     else:
-        save_images(items, out, spec=spec, columns=columns)
+        must_be_a_grid(out, count, spec, count if command == "interpolate" else None)
+    yield Results(output, shown, None, spec)
 
 
-def beside(panels: list[Tensor], out: Path, spec: Spec) -> Path | None:
-    """A picture of what was given and the first results in one row, beside `out`; none for vectors."""
+def _recipe(command: str, options: Any, trained: Run, files: Sequence[str | None]) -> dict[str, Any]:
+    """All that results depend on: the flags, but those that say where files are, and the content of these."""
+    elsewhere = {"run", "out", "force", "device", "image", "mask", "first", "last", "autoguidance"}
+    return {
+        "command": command,
+        "model": trained.weights_hash,
+        "files": [None if name is None else digest_of(_existing(name)) for name in files],
+        "guidance": str(guided.guide(options, trained)),
+        **{key: value for key, value in asdict(options).items() if key not in elsewhere},
+    }
+
+
+def row(output: Output, spec: Spec) -> Output | None:
+    """Where a picture of what was given and the first results goes, beside `output`; none for vectors."""
     if spec.kind == "vector":
         return None
-    file = out.with_name(f"{out.stem if out.suffix else out.name}-beside.png")
-    row = spec.from_model(torch.cat([panel.cpu() for panel in panels]))
-    save_images(row, file, spec=spec, columns=len(row))
-    return file
+    out = output.path
+    name = f"{out.stem if out.suffix else out.name}-beside.png"
+    return replace(output, path=out.with_name(name))
 
 
-def report(what: str, out: Path, shown: Path | None) -> None:
+def beside(panels: list[Tensor], output: Output, spec: Spec) -> None:
+    """Write a picture of what was given and the first results in one row."""
+    items = spec.from_model(torch.cat([panel.cpu() for panel in panels]))
+    save_grid(grid_image(items, len(items), spec=spec), output)
+
+
+def report(what: str, written: Results) -> None:
     """Where everything is."""
-    say(f"{what}: {out.resolve()}")
-    if shown is not None:
-        say(f"Beside what was given: {shown.resolve()}")
+    say(f"{what}: {written.output.path.resolve()}")
+    if written.row is not None:
+        say(f"Beside what was given: {written.row.path.resolve()}")
 
 
 def _existing(name: str) -> Path:

@@ -1,10 +1,9 @@
 """`ornstein compare`."""
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from ornstein.processes import Processes, joined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ornstein.files.output import Output
     from ornstein.runs import Run
     from ornstein.solvers import Solver
 
@@ -82,6 +82,8 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     asked = _asked(runs, options.solver, steps)
     data, training = real_data(runs[0], options.data)
     spec = runs[0].spec
+    record, picture = _outputs(options, out, data.spec.content_hash)
+    processes.together(lambda: _must_be_free(record, picture, asked))
     names = words(options.metrics) or DEFAULT[spec.kind]
     for name in names:
         if name not in METRICS:
@@ -100,8 +102,7 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
         "features": {"name": extractor.name, "digest": extractor.digest},
         "versions": versions(),
     }
-    record = out.with_suffix(".json")
-    kept = processes.lead(lambda: _kept(record, about))
+    kept = processes.lead(lambda: _kept(record.path, about))
     points: list[dict[str, Any]] = []
     say(f"{options.count:,} samples each, beside {data.spec.source}, {extractor.name} features.")
     with Meter("comparing", patience=1.0) as meter:
@@ -128,13 +129,14 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
                 point = {"name": one.name, "solver_name": one.solver_name, "calls": calls, **key, "scores": scores}
             if processes.leads:
                 points.append(point)
-                _write(record, {**about, "points": points})
+                _must_be_free(record, picture, asked)
+                record.write_json({**about, "points": points})
     if not processes.leads:
         return
     say(_table(points))
-    say(f"The numbers: {record.resolve()}")
+    say(f"The numbers: {record.path.resolve()}")
     try:
-        _draw(out, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
+        _draw(picture, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
     except plots.Missing as error:  # what was measured is written
         say(f"Note: {error}.")
 
@@ -258,20 +260,51 @@ def _counted(trained: "Run") -> Iterator[list[int]]:
 # Results
 
 
-def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """The points that an earlier comparison of the same kind has measured."""
+def _outputs(options: Compare, out: Path, data: str) -> "tuple[Output, Output]":
+    """The record and the picture, by all that a comparison depends on but the ways of sampling, of which more may come."""
+    from ornstein.files.output import Output, digest
+
+    about = {
+        "command": "compare",
+        "count": options.count,
+        "seed": options.seed,
+        "metrics": options.metrics,
+        "features": options.features,
+        "data": data,
+    }
+    picture = Output(out, digest(about), options.force)
+    return replace(picture, path=out.with_suffix(".json")), picture
+
+
+def _must_be_free(record: "Output", picture: "Output", asked: list[Asked]) -> None:
+    """Raises UsageError where a result of others is there, or one of this kind with points that would be lost."""
+    record.check()
+    picture.check()
+    wanted = [one.about() for one in asked]
+    if not record.force and any({k: p.get(k) for k in wanted[0]} not in wanted for p in _points(record.path)):
+        raise UsageError(f"{record.path} holds points of other runs, solvers or steps; {record.instead}")
+
+
+def _points(record: Path) -> list[dict[str, Any]]:
+    """What is measured already."""
+    from ornstein.files.reading import read_json
+
     try:
-        found = json.loads(record.read_text())
-        return list(found["points"]) if {key: found[key] for key in about} == about else []
+        points = read_json(record)["points"]
+        return [point for point in points if isinstance(point, dict)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
 
-def _write(record: Path, result: dict[str, Any]) -> None:
-    from ornstein.files.atomic import new_file
+def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points that an earlier comparison of the same kind has measured."""
+    from ornstein.files.reading import read_json
 
-    with new_file(record) as file:
-        file.write_text(json.dumps(result, indent=1) + "\n")
+    try:
+        found = read_json(record)
+        return _points(record) if {key: found[key] for key in about} == about else []
+    except (OSError, ValueError, KeyError):
+        return []
 
 
 def _table(points: list[dict[str, Any]]) -> list[str]:
@@ -286,7 +319,7 @@ def _table(points: list[dict[str, Any]]) -> list[str]:
     return columns(lines)
 
 
-def _draw(out: Path, points: list[dict[str, Any]], about: str) -> None:
+def _draw(picture: "Output", points: list[dict[str, Any]], about: str) -> None:
     from ornstein import plots
     from ornstein.metrics import Score
 
@@ -307,5 +340,5 @@ def _draw(out: Path, points: list[dict[str, Any]], about: str) -> None:
             scores = tuple(score(p["scores"][place]) for p in found)
             curves.append(plots.Curve(name, tuple(p["calls"] for p in found), scores))
         panels.append((shown["name"], curves, None if shown["floor"] is None else score(shown["floor"])))
-    plots.comparison(out, panels, about)
-    say(f"The picture: {out.resolve()}")
+    plots.comparison(picture, panels, about)
+    say(f"The picture: {picture.path.resolve()}")

@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     picture = Path(options.out) / "samples-by-class.png"
     labels = [i % classes for i in range(wanted.count)]
     say()
-    sample.draw(trained, picture, wanted, SOLVERS[wanted.solver], labels, columns=classes)
+    sample.draw(trained, picture, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
     say(f"Each column of that picture is one digit, asked for by its label: 0 to {classes - 1}.")
     say(["", "Now your own pictures, a folder of them (sub-folders become classes):"])
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")

@@ -21,6 +21,7 @@ def run(words: Sequence[str]) -> int:
 
     from ornstein import plots, report
     from ornstein.files.atomic import new_file
+    from ornstein.files.output import Output, digest
     from ornstein.metrics.diagnostics import diagnose, times
     from ornstein.runs import load
     from ornstein.training import build
@@ -74,7 +75,7 @@ def run(words: Sequence[str]) -> int:
     say(f"Written: {place.resolve()}")
     try:
         picture = place.with_name("diagnosis-plot.png")
-        plots.diagnosis(picture, found, f"{len(x):,} items of {data.spec.source}")
+        plots.diagnosis(Output(picture, digest(result), force=True), found, f"{len(x):,} items of {data.spec.source}")
         say(f"The picture: {picture.resolve()}")
     except plots.Missing as error:  # what was measured is written
         say(f"Note: {error}.")

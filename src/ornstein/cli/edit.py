@@ -36,30 +36,35 @@ def run(words: Sequence[str]) -> int:
     build.pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, build.device(options.device))
     spec, place = trained.spec, trained.device
-    out = canvas.output(options.out, trained, f"edit-{Path(options.image).stem}-seed-{options.seed}")
     given, size = canvas.read(options.image, spec)
     kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)
-    items = given.repeat_interleave(options.count, 0)
     solver: solvers.Solver = DEFAULT
     calls = options.steps
     if kept is not None and options.method == "repaint":
         solver = repaint = RePaint()
         calls = sum(there > here for here, there in pairwise(repaint.schedule(options.steps)))
     made = []
-    with torch.inference_mode(), Meter("editing", patience=1.0) as meter:
-        batches = items.split(canvas.MOST)
-        told = canvas.watched(canvas.told(trained, options.label, options), meter, calls * len(batches))
-        for i, x in enumerate(batches):
-            noise = PerSampleNoise(options.seed, i * canvas.MOST)
-            x = x.to(place)
-            if kept is None:
-                assert options.strength is not None
-                made.append(sdedit(told, x, options.strength, solver=solver, steps=options.steps, noise=noise))
-            else:
-                made.append(inpaint(told, x, kept, solver=solver, steps=options.steps, noise=noise))
-    results = torch.cat(made)
-    canvas.write(spec.from_model(results), out, spec)
-    hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
-    shown = canvas.beside([given[:1], *hidden, results[: min(options.count, 8)]], out, spec)
-    canvas.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", out, shown)
+    guided = canvas.told(trained, options.label, options)
+    sources, name = (options.image, options.mask), f"edit-{Path(options.image).stem}-seed-{options.seed}"
+    with (
+        canvas.results("edit", options, trained, name, sources, len(given) * options.count) as written,
+        torch.inference_mode(),
+    ):
+        with Meter("editing", patience=1.0) as meter:
+            batches = given.repeat_interleave(options.count, 0).split(canvas.MOST)
+            told = canvas.watched(guided, meter, calls * len(batches))
+            for i, x in enumerate(batches):
+                noise = PerSampleNoise(options.seed, i * canvas.MOST)
+                x = x.to(place)
+                if kept is None:
+                    assert options.strength is not None
+                    made.append(sdedit(told, x, options.strength, solver=solver, steps=options.steps, noise=noise))
+                else:
+                    made.append(inpaint(told, x, kept, solver=solver, steps=options.steps, noise=noise))
+        results = torch.cat(made)
+        written.write(spec.from_model(results))
+        if written.row is not None:
+            hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
+            canvas.beside([given[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
+    canvas.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", written)
     return 0

@@ -10,6 +10,7 @@ from ornstein.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ornstein.files.output import Output
     from ornstein.runs import Run, Told
 
 
@@ -63,12 +64,18 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
     return found
 
 
-def show(trained: "Run", condition: "Told", samples: "NDArray[Any]", out: Path) -> Path | None:
-    """A picture of what the first sample was given and the first samples in one row, beside `out`; none of other conditions."""
+def place(trained: "Run", condition: "Told | None", output: "Output") -> "Output | None":
+    """Where a picture of the condition and the samples goes, beside `output`; none of other conditions."""
+    from ornstein.cli import canvas
+
+    return canvas.row(output, trained.spec) if condition is not None and trained.model.conditions.picture else None
+
+
+def show(trained: "Run", condition: "Told", samples: "NDArray[Any]", output: "Output") -> None:
+    """Write a picture of what the first sample was given and the first samples in one row."""
     from ornstein.cli import canvas
 
     told = trained.model.conditions
-    if told.picture is None:
-        return None
+    assert told.picture is not None
     given = told.picture.shown(condition.rows[told.parts.index(told.picture)][:1])
-    return canvas.beside([given, trained.spec.to_model(samples)], out, trained.spec)
+    canvas.beside([given, trained.spec.to_model(samples)], output, trained.spec)

@@ -28,23 +28,28 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, build.device(options.device))
     spec, place = trained.spec, trained.device
     name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
-    out = canvas.output(options.out, trained, name)
     first, last = (canvas.read(file, spec)[0] for file in (options.first, options.last))
     for file, items in ((options.first, first), (options.last, last)):
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
-    with torch.inference_mode(), Meter("interpolating", patience=1.0) as meter:
-        made = interpolate(
-            canvas.watched(canvas.told(trained, options.label, options), meter, 2 * options.steps),
-            first.to(place),
-            last.to(place),
-            options.frames,
-            steps=options.steps,
-        )
+    guided = canvas.told(trained, options.label, options)
+    sources = (options.first, options.last)
+    with (
+        canvas.results("interpolate", options, trained, name, sources, options.frames, beside=False) as written,
+        torch.inference_mode(),
+    ):
+        with Meter("interpolating", patience=1.0) as meter:
+            made = interpolate(
+                canvas.watched(guided, meter, 2 * options.steps),
+                first.to(place),
+                last.to(place),
+                options.frames,
+                steps=options.steps,
+            )
+        written.write(spec.from_model(made), columns=options.frames)
     ends = torch.cat([first, last]) - made[[0, -1]].cpu()
     say(
         f"Round trip of the ends: {float(ends.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
     )
-    canvas.write(spec.from_model(made), out, spec, columns=options.frames)
-    canvas.report(f"{options.frames} frames", out, None)
+    canvas.report(f"{options.frames} frames", written)
     return 0

@@ -1,6 +1,5 @@
 """`ornstein likelihood`."""
 
-import json
 import math
 import re
 import time
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.data import Dataset
+    from ornstein.files.output import Output
     from ornstein.likelihood import Dequantisation, Measured, Method, Summary
     from ornstein.runs import Run
 
@@ -65,13 +65,36 @@ def run(words: Sequence[str]) -> int:
     if options.data is None:
         say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
     dataset, training = real_data(trained, options.data)
+    output = _output(options, trained, dataset, steps)
+    output.check()
     try:
         method = _method(options, steps, _dequantisation(options, trained, training))
         found, indices, seconds = _measure(trained, dataset, options, method)
     except ImportError as error:
         raise OrnsteinError(str(error)) from error
-    _tell(trained, dataset, training, options, method, found, indices, seconds)
+    _tell(trained, dataset, training, options, method, found, indices, seconds, output)
     return 0
+
+
+def _output(options: Likelihood, trained: "Run", dataset: "Dataset", steps: int) -> "Output":
+    """Where the result goes, by all that it depends on."""
+    from ornstein.files.output import Output, digest, unused
+
+    elsewhere = {"run", "data", "out", "force", "device", "batch_size"}
+    recipe = digest(
+        {
+            "command": "likelihood",
+            "model": trained.weights_hash,
+            "data": dataset.spec.content_hash,
+            **{key: value for key, value in asdict(options).items() if key not in elsewhere},
+            "steps": steps,
+        }
+    )
+    if options.out:
+        return Output(Path(options.out).expanduser(), recipe, options.force)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
+    stem = f"likelihood-{options.method}{'-unconditional' if options.unconditional else ''}-{name}"
+    return unused(trained.folder / "evaluation" / f"{stem}.json", recipe, options.force)
 
 
 def _dequantisation(options: Likelihood, trained: "Run", training: "Dataset | None") -> "Dequantisation | None":
@@ -151,11 +174,11 @@ def _tell(
     found: "list[Measured]",
     indices: "NDArray[Any]",
     seconds: float,
+    output: "Output",
 ) -> None:
     import torch
 
     from ornstein import report
-    from ornstein.files.atomic import new_file
     from ornstein.likelihood import summarise
     from ornstein.metrics.score import Score, Z
 
@@ -210,12 +233,8 @@ def _tell(
     }
     if options.per_item:
         record["items"] = {"index": indices.tolist(), "nats": nats.tolist(), "probe": probe.tolist()}
-    name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
-    stem = f"likelihood-{options.method}{'-unconditional' if options.unconditional else ''}-{name}"
-    file = Path(options.out).expanduser() if options.out else trained.folder / "evaluation" / f"{stem}.json"
-    with new_file(file) as fresh:
-        fresh.write_text(json.dumps(_plain(record), indent=1) + "\n", encoding="utf-8")
-    say(f"In {duration(seconds)}; all of it in {file}")
+    output.write_json(_plain(record))
+    say(f"In {duration(seconds)}; all of it in {output.path}")
     if training is not None and not options.out:
         say(f"The report page: {report.write(trained.folder, training).resolve()}")
 

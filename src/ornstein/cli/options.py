@@ -34,6 +34,14 @@ class Guided(Shared):
 
 
 @dataclass(frozen=True)
+class Writes(Shared):
+    """What is at the place of the results already."""
+
+    force: bool = False
+    """Replace a file of the same name that is not from the same command with the same flags, weights and data."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train on bundled handwritten digits, draw them by class, and write a report page."""
 
@@ -58,7 +66,7 @@ class Train(Settings):
 
 
 @dataclass(frozen=True)
-class Sample(Guided):
+class Sample(Guided, Writes):
     """Draw samples from a trained run."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -96,7 +104,7 @@ class Sample(Guided):
 
 
 @dataclass(frozen=True)
-class Edit(Guided):
+class Edit(Guided, Writes):
     """Change a picture (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
 
     A mask is a picture of the image's size, white where it is painted anew and black where it is kept:
@@ -133,7 +141,7 @@ class Edit(Guided):
 
 
 @dataclass(frozen=True)
-class Interpolate(Guided):
+class Interpolate(Guided, Writes):
     """Go from one picture (or vector) to another through the noise that a trained run encodes them to."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -155,7 +163,7 @@ class Interpolate(Guided):
 
 
 @dataclass(frozen=True)
-class Restore(Guided):
+class Restore(Guided, Writes):
     """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden picture."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -227,7 +235,7 @@ class EMA:
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Likelihood(Writes):
     """How likely a trained run holds data, with standard errors: bits per dimension, or nats for vectors."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -312,7 +320,7 @@ class Evaluate(Guided):
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Writes):
     """Plot the quality of several runs, or of several solvers, against network calls, with intervals, beside real data."""
 
     runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})

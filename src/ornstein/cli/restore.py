@@ -60,34 +60,37 @@ def run(words: Sequence[str]) -> int:
             )
         size = height // options.factor, width // options.factor
         operator = operators.Downsample(options.factor)
-    out = canvas.output(
-        options.out, trained, f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
-    )
     y = canvas.seen(options.image, spec, size).to(place)
     if options.mask is not None:
         kept = canvas.kept(options.mask, spec, size).to(place)
         y, operator = y * kept, operators.Mask(kept)
     measurement = Measurement(operator, y, 2 * options.noise)
     made = []
-    with torch.inference_mode(), Meter("restoring", patience=1.0) as meter:
-        times = DEFAULT.grid(trained.model.path, options.steps)
-        starts = range(0, options.count, canvas.MOST)
-        prior = canvas.watched(canvas.told(trained, options.label, options), meter, options.steps * len(starts))
-        told = _method(options, prior, measurement, spec.data_std)
-        for start in starts:
-            rows = min(canvas.MOST, options.count - start)
-            noise = PerSampleNoise(options.seed, start)
-            x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
-            made.append(sample(told, start=x, grid=times, noise=noise))
-    results = torch.cat(made)
-    canvas.write(spec.from_model(results), out, spec)
-    enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
-    shown = canvas.beside([enlarged, results[:8]], out, spec)
+    guided = canvas.told(trained, options.label, options)
+    name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
+    with (
+        canvas.results("restore", options, trained, name, (options.image, options.mask), options.count) as written,
+        torch.inference_mode(),
+    ):
+        with Meter("restoring", patience=1.0) as meter:
+            times = DEFAULT.grid(trained.model.path, options.steps)
+            starts = range(0, options.count, canvas.MOST)
+            prior = canvas.watched(guided, meter, options.steps * len(starts))
+            told = _method(options, prior, measurement, spec.data_std)
+            for start in starts:
+                rows = min(canvas.MOST, options.count - start)
+                noise = PerSampleNoise(options.seed, start)
+                x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
+                made.append(sample(told, start=x, grid=times, noise=noise))
+        results = torch.cat(made)
+        written.write(spec.from_model(results))
+        if written.row is not None:
+            enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
+            canvas.beside([enlarged, results[:8]], written.row, spec)
     gap = float((operator(results) - y).square().mean().sqrt()) / 2
     canvas.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",
-        out,
-        shown,
+        written,
     )
     return 0
 

@@ -1,10 +1,12 @@
 """`ornstein sample`."""
 
+import os
 import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.data import Spec
+    from ornstein.files.output import Output
     from ornstein.guidance import Guide
     from ornstein.path import Path as GaussianPath
     from ornstein.runs import Label, Run, Told
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
 TUNED = "tuned"
+PIECE = 256  # batches for which conditions are made at once
 MOST_STEPS = 4096  # a table has a row and a column for each
 
 
@@ -61,22 +65,36 @@ def _run(options: Sample, processes: Processes) -> None:
         solver: Solver = guided.tuned(options, trained, options.steps, options.label, guide)
     else:
         solver = SOLVERS[options.solver]
+    if options.out:
+        _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
+    try:
+        condition = asked(trained, options)
+        draw(
+            trained,
+            out,
+            options,
+            solver,
+            options.label,
+            guide=guide,
+            condition=condition,
+            processes=processes,
+            by_default=not options.out,
+        )
+    except ImportError as error:
+        raise OrnsteinError(str(error)) from error
+
+
+def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
+    """Raises UsageError for a name that says nothing of how the samples are to be written."""
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
         raise UsageError(
             f"--out {out}: {options.run} makes vectors, which are no pictures; give a .npz file or a folder"
         )
-    if not out.is_dir() and out.suffix.lower() not in ENDINGS:
+    if not os.path.isdir(out) and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
-    if options.compile:
-        compiled(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
-    try:
-        condition = asked(trained, options)
-        draw(trained, out, options, solver, options.label, condition=condition, guide=guide, processes=processes)
-    except ImportError as error:
-        raise OrnsteinError(str(error)) from error
 
 
 def compiled(trained: "Run", guide: "Guide", rows: int) -> None:
@@ -110,117 +128,181 @@ def draw(
     guide: "Guide | None" = None,
     condition: "Told | None" = None,
     processes: Processes = ALONE,
+    by_default: bool = False,
 ) -> None:
     """Draw the samples that the options ask for into `out` as they come, saying how they are made and where they are.
 
     Into a folder that holds some of them already, only the others are drawn. Several processes make a batch each in turn; into
-    a folder each writes its own, into a file the first one all.
+    a folder each writes its own, into a file the first one all. What is at `out` already is replaced only if it was made in the
+    same way; if `out` is a default, the samples go beside it then.
     """
+    from ornstein.cli import given
+    from ornstein.data.images import SampleFolder
+    from ornstein.files.output import Output, digest, must_have_room, unused
     from ornstein.guidance import PLAIN
 
     guide = guide or PLAIN
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if condition is None and label is not None:
-        trained.told(options.count, label)
-    runs = [numbers]
-    writing: AbstractContextManager[Write] = nullcontext(lambda number, batch: None)
-    into_folder = out.is_dir() or not out.suffix
-    if into_folder:
-        from ornstein.data.images import SampleFolder
+        trained.told(1 if isinstance(label, (int, str)) else options.count, label)
+    into_folder = os.path.isdir(out) or not out.suffix
+    about = _made(trained, options, solver, guide, condition, label)
+    whole = digest({**about, "first": options.first, "count": options.count, "columns": columns})
+    output = unused(out, whole, options.force) if by_default else Output(out, whole, options.force)
+    out = output.path
+    row = given.place(trained, condition, Output(out, whole, options.force))
+    with ExitStack() as held:
+        if into_folder:
+            folder = processes.together(
+                lambda: SampleFolder(out, about, trained.spec, options.force, trained.spec.source)
+            )  # none writes before all have looked
+            processes.lead(lambda: held.enter_context(folder.filling()))
+            runs = processes.together(lambda: folder.missing(numbers))
+            processes.together(lambda: must_have_room(out, 0, sum(map(len, runs))))
+            write: Write = folder.write
+        else:
+            runs, writing = [numbers], _file(output, options.count, trained.spec, columns)
+            write = processes.together(lambda: held.enter_context(writing) if processes.leads else _nowhere)
+        if row is not None:
+            processes.together(row.check)
+        to_make = sum(map(len, runs))
+        if to_make == 0:
+            say(f"{out.resolve()} holds all {named} already.")
+            return
+        if options.compile:
+            compiled(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
+        say(recipe(trained.model.path, solver, options.steps, guide))
+        if to_make < options.count:
+            say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
+        size = PIECE * (options.batch_size or trained.model.batch_size)
+        if processes.count > 1:
+            size = min(options.batch_size or trained.model.batch_size, -(-to_make // processes.count))
+        pieces = (run[i : i + size] for run in runs for i in range(0, len(run), size))
 
-        about = _made(trained, options, solver, guide, condition)
-        # none writes before all have looked
-        folder = processes.together(lambda: SampleFolder(out, about, trained.spec))
-        runs, writing = folder.missing(numbers), nullcontext(folder.write)
-    elif processes.leads:
-        writing = _file(out, options.count, trained.spec, columns)
-    to_make = sum(map(len, runs))
-    if to_make == 0:
-        say(f"{out.resolve()} holds all {named} already.")
-        return
-    say(recipe(trained.model.path, solver, options.steps, guide))
-    if to_make < options.count:
-        say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
-    if processes.count > 1:
-        size = min(options.batch_size or trained.model.batch_size, -(-to_make // processes.count))
-        runs = [run[i : i + size] for run in runs for i in range(0, len(run), size)]
+        def make(run: range) -> "Iterator[tuple[int, NDArray[Any]]]":
+            number = run.start
+            for batch in trained.batches(
+                len(run),
+                label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
+                guide=guide,
+                condition=None if condition is None else condition.part(run.start - numbers[0], run.stop - numbers[0]),
+                solver=solver,
+                steps=options.steps,
+                seed=options.seed,
+                first=number,
+                batch_size=options.batch_size,
+            ):
+                yield number, batch
+                number += len(batch)
 
-    def make(run: range) -> "Iterator[tuple[int, NDArray[Any]]]":
-        number = run.start
-        for batch in trained.batches(
-            len(run),
-            label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
-            guide=guide,
-            condition=None if condition is None else condition.part(run.start - numbers[0], run.stop - numbers[0]),
-            solver=solver,
-            steps=options.steps,
-            seed=options.seed,
-            first=number,
-            batch_size=options.batch_size,
-        ):
-            yield number, batch
-            number += len(batch)
+        made, began = 0, time.monotonic()
+        shown: NDArray[Any] | None = None
 
-    made, began = 0, time.monotonic()
-    shown: NDArray[Any] | None = None
-    with writing as write, Meter("sampling", patience=1.0) as meter:
-        for i in range(0, len(runs), processes.count):
-            mine = make(runs[i + processes.rank]) if i + processes.rank < len(runs) else iter(())
-            for number, batch in mine if into_folder else _in_order(mine, processes):
-                write(number, batch)
-                shown = batch[:8] if shown is None else shown
-                made, seconds = made + len(batch), time.monotonic() - began
-                done = min(made * (processes.count if into_folder else 1), to_make)
-                left = duration(seconds * (to_make / done - 1))
-                speed = f"{done / seconds:,.1f} {trained.spec.kind}s/s"
-                meter.update(done / to_make, f"{done:,} of {to_make:,}  {speed}  {left} left")
-    processes.table()  # all have written
+        def keep(number: int, batch: "NDArray[Any]") -> None:
+            nonlocal made, shown
+            _write_finite(write, number, batch)
+            shown = batch[:8] if shown is None else shown
+            made, seconds = made + len(batch), time.monotonic() - began
+            done = min(made * (processes.count if into_folder else 1), to_make)
+            left = duration(seconds * (to_make / done - 1))
+            speed = f"{done / seconds:,.1f} {trained.spec.kind}s/s"
+            meter.update(done / to_make, f"{done:,} of {to_make:,}  {speed}  {left} left")
+
+        def work() -> None:
+            while turn := list(islice(pieces, processes.count)):
+                mine = make(turn[processes.rank]) if processes.rank < len(turn) else iter(())
+                if into_folder or processes.count == 1:
+                    for number, batch in mine:
+                        keep(number, batch)
+                else:
+                    _together(processes, mine, keep)
+
+        try:
+            with Meter("sampling", patience=1.0) as meter:
+                processes.together(work) if into_folder else work()
+            processes.together(held.close)
+        except KeyboardInterrupt as stopped:
+            reason = str(stopped) or "stopped"
+            stopped.args = (f"{reason}; nothing is written to {out}",)
+            if into_folder:
+                left = sum(map(len, folder.missing(numbers)))
+                so_far = f"{out} holds {options.count - left:,} of the {options.count:,} samples"
+                stopped.args = (f"{reason}; {so_far}, and the same command makes the others",)
+            raise
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
-    if condition is not None and shown is not None and processes.leads:
-        from ornstein.cli import given
-
-        file = given.show(trained, condition, shown, out)
-        if file is not None:
-            say(f"Beside what was given: {file.resolve()}")
+    if row is not None and condition is not None and shown is not None and processes.leads:
+        given.show(trained, condition, shown, row)
+        say(f"Beside what was given: {row.path.resolve()}")
 
 
-def _in_order(mine: "Iterator[tuple[int, NDArray[Any]]]", processes: Processes) -> "Iterator[tuple[int, NDArray[Any]]]":
-    """The batches of all processes on the first one, by number."""
-    if processes.count == 1:
-        yield from mine
+def _together(
+    processes: Processes, mine: "Iterator[tuple[int, NDArray[Any]]]", keep: "Callable[[int, NDArray[Any]], None]"
+) -> None:
+    """The batches of all processes, written by the first one, in the order of their numbers."""
+    parts = processes.gather(list(mine))
+
+    def work() -> None:
+        for part in parts:
+            for number, batch in part:
+                keep(number, batch)
+
+    processes.together(work)
+
+
+def _nowhere(number: int, batch: "NDArray[Any]") -> None:
+    """Another process writes."""
+
+
+def _write_finite(write: "Write", number: int, batch: "NDArray[Any]") -> None:
+    """Writes a batch up to its first sample that is not finite, of which it raises OrnsteinError."""
+    from ornstein.data.images import first_not_finite
+
+    bad = first_not_finite(batch)
+    if bad is None:
+        write(number, batch)
         return
-    for theirs in processes.gather(list(mine)):
-        yield from theirs
+    if bad:
+        write(number, batch[:bad])
+    raise OrnsteinError(
+        f"sample {number + bad} holds NaN or infinite numbers, so no more are written; the training has diverged, or the solver "
+        "takes too few steps"
+    )
 
 
 @contextmanager
-def _file(out: Path, count: int, spec: "Spec", columns: int | None) -> "Iterator[Write]":
+def _file(output: "Output", count: int, spec: "Spec", columns: int | None) -> "Iterator[Write]":
     """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or a picture."""
     import numpy as np
 
-    from ornstein.data import save_images
-    from ornstein.data.images import new_npz
+    from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
 
-    if out.suffix.lower() == ".npz":
-        with new_npz(out, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
+    output.check()
+    if output.path.suffix.lower() == ".npz":
+        with new_npz(output, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
             yield lambda number, batch: append(batch)
         return
+    must_be_a_grid(output.path, count, spec, columns)
     arrays: list[NDArray[Any]] = []
     yield lambda number, batch: arrays.append(batch)
-    save_images(np.concatenate(arrays), out, spec=spec, columns=columns)
+    save_grid(grid_image(np.concatenate(arrays), columns, spec=spec), output)
 
 
 def _made(
-    trained: "Run", options: Sample, solver: "Solver", guide: "Guide", condition: "Told | None"
+    trained: "Run",
+    options: Sample,
+    solver: "Solver",
+    guide: "Guide",
+    condition: "Told | None",
+    label: "Label | None",
 ) -> dict[str, Any]:
-    """All that the samples of a folder depend on but their numbers."""
+    """All that samples depend on but their numbers."""
     times = solver.grid(trained.model.path, options.steps).tolist()
     return {
         "model": trained.weights_hash,
         "solver": options.solver,
         "times": times,
-        "label": options.label,
+        "label": label if label is None or isinstance(label, (int, str)) else list(label),
         **({} if condition is None else {"condition": condition.digest}),
         "seed": options.seed,
         **({} if guide.plain else {"guidance": str(guide)}),

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ornstein.data.spec import FULL_RANGE, Spec
 from ornstein.errors import UsageError
-from ornstein.files.atomic import new_file, new_files, new_folder
+from ornstein.files.output import KEYWORD, Output, OutputFolder, digest, must_have_room
 
 GAP = 2  # pixels between the cells of a grid
 CELL = 48  # a grid of smaller images is enlarged by a whole number until its cells have this side
-RECIPE = "samples.json"  # in a folder that is filled batch by batch: how its samples are made
-OURS = re.compile(r"\d{5,}\.(png|npy)|samples\.json")  # the files of a folder of samples
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # the most pixels of a side that a format has
+MOST_PIXELS = 1 << 28  # of a grid: about 1 GB while it is made
+DESCRIPTION = 0x010E  # ImageDescription in TIFF and EXIF
 PNG_COLOUR = {1: 0, 3: 2, 4: 6}  # channels to the colour type of the PNG specification, section 11.2.1
 
 
@@ -42,10 +44,8 @@ def grid_image(
     _must_be_images(arrays)
     count, height, width, channels = arrays.shape
     shown = _visible(arrays if channels in (1, 3, 4) else arrays[..., : 1 if channels == 2 else 3], spec)
-    zoom = max(1, math.ceil(CELL / max(height, width))) if zoom is None else zoom
+    zoom, columns, rows = _layout(count, height, width, columns, zoom)
     shown = shown.repeat(zoom, axis=1).repeat(zoom, axis=2)
-    columns = min(count, math.ceil(math.sqrt(count)) if columns is None else columns)
-    rows = math.ceil(count / columns)
     high, wide = height * zoom + GAP, width * zoom + GAP
     sheet = np.full((rows * columns, high, wide, shown.shape[-1]), 255, np.uint8)
     sheet[:count, : high - GAP, : wide - GAP] = shown
@@ -55,41 +55,127 @@ def grid_image(
 
 
 def save_images(
-    arrays: NDArray[Any], path: str | Path, *, spec: Spec | None = None, columns: int | None = None
+    arrays: NDArray[Any],
+    path: str | Path,
+    *,
+    spec: Spec | None = None,
+    columns: int | None = None,
+    force: bool = False,
 ) -> None:
-    """Writes samples, images `(N, H, W, C)` or vectors `(N, D)`, whole or not at all, by the ending of `path`:
+    """Writes samples, images `(N, H, W, C)` or vectors `(N, D)`, each file whole or not at all, by the ending of `path`:
 
     - `.png` (or .jpg, .webp, …): one grid;
     - `.npz`: one array `samples`, in its own type and range;
     - no ending: a folder with a file for each: PNG of 8 or 16 bits where that holds the numbers exactly (a range of
       `spec` narrower than its type is stretched to be visible), else .npy.
 
-    Raises `UsageError` for another ending, vectors as pictures, or a folder that holds other files;
+    What is there already is replaced only where it was made from the same arrays, or by `force`; of a folder, the files of the
+    same names. Raises `UsageError` for it otherwise, for another ending, vectors as pictures, or a grid that is too large;
     `OrnsteinError` when the disk refuses.
     """
     path = Path(path)
     ending = path.suffix.lower()
+    recipe: dict[str, Any] = {"samples": _digest(arrays), "shape": list(arrays.shape), "columns": columns}
+    recipe |= {} if spec is None else {"low": spec.low, "high": spec.high}
+    instead = "give another path, or force=True to replace it"
     if path.is_dir() or not ending:
-        _save_folder(arrays, path, spec)
-    elif ending == ".npz":
-        with new_npz(path, arrays.shape, arrays.dtype) as write:
-            write(arrays)
-    elif ending in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"):
-        grid = grid_image(arrays, columns, spec=spec)
-        with new_file(path) as file:
-            (grid.convert("RGB") if ending in (".jpg", ".jpeg") else grid).save(file)
-    else:
+        folder = SampleFolder(path, recipe, spec, force, instead=instead)
+        with folder.filling():
+            for numbers in folder.missing(range(len(arrays))):
+                folder.write(numbers.start, arrays[numbers.start : numbers.stop])
+        return
+    if ending not in (*PICTURES, ".npz"):
         raise UsageError(f"{path} has an ending that is not known; use .png for a grid, .npz, or none for a folder.")
+    output = Output(path, digest(recipe), force, instead)
+    if ending == ".npz":
+        with new_npz(output, arrays.shape, arrays.dtype) as write:
+            write(arrays)
+    else:
+        save_grid(grid_image(arrays, columns, spec=spec), output)
+
+
+def save_grid(grid: Image.Image, output: Output) -> None:
+    """Writes a picture by the ending of its place, with the stamp of its recipe where the format has a place for a text.
+
+    Raises what `Output.write` raises.
+    """
+    ending = output.path.suffix.lower()
+    if ending in (".jpg", ".jpeg"):
+        grid = grid.convert("RGB")
+    with output.write() as file:
+        grid.save(file, **STAMPED.get(ending, _unstamped)(output.stamp))
+
+
+def _in_png(stamp: str) -> dict[str, Any]:
+    about = PngInfo()
+    about.add_text(KEYWORD, stamp)
+    return {"pnginfo": about}
+
+
+def _in_exif(stamp: str) -> dict[str, Any]:
+    about = Image.Exif()
+    about[DESCRIPTION] = stamp
+    return {"exif": about}
+
+
+def _unstamped(stamp: str) -> dict[str, Any]:
+    return {}
+
+
+STAMPED: dict[str, Callable[[str], dict[str, Any]]] = {
+    ".png": _in_png,
+    ".jpg": _in_exif,
+    ".jpeg": _in_exif,
+    ".webp": _in_exif,
+    ".tif": lambda stamp: {"description": stamp},
+    ".tiff": lambda stamp: {"description": stamp},
+}
+
+
+def must_be_a_grid(path: Path, count: int, spec: Spec, columns: int | None = None) -> None:
+    """Raises UsageError where so many images are too many for one picture: to be known before they are made."""
+    height, width = spec.shape[1:]
+    zoom, columns, rows = _layout(count, height, width, columns, None)
+    sides = rows * (height * zoom + GAP), columns * (width * zoom + GAP)
+    if math.prod(sides) > MOST_PIXELS or max(sides) > SIDES.get(path.suffix.lower(), MOST_PIXELS):
+        raise UsageError(
+            f"{path}: a picture of {count:,} images of {width}x{height} would have {sides[1]:,}x{sides[0]:,} pixels, which is "
+            "too large; give a folder or a .npz file"
+        )
+
+
+def first_not_finite(arrays: NDArray[Any]) -> int | None:
+    """The place of the first sample that holds NaN or an infinite number; None where all are finite."""
+    if arrays.dtype.kind != "f":
+        return None
+    rows = np.flatnonzero(~np.isfinite(arrays).reshape(len(arrays), -1).all(axis=1))
+    return int(rows[0]) if len(rows) else None
+
+
+def _layout(count: int, height: int, width: int, columns: int | None, zoom: int | None) -> tuple[int, int, int]:
+    """How much images are enlarged, and the columns and rows that they are laid in."""
+    zoom = max(1, math.ceil(CELL / max(height, width))) if zoom is None else zoom
+    columns = min(count, math.isqrt(count - 1) + 1 if columns is None else columns)
+    return zoom, columns, -(-count // columns)
+
+
+def _digest(arrays: NDArray[Any]) -> str:
+    whole = sha256(arrays.dtype.str.encode())
+    for start in range(0, len(arrays), 256):
+        whole.update(np.ascontiguousarray(arrays[start : start + 256]).data.cast("B") if arrays.size else b"")
+    return whole.hexdigest()
 
 
 @contextmanager
-def new_npz(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[Callable[[NDArray[Any]], None]]:
+def new_npz(output: Output, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[Callable[[NDArray[Any]], None]]:
     """Within, a function that appends a batch to the array `samples` of a .npz, which never is in memory as a whole.
 
     `shape` is that of all batches together. The file is there when the block ends well, and not at all otherwise.
-    Raises `ValueError` when the batches were fewer or more, `OrnsteinError` when the disk refuses.
+    Raises `ValueError` when the batches were fewer or more, `OrnsteinError` when the disk refuses or has no room for them, and
+    what `Output.write` raises.
     """
     left = shape[0]
+    must_have_room(output.path, math.prod(shape) * np.dtype(dtype).itemsize)
 
     def write(batch: NDArray[Any]) -> None:
         nonlocal left
@@ -97,71 +183,43 @@ def new_npz(path: Path, shape: Sequence[int], dtype: np.dtype[Any]) -> Iterator[
         member.write(np.ascontiguousarray(batch, dtype).data.cast("B") if batch.size else b"")
 
     about = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": tuple(shape)}
-    with new_file(path) as file:
-        with (
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-            archive.open("samples.npy", "w", force_zip64=True) as member,
-        ):
-            np.lib.format.write_array_header_1_0(member, about)
-            yield write
+    with output.write() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = output.stamp.encode()
+            with archive.open("samples.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, about)
+                yield write
         if left:
-            raise ValueError(f"{path}: an array of {shape[0]} samples was given {shape[0] - left}")
+            raise ValueError(f"{output.path}: an array of {shape[0]} samples was given {shape[0] - left}")
 
 
 class SampleFolder:
-    """A folder with a file for each sample, named by its number and filled batch by batch; each file is whole.
+    """A folder with a file for each sample, named by its number and filled batch by batch: see `OutputFolder`."""
 
-    `recipe` says how the samples are made (JSON values) and is kept beside them: a folder of the same recipe is gone on with.
-    Raises `UsageError` for a folder that holds other files, or samples of another recipe.
-    """
+    def __init__(
+        self,
+        path: Path,
+        recipe: Mapping[str, Any],
+        spec: Spec | None = None,
+        force: bool = False,
+        never: str | None = None,
+        instead: str = "give a new folder, or --force to replace files of the same names",
+    ) -> None:
+        self._folder, self._spec = OutputFolder(path, recipe, force, never, instead), spec
+        self._folder.check()
 
-    def __init__(self, path: Path, recipe: Mapping[str, Any], spec: Spec | None = None) -> None:
-        self.path, self._recipe, self._spec = path, json.dumps(recipe, indent=1) + "\n", spec
-        _must_be_ours(path)
-        self._numbers = {int(file.stem) for file in path.iterdir() if file.stem.isdigit()} if path.exists() else set()
-        if self._numbers:
-            changed = _changed(path / RECIPE, json.loads(self._recipe))
-            if changed:
-                raise UsageError(f"{path} holds samples that were made otherwise ({changed}); give a new folder.")
+    def filling(self) -> AbstractContextManager[None]:
+        """Within, this process alone fills the folder: see `OutputFolder.filling`."""
+        return self._folder.filling()
 
     def missing(self, numbers: range) -> list[range]:
         """Those of the numbers that have no file yet, in runs."""
-        runs: list[range] = []
-        for number in numbers:
-            if number in self._numbers:
-                continue
-            if runs and runs[-1].stop == number:
-                runs[-1] = range(runs[-1].start, number + 1)
-            else:
-                runs.append(range(number, number + 1))
-        return runs
+        return self._folder.missing(numbers)
 
     def write(self, first: int, arrays: NDArray[Any]) -> None:
         """Samples of the numbers from `first` on. Raises `OrnsteinError` when the disk refuses."""
-        with new_files(self.path) as folder:
+        with self._folder.write() as folder:
             _write_items(arrays, folder, first, self._spec)
-            (folder / RECIPE).write_text(self._recipe)
-        self._numbers.update(range(first, first + len(arrays)))
-
-
-def _changed(file: Path, recipe: Mapping[str, Any]) -> str:
-    """The names of what differs between a recipe and the one in a file."""
-    try:
-        found = json.loads(file.read_text())
-        return ", ".join(sorted(key for key in found.keys() | recipe.keys() if found.get(key) != recipe.get(key)))
-    except (OSError, ValueError, AttributeError):
-        return f"there is no {file.name}"
-
-
-def _must_be_ours(path: Path) -> None:
-    if path.exists() and not all(OURS.fullmatch(file.name) for file in path.iterdir()):
-        raise UsageError(f"{path} already holds other files; give a new folder.")
-
-
-def _save_folder(arrays: NDArray[Any], path: Path, spec: Spec | None) -> None:
-    _must_be_ours(path)
-    with new_folder(path) as folder:
-        _write_items(arrays, folder, 0, spec)
 
 
 def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: Spec | None) -> None:

@@ -154,9 +154,20 @@ class Spec:
                     f"{bad} of {len(own)} samples hold NaN or infinite numbers, which {dtype} cannot hold; "
                     "the training that made this model has diverged."
                 )
-            own = np.clip(np.rint(own), self.low, self.high)
+            return _whole(np.clip(np.rint(own), self.low, self.high), dtype)
         with np.errstate(over="ignore"):  # of a floating type: becomes infinite
             return np.ascontiguousarray(own.astype(dtype))
+
+
+def _whole(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Whole numbers as a type of such: what float64 rounds beyond the largest of a type (2⁶³ − 1, 2⁶⁴ − 1) becomes that."""
+    if dtype.kind == "b":
+        return np.ascontiguousarray(values.astype(dtype))
+    largest = np.iinfo(dtype).max
+    beyond = values >= float(largest)
+    made = np.ascontiguousarray(np.where(beyond, 0.0, values).astype(dtype))
+    made[beyond] = largest
+    return made
 
 
 def _check(spec: Spec) -> None:

@@ -6,19 +6,22 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ornstein.errors import OrnsteinError, Unwritable, UsageError
 from ornstein.files.owner import Temporary, sweep
 
+Put = Callable[[Path, Path], None]  # moves a whole file to its place
+
 
 @contextmanager
-def new_file(path: Path) -> Iterator[Path]:
+def new_file(path: Path, put: Put = os.replace) -> Iterator[Path]:
     """A temporary file to write; it becomes `path` when the block ends well and vanishes otherwise.
 
     It has the permissions of the file that it replaces, else those of the umask. A link at `path` is replaced, not followed.
+    `put` moves it there, and may refuse to.
     Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
     with _temporary(path) as temporary:
@@ -26,7 +29,7 @@ def new_file(path: Path) -> Iterator[Path]:
         yield file
         os.chmod(file, _mode(path, temporary.mode))
         _flush(file)
-        os.replace(file, path)
+        put(file, path)
 
 
 @contextmanager
@@ -65,20 +68,35 @@ def new_folder(path: Path, replace: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def new_files(path: Path) -> Iterator[Path]:
+def new_files(path: Path, put: Put = os.replace) -> Iterator[Path]:
     """A temporary folder to fill; its files move into the folder `path`, each whole, when the block ends well.
 
-    `path` is made where it is missing. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
+    `path` is made where it is missing; the temporary folder is in it, since `path` may be a file system of its own. `put` moves
+    each file, and may refuse to. Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
-    with _temporary(path) as temporary:
+    with _temporary(path / "new") as temporary:
         fresh = temporary.folder / "new"
         fresh.mkdir()
         yield fresh
-        path.mkdir(exist_ok=True)
         for file in sorted(fresh.iterdir()):
             os.chmod(file, _mode(path / file.name, temporary.mode))
             _flush(file)
-            os.replace(file, path / file.name)
+            put(file, path / file.name)
+
+
+def put_new(file: Path, path: Path) -> None:
+    """Moves a file to a place where there is none; in one step, where the file system has hard links.
+
+    Raises FileExistsError where there is something.
+    """
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.replace(file, path)
 
 
 @contextmanager
