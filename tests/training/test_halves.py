@@ -82,7 +82,14 @@ def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: 
         seen.append((len(given[0].x), threading.current_thread() is threading.main_thread(), torch.get_num_threads()))
 
     learner.register_forward_pre_hook(watch)
-    losses = [progress.loss for progress in loop.train(run.settings, learner, run.batches(), state, 1e-3)]
+    others, taken = [], torch.optim.AdamW.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", lambda self: (others.append(torch.get_num_threads()), taken(self)))
+        losses = []
+        for progress in loop.train(run.settings, learner, run.batches(), state, 1e-3):
+            losses.append(progress.loss)
+            assert torch.get_num_threads() == 2  # between steps the process is as it was
+    assert others == [1] * 4
     assert seen == [(5, False, 1)] * 8
     assert torch.get_num_threads() == 2
     assert not any(thread.name.startswith("halves") for thread in threading.enumerate())

@@ -1,5 +1,8 @@
 """Faster settings of the machine, and compiling: results stay as good, and what is not is refused."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
@@ -82,3 +85,40 @@ def test_a_right_compiler_is_kept(tmp_path, monkeypatch):
     network, told = trial(tmp_path, monkeypatch, right)
     assert network._compiled_call_impl is not None
     assert not any("Warning" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"}, None),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/b/cpu.max": "150000 100000\n"}, 1.5),
+        ({"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/a/cpu.max": "50000 100000\n"}, 0.5),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000\n"}, 2.0),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/a\n",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "100000\n",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+            },
+            1.0,
+        ),
+        ({"proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/cpu.max": "something else"}, None),
+        ({}, None),
+    ],
+)
+def test_quotas_of_control_groups(files: dict[str, str], limit: float | None, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert machine.quota(tmp_path) == limit
+
+
+@pytest.mark.parametrize(("limit", "threads"), [(None, 3), (0.3, 1), (1.0, 1), (1.4, 1), (1.6, 2), (64.0, 3)])
+def test_no_more_threads_than_the_quota_has_cpus(
+    limit: float | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "quota", lambda: limit)
+    with machine.threads(3):
+        assert machine.usable_threads() == threads

@@ -16,7 +16,7 @@ from ornstein.errors import UsageError
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.processes import ALONE, LAUNCH, Processes
-from ornstein.training import augment, shards
+from ornstein.training import augment, machine, shards
 from ornstein.training.config import shown
 from ornstein.training.settings import Settings
 
@@ -69,6 +69,7 @@ MOST = {
     "learning_rate": LARGE,
     "clip": LARGE,
     "keep": LARGE,
+    "threads": 4096,
     "save_minutes": LARGE,
     "save_every": LARGE,
 }
@@ -118,7 +119,8 @@ def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Se
     if batch_size is None:
         batch_size = 256 if spec.kind == "vector" else 32 if place.type == "cpu" and side > 16 else 64
     chosen = {"network": network, "preset": preset, "times": times, "steps": steps}
-    complete = replace(settings, **chosen, precision=precision, batch_size=batch_size)  # type: ignore[arg-type]
+    threads = settings.threads if settings.threads is not None or place.type != "cpu" else machine.usable_threads()
+    complete = replace(settings, **chosen, precision=precision, batch_size=batch_size, threads=threads)  # type: ignore[arg-type]
     _check(complete)
     _check_processes(complete, processes)
     if complete.flips and spec.kind == "vector":

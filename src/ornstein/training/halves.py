@@ -26,9 +26,14 @@ Learn = Callable[[Part], Tensor]
 def learning(settings: Settings, learner: nn.Module, device: torch.device) -> AbstractContextManager[Learn]:
     """Within, what learns from a part: in halves where that is wanted and changes rounding alone."""
     share = 1 / settings.accumulate
-    if settings.halves and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner):
+    if side_by_side(settings, learner, device):
         return _in_halves(learner, share)
     return nullcontext(partial(_at_once, learner, share))
+
+
+def side_by_side(settings: Settings, learner: nn.Module, device: torch.device) -> bool:
+    """Whether two threads learn from a part each."""
+    return settings.halves and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner)
 
 
 def divisible(settings: Settings, learner: nn.Module) -> bool:
@@ -53,7 +58,7 @@ def _at_once(learner: nn.Module, share: float, part: Part) -> Tensor:
 
 @contextmanager
 def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
-    weights, threads = [weight for weight in learner.parameters() if weight.requires_grad], torch.get_num_threads()
+    weights, count = [weight for weight in learner.parameters() if weight.requires_grad], torch.get_num_threads()
 
     def learn(part: Part) -> Tensor:
         if len(part.x) < ROWS or part.x.numel() < NUMBERS:
@@ -67,11 +72,8 @@ def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
                     weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
         return torch.stack([error for error, _ in found]).sum()
 
-    try:
-        with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(threads // 2)) as pool:
-            yield learn
-    finally:
-        torch.set_num_threads(threads)  # for threads to come
+    with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(count // 2)) as pool:
+        yield learn
 
 
 def _gradients(

@@ -13,7 +13,8 @@ from ornstein.training import ema, parallel, schedule
 from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
-from ornstein.training.halves import learning
+from ornstein.training.halves import learning, side_by_side
+from ornstein.training.machine import threads
 from ornstein.training.settings import Settings
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
@@ -62,28 +63,32 @@ def train(
     network, started = state.network.train(), time.monotonic()
     assert settings.batch_size is not None
     device = batches.device
+    # Beside two threads that learn, the rest of a step is short: to share it out as well would save less than waiting for the
+    # second thread costs where other programs are at work.
+    count = 1 if side_by_side(settings, learner, device) else torch.get_num_threads()
     with supplied(batches, settings.prefetch) as parts, learning(settings, learner, device) as learn:
         while (part_done := done(settings, state)) < 1:
-            step = state.step
-            for group in state.optimizer.param_groups:
-                group["lr"] = peak * schedule.rate(part_done, settings.warmup)
-            total = torch.zeros((), device=device)
-            for i, part in enumerate(parts(step), 1):
-                with parallel.accumulating(learner, last=i == settings.accumulate):
-                    total += learn(part) / settings.accumulate
-            norm = parallel.clip(weights, settings.clip)
-            each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
-            loss_value, norm_value, _ = each.mean(0).tolist()
-            if not (_finite(loss_value) and _finite(norm_value)):
-                bad, state.skipped = bad + 1, state.skipped + 1
-            else:
-                bad = 0
-                state.optimizer.step()
-                for average, gamma in averages:
-                    ema.update(average, shards, state.updates + 1, gamma)
-            state.optimizer.zero_grad(set_to_none=True)
-            state.step, state.images = step + 1, state.images + settings.batch_size
-            state.seconds = each[0, 2].item()  # one clock for all
+            with threads(count):
+                step = state.step
+                for group in state.optimizer.param_groups:
+                    group["lr"] = peak * schedule.rate(part_done, settings.warmup)
+                total = torch.zeros((), device=device)
+                for i, part in enumerate(parts(step), 1):
+                    with parallel.accumulating(learner, last=i == settings.accumulate):
+                        total += learn(part) / settings.accumulate
+                norm = parallel.clip(weights, settings.clip)
+                each = processes.table(total.item(), norm.item(), before + time.monotonic() - started)
+                loss_value, norm_value, _ = each.mean(0).tolist()
+                if not (_finite(loss_value) and _finite(norm_value)):
+                    bad, state.skipped = bad + 1, state.skipped + 1
+                else:
+                    bad = 0
+                    state.optimizer.step()
+                    for average, gamma in averages:
+                        ema.update(average, shards, state.updates + 1, gamma)
+                state.optimizer.zero_grad(set_to_none=True)
+                state.step, state.images = step + 1, state.images + settings.batch_size
+                state.seconds = each[0, 2].item()  # one clock for all
             yield Progress(
                 step=state.step,
                 done=min(done(settings, state), 1.0),

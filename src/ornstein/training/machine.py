@@ -1,10 +1,12 @@
 """What a processor does faster when asked: settings of this process that leave its results as good as they were."""
 
 import ctypes
+import math
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,14 +18,68 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for mallop
 
 @contextmanager
 def tuned(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Within, what the settings allow of the two below, where the device is a CPU."""
-    if device.type == "cpu" and settings.keep_memory:
-        keep_memory()
-    if device.type == "cpu" and settings.onednn and settings.precision == "float32":
-        with fast_products():
-            yield
-    else:
+    """Within, what the settings allow of those below, where the device is a CPU."""
+    if device.type != "cpu":
         yield
+        return
+    if settings.keep_memory:
+        keep_memory()
+    fast = fast_products() if settings.onednn and settings.precision == "float32" else nullcontext()
+    with threads(settings.threads or usable_threads()), fast:
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Within, torch's operations on the CPU take so many threads in this thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def usable_threads() -> int:
+    """As many threads as torch takes (OMP_NUM_THREADS, or the cores that this process may use), up to the CPUs of its quota.
+
+    A container's quota is time, not cores: threads beyond it make each parallel operation wait for those that are held up.
+    """
+    limit = quota()
+    return max(1, torch.get_num_threads() if limit is None else min(torch.get_num_threads(), math.floor(limit + 0.5)))
+
+
+def quota(files: Path = Path("/")) -> float | None:
+    """CPUs that control groups of Linux allow this process, the least of its group and those above; None without a limit.
+
+    Sources: the kernel's documentation of control groups, version 2 (`cpu.max`) and version 1 (`cpu.cfs_quota_us`).
+    """
+    limits = []
+    try:
+        lines = (files / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = files / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = root / place.lstrip("/")
+        for folder in (group, *group.parents):
+            limits += _limit(folder)
+            if folder == root:
+                break
+    return min(limits, default=None)
+
+
+def _limit(folder: Path) -> list[float]:
+    for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            most, period = " ".join((folder / name).read_text() for name in names).split()
+            return [float(most) / float(period)] if most not in ("max", "-1") else []
+        except (OSError, ValueError):
+            continue
+    return []
 
 
 def keep_memory() -> bool:

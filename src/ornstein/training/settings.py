@@ -7,11 +7,11 @@ from typing import Any
 FREE = (
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
     *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
-    *("keep_memory", "channels_last", "halves", "prefetch"),
+    *("keep_memory", "channels_last", "halves", "prefetch", "threads"),
 )
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("network", "preset", "times", "batch_size", "precision")
+OPEN = ("network", "preset", "times", "batch_size", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Settings:
     """Weights of convolutions lie channels-last where that is faster: on GPUs, and on CPUs with group norms of 16 channels."""
     halves: bool = True
     """On a CPU, two threads learn from half of each batch, side by side (not where dropout or a coupling needs it whole)."""
+    threads: int | None = None
+    """Threads on a CPU (default: one for each core that this process may use; a run that goes on keeps its number)."""
     prefetch: bool = True
     """On a GPU, a thread makes the next batch while a step is at work (a CPU would only take the time from the step)."""
     onednn: bool = True
