@@ -37,8 +37,8 @@ def serve(kind: str, options: list[str]) -> None:
     import torch
 
     from ornstein import data
+    from ornstein.training.build import processor
     from ornstein.training.loop import train
-    from ornstein.training.machine import tuned
     from ornstein.training.run import Run
     from ornstein.training.settings import Settings
 
@@ -50,7 +50,7 @@ def serve(kind: str, options: list[str]) -> None:
             halves="at-once" not in options,
         )  # fmt: skip
         run = Run(settings, data.open(settings.data), tell=lambda text: None)
-        stack.enter_context(tuned(run.settings, run.device))
+        stack.enter_context(processor(run.settings, run.device))
         state, learner = run.ready()
         if kind == "train":
             steps: Iterator[object] = train(run.settings, learner, run.batches(), state, 1e-4)

@@ -1,6 +1,6 @@
 """What keeping freed memory saves when features are extracted: `python -m benchmarks.features [ITEMS]`.
 
-EfficientNet features of items of Fashion-MNIST, in a fresh process each, without and with `machine.keep_memory`, by turns, on
+EfficientNet features of items of Fashion-MNIST, in a fresh process each, without and with `cpu.keep_memory`, by turns, on
 one thread. Prints seconds, page faults and the largest memory of the process.
 """
 
@@ -11,10 +11,10 @@ import time
 
 import numpy as np
 import torch
+from ornstein.training.machine import keep_memory
 
 from ornstein import data
 from ornstein.metrics import efficientnet, extract
-from ornstein.training.machine import keep_memory
 
 
 def measure(keep: bool, count: int) -> str:

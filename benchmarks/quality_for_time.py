@@ -27,9 +27,8 @@ from torch import Tensor
 
 import ornstein
 from benchmarks.training import RESULTS, Apart, Diffusers, Ours, Side, by_time, measure, our_small, their_small
-from ornstein import data
+from ornstein import cpu, data
 from ornstein.metrics import efficientnet, extract, kid, of_data
-from ornstein.training import machine
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
@@ -127,7 +126,7 @@ def report(step: int, steps: int, *more: float) -> None:
 
 def judge(samples: NDArray[Any]) -> dict[str, Any]:
     """KID against held-out images."""
-    machine.keep_memory()
+    cpu.keep_memory()
     held, network = data.open("fashion-mnist:test"), efficientnet()
     real = of_data(network, held, np.arange(HELD))
     return kid(extract(network, samples, held.spec), real).to_json()

@@ -34,8 +34,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.solvers import table_lines
 from ornstein import data
+from ornstein.cpu import keep_memory
+from ornstein.device import peak
 from ornstein.networks import DiT, UNet
-from ornstein.training import halves, machine
+from ornstein.training import halves
+from ornstein.training.build import processor
 from ornstein.training.loop import train
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
@@ -69,7 +72,7 @@ class Ours(Side):
         run = Run(replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data))
         run.model = replace(run.model, network=network)
         self.tuned = ExitStack()
-        self.tuned.enter_context(machine.tuned(run.settings, run.device))
+        self.tuned.enter_context(processor(run.settings, run.device))
         state, learner = run.ready()
         self.steps = train(run.settings, learner, run.batches(), state, 1e-4)
 
@@ -94,7 +97,7 @@ class Diffusers(Side):
         from diffusers.training_utils import EMAModel
 
         if keep:
-            machine.keep_memory()
+            keep_memory()
         super().__init__(network, call, shape, batch)
         self.layout = torch.channels_last if last else torch.contiguous_format
         self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
@@ -351,9 +354,9 @@ def run(names: Iterable[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:
             sides = {key: Apart(maker, name, key, Path(folder)) for key in case(Path(folder))}
             same(sides["ornstein"].facts, sides["diffusers"].facts)
-            peaks = [machine.peak(cpu, torch.bfloat16)]
+            peaks = [peak(cpu, torch.bfloat16)]
             seconds = measure(sides, rounds)
-            peaks.append(machine.peak(cpu, torch.bfloat16))
+            peaks.append(peak(cpu, torch.bfloat16))
             for side in sides.values():
                 side.close()
         known[name] = {

@@ -10,8 +10,8 @@ ROOT = Path(ornstein.__file__).parent
 FLOORS = [
     {"errors"},
     {"files", "terminal"},
-    {"path", "networks", "noise", "processes", "names"},
-    {"target", "estimate", "grid", "preconditioning"},
+    {"path", "networks", "noise", "processes", "names", "cpu"},
+    {"target", "estimate", "grid", "preconditioning", "device"},
     {"denoiser", "table"},
     {"exact", "sde", "chart", "objective", "coupling"},
     {"solvers", "guidance"},

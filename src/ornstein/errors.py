@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+from typing import Any
+
 
 class OrnsteinError(Exception):
     """Something failed while working (unreadable data, a full disk, a damaged file): exit code 1."""
@@ -29,3 +32,13 @@ def reject_class(name: str, value: object) -> None:
     """Raises TypeError where an argument is a class and an object is wanted."""
     if isinstance(value, type):
         raise TypeError(f"{name}={value.__name__} is a class; give an object of it: {name}={value.__name__}(...)")
+
+
+def brief(value: Any) -> str:
+    """A value for a message: never long, whatever it is."""
+    short = Repr()
+    short.maxstring = short.maxother = 80
+    try:
+        return short.repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} of very many digits"

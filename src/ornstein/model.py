@@ -21,13 +21,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ornstein import conditions, coupling, networks, path, target
+from ornstein import conditions, coupling, cpu, networks, path, target
 from ornstein.arguments import as_solver, as_times
 from ornstein.conditions import Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Spec
 from ornstein.denoiser import NetworkDenoiser
-from ornstein.errors import OrnsteinError
+from ornstein.errors import OrnsteinError, memory_is_short
 from ornstein.files.reading import must_be_regular, read_json
 from ornstein.guidance import PLAIN, Asking
 from ornstein.noise import PerSampleNoise
@@ -36,6 +36,7 @@ from ornstein.sampling import begin, sample
 from ornstein.solvers import Solver
 
 FORMAT = 2
+SMALL = 1 << 15  # numbers of all samples, below which two threads of Python only wait for each other
 T = TypeVar("T")
 
 
@@ -96,28 +97,34 @@ class Model:
 
         `told(first, last)` gives what the network is told for them (`Conditions.told`); by default that is `drawn`. `guide` is
         how the model is asked for it. The batch size changes speed and memory, not the samples (up to rounding in the network).
-        Warns where a solver adds noise and the model was trained with a coupling: such solvers rest on scores.
+        On a CPU two batches are made at once, each by half of its threads. Where memory is short for a batch, it and those after
+        it are made in halves, with a warning. A solver that adds noise brings a warning where the model was trained with a
+        coupling, since it rests on scores.
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
         device = next((network or self.network).parameters()).device
-        batch_size = batch_size or self.batch_size
         method = as_solver(solver)
         times = as_times(self.path, method, steps, None)
+        compiled = (network or self.network)._compiled_call_impl is not None
+        alone = device.type != "cpu" or compiled or count * math.prod(shape) < SMALL
+        workers = 1 if alone else min(2, torch.get_num_threads())
         if not isinstance(self.coupling, Independent) and method.stochastic:
             warnings.warn(
                 f"this model was trained with the coupling {self.coupling}, under which its scores are not those of the "
                 "path: a solver that adds noise is not exact; ODE solvers, such as the default, are",
                 stacklevel=2,
             )
-        for start in range(first, first + count, batch_size):
-            stop = min(start + batch_size, first + count)
-            given = self.drawn(start, stop, seed) if told is None else told(start, stop)
-            noise = PerSampleNoise(seed, start)
-            bound = guide(denoiser, conditions.to(given, device))
-            x = begin(self.path, torch.zeros(stop - start, *shape, device=device), float(times[0]), noise)
+
+        def make(rows: range) -> NDArray[Any]:
+            condition = self.drawn(rows.start, rows.stop, seed) if told is None else told(rows.start, rows.stop)
+            noise = PerSampleNoise(seed, rows.start)
+            bound = guide(denoiser, conditions.to(condition, device))
+            x = begin(self.path, torch.zeros(len(rows), *shape, device=device), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=method, grid=times, noise=noise)
-            yield self.spec.from_model(made)  # outside: the mode must not reach what the caller does between batches
+            return self.spec.from_model(made)
+
+        return _in_batches(make, range(first, first + count), batch_size or self.batch_size, workers)
 
     def config(self) -> dict[str, Any]:
         """Numbers, strings and lists only; `from_config` is the inverse."""
@@ -131,6 +138,36 @@ class Model:
             "coupling": to_config(self.coupling),
             "data": self.spec.to_json(),
         }
+
+
+def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, workers: int) -> Iterator[NDArray[Any]]:
+    """make(part) for parts of so many rows or fewer, in order; fewer where memory is short, and never one for all workers."""
+    most = max(1, min(size, -(-len(rows) // workers)))
+
+    def tried(part: range) -> list[NDArray[Any]]:
+        nonlocal most
+        arrays, left = list[NDArray[Any]](), part
+        while left:
+            rows, short = left[:most], False
+            try:
+                arrays.append(make(rows))
+            except (RuntimeError, MemoryError) as error:
+                if not memory_is_short(error) or len(rows) == 1:
+                    raise
+                short = True
+            if not short:
+                left = left[len(rows) :]
+            elif len(rows) // 2 < most:  # here nothing of the failed batch is held any more
+                most = len(rows) // 2
+                if not warned:
+                    warned.append(True)
+                    warnings.warn(f"memory is short: samples are made {most} at a time or fewer", stacklevel=2)
+        return arrays
+
+    warned = list[bool]()
+    size = most
+    for arrays in cpu.in_order(tried, (rows[i : i + size] for i in range(0, len(rows), size)), workers):
+        yield from arrays
 
 
 def to_config(value: Any) -> dict[str, Any]:

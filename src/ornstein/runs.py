@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from ornstein import conditions
 from ornstein.conditions import Rows
 from ornstein.data import Dataset, Spec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
-from ornstein.errors import OrnsteinError, UsageError, memory_is_short
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, new_folder
 from ornstein.files.folder import must_be_run
 from ornstein.files.lock import hold
@@ -479,45 +478,22 @@ class Run:
             raise UsageError(f"count = {count}: ask for at least one sample")
         self.check_guide(guide)
         rows = self.told(count, label, condition)
-        asked = [0, 0]  # the samples of the batch at work
 
         def given(start: int, stop: int) -> Any:
-            asked[:] = start, stop
             if rows is None:
                 return self.model.drawn(start, stop, seed)
             return self.model.conditions.told(tuple(row[start - first : stop - first] for row in rows))
 
-        def made() -> Iterator[NDArray[Any]]:
-            size, done, told = batch_size, 0, False
-            while done < count:
-                batches = self.model.sample(
-                    count - done,
-                    told=given,
-                    guide=guide,
-                    solver=solver,
-                    steps=steps,
-                    seed=seed,
-                    first=first + done,
-                    batch_size=size,
-                )
-                short = False
-                while not short and done < count:
-                    try:
-                        batch = next(batches)
-                    except (RuntimeError, MemoryError) as error:
-                        if not memory_is_short(error) or asked[1] - asked[0] == 1:
-                            raise
-                        short = True
-                    else:
-                        done += len(batch)
-                        yield batch
-                if short:  # here nothing of the failed batch is held any more
-                    size = (asked[1] - asked[0]) // 2
-                    if not told:
-                        warnings.warn(f"memory is short: samples are made {size} at a time or fewer", stacklevel=2)
-                        told = True
-
-        return made()
+        return self.model.sample(
+            count,
+            told=given,
+            guide=guide,
+            solver=solver,
+            steps=steps,
+            seed=seed,
+            first=first,
+            batch_size=batch_size,
+        )
 
     sample = _gathered(batches)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ornstein
+from ornstein import cpu
 from ornstein.cli import main
 from ornstein.data.images import SampleFolder
 from ornstein.networks import UNet
@@ -147,3 +148,15 @@ def test_one_sample_that_does_not_fit_is_an_error(
     short_of_memory(0, RuntimeError("a bug"))
     with pytest.raises(RuntimeError, match="a bug"):
         ornstein.load(trained).sample(4, steps=2)
+
+
+def test_two_batches_at_once_are_the_same_samples(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, seen = ornstein.load(trained), list[tuple[int, int]]()
+    monkeypatch.setattr("ornstein.model.SMALL", 0)
+    run.model.network.register_forward_pre_hook(lambda _, rows: seen.append((len(rows[0]), torch.get_num_threads())))
+    results = []
+    for threads in (1, 2):
+        with cpu.threads(threads):
+            results.append(run.sample(9, label=list(range(9)), steps=3).astype(int))
+    assert sorted(set(seen)) == [(4, 1), (5, 1), (9, 1)]
+    assert np.abs(results[0] - results[1]).max() <= 1

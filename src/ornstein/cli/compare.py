@@ -69,14 +69,14 @@ def run(given: Sequence[str]) -> int:
 def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Processes) -> None:
     import torch
 
-    from ornstein import plots
+    from ornstein import cpu, plots
+    from ornstein.device import choose_device
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import METRICS
     from ornstein.runs import load
-    from ornstein.training import build, machine
 
-    machine.keep_memory()  # networks of features take and free large blocks for every batch
-    device = build.device(options.device, processes)
+    cpu.keep_memory()  # networks of features take and free large blocks for every batch
+    device = choose_device(options.device, processes)
     runs = [load(folder, device) for folder in options.runs]
     _alike(runs, options.data)
     asked = _asked(runs, options.solver, steps)

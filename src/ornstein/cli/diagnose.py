@@ -20,13 +20,13 @@ def run(words: Sequence[str]) -> int:
     import numpy as np
 
     from ornstein import plots, report
+    from ornstein.device import choose_device
     from ornstein.files.atomic import new_file
     from ornstein.files.output import Output, digest
     from ornstein.metrics.diagnostics import diagnose, times
     from ornstein.runs import load
-    from ornstein.training import build
 
-    device = build.device(options.device)
+    device = choose_device(options.device)
     trained = load(options.run, device)
     data, training = real_data(trained, options.data)
     rows = np.sort(np.random.default_rng(0).permutation(len(data))[: options.count])

@@ -27,6 +27,7 @@ def run(words: Sequence[str]) -> int:
 
     from ornstein import solvers
     from ornstein.cli import canvas
+    from ornstein.device import choose_device
     from ornstein.editing import RePaint, inpaint, sdedit
     from ornstein.noise import PerSampleNoise
     from ornstein.runs import load
@@ -34,7 +35,7 @@ def run(words: Sequence[str]) -> int:
     from ornstein.training import build
 
     build.pick("method", options.method, dict.fromkeys(METHODS))
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     given, size = canvas.read(options.image, spec)
     kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)

@@ -65,14 +65,14 @@ def run(given: Sequence[str]) -> int:
 def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
     import torch
 
-    from ornstein import report
+    from ornstein import cpu, report
+    from ornstein.device import choose_device
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import DEFAULT
     from ornstein.runs import load
-    from ornstein.training import build, machine
 
-    machine.keep_memory()  # networks of features take and free large blocks for every batch
-    trained = load(options.run, build.device(options.device, processes))
+    cpu.keep_memory()  # networks of features take and free large blocks for every batch
+    trained = load(options.run, choose_device(options.device, processes))
     data, training = real_data(trained, options.data)
     spec = trained.spec
     names = DEFAULT[spec.kind] if wanted is None else wanted

@@ -21,11 +21,11 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from ornstein.cli import canvas
+    from ornstein.device import choose_device
     from ornstein.editing import interpolate
     from ornstein.runs import load
-    from ornstein.training import build
 
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
     first, last = (canvas.read(file, spec)[0] for file in (options.first, options.last))

@@ -58,10 +58,10 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--tolerance {options.tolerance:g} must be positive")
     if options.out is not None and Path(options.out).suffix.lower() != ".json":
         raise UsageError(f"--out {options.out} is no .json file; the result is written as JSON")
+    from ornstein.device import choose_device
     from ornstein.runs import load
-    from ornstein.training import build
 
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, choose_device(options.device))
     if options.data is None:
         say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
     dataset, training = real_data(trained, options.data)

@@ -16,9 +16,8 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ornstein.cli.options import EXAMPLES, Shared
-from ornstein.errors import UsageError
+from ornstein.errors import UsageError, brief
 from ornstein.terminal import clean, lenient
-from ornstein.training.config import shown
 
 T = TypeVar("T")
 NUMBERS = {int: "a whole number", float: "a number"}
@@ -59,8 +58,8 @@ def within(options: Any, **limits: tuple[float, float]) -> None:
         if value is None or least <= value <= most:
             continue
         if value < least:
-            raise UsageError(f"{flag} {shown(value)} is too small; give {least:g} or more")
-        raise UsageError(f"{flag} {shown(value)} is too large; give {most:.15g} at most")
+            raise UsageError(f"{flag} {brief(value)} is too small; give {least:g} or more")
+        raise UsageError(f"{flag} {brief(value)} is too large; give {most:.15g} at most")
 
 
 def _flags(kind: Any, defaults: dict[str, Any]) -> Any:

@@ -38,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from ornstein.cli import canvas
+    from ornstein.device import choose_device
     from ornstein.editing import Measurement, operators
     from ornstein.noise import PerSampleNoise
     from ornstein.runs import load
@@ -46,7 +47,7 @@ def run(words: Sequence[str]) -> int:
 
     build.pick("operator", options.operator, dict.fromkeys(OPERATORS))
     build.pick("method", options.method, dict.fromkeys(METHODS))
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     if spec.kind == "vector":
         raise UsageError(f"{options.run} makes vectors, and restore is for pictures; see ornstein.editing in Python")

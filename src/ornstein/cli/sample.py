@@ -55,11 +55,12 @@ def run(words: Sequence[str]) -> int:
 
 
 def _run(options: Sample, processes: Processes) -> None:
+    from ornstein.device import choose_device
     from ornstein.runs import load
     from ornstein.training import build
 
     build.pick("solver", options.solver, dict.fromkeys([*SOLVERS, TUNED]))
-    trained = load(options.run, build.device(options.device, processes))
+    trained = load(options.run, choose_device(options.device, processes))
     guide = guided.guide(options, trained)
     if options.solver == TUNED:
         solver: Solver = guided.tuned(options, trained, options.steps, options.label, guide)

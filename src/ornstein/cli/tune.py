@@ -29,10 +29,10 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--teacher {options.teacher} is no fine solve for {options.steps} steps; give more")
     if not options.seconds > 0:
         raise UsageError(f"--seconds {options.seconds:g} must be positive")
+    from ornstein.device import choose_device
     from ornstein.runs import load
-    from ornstein.training import build
 
-    trained = load(options.run, build.device(options.device))
+    trained = load(options.run, choose_device(options.device))
     guide = guided.guide(options, trained)
     began, fitting = time.monotonic(), list[bool]()
 

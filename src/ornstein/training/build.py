@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -9,15 +10,15 @@ from typing import Any, TypeVar
 
 import torch
 
-from ornstein import coupling, objective, path, target
+from ornstein import coupling, cpu, objective, path, target
 from ornstein.conditions import Condition, Conditions, Grey, Label, LowRes, Mask, Task
 from ornstein.data import Spec
-from ornstein.errors import UsageError
+from ornstein.device import choose_device, is_bf16_fast
+from ornstein.errors import UsageError, brief
 from ornstein.model import Model
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.processes import ALONE, LAUNCH, Processes
-from ornstein.training import augment, machine, shards
-from ornstein.training.config import shown
+from ornstein.training import augment, shards
 from ornstein.training.settings import Settings
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
         return choices[name]
     near = get_close_matches(name[:80], choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"{key}: {shown(name)} is not one of {', '.join(choices)}{hint}")
+    raise UsageError(f"{key}: {brief(name)} is not one of {', '.join(choices)}{hint}")
 
 
 def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Settings:
@@ -111,15 +112,15 @@ def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Se
     if times is None:
         times = "log-normal" if settings.path == "edm" else "stratified"
     steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
-    place = device(settings.device, processes)
+    place = choose_device(settings.device, processes)
     precision = settings.precision
     if precision is None:
-        precision = "bf16" if _fast_bf16(place) else "float32"
+        precision = "bf16" if is_bf16_fast(place) else "float32"
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 256 if spec.kind == "vector" else 32 if place.type == "cpu" and side > 16 else 64
     chosen = {"network": network, "preset": preset, "times": times, "steps": steps}
-    threads = settings.threads if settings.threads is not None or place.type != "cpu" else machine.usable_threads()
+    threads = settings.threads if settings.threads is not None or place.type != "cpu" else cpu.usable_threads()
     complete = replace(settings, **chosen, precision=precision, batch_size=batch_size, threads=threads)  # type: ignore[arg-type]
     _check(complete)
     _check_processes(complete, processes)
@@ -139,16 +140,16 @@ def _check(s: Settings) -> None:
         value = getattr(s, key)
         if value is not None and not 0 < value <= top:
             raise UsageError(
-                f"{key} = {shown(value)} must be positive" + (f", at most {top:.15g}" if value > top else "")
+                f"{key} = {brief(value)} must be positive" + (f", at most {top:.15g}" if value > top else "")
             )
     for key, top in FROM_ZERO.items():
         value = getattr(s, key)
         if not 0 <= value <= top:
-            raise UsageError(f"{key} = {shown(value)} must lie between 0 and {top:g}")
+            raise UsageError(f"{key} = {brief(value)} must lie between 0 and {top:g}")
     if not 0 < s.ema < 12**-0.5:
         raise UsageError(f"ema = {s.ema} is a part of the training and must lie between 0 and 0.288")
     if not 0 <= s.seed < 1 << 63:
-        raise UsageError(f"seed = {shown(s.seed)} must not be negative, nor larger than 63 bits hold")
+        raise UsageError(f"seed = {brief(s.seed)} must not be negative, nor larger than 63 bits hold")
     assert s.batch_size is not None
     assert s.precision is not None
     pick("precision", s.precision, dict.fromkeys(PRECISIONS))
@@ -185,7 +186,7 @@ def task(settings: Settings, spec: Spec) -> Task | None:
     kind = pick("given", name, TASKS)
     try:
         if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
-            raise ValueError(f"{shown(settings.given)} is not one of low-res:4 (or another number), grey, mask")
+            raise ValueError(f"{brief(settings.given)} is not one of low-res:4 (or another number), grey, mask")
         found = LowRes(int(factor)) if factor else kind()
         found.check(spec.shape)
     except ValueError as error:
@@ -242,48 +243,12 @@ def loss(settings: Settings, made: Model) -> objective.Objective:
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 
-def device(name: str | None, processes: Processes = ALONE) -> torch.device:
-    """The device asked for, or the best there is; of several GPUs each process has its own.
-
-    Raises UsageError for one that is not there, or cannot be had by each process.
-    """
-    if processes.count > 1:
-        return _own_device(name, processes)
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        torch.empty(1, device=name)
-        return torch.device(name)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"device: {shown(name)} is not available here; use cpu, or leave --device out") from error
-
-
-def _own_device(name: str | None, processes: Processes) -> torch.device:
-    """The device of one process among several."""
-    kind = name or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cpu":
-        return torch.device("cpu")
-    if kind != "cuda":
-        raise UsageError(
-            f"device: {kind!r} is one device for {processes.count} processes; give cuda or cpu, or start one"
-        )
-    there = torch.cuda.device_count()
-    if processes.near > there:
-        raise UsageError(
-            f"device: {processes.near} processes on a machine with {there} GPUs; start torchrun with "
-            f"--nproc-per-node {there or 1}" + ("" if there else ", or give --device cpu")
-        )
-    torch.cuda.set_device(processes.local)
-    return torch.device("cuda", processes.local)
-
-
-def _fast_bf16(place: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware."""
-    if place.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return place.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+def processor(settings: Settings, device: torch.device) -> AbstractContextManager[None]:
+    """Within, what completed settings allow on a CPU; elsewhere nothing changes."""
+    if device.type != "cpu":
+        return nullcontext()
+    fast = settings.onednn and settings.precision == "float32"
+    return cpu.configured(settings.threads or cpu.usable_threads(), settings.keep_memory, fast)
 
 
 def learning_rate(settings: Settings, network: torch.nn.Module) -> float:

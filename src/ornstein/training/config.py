@@ -8,11 +8,10 @@ import os
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from reprlib import Repr
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.reading import read_yaml
 from ornstein.training.settings import KEYS, Settings
 
@@ -40,7 +39,7 @@ def of_run(folder: Path) -> dict[str, Any] | None:
         found = checked({key: values[key] for key in KEYS if key in values}, file)
         for key, (low, high) in LIMITS.items():
             if key in found and found[key] is not None and not low < found[key] < high:
-                raise UsageError(f"{file}: {key} is {shown(found[key])} and must lie between {low:g} and {high:.3g}")
+                raise UsageError(f"{file}: {key} is {brief(found[key])} and must lie between {low:g} and {high:.3g}")
         return found
     except UsageError as error:
         raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
@@ -60,7 +59,7 @@ def load(file: Path, root: Path | None = None) -> dict[str, Any]:
         raise UsageError(
             f"{file} holds no settings ({error}); write one `key: value` a line, such as `batch_size: 64`"
         ) from error
-    return {key if isinstance(key, str) else shown(key): value for key, value in values.items()}
+    return {key if isinstance(key, str) else brief(key): value for key, value in values.items()}
 
 
 def checked(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
@@ -69,23 +68,13 @@ def checked(values: Mapping[str, Any], file: Path) -> dict[str, Any]:
     return {key: _checked(value, key, types, file) for key, value in values.items()}
 
 
-def shown(value: Any) -> str:
-    """A value for a message: never long, whatever it is."""
-    short = Repr()
-    short.maxstring = short.maxother = 80
-    try:
-        return short.repr(value)
-    except ValueError:  # a whole number of thousands of digits
-        return f"a {type(value).__name__} of very many digits"
-
-
 def _known(key: str, file: Path) -> str:
     name = key.replace("-", "_")
     if name in KEYS:
         return name
     near = get_close_matches(name[:80], KEYS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS)}"
-    raise UsageError(f"{file}: there is no setting {shown(key)}; {hint}")
+    raise UsageError(f"{file}: there is no setting {brief(key)}; {hint}")
 
 
 def _checked(value: Any, key: str, types: dict[str, Any], file: Path) -> Any:
@@ -99,7 +88,7 @@ def _checked(value: Any, key: str, types: dict[str, Any], file: Path) -> Any:
         except (ValueError, OverflowError):
             pass
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UsageError(f"{file}: {key} is {shown(value)} and must be {WORDS[kind]}")
+        raise UsageError(f"{file}: {key} is {brief(value)} and must be {WORDS[kind]}")
     if kind is int and abs(value) >= 1 << 63:
-        raise UsageError(f"{file}: {key} is {shown(value)} and must be a number of less than 64 bits")
+        raise UsageError(f"{file}: {key} is {brief(value)} and must be a number of less than 64 bits")
     return value

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from ornstein.cpu import threads
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
 from ornstein.training import ema, parallel, schedule
@@ -14,7 +15,6 @@ from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.halves import learning, side_by_side
-from ornstein.training.machine import threads
 from ornstein.training.settings import Settings
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from ornstein.device import peak, synchronize
 from ornstein.networks import SelfAttention
-from ornstein.training import machine
 from ornstein.training.batch import Batches, Part
+from ornstein.training.build import processor
 from ornstein.training.loop import train
 from ornstein.training.run import Run
 
@@ -43,7 +44,7 @@ class Clock:
         self._open: dict[Any, float] = {}
 
     def now(self) -> float:
-        machine.synchronize(self.device)
+        synchronize(self.device)
         return time.perf_counter()
 
     def start(self, key: Any) -> None:
@@ -76,7 +77,7 @@ def profile(run: Run, steps: int) -> Profile:
 
     Times inside the network come from hooks around its modules, which cost a few microseconds each.
     """
-    with machine.tuned(run.settings, run.device):
+    with processor(run.settings, run.device):
         state, learner = run.ready()
         # nothing side by side, so that what each takes shows
         settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, halves=False)
@@ -99,7 +100,7 @@ def profile(run: Run, steps: int) -> Profile:
                     begun = clock.now()
         seconds = (clock.now() - begun) / steps
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        return _summary(clock.sums, steps, run.batch_size, seconds, machine.peak(run.device, dtype))
+        return _summary(clock.sums, steps, run.batch_size, seconds, peak(run.device, dtype))
 
 
 def _summary(sums: dict[Any, float], steps: int, images: int, seconds: float, peak: float) -> Profile:

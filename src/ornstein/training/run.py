@@ -21,14 +21,15 @@ from torch import nn
 import ornstein
 from ornstein import conditions, networks, terminal
 from ornstein.data import Dataset, Spec, grid_image
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.device import choose_device
+from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.atomic import new_file, written
 from ornstein.files.lock import LOCK, OTHER, hold, is_lock
 from ornstein.files.owner import FORM, open_here, sweep
 from ornstein.files.reading import read_bytes, read_json
 from ornstein.model import Model
 from ornstein.processes import current
-from ornstein.training import build, checkpoint, compiled, config, machine, parallel, posthoc
+from ornstein.training import build, checkpoint, compiled, config, parallel, posthoc
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.grid import Grid
@@ -76,7 +77,7 @@ class Run:
         told = conditions.of(dataset, build.task(self.settings, dataset.spec))
         self.model = build.model(self.settings, dataset.spec, told)
         self.objective = build.loss(self.settings, self.model)
-        self.device = build.device(settings.device, self.processes)
+        self.device = choose_device(settings.device, self.processes)
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
@@ -100,7 +101,7 @@ class Run:
     def __iter__(self) -> Iterator[Event]:
         with ExitStack() as held:
             self.processes.lead(lambda: self._hold(held))
-            held.enter_context(machine.tuned(self.settings, self.device))
+            held.enter_context(build.processor(self.settings, self.device))
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
@@ -339,7 +340,7 @@ def run_folder(out: str) -> Path:
         if folder.is_dir():
             next(folder.iterdir(), None)
     except OSError as error:
-        raise UsageError(f"out: {config.shown(out)} cannot be used ({error.strerror}); give another folder") from error
+        raise UsageError(f"out: {brief(out)} cannot be used ({error.strerror}); give another folder") from error
     return folder
 
 

@@ -2,30 +2,27 @@
 
 import ctypes
 import math
-import statistics
-import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
 
-from ornstein.training.settings import Settings
+P = TypeVar("P")
+T = TypeVar("T")
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3  # glibc's names for mallopt, without their M_
 
 
 @contextmanager
-def tuned(settings: Settings, device: torch.device) -> Iterator[None]:
-    """Within, what the settings allow of those below, where the device is a CPU."""
-    if device.type != "cpu":
-        yield
-        return
-    if settings.keep_memory:
+def configured(count: int, keep: bool, fast: bool) -> Iterator[None]:
+    """Within, `count` threads; with `keep` freed memory stays the process's own, with `fast` see `fast_products`."""
+    if keep:
         keep_memory()
-    fast = fast_products() if settings.onednn and settings.precision == "float32" else nullcontext()
-    with threads(settings.threads or usable_threads()), fast:
+    with threads(count), fast_products() if fast else nullcontext():
         yield
 
 
@@ -38,6 +35,29 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def in_order(work: Callable[[P], T], pieces: Iterable[P], workers: int) -> Iterator[T]:
+    """work(piece) for each piece, in their order; `workers` of them at once, each with its part of this thread's threads.
+
+    Pieces that do not wait for each other keep all cores at work where other programs take some of them away: the threads of one
+    operation would wait for the slowest of them each time.
+    """
+    if workers == 1:
+        yield from map(work, pieces)
+        return
+    share, running = max(1, torch.get_num_threads() // workers), deque[Future[T]]()
+    with ThreadPoolExecutor(workers, "pieces", lambda: torch.set_num_threads(share)) as pool:
+        try:
+            for piece in pieces:
+                running.append(pool.submit(work, piece))
+                if len(running) == workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for left in running:
+                left.cancel()
 
 
 def usable_threads() -> int:
@@ -126,40 +146,3 @@ def rounding() -> float:
     a, b = (torch.randn(shape, generator=draws) for shape in ((256, 1024), (1024, 256)))
     exact = a.double() @ b.double()
     return float(((a @ b) - exact).norm() / exact.norm())
-
-
-def peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> float:
-    """Floating-point operations a second of square matrix products, the best of several sizes: what a network can hope for."""
-    return max(
-        _product_speed(device, dtype, size, seconds / 3) for size in (1024, 2048, 4096 if _large(device) else 1536)
-    )
-
-
-def _large(device: torch.device) -> bool:
-    return device.type == "cuda"
-
-
-def _product_speed(device: torch.device, dtype: torch.dtype, size: int, seconds: float) -> float:
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    times: list[float] = []
-    _seconds(a, b)
-    until = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < until:
-        times.append(_seconds(a, b))
-    return 2 * size**3 / statistics.median(times)
-
-
-def _seconds(a: Tensor, b: Tensor) -> float:
-    synchronize(a.device)
-    begun = time.perf_counter()
-    a @ b
-    synchronize(a.device)
-    return time.perf_counter() - begun
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for what the device was given to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()

@@ -1,40 +1,43 @@
-"""Faster settings of the machine, and compiling: results stay as good, and what is not is refused."""
+"""What a CPU does faster when asked, and compiling: what is not as good is refused; quotas and work in pieces."""
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from ornstein import data
-from ornstein.training import compiled, machine
+from ornstein import cpu, data
+from ornstein.device import peak
+from ornstein.training import compiled
 from ornstein.training.run import Run
 from ornstein.training.settings import Settings
 
 
 def test_float32_products_stay_accurate_and_the_setting_is_put_back():
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with machine.fast_products() as fast:
-        assert machine.rounding() < 1e-5
+    with cpu.fast_products() as fast:
+        assert cpu.rounding() < 1e-5
         assert fast == (torch.backends.mkldnn.matmul.fp32_precision == "bf16")
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_a_processor_that_would_round_to_bfloat16_is_left_alone(monkeypatch):
-    monkeypatch.setattr(machine, "rounding", lambda: 2e-3)
+    monkeypatch.setattr(cpu, "rounding", lambda: 2e-3)
     before = torch.backends.mkldnn.matmul.fp32_precision
-    with machine.fast_products() as fast:
+    with cpu.fast_products() as fast:
         assert not fast
         assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
 def test_another_c_library_changes_nothing(monkeypatch):
-    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: object())
-    assert not machine.keep_memory()
+    monkeypatch.setattr(cpu.ctypes, "CDLL", lambda _: object())
+    assert not cpu.keep_memory()
 
 
 def test_the_peak_is_a_speed():
-    assert machine.peak(torch.device("cpu"), torch.float32, seconds=0.01) > 1e8
+    assert peak(torch.device("cpu"), torch.float32, seconds=0.01) > 1e8
 
 
 def test_gradients_that_differ_are_found():
@@ -112,13 +115,49 @@ def test_quotas_of_control_groups(files: dict[str, str], limit: float | None, tm
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert machine.quota(tmp_path) == limit
+    assert cpu.quota(tmp_path) == limit
 
 
 @pytest.mark.parametrize(("limit", "threads"), [(None, 3), (0.3, 1), (1.0, 1), (1.4, 1), (1.6, 2), (64.0, 3)])
 def test_no_more_threads_than_the_quota_has_cpus(
     limit: float | None, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "quota", lambda: limit)
-    with machine.threads(3):
-        assert machine.usable_threads() == threads
+    monkeypatch.setattr(cpu, "quota", lambda: limit)
+    with cpu.threads(3):
+        assert cpu.usable_threads() == threads
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_pieces_come_in_order_each_with_its_part_of_the_threads(workers: int) -> None:
+    def work(piece: int) -> tuple[int, int, bool]:
+        time.sleep(0.01 * (piece % 2 == 0))  # every other one is overtaken
+        return piece, torch.get_num_threads(), threading.current_thread() is threading.main_thread()
+
+    with cpu.threads(4):
+        results = list(cpu.in_order(work, range(7), workers))
+        assert torch.get_num_threads() == 4
+    assert [piece for piece, _, _ in results] == list(range(7))
+    assert {(count, alone) for _, count, alone in results} == {(4 // workers, workers == 1)}
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pieces")]
+
+
+def test_a_failure_in_a_piece_is_raised_in_its_place_and_ends_the_work() -> None:
+    begun = list[int]()
+
+    def work(piece: int) -> int:
+        begun.append(piece)
+        return 1 // (3 - piece)
+
+    results = cpu.in_order(work, range(1000), 2)
+    assert [next(results) for _ in range(3)] == [0, 0, 1]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert len(begun) < 10
+
+
+def test_no_more_is_begun_than_is_asked_for() -> None:
+    begun = list[int]()
+    results = cpu.in_order(begun.append, range(1000), 2)
+    next(results)
+    results.close()
+    assert len(begun) <= 3
