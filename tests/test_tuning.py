@@ -1,6 +1,9 @@
 """The tuned solver: never worse than where it began, far better on a mixture, repeatable, and kept to the last bit."""
 
 import json
+import math
+import time
+from dataclasses import dataclass, field
 from functools import cache
 
 import pytest
@@ -8,6 +11,7 @@ import torch
 
 from ornstein import exact, grid, path, sample, solvers, tuning
 from ornstein.denoiser import Denoiser
+from ornstein.errors import OrnsteinError
 from ornstein.estimate import Estimate
 from ornstein.noise import PerSampleNoise
 from ornstein.table import execute
@@ -243,3 +247,43 @@ def test_effort_follows_the_cost_of_a_call(monkeypatch: pytest.MonkeyPatch) -> N
     assert slow.held_out == max(slow.starts // 3, 16)
     assert effort(1e-3, 240.0).starts == pytest.approx(2 * slow.starts, abs=1)
     assert effort(1e-6, 1e6, starts=10_000).starts == 10_000
+
+
+@dataclass(frozen=True)
+class Breaking:
+    """A mixture whose estimates are not finite below a time, and take a while."""
+
+    below: float
+    number: float = math.nan
+    pause: float = 0.0
+    calls: list[float] = field(default_factory=list)
+
+    @property
+    def path(self) -> path.Path:
+        return LINEAR
+
+    def __call__(self, x: torch.Tensor, t: "float | torch.Tensor") -> Estimate:
+        time.sleep(self.pause)
+        self.calls.append(float(torch.as_tensor(t).max()))
+        found = mixture()(x, t)
+        return found if self.calls[-1] > self.below else Estimate(found.clean * self.number, found.noise)
+
+
+@pytest.mark.parametrize("below", [1.0, 0.5])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_model_of_numbers_that_are_not_finite_is_refused_before_the_fit(below: float, number: float) -> None:
+    """In its first batch of fine solves."""
+    denoiser = Breaking(below, number)
+    with pytest.raises(OrnsteinError, match="solves of this model in 20 network calls are not finite"):
+        tuning.fit(denoiser, (2,), 3, starts=320, held_out=160, batch=32, teacher=20)
+    assert len(denoiser.calls) <= 20
+
+
+def test_a_fit_keeps_to_its_seconds_where_calls_are_slow() -> None:
+    """However much slower than when the effort was chosen: one round of untuned tables and one try are all there is."""
+    denoiser = Breaking(-1.0, pause=0.005)
+    began = time.monotonic()
+    found = tuning.fit(denoiser, (2,), 3, starts=64, held_out=16, batch=16, teacher=20, seconds=0.5)
+    fine = 5 * 20 * 0.005
+    assert time.monotonic() - began < 0.5 + fine + 1.5
+    assert math.isfinite(found.error)

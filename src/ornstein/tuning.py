@@ -19,7 +19,7 @@ et al. 2025).
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ornstein.chart import Flow
 from ornstein.denoiser import Denoiser
+from ornstein.errors import OrnsteinError
 from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, align
@@ -209,7 +210,7 @@ def fit(
     the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or `seconds`. The
     result is the table with the smallest error on those; it is never worse there than the best untuned table. `progress` is
     told when the teacher is done and after every iteration; when `stop()` is true the fit ends early with what it has.
-    Raises ValueError for fewer than one step or no starts.
+    Raises ValueError for fewer than one step or no starts, OrnsteinError for a denoiser whose solves are not finite.
     """
     if min(steps, starts, held_out, batch) < 1:
         raise ValueError(f"steps, starts, held_out and batch must be positive, not {(steps, starts, held_out, batch)}")
@@ -220,20 +221,30 @@ def fit(
     def bound(rows: Tensor) -> Denoiser:
         return denoiser if given is None else given(rows)
 
-    def solved(table: Table, rows: Tensor) -> Tensor:
-        parts = rows.split(batch)
-        return torch.cat([list(execute(table, bound(part), x[part], noise))[-1].x for part in parts])
+    def over() -> bool:
+        return time.monotonic() - begun > seconds or (stop is not None and stop())
 
+    def solved(table: Table, rows: Tensor) -> Iterator[Tensor]:
+        return (list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch))
+
+    def error(table: Table) -> float:
+        """The mean held-out error; infinite where a solve breaks down."""
+        with torch.no_grad():
+            found = float(_distance(torch.cat(list(solved(table, held))), goal[held]).mean())
+        return found if math.isfinite(found) else math.inf
+
+    held = everything[starts:]
     with torch.no_grad():
-        goal = solved(ABM().table(path, two_ended(path, max(teacher, 2 * steps))), everything)
-        held = everything[starts:]
-
-        def error(table: Table) -> float:
-            return float(_distance(solved(table, held), goal[held]).mean())
-
-        measured = [[(error(table), table) for table in some] for some in candidates(path, steps)]
+        fine = ABM().table(path, two_ended(path, max(teacher, 2 * steps)))
+        goal = torch.cat([_finite(ends, fine) for ends in solved(fine, everything)])
+    measured = list[list[tuple[float, Table]]]()
+    for some in candidates(path, steps):
+        if not (measured and over()):
+            measured.append([(error(table), table) for table in some])
     ranked = sorted((min(some, key=itemgetter(0)) for some in measured), key=itemgetter(0))
     untuned, best = ranked[0]
+    if not math.isfinite(untuned):
+        raise OrnsteinError(f"no solve of this model in {steps} network calls is finite, so none can be fitted; use more")
     smallest, done, iteration = untuned, 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 
@@ -248,8 +259,7 @@ def fit(
         while done < 1 and most > 0 and waited < PATIENCE and descent.step():
             most, iteration = most - 1, iteration + 1
             table = descent.table()
-            with torch.no_grad():
-                now = error(table)
+            now = error(table)
             waited = 0 if now < smallest else waited + 1
             if now < smallest:
                 smallest, best = now, table
@@ -260,17 +270,21 @@ def fit(
         return now
 
     def descent(table: Table, rows: Tensor) -> "Descent":
-        return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed)
+        return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed, over)
 
     tell()
     tables = [best]
     if iterations > TRIAL * len(ranked):
         few = everything[: max(starts // 4, min(starts, 32))]
-        trials = [descent(table, few) for _, table in ranked]
-        tried = sorted(((fitted(trial, TRIAL), trial.table()) for trial in trials), key=itemgetter(0))
-        tables = [table for _, table in tried]
+        tried = list[tuple[float, Table]]()
+        for _, table in ranked:
+            if not (tried and over()):
+                trial = descent(table, few)
+                tried.append((fitted(trial, TRIAL), trial.table()))
+        tables = [table for _, table in sorted(tried, key=itemgetter(0))]
     for table in tables:
-        fitted(descent(table, everything[:starts]), iterations)
+        if not over():
+            fitted(descent(table, everything[:starts]), iterations)
     done = 1.0
     tell()
     return Tuned(path, best, smallest, untuned, model)
@@ -335,9 +349,10 @@ class Descent:
         goal: Tensor,
         batches: Sequence[Tensor],
         seed: int,
+        over: Callable[[], bool] = lambda: False,
     ) -> None:
         self.weights, self.bound, self.x, self.goal, self.batches = weights, bound, x, goal, batches
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator, self.over = torch.Generator().manual_seed(seed), over
         self.theta = torch.zeros(weights.size, dtype=torch.float64)
         self.damping, self.resets = DAMPING, RESETS
         self.curvature: Tensor | None = None
@@ -348,12 +363,14 @@ class Descent:
         return self.weights.table(self.theta)
 
     def step(self) -> bool:
-        """One step that lowers the loss; False where none was found."""
+        """One step that lowers the loss; False where none was found, or it is `over` before one is."""
         while True:
             gradient, fresh = self._linearised()
             curvature = self.curvature = fresh if self.curvature is None else (self.curvature + fresh) / 2
             diagonal = curvature.diagonal()
             for _ in range(TRIES):
+                if self.over():
+                    return False
                 damped = curvature + torch.diag(self.damping * diagonal + 1e-12 * diagonal.max())
                 move, failed = torch.linalg.solve_ex(damped, gradient)
                 errors = self._errors(self.theta - move)
@@ -390,6 +407,16 @@ class Descent:
         pull, probe = torch.cat(pulls), torch.cat(probes) * weight.sqrt()[:, None]
         pull, probe = (_capped(rows.double().nan_to_num(0.0, 0.0, 0.0)) for rows in (pull, probe))
         return pull.mean(0), probe.T @ probe / len(probe)
+
+
+def _finite(ends: Tensor, table: Table) -> Tensor:
+    """Raises OrnsteinError for endpoints of a fine solve that nothing can be fitted to."""
+    if not bool(ends.isfinite().all()):
+        raise OrnsteinError(
+            f"solves of this model in {table.calls} network calls are not finite, so no solver can be fitted to them; "
+            "use an earlier checkpoint, or train again at a smaller learning rate"
+        )
+    return ends
 
 
 def _capped(rows: Tensor) -> Tensor:
