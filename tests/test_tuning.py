@@ -264,7 +264,7 @@ class Breaking:
 
     def __call__(self, x: torch.Tensor, t: "float | torch.Tensor") -> Estimate:
         time.sleep(self.pause)
-        self.calls.append(float(torch.as_tensor(t).max()))
+        self.calls.append(float(torch.as_tensor(t).detach().max()))
         found = mixture()(x, t)
         return found if self.calls[-1] > self.below else Estimate(found.clean * self.number, found.noise)
 

@@ -4,10 +4,11 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial, wraps
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
@@ -119,6 +120,14 @@ class Run:
         placed(self.model.network, device)
         return self
 
+    def is_outdated(self) -> bool:
+        """Whether the folder has other weights by now than those in memory, or none."""
+        try:
+            with (self.folder / "model" / "model.safetensors").open("rb") as file:
+                return file_digest(file, "sha256").hexdigest() != self.weights_hash
+        except OSError:
+            return True
+
     def tune(
         self,
         steps: int = 6,
@@ -132,14 +141,16 @@ class Run:
         tell: Callable[[Effort], None] | None = None,
         progress: Callable[[Progress], None] | None = None,
         stop: Callable[[], bool] | None = None,
+        save: Callable[[str, dict[str, Any]], object] | None = None,
     ) -> Tuned:
         """Fit a solver of so many network calls to this model (`tuning.fit`) and save it for `tuned`.
 
         With classes, each start has one, drawn as often as it occurs in the data, or the `label`; the model is asked for it by
         `guide`. There are as many starts, up to `starts`, as the time allows (`tuning.effort`), which `tell` is told. A file for
         each number of steps, label and guidance in RUN/tuned holds the table, its errors on held-out starts, the sha256 of the
-        weights, and all that is needed to repeat the fit. Raises UsageError for guidance that the run has not the means for, or
-        that has no name to be kept under.
+        weights, and all that is needed to repeat the fit; or its name and content go to `save`.
+        Raises UsageError for guidance that the run has not the means for, or that has no name to be kept under; OrnsteinError for
+        a model of numbers that are not finite, where another process tunes this run, and when the disk refuses.
         """
         self.check_guide(guide)
         file, asked = self._kept(steps, label, guide)
@@ -152,53 +163,68 @@ class Run:
             return guide(self.denoiser, None if labels is None else labels[rows.to(device)])
 
         denoiser = given(torch.arange(32))
-        chosen = effort(denoiser, shape, steps, seconds, starts=starts, teacher=teacher, device=device)
-        if tell is not None:
-            tell(chosen)
-        found = fit(
-            denoiser,
-            shape,
-            steps,
-            given=given,
-            **chosen._asdict(),
-            seconds=seconds,
-            teacher=teacher,
-            seed=seed,
-            model=self.weights_hash,
-            device=device,
-            progress=progress,
-            stop=stop,
-        )
-        made = {"seconds": seconds, "teacher": teacher, "seed": seed, "device": device.type, **chosen._asdict()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with new_file(file) as fresh:
-            fresh.write_text(json.dumps({**found.to_dict(), "asked": asked, "made": made}, indent=1))
+        with hold(file.parent, "tuned") if save is None else nullcontext():
+            chosen = effort(denoiser, shape, steps, seconds, starts=starts, teacher=teacher, device=device)
+            if tell is not None:
+                tell(chosen)
+            found = fit(
+                denoiser,
+                shape,
+                steps,
+                given=given,
+                **chosen._asdict(),
+                seconds=seconds,
+                teacher=teacher,
+                seed=seed,
+                model=self.weights_hash,
+                device=device,
+                progress=progress,
+                stop=stop,
+            )
+            made = {"seconds": seconds, "teacher": teacher, "seed": seed, "device": device.type, **chosen._asdict()}
+            (save or partial(_save_json, file.parent))(file.name, {**found.to_dict(), "asked": asked, "made": made})
         return found
 
     def tuned(
-        self, steps: int, *, label: Label | None = None, guide: Asking = PLAIN, command: str | None = None
+        self,
+        steps: int,
+        *,
+        label: Label | None = None,
+        guide: Asking = PLAIN,
+        file: str | Path | None = None,
+        command: str | None = None,
     ) -> Tuned:
         """The solver of so many steps that `tune` (or `ornstein tune`) saved for this label or for all, and this guidance.
 
+        `file` is one of another place (`ornstein tune --out`), which is used for any label and guidance.
         Raises UsageError where there is none or the model has changed since, OrnsteinError for a file that is damaged; both say
         with which `command` it is made.
         """
         command = command or f"`ornstein tune {self.folder} --steps {steps}`"
-        file, asked = self._kept(steps, label if isinstance(label, (int, str)) else None, guide)
-        if not os.path.lexists(file):
-            file, asked = self._kept(steps, None, guide)
+        if file is not None:
+            return self._tuned_in(Path(file), steps, None, command)
+        own, asked = self._kept(steps, label if isinstance(label, (int, str)) else None, guide)
+        if not os.path.lexists(own):
+            own, asked = self._kept(steps, None, guide)
+        if not os.path.lexists(own):
+            guided = "" if asked["guidance"] == str(PLAIN) else f" with {guide}"
+            raise UsageError(
+                f"{own} is missing: no solver of {steps} steps is tuned{guided} yet; make it with {command}"
+            )
+        return self._tuned_in(own, steps, asked, command)
+
+    def _tuned_in(self, file: Path, steps: int, asked: dict[str, Any] | None, command: str) -> Tuned:
+        """The solver in a file, which must be for so many steps and what was asked, unless that is None."""
         try:
-            data = read_json(file, root=self.folder)
+            data = read_json(file, root=None if asked is None else self.folder)  # links in a run are not followed
             found = Tuned.from_dict(data, self.model.path)
             if found.fitted.calls != steps:
                 raise ValueError(f"it holds {found.fitted.calls} steps")
-            if (kept := data.get("asked", {"label": None, "guidance": str(PLAIN)})) != asked:
+            kept = data.get("asked", {"label": None, "guidance": str(PLAIN)})
+            if asked is not None and kept != asked:
                 raise ValueError(f"it was tuned for label {kept['label']} with {kept['guidance']}")
         except FileNotFoundError:
-            guided = "" if asked["guidance"] == str(PLAIN) else f" with {guide}"
-            raise UsageError(
-                f"{file} is missing: no solver of {steps} steps is tuned{guided} yet; make it with {command}"
-            ) from None
+            raise UsageError(f"{file} is missing; make it with {command}") from None
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
             raise OrnsteinError(
                 f"{file} cannot be read ({type(error).__name__}: {error}); make it anew with {command}"
@@ -536,6 +562,11 @@ class Run:
                 f"label: {self.folder} was trained without classes{f' (it takes {takes})' if takes else ''}; leave the label out"
             )
         return part.asked({"label": label}, count, self.spec)
+
+
+def _save_json(folder: Path, name: str, content: dict[str, Any]) -> None:
+    with new_file(folder / name) as file:
+        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:

@@ -100,6 +100,8 @@ class Tuned(TableSolver):
             raise ValueError(f"the table holds numbers that are not finite, or beyond {LARGEST:g}")
         if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
             raise ValueError("the times of a table fall from 1 to 0")
+        if not all(map(math.isfinite, errors)):
+            raise ValueError("its errors are not finite")
         return cls(path, table, *errors, str(data["model"]))
 
 
@@ -244,7 +246,9 @@ def fit(
     ranked = sorted((min(some, key=itemgetter(0)) for some in measured), key=itemgetter(0))
     untuned, best = ranked[0]
     if not math.isfinite(untuned):
-        raise OrnsteinError(f"no solve of this model in {steps} network calls is finite, so none can be fitted; use more")
+        raise OrnsteinError(
+            f"no solve of this model in {steps} network calls is finite, so none can be fitted; use more"
+        )
     smallest, done, iteration = untuned, 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.evaluate import chosen, recognition, words
+from ornstein.cli.guided import TUNED
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
-from ornstein.cli.sample import MOST_STEPS, TUNED
+from ornstein.cli.sample import MOST_STEPS
 from ornstein.cli.show import Meter, columns, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.names import SOLVERS

@@ -1,14 +1,21 @@
 """`ornstein diagnose`."""
 
-import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
+from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, say
 from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.data import Dataset
+    from ornstein.metrics.diagnostics import Level
+    from ornstein.runs import Run
 
 
 def run(words: Sequence[str]) -> int:
@@ -17,12 +24,11 @@ def run(words: Sequence[str]) -> int:
     if not options.run:
         raise UsageError("diagnose needs a run folder; give for example `ornstein diagnose runs/digits`")
     within(options, count=(100, math.inf), levels=(1, math.inf), seed=(0, math.inf))
+    must_be_json(options.out)
     import numpy as np
 
-    from ornstein import plots, report
+    from ornstein import plots
     from ornstein.device import choose_device
-    from ornstein.files.atomic import new_file
-    from ornstein.files.output import Output, digest
     from ornstein.metrics.diagnostics import diagnose, times
     from ornstein.runs import load
 
@@ -39,24 +45,34 @@ def run(words: Sequence[str]) -> int:
         conditions.must_fit(data, options.run)
         known = [row.to(device) for row in conditions.items(data, rows, options.seed)]
         told = lambda part: denoiser.given(conditions.told(tuple(row[part] for row in known)))  # noqa: E731
-    at, found = times(trained.model.path, options.levels), []
-    say(f"{len(x):,} items of {data.spec.source}; errors are per number, in model units.")
-    say(
-        f"  {'t':>6}  {'log-SNR':>7}  {'noise error':>11}  {'clean error':>11}  {'continuity':>10}  calibration (1: right)"
-    )
-    with Meter("diagnosing", patience=1.0) as meter:
-        for level in diagnose(denoiser, x, at, given=told, seed=options.seed):
-            found.append(level)
-            c = level.calibration
-            meter.tell(
-                f"  {level.t:6.3f}  {level.log_snr:7.2f}  {level.noise.value:11.4g}  {level.clean.value:11.4g}"
-                f"  {level.continuity:10.2g}  {c.value:.3f} ({c.low:.3f} to {c.high:.3f})"
-            )
-            meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
-    result = {
+    with Results(trained, options, "evaluation", "diagnosed", data=data.spec.content_hash) as results:
+        at, found = times(trained.model.path, options.levels), []
+        with Meter("diagnosing", patience=1.0) as meter:
+            for level in diagnose(denoiser, x, at, given=told, seed=options.seed):
+                found.append(level)
+                meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
+        what = f"{len(x):,} items of {data.spec.source}"
+        output = results.at("diagnosis.json")
+        results.write(output, _record(trained, data, options, found, what))
+        say(f"{what}; errors are per number, in model units.")
+        say(_table(found))
+        say(f"Written: {output.path.resolve()}")
+        drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
+        try:
+            if results.also(lambda: plots.diagnosis(drawn, found, what)):
+                say(f"The picture: {drawn.path.resolve()}")
+        except plots.Missing as error:  # what was measured is written
+            say(f"Note: {error}.")
+        if training is not None and results.out is None:
+            report_page(results, training)
+    return 0
+
+
+def _record(trained: "Run", data: "Dataset", options: Diagnose, found: "list[Level]", what: str) -> dict[str, Any]:
+    return {
         "title": "Diagnosis of the model",
-        "about": f"By noise level, on {len(x):,} items of {data.spec.source}: the error of the noise estimate, and the actual "
-        "squared error of the denoiser over what its own Jacobian foretells (1: calibrated).",
+        "about": f"By noise level, on {what}: the error of the noise estimate, and the actual squared error of the denoiser "
+        "over what its own Jacobian foretells (1: calibrated).",
         "scores": [
             score.named(f"{name} at t = {level.t:.3f}").to_json()
             for name, of in (("noise error", "noise"), ("calibration", "calibration"))
@@ -65,20 +81,24 @@ def run(words: Sequence[str]) -> int:
         ],
         "levels": [level.to_json() for level in found],
         "weights": trained.weights_hash,
-        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "count": len(x)},
+        "data": {
+            "source": data.spec.source,
+            "content_hash": data.spec.content_hash,
+            "count": min(options.count, len(data)),
+        },
         "seed": options.seed,
         "versions": versions(),
     }
-    place = trained.folder / "evaluation" / "diagnosis.json"
-    with new_file(place) as file:
-        file.write_text(json.dumps(result, indent=1) + "\n")
-    say(f"Written: {place.resolve()}")
-    try:
-        picture = place.with_name("diagnosis-plot.png")
-        plots.diagnosis(Output(picture, digest(result), force=True), found, f"{len(x):,} items of {data.spec.source}")
-        say(f"The picture: {picture.resolve()}")
-    except plots.Missing as error:  # what was measured is written
-        say(f"Note: {error}.")
-    if training is not None:
-        say(f"The report page: {report.write(trained.folder, training).resolve()}")
-    return 0
+
+
+def _table(levels: "list[Level]") -> list[str]:
+    """A line for each noise level."""
+    head = f"  {'t':>6}  {'log-SNR':>7}  {'noise error':>11}  {'clean error':>11}  {'continuity':>10}"
+    lines = [f"{head}  calibration (1: right)"]
+    for level in levels:
+        c = level.calibration
+        lines.append(
+            f"  {level.t:6.3f}  {level.log_snr:7.2f}  {level.noise.value:11.4g}  {level.clean.value:11.4g}"
+            f"  {level.continuity:10.2g}  {c.value:.3f} ({c.low:.3f} to {c.high:.3f})"
+        )
+    return lines

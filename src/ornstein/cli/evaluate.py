@@ -1,11 +1,11 @@
 """`ornstein evaluate`."""
 
-import json
 import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from hashlib import file_digest
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +15,9 @@ from ornstein.cli import guided
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
+from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, columns, duration, say
 from ornstein.errors import UsageError
-from ornstein.names import SOLVERS
 from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ornstein.data import Dataset, Spec
-    from ornstein.guidance import Asking
+    from ornstein.files.output import Output
+    from ornstein.guidance import Asking, Guide
     from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
     from ornstein.metrics.classifier import Classifier
+    from ornstein.metrics.memorisation import Memorisation
     from ornstein.runs import Run, Told
     from ornstein.solvers import Solver
 
@@ -56,6 +58,8 @@ def run(given: Sequence[str]) -> int:
     if not options.run:
         raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
+    must_be_json(options.out)
+    guided.must_name_solver(options.solver)
     wanted = words(options.metrics)
     with joined() as processes:
         processes.together(lambda: _evaluate(options, wanted, processes))
@@ -63,23 +67,49 @@ def run(given: Sequence[str]) -> int:
 
 
 def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
-    import torch
-
-    from ornstein import cpu, report
+    from ornstein import cpu
     from ornstein.device import choose_device
-    from ornstein.metrics import evaluate, extract, reference
-    from ornstein.metrics.evaluation import DEFAULT
     from ornstein.runs import load
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     data, training = real_data(trained, options.data)
+    guide = guided.guide(options, trained)
+    results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
+
+    with ExitStack() as held:
+
+        def hold() -> None:
+            held.enter_context(results)
+
+        processes.lead(hold)
+        _measure(options, wanted, processes, trained, guide, data, training, results)
+
+
+def _measure(
+    options: Evaluate,
+    wanted: tuple[str, ...] | None,
+    processes: Processes,
+    trained: "Run",
+    guide: "Guide",
+    data: "Dataset",
+    training: "Dataset | None",
+    results: Results,
+) -> None:
+    import torch
+
+    from ornstein.metrics import evaluate, extract, reference
+    from ornstein.metrics.evaluation import DEFAULT
+
     spec = trained.spec
     names = DEFAULT[spec.kind] if wanted is None else wanted
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     prepared = time.monotonic() - began
-    samples = _given(options, trained, processes) if options.samples else _drawn(options, trained, processes, data)
+    if options.samples:
+        samples = _given(options, trained, processes)
+    else:
+        samples = _drawn(options, trained, processes, data, guide)
     began = time.monotonic()
     with Meter("features", patience=1.0) as meter:
 
@@ -109,7 +139,10 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     said = (
         f"{len(features):,} samples beside {len(beside.real):,} items of {data.spec.source}, {extractor.name} features"
     )
-    about = {
+    record = {
+        "scores": [row.to_json() for row in found.rows],
+        "by_class": {name: score.to_json() for name, score in found.by_class.items()},
+        "notes": list(found.notes),
         "title": f"Evaluation: {samples.title}",
         "about": f"{said}. The last column is what other real data score in the place of the samples.",
         "samples": samples.made,
@@ -120,18 +153,19 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
         "threads": torch.get_num_threads(),
         "seconds": seconds,
     }
-    folder = write(trained.folder, stem, found, about)
-    if found.nearest is not None and training is not None and spec.kind == "image":
-        _save_pairs(folder / f"{stem}-nearest.png", samples, training, found)
-    say(
-        f"{len(features):,} samples beside {len(beside.real):,} items of {data.spec.source}, {extractor.name} features."
-    )
+    output = results.at(f"{stem}.json")
+    results.write(output, record)
+    say(f"{said}.")
     say(show(found))
     for note in found.notes:
         say(f"Note: {note}.")
-    say(f"Measured in {duration(sum(seconds.values()))}: {folder.resolve() / stem}.json")
-    if training is not None:
-        say(f"The report page: {report.write(trained.folder, training).resolve()}")
+    say(f"Measured in {duration(sum(seconds.values()))}: {output.path.resolve()}")
+    if found.nearest is not None and training is not None and spec.kind == "image":
+        pairs = replace(output, path=output.path.with_name(f"{output.path.stem}-nearest.png"))
+        nearest = found.nearest, training
+        results.also(lambda: _save_pairs(pairs, samples, *nearest))
+    if training is not None and results.out is None:
+        report_page(results, training)
 
 
 # What is compared
@@ -218,17 +252,13 @@ def recognition(
 # Samples
 
 
-def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Dataset") -> Samples:
+def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Dataset", guide: "Guide") -> Samples:
     """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
 
-    from ornstein.cli.sample import TUNED, recipe
-    from ornstein.training import build
+    from ornstein.cli.sample import recipe
 
-    build.pick("solver", options.solver, dict.fromkeys([*SOLVERS, TUNED]))
-    guide = guided.guide(options, trained)
-    tuned = options.solver == TUNED
-    solver = guided.tuned(options, trained, options.steps, None, guide) if tuned else SOLVERS[options.solver]
+    solver = guided.solver(options, trained, None, guide)
     say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
     like = trained.like(data, part, options.seed)
@@ -250,7 +280,7 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Datas
         spec=trained.spec,
         labels=trained.like_labels(data, options.count, options.seed),
         made=made,
-        name=f"{options.solver}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
+        name=f"{guided.slug(options.solver)}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
         title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),
     )
 
@@ -327,22 +357,6 @@ def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
 # Results
 
 
-def write(folder: Path, stem: str, found: "Evaluation", about: dict[str, Any]) -> Path:
-    """Write RUN/evaluation/STEM.json; the folder."""
-    from ornstein.files.atomic import new_file
-
-    result = {
-        "scores": [row.to_json() for row in found.rows],
-        "by_class": {name: score.to_json() for name, score in found.by_class.items()},
-        "notes": list(found.notes),
-        **about,
-    }
-    place = folder / "evaluation" / f"{stem}.json"
-    with new_file(place) as file:
-        file.write_text(json.dumps(result, indent=1) + "\n")
-    return place.parent
-
-
 def show(found: "Evaluation") -> list[str]:
     """The scores as a table: value, interval, and what other real data score."""
     lines = [("", "value", "95 % interval", "real data")]
@@ -358,26 +372,27 @@ def _line(score: "Score", floor: "Score | None", indent: str = "") -> tuple[str,
     return f"{indent}{score.name}", f"{score.value:.4g}", f"{score.low:.4g} to {score.high:.4g}", beside
 
 
-def _save_pairs(file: Path, samples: Samples, training: "Dataset", found: "Evaluation") -> None:
+def _save_pairs(output: "Output", samples: Samples, nearest: "Memorisation", training: "Dataset") -> None:
     """Rows of the samples nearest to a training item, each with that item below it."""
     import numpy as np
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     from ornstein.data import grid_image
-    from ornstein.files.atomic import new_file
+    from ornstein.files.output import KEYWORD
 
-    assert found.nearest is not None
-    own, theirs = found.nearest.samples.numpy(), found.nearest.training.numpy()
+    own, theirs = nearest.samples.numpy(), nearest.training.numpy()
     columns = min(8, len(own))
     sheets = [
         np.asarray(grid_image(np.asarray(items[rows[start : start + columns]]), columns, spec=spec))
         for start in range(0, len(own), columns)
         for items, rows, spec in ((samples.items, own, samples.spec), (training.items, theirs, training.spec))
     ]
-    from PIL import Image
-
     width = max(sheet.shape[1] for sheet in sheets)
     padded = [
         np.pad(s, ((0, 6), (0, width - s.shape[1]), *((0, 0),) * (s.ndim - 2)), constant_values=255) for s in sheets
     ]
-    with new_file(file) as fresh:
-        Image.fromarray(np.concatenate(padded)).save(fresh, "png")
+    about = PngInfo()
+    about.add_text(KEYWORD, output.stamp)
+    with output.write() as fresh:
+        Image.fromarray(np.concatenate(padded)).save(fresh, "png", pnginfo=about)

@@ -1,5 +1,6 @@
 """The flags of guidance, as a value of `ornstein.guidance` and back."""
 
+import re
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
@@ -8,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from ornstein.cli.options import Guided
 from ornstein.errors import UsageError
+from ornstein.names import SOLVERS
 
 if TYPE_CHECKING:
+    from ornstein.cli.options import Evaluate, Sample
     from ornstein.guidance import Asking, Guide
     from ornstein.runs import Label, Run
+    from ornstein.solvers import Solver
     from ornstein.tuning import Tuned
+
+TUNED = "tuned"  # a solver that `ornstein tune` made
 
 
 def guide(options: Guided, trained: "Run") -> "Guide":
@@ -54,6 +60,30 @@ def flags(options: Guided) -> list[str]:
         f"--{name} {str(value).removesuffix('.0') if isinstance(value, float) else quote(value)}"
         for name, value in told
     ]
+
+
+def must_name_solver(name: str) -> None:
+    """Raises UsageError for a name that is none of a solver, nor `tuned` or `tuned:FILE`."""
+    from ornstein.training import build
+
+    if not name.startswith(f"{TUNED}:"):
+        build.pick("solver", name, dict.fromkeys([*SOLVERS, TUNED, f"{TUNED}:FILE"]))
+
+
+def slug(solver: str) -> str:
+    """The name of a solver, fit for that of a file."""
+    return re.sub(r"[^\w.-]+", "-", solver)[-60:]
+
+
+def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", guide: "Guide") -> "Solver":
+    """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
+    name, _, file = options.solver.partition(":")
+    if name != TUNED:
+        return SOLVERS[name]
+    if not file:
+        return tuned(options, trained, options.steps, label, guide)
+    command = f"`ornstein tune {quote(str(trained.folder))} --steps {options.steps} --out {quote(file)}`"
+    return trained.tuned(options.steps, file=Path(file).expanduser(), command=command)
 
 
 def tuned(options: Guided, trained: "Run", steps: int, label: "Label | None", guide: "Guide") -> "Tuned":

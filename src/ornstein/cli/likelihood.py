@@ -5,12 +5,12 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
 from ornstein.cli.reading import real_data, versions
+from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -56,8 +56,7 @@ def run(words: Sequence[str]) -> int:
     )
     if options.tolerance is not None and not options.tolerance > 0:
         raise UsageError(f"--tolerance {options.tolerance:g} must be positive")
-    if options.out is not None and Path(options.out).suffix.lower() != ".json":
-        raise UsageError(f"--out {options.out} is no .json file; the result is written as JSON")
+    must_be_json(options.out)
     from ornstein.device import choose_device
     from ornstein.runs import load
 
@@ -65,36 +64,23 @@ def run(words: Sequence[str]) -> int:
     if options.data is None:
         say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
     dataset, training = real_data(trained, options.data)
-    output = _output(options, trained, dataset, steps)
-    output.check()
-    try:
-        method = _method(options, steps, _dequantisation(options, trained, training))
-        found, indices, seconds = _measure(trained, dataset, options, method)
-    except ImportError as error:
-        raise OrnsteinError(str(error)) from error
-    _tell(trained, dataset, training, options, method, found, indices, seconds, output)
+    with Results(trained, options, "evaluation", "measured", data=dataset.spec.content_hash, steps=steps) as results:
+        try:
+            method = _method(options, steps, _dequantisation(options, trained, training))
+            found, indices, seconds = _measure(trained, dataset, options, method)
+        except ImportError as error:
+            raise OrnsteinError(str(error)) from error
+        _tell(trained, dataset, training, options, method, found, indices, seconds, results)
     return 0
 
 
-def _output(options: Likelihood, trained: "Run", dataset: "Dataset", steps: int) -> "Output":
-    """Where the result goes, by all that it depends on."""
-    from ornstein.files.output import Output, digest, unused
+def _output(options: Likelihood, results: Results, dataset: "Dataset") -> "Output":
+    """Where the result goes: one of other flags or data stays beside it."""
+    from ornstein.files.output import unused
 
-    elsewhere = {"run", "data", "out", "force", "device", "batch_size"}
-    recipe = digest(
-        {
-            "command": "likelihood",
-            "model": trained.weights_hash,
-            "data": dataset.spec.content_hash,
-            **{key: value for key, value in asdict(options).items() if key not in elsewhere},
-            "steps": steps,
-        }
-    )
-    if options.out:
-        return Output(Path(options.out).expanduser(), recipe, options.force)
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
     stem = f"likelihood-{options.method}{'-unconditional' if options.unconditional else ''}-{name}"
-    return unused(trained.folder / "evaluation" / f"{stem}.json", recipe, options.force)
+    return results.out or unused(results.folder / f"{stem}.json", results.recipe, results.force)
 
 
 def _dequantisation(options: Likelihood, trained: "Run", training: "Dataset | None") -> "Dequantisation | None":
@@ -174,11 +160,10 @@ def _tell(
     found: "list[Measured]",
     indices: "NDArray[Any]",
     seconds: float,
-    output: "Output",
+    results: Results,
 ) -> None:
     import torch
 
-    from ornstein import report
     from ornstein.likelihood import summarise
     from ornstein.metrics.score import Score, Z
 
@@ -205,11 +190,7 @@ def _tell(
     about = f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, " + ", ".join(
         filter(None, (given, density))
     )
-    say(about)
-    say(_table(unit, rows))
     steps = _steps(trained, found, factor)
-    if steps:
-        say(_profile(unit, steps))
     record: dict[str, Any] = {
         "title": f"Likelihood: {options.method}",
         "about": f"{about}; {unit}.",
@@ -233,10 +214,15 @@ def _tell(
     }
     if options.per_item:
         record["items"] = {"index": indices.tolist(), "nats": nats.tolist(), "probe": probe.tolist()}
-    output.write_json(_plain(record))
+    output = _output(options, results, dataset)
+    results.write(output, _plain(record))
+    say(about)
+    say(_table(unit, rows))
+    if steps:
+        say(_profile(unit, steps))
     say(f"In {duration(seconds)}; all of it in {output.path}")
-    if training is not None and not options.out:
-        say(f"The report page: {report.write(trained.folder, training).resolve()}")
+    if training is not None and results.out is None:
+        report_page(results, training)
 
 
 def _steps(trained: "Run", found: "list[Measured]", factor: float) -> list[dict[str, float]]:

@@ -199,7 +199,7 @@ class Restore(Guided, Writes):
 
 
 @dataclass(frozen=True)
-class Tune(Guided):
+class Tune(Guided, Writes):
     """Fit a few-step solver to a trained run: the quality of many more network calls."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -216,6 +216,8 @@ class Tune(Guided):
     """Network calls of the fine solve that it imitates."""
     seed: int = 0
     """Of the noises and their classes."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .json file for the solver, used as --solver tuned:FILE (default: in the run folder, used as --solver tuned)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
@@ -290,7 +292,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Evaluate(Guided):
+class Evaluate(Guided, Writes):
     """Measure how good a run's samples are, with intervals, beside real data."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -313,6 +315,8 @@ class Evaluate(Guided):
     themselves)."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     device: str | None = None
@@ -348,7 +352,7 @@ class Compare(Writes):
 
 
 @dataclass(frozen=True)
-class Diagnose:
+class Diagnose(Writes):
     """Ask a run's model itself: its errors, its consistency and its calibration at each noise level."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -361,6 +365,8 @@ class Diagnose:
     """How many noise levels."""
     seed: int = 0
     """Of the noise."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 

@@ -15,7 +15,6 @@ from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.names import SOLVERS
 from ornstein.processes import ALONE, Processes, joined
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     Write = Callable[[int, NDArray[Any]], None]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
-TUNED = "tuned"
 PIECE = 256  # batches for which conditions are made at once
 MOST_STEPS = 4096  # a table has a row and a column for each
 
@@ -57,15 +55,11 @@ def run(words: Sequence[str]) -> int:
 def _run(options: Sample, processes: Processes) -> None:
     from ornstein.device import choose_device
     from ornstein.runs import load
-    from ornstein.training import build
 
-    build.pick("solver", options.solver, dict.fromkeys([*SOLVERS, TUNED]))
+    guided.must_name_solver(options.solver)
     trained = load(options.run, choose_device(options.device, processes))
     guide = guided.guide(options, trained)
-    if options.solver == TUNED:
-        solver: Solver = guided.tuned(options, trained, options.steps, options.label, guide)
-    else:
-        solver = SOLVERS[options.solver]
+    solver = guided.solver(options, trained, options.label, guide)
     if options.out:
         _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
@@ -331,5 +325,5 @@ def _default_out(options: Sample, trained: "Run", guide: "Guide") -> Path:
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     asked = "" if guide.plain else f"-{guide.slug}"
-    name = f"samples{label}{asked}-seed-{options.seed}-{options.solver}-{options.steps}"
+    name = f"samples{label}{asked}-seed-{options.seed}-{guided.slug(options.solver)}-{options.steps}"
     return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))

@@ -1,16 +1,18 @@
 """Signals that end a command: what it was writing is removed, and one sentence says that it was stopped."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+
+ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class Stopped(KeyboardInterrupt):
     """A signal has asked the command to end: exit code 128 + `number`."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
+    def __init__(self, number: int, message: str | None = None) -> None:
+        super().__init__(message or f"stopped by {signal.Signals(number).name}")
         self.number = number
 
 
@@ -25,14 +27,25 @@ def stoppable() -> Iterator[None]:
     def receive(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    heard = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     before = {}
     try:
-        for number in heard:
+        for number in ENDING:
             if signal.getsignal(number) is signal.SIG_DFL:
                 before[number] = signal.signal(number, receive)
     except ValueError:
         pass
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def hearing(numbers: Sequence[int], receive: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Within, these signals go to `receive`, except for a SIGHUP that is ignored, as under nohup."""
+    heard = [n for n in numbers if n in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, receive) for number in heard}
     try:
         yield
     finally:

@@ -15,6 +15,7 @@ from ornstein.cli.info import sampling
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
+from ornstein.cli.stopping import ENDING, hearing
 from ornstein.errors import UsageError
 from ornstein.processes import Processes, joined
 from ornstein.training import config
@@ -236,12 +237,5 @@ def _stoppable(training: "Run") -> Iterator[list[int]]:
         with suppress(OSError):  # the terminal may be gone
             os.write(2, STOPPING)
 
-    heard = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        heard.append(signal.SIGHUP)
-    before = {number: signal.signal(number, receive) for number in heard}
-    try:
+    with hearing([signal.SIGINT, *ENDING], receive):
         yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

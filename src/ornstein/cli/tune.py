@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 from ornstein.cli import guided
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
+from ornstein.cli.results import Results, must_be_json
 from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.stopping import ENDING, Stopped, hearing
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
+    from ornstein.guidance import Guide
+    from ornstein.runs import Run
     from ornstein.tuning import Effort, Progress
 
 
@@ -29,12 +33,18 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--teacher {options.teacher} is no fine solve for {options.steps} steps; give more")
     if not options.seconds > 0:
         raise UsageError(f"--seconds {options.seconds:g} must be positive")
+    must_be_json(options.out)
     from ornstein.device import choose_device
     from ornstein.runs import load
 
     trained = load(options.run, choose_device(options.device))
     guide = guided.guide(options, trained)
-    began, fitting = time.monotonic(), list[bool]()
+    with Results(trained, options, "tuned", "tuned", guidance_by=str(guide)) as results:
+        return _tune(trained, options, guide, results)
+
+
+def _tune(trained: "Run", options: Tune, guide: "Guide", results: Results) -> int:
+    began, fitting, deaf = time.monotonic(), list[bool](), list[OSError]()
 
     def tell(chosen: "Effort") -> None:
         say(
@@ -47,7 +57,12 @@ def run(words: Sequence[str]) -> int:
         def progress(now: "Progress") -> None:
             fitting.append(True)
             left = duration(max(0.0, options.seconds - (time.monotonic() - began)))
-            meter.update(now.done, f"held-out error {now.error:.4f}, untuned {now.untuned:.4f}  at most {left} left")
+            try:
+                meter.update(
+                    now.done, f"held-out error {now.error:.4f}, untuned {now.untuned:.4f}  at most {left} left"
+                )
+            except OSError as error:  # a closed pipe or terminal: what was found is saved first
+                deaf.append(error)
 
         found = trained.tune(
             options.steps,
@@ -59,8 +74,11 @@ def run(words: Sequence[str]) -> int:
             seed=options.seed,
             tell=tell,
             progress=progress,
-            stop=lambda: bool(stopped),
+            stop=lambda: bool(stopped or deaf),
+            save=lambda name, content: results.write(results.at(name), content),
         )
+    if deaf:
+        raise deaf[0]
     if stopped:
         say("Stopped early; what was found is saved.")
     say(
@@ -71,27 +89,28 @@ def run(words: Sequence[str]) -> int:
     use = [
         "ornstein sample",
         quote(options.run),
-        f"--solver tuned --steps {options.steps}",
+        f"--solver {guided.TUNED if options.out is None else quote(f'{guided.TUNED}:{options.out}')} --steps {options.steps}",
         *label,
         *guided.flags(options),
     ]
     say(f"Use it: {' '.join(use)}")
-    return 0
+    return 0 if not stopped or stopped[0] == signal.SIGINT else 128 + stopped[0]
 
 
 @contextmanager
 def _stoppable(fitting: list[bool]) -> Iterator[list[int]]:
-    """Within, a first SIGINT ends a fit that has begun with what it has; before that, and the second, interrupt at once."""
+    """Within, a first signal ends a fit that has begun with what it has; before that, and the second, interrupt at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         if received or not fitting:
-            raise KeyboardInterrupt("stopped; nothing was saved")
+            raise Stopped(number, "stopped; nothing was saved")
         received.append(number)
-        os.write(2, b"\nSaving the best so far; once more stops at once and saves nothing.\n")
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, b"\nSaving the best so far; once more stops at once and saves nothing.\n")
 
-    before = signal.signal(signal.SIGINT, receive)
-    try:
+    with hearing([signal.SIGINT, *ENDING], receive):
         yield received
-    finally:
-        signal.signal(signal.SIGINT, before)

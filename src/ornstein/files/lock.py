@@ -31,9 +31,10 @@ def hold(folder: Path, doing: str = "trained", otherwise: str = OTHER) -> Iterat
     with written(folder, otherwise):
         folder.mkdir(parents=True, exist_ok=True)
         handle = _taken(folder)
-        os.truncate(handle, 0)
-        os.pwrite(handle, f"{doing} by process {os.getpid()} on {platform.node()}".encode(), 0)
     try:
+        with written(folder, otherwise):
+            os.truncate(handle, 0)
+            os.pwrite(handle, f"{doing} by process {os.getpid()} on {platform.node()}".encode(), 0)
         yield
     finally:
         with suppress(OSError):

@@ -22,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import OrnsteinError, Unwritable, UsageError
 from ornstein.files.atomic import new_file, new_files, put_new
 from ornstein.files.lock import LOCK, hold, is_lock
 from ornstein.files.owner import FORM, open_here
@@ -92,11 +92,12 @@ class Output:
                 raise UsageError(f"{self.path} holds a result of other flags, weights or data; {self.instead}")
 
     def is_free(self) -> bool:
-        """Whether it may be written."""
-        try:
-            self.check()
-        except UsageError:
-            return False
+        """Whether it may be written, if the disk takes it."""
+        with suppress(Unwritable):
+            try:
+                self.check()
+            except UsageError:
+                return False
         return True
 
     def is_made(self) -> bool:
@@ -217,7 +218,7 @@ def _must_take_files(path: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{path} could not be written: {folder} is no folder; give another --out")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OrnsteinError(f"{path} could not be written: {folder} is closed or read-only; give another --out")
+        raise Unwritable(f"{path} could not be written: {folder} is closed or read-only; give another --out")
 
 
 def must_have_room(path: Path, size: int, files: int = 1) -> None:

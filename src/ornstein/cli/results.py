@@ -1,0 +1,118 @@
+"""What a command measures on a run: written before it is printed, and printed whole where it cannot be written."""
+
+import json
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ornstein.cli.show import say
+from ornstein.errors import OrnsteinError, Unwritable, UsageError
+
+if TYPE_CHECKING:
+    from ornstein.cli.options import Diagnose, Evaluate, Likelihood, Tune
+    from ornstein.data import Dataset
+    from ornstein.files.output import Output
+    from ornstein.runs import Run
+
+ELSEWHERE = {
+    "run",
+    "data",
+    "out",
+    "force",
+    "device",
+    "batch_size",
+}  # flags that are no part of a recipe, or stand in it apart
+
+
+def must_be_json(out: str | None) -> None:
+    """Raises UsageError for an --out that is no name of a JSON file."""
+    if out is not None and Path(out).suffix.lower() != ".json":
+        raise UsageError(f"--out {out} is no .json file; the result is written as JSON")
+
+
+class Results:
+    """The results of one command: in a folder of the run, which no other process writes into meanwhile, or in --out.
+
+    Within, `write` comes first, then what is printed, and `also` what is drawn. What cannot be written is the error at the end,
+    when all is printed. Raises OrnsteinError at the beginning where another process has the folder, UsageError for an --out that
+    may not be replaced.
+    """
+
+    def __init__(
+        self,
+        trained: "Run",
+        options: "Diagnose | Evaluate | Likelihood | Tune",
+        folder: str,
+        doing: str,
+        **depends: Any,
+    ) -> None:
+        from ornstein.files.output import Output, digest
+
+        self.trained, self.folder, self._doing = trained, trained.folder / folder, doing
+        flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
+        recipe = {"command": type(options).__name__.lower(), "model": trained.weights_hash, **flags, **depends}
+        self.recipe, self.force = digest(recipe), options.force
+        self.out = None if options.out is None else Output(Path(options.out).expanduser(), self.recipe, self.force)
+        self._held, self._refused, self._unwritten = ExitStack(), list[OrnsteinError](), list[str]()
+
+    def __enter__(self) -> "Results":
+        from ornstein.files.lock import hold
+
+        if self.out is not None:
+            self.out.check()
+            return self
+        try:
+            self._held.enter_context(hold(self.folder, self._doing))
+        except Unwritable as error:
+            warnings.warn(f"{error}; what is found will be printed in any case", stacklevel=2)
+        return self
+
+    def at(self, name: str) -> "Output":
+        """The place of a result: --out, or a file of this name in the folder, which is this program's own."""
+        from ornstein.files.output import Output
+
+        return self.out or Output(self.folder / name, self.recipe, force=True)
+
+    def write(self, output: "Output", record: dict[str, Any]) -> None:
+        """Write what was found, as JSON, or print it at the end."""
+        if not self.also(lambda: output.write_json(record)):
+            self._unwritten.append(json.dumps(record))
+
+    def also(self, work: Callable[[], object]) -> bool:
+        """Do what may be refused, and is no reason to print less; whether it was done."""
+        try:
+            work()
+        except OrnsteinError as error:
+            self._refused.append(error)
+            return False
+        return True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._held:
+            if error is not None:
+                return
+            for text in self._unwritten:
+                say(text)
+            if self.trained.is_outdated():
+                say(
+                    f"Note: {self.trained.folder} holds another model by now; this belongs to the one before, whose weights "
+                    f"have the sha256 {self.trained.weights_hash}."
+                )
+        if self._refused:
+            raise self._refused[0]
+
+
+def report_page(results: Results, training: "Dataset") -> None:
+    """Write the report page of the run anew, with the results in it, and say where it is."""
+    from ornstein import report
+
+    def write() -> None:
+        say(f"The report page: {report.write(results.trained.folder, training).resolve()}")
+
+    results.also(write)
