@@ -53,10 +53,10 @@ def run(words: Sequence[str]) -> int:
                 meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
         what = f"{len(x):,} items of {data.spec.source}"
         output = results.at("diagnosis.json")
-        results.write(output, _record(trained, data, options, found, what))
+        where = results.write(output, _record(trained, data, options, found, what))
         say(f"{what}; errors are per number, in model units.")
         say(_table(found))
-        say(f"Written: {output.path.resolve()}")
+        say(f"The numbers: {where}")
         drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
         try:
             if results.also(lambda: plots.diagnosis(drawn, found, what)):

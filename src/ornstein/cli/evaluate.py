@@ -154,12 +154,12 @@ def _measure(
         "seconds": seconds,
     }
     output = results.at(f"{stem}.json")
-    results.write(output, record)
+    where = results.write(output, record)
     say(f"{said}.")
     say(show(found))
     for note in found.notes:
         say(f"Note: {note}.")
-    say(f"Measured in {duration(sum(seconds.values()))}: {output.path.resolve()}")
+    say(f"Measured in {duration(sum(seconds.values()))}: {where}")
     if found.nearest is not None and training is not None and spec.kind == "image":
         pairs = replace(output, path=output.path.with_name(f"{output.path.stem}-nearest.png"))
         nearest = found.nearest, training

@@ -215,12 +215,12 @@ def _tell(
     if options.per_item:
         record["items"] = {"index": indices.tolist(), "nats": nats.tolist(), "probe": probe.tolist()}
     output = _output(options, results, dataset)
-    results.write(output, _plain(record))
+    where = results.write(output, _plain(record))
     say(about)
     say(_table(unit, rows))
     if steps:
         say(_profile(unit, steps))
-    say(f"In {duration(seconds)}; all of it in {output.path}")
+    say(f"In {duration(seconds)}; all of it in {where}")
     if training is not None and results.out is None:
         report_page(results, training)
 

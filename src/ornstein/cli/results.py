@@ -68,7 +68,7 @@ class Results:
         try:
             self._held.enter_context(hold(self.folder, self._doing))
         except Unwritable as error:
-            warnings.warn(f"{error}; what is found will be printed in any case", stacklevel=2)
+            warnings.warn(f"{error}; what is found will be printed in any case", stacklevel=1)
         return self
 
     def at(self, name: str) -> "Output":
@@ -77,10 +77,12 @@ class Results:
 
         return self.out or Output(self.folder / name, self.recipe, force=True)
 
-    def write(self, output: "Output", record: dict[str, Any]) -> None:
-        """Write what was found, as JSON, or print it at the end."""
-        if not self.also(lambda: output.write_json(record)):
-            self._unwritten.append(json.dumps(record))
+    def write(self, output: "Output", record: dict[str, Any]) -> str:
+        """Write what was found, as JSON, or print it at the end; words about where it is."""
+        if self.also(lambda: output.write_json(record)):
+            return str(output.path.resolve())
+        self._unwritten.append(json.dumps(record))
+        return "the last line, as no file could be written"
 
     def also(self, work: Callable[[], object]) -> bool:
         """Do what may be refused, and is no reason to print less; whether it was done."""
