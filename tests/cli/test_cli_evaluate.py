@@ -52,7 +52,7 @@ def test_a_run_is_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     found = result(run)
     assert [score["name"] for score in found["scores"]] == [  # type: ignore[attr-defined]
         *("KID", "precision", "recall", "density", "coverage", "sliced Wasserstein"),
-        *("label agreement", "nearer than fresh data", "near copies", "distance ratio"),
+        *("label agreement", "nearer than fresh data", "near copies", "distance ratio", "exact copies"),
     ]
     made: dict[str, object] = found["samples"]  # type: ignore[assignment]
     assert made["weights"] == ornstein.load(run).weights_hash

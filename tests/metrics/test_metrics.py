@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,7 +193,8 @@ def test_agreement() -> None:
 def test_copies_are_found() -> None:
     training, fresh = draw(2000, 6, 0), draw(500, 6, 1)
     honest = metrics.memorisation(draw(500, 6, 2), training, fresh)
-    nearer, copies, ratio = honest.scores
+    nearer, copies, ratio, exact = honest.scores
+    assert exact.value == 0
     assert nearer.low < 0.5 < nearer.high
     assert copies.low < 0.01 < copies.high
     assert ratio.low < 1 < ratio.high
@@ -200,6 +202,7 @@ def test_copies_are_found() -> None:
     made[:100] = training[700:800]
     found = metrics.memorisation(made, training, fresh)
     assert found.scores[1].value == pytest.approx(0.2 + 0.8 * copies.value, abs=0.01)
+    assert found.scores[3].value == 0.2
     assert sorted(found.samples.tolist()) != list(range(16))  # all 100 are at distance 0
     assert torch.equal(found.training, found.samples + 700)
     assert metrics.memorisation(training[:500], training, fresh).scores[0].value == 1
@@ -230,7 +233,7 @@ def bootstrap(metric: Callable[[Tensor, Tensor], metrics.Score], x: Tensor, y: T
 def nearer(x: Tensor, y: Tensor) -> metrics.Score:
     from ornstein.metrics.memorisation import _nearer
 
-    return _nearer(x[:, 0], y[:, 0])
+    return _nearer(x[:, 0], y[:, 0], torch.arange(len(y)))
 
 
 SMOOTH = (
@@ -255,6 +258,161 @@ def test_the_interval_covers_the_truth(metric: Callable[[Tensor, Tensor], metric
     found = [metric(draw(250, 3, 2 * i, 0.6, 1.3), draw(200, 3, 2 * i + 1)) for i in range(120)]
     truth = np.mean([s.value for s in found])
     assert 106 <= sum(s.low < truth < s.high for s in found) <= 120
+
+
+def copying(x: Tensor, y: Tensor) -> tuple[metrics.Score, ...]:
+    return metrics.memorisation(x, y).scores[:2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "counts", "size", "least"),
+    [
+        (metrics.kid, (250, 200), 3, 90),
+        (lambda x, y: metrics.mmd(x, y, bandwidth=2.0), (250, 200), 3, 90),
+        (metrics.precision_recall, (200, 160), 2, 87),
+        (metrics.precision_recall, (160, 200), 16, 87),
+        (metrics.density_coverage, (200, 160), 2, 87),
+        (metrics.density_coverage, (160, 200), 16, 87),
+        (copying, (400, 150), 2, 90),  # more samples than training items, and no held-out data
+    ],
+)
+def test_intervals_at_the_null_hold_and_are_not_far_too_wide(
+    metric: Callable[..., Any], counts: tuple[int, int], size: int, least: int
+) -> None:
+    """Samples of the real distribution. Of 100, 95 ± 2.2; the benchmark `intervals` has more repeats of larger sets."""
+    found = [metric(draw(counts[0], size, 2 * i), draw(counts[1], size, 2 * i + 1)) for i in range(100)]
+    for scores in zip(*(each if isinstance(each, tuple) else (each,) for each in found), strict=True):
+        values = torch.tensor([s.value for s in scores])
+        truth = {"near copies": 0.01, "nearer than fresh data": 0.5}.get(scores[0].name, float(values.mean()))
+        assert sum(s.low <= truth <= s.high for s in scores) >= least, scores[0].name
+        half = float(torch.tensor([s.high - s.low for s in scores]).mean()) / 2
+        assert half < 1.5 * score.Z * float(values.std()) + 0.02, scores[0].name
+
+
+def test_the_variance_of_halves_is_that_of_new_draws() -> None:
+    """Of a mean, where it is known: 4/N and 1/M together."""
+    x, y = draw(400, 1, 0, scale=2.0), draw(1000, 1, 1)
+    found = torch.stack([score.spread(lambda a, b: (a.mean() - b.mean())[None], x, y, seed) for seed in range(20)])
+    assert float(found.mean()) == pytest.approx(4 / 400 + 1 / 1000, rel=0.15)
+
+
+# What cannot be measured
+
+
+def duplicates(x: Tensor) -> Tensor:
+    return x[torch.arange(len(x)) // 2]
+
+
+WRONG = {
+    "nan": (
+        lambda x: x.index_put((torch.tensor(17), torch.tensor(1)), torch.tensor(torch.nan)),
+        "item 17 of the {} holds nan",
+    ),
+    "inf": (
+        lambda x: x.index_put((torch.tensor(3), torch.tensor(0)), torch.tensor(-torch.inf)),
+        "item 3 of the {} holds -inf",
+    ),
+    "large": (
+        lambda x: x.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(1e30)),
+        "item 0 of the {} holds 1e.30",
+    ),
+    "constant": (lambda x: torch.full_like(x, 0.3), "all 400 {} items are the same"),
+    "one": (lambda x: x[:1], "of 1 {} items would mean nothing"),
+    "empty": (lambda x: x[:0], "of 0 {} items would mean nothing"),
+    "narrow": (
+        lambda x: x[:, :2],
+        "compares the same features of both sides, not .* items of [23] and .* items of [23]$",
+    ),
+}
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("metric", metrics.ALL)
+def test_what_is_no_measurement_is_refused_in_one_sentence(metric: Callable[..., Any], wrong: str, side: int) -> None:
+    change, message = WRONG[wrong]
+    sets = [draw(400, 3, 0), draw(400, 3, 1)]
+    sets[side] = change(sets[side])
+    name = ("samples", "training" if metric is metrics.memorisation else "real")[side]
+    with pytest.raises(UsageError, match=message.format(name)) as error:
+        metric(*sets)
+    assert "\n" not in str(error.value)
+
+
+def scores_of(metric: Callable[..., Any], x: Tensor, y: Tensor) -> tuple[metrics.Score, ...]:
+    found = metric(x, y)
+    found = found.scores if isinstance(found, metrics.Memorisation) else found
+    return found if isinstance(found, tuple) else (found,)
+
+
+@pytest.mark.parametrize("metric", metrics.ALL)
+def test_every_score_is_a_number_within_its_interval(metric: Callable[..., Any]) -> None:
+    x, y = draw(400, 3, 0), draw(300, 3, 1)
+    for first, second in ((x, y), (duplicates(x), y), (x, duplicates(y)), (x, torch.cat([x[:100], y])), (x.abs(), y)):
+        for one in scores_of(metric, first, second):
+            assert one.low <= one.value <= one.high, one
+            assert all(map(math.isfinite, (one.low, one.value, one.high))), one
+
+
+@pytest.mark.parametrize("metric", [metrics.kid, metrics.frechet, metrics.mmd, metrics.sliced_wasserstein])
+def test_a_distance_is_symmetric(metric: Callable[..., metrics.Score]) -> None:
+    x, y = draw(400, 3, 0, 0.3, 1.2), draw(300, 3, 1)
+    one, other = metric(x, y), metric(y, x)
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), rel=1e-4)
+
+
+def test_precision_is_recall_of_the_exchanged_sets() -> None:
+    x, y = draw(200, 3, 0, 0.3, 1.2), draw(300, 3, 1)
+    assert [s.value for s in metrics.precision_recall(x, y)] == [s.value for s in metrics.precision_recall(y, x)[::-1]]
+
+
+@pytest.mark.parametrize("metric", metrics.ALL)
+def test_equal_sets_have_the_null_value(metric: Callable[..., Any]) -> None:
+    x = draw(400, 3, 0)
+    null = {
+        "Fréchet distance": 0.0,
+        "sliced Wasserstein": 0.0,
+        "precision": 1.0,
+        "recall": 1.0,
+        "coverage": 1.0,
+        "nearer than fresh data": 1.0,
+        "near copies": 1.0,
+        "distance ratio": 0.0,
+        "exact copies": 1.0,
+    }
+    for one in scores_of(metric, x, x.clone()):
+        if one.name in null:
+            assert one.value == pytest.approx(null[one.name], abs=1e-6), one
+        elif one.name == "density":  # an item lies in its own reach and, up to the rounding of the last, in k others
+            assert 1 < one.value <= 1.2
+        elif one.name == "C2ST accuracy":
+            assert one.low < 0.5 < one.high
+        else:  # unbiased for sets apart: here no item is left out of the other set as it is of its own
+            assert one.low < one.value < 0, one
+
+
+def test_copies_are_counted_exactly_and_ratios_without_meaning_are_left_out() -> None:
+    training, fresh = duplicates(draw(400, 3, 0)), draw(300, 3, 1)
+    alone = metrics.memorisation(training[:150], training)
+    assert [s.name for s in alone.scores] == ["nearer than fresh data", "exact copies"]
+    assert alone.scores[1].value == 1
+    assert alone.notes[0] == "200 of 400 training items repeat an earlier one"
+    assert alone.notes[1].startswith("near copies are left out: 1 % or more of the fresh items equal a training item")
+    assert alone.notes[2].startswith("the distance ratio is left out: half of the fresh items or more equal")
+    fresh[:30] = training[50:80]
+    made = draw(200, 3, 2)
+    made[7] = training[11]
+    found = metrics.memorisation(made, training, fresh)
+    assert [s.name for s in found.scores] == ["nearer than fresh data", "distance ratio", "exact copies"]
+    assert found.scores[2].value == 1 / 200
+    assert found.notes[1] == "30 of 300 fresh items are also in the training data"
+    assert 0.8 < found.scores[1].value < 1.3
+    assert metrics.memorisation(draw(200, 3, 2), draw(400, 3, 0), draw(300, 3, 1)).notes == ()
+
+
+def test_places_are_exact() -> None:
+    y = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    assert distances.places(torch.tensor([[-0.0, 1.0], [1.0, 1e-7], [1.0, 0.0]]), y).tolist() == [0, -1, 1]
 
 
 def test_the_interval_of_a_proportion_is_wilsons() -> None:

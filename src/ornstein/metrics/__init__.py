@@ -15,7 +15,11 @@ from ornstein.metrics.precision_recall import precision_recall
 from ornstein.metrics.score import Score
 from ornstein.metrics.sliced_wasserstein import sliced_wasserstein
 
+# Each called with two sets of features (N, D), samples first, and here with real or training items.
+ALL = (kid, frechet, mmd, sliced_wasserstein, precision_recall, density_coverage, c2st, memorisation)
+
 __all__ = [
+    "ALL",
     "Evaluation",
     "Extractor",
     "Labels",

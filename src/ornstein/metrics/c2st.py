@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor, nn
 
-from ornstein.metrics.score import Score, need, proportion
+from ornstein.metrics.score import Score, proportion, usable
 
 
 def c2st(samples: Tensor, real: Tensor, steps: int = 500, seed: int = 0) -> Score:
     """The accuracy on unseen items of a small network trained to tell samples (N, D) from real items (M, D).
 
     0.5: it cannot; 1: always. Half of min(N, M) of each side is learned from, the other half is asked.
-    Lopez-Paz and Oquab 2017, section 3. Raises UsageError below 200 items.
+    Lopez-Paz and Oquab 2017, section 3. Raises UsageError below 200 items, and for items that cannot be compared.
     """
-    need(200, "C2ST", samples=len(samples), real=len(real))
+    usable(200, "C2ST", samples=samples, real=real)
     generator = torch.Generator().manual_seed(seed)
     count = min(len(samples), len(real)) // 2 * 2
     sides = [

@@ -4,22 +4,31 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import blocks, nearest
-from ornstein.metrics.score import Score, need, proportion, smooth
+from ornstein.metrics.score import Score, proportion, spread, usable, varied
 
 
 def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> tuple[Score, Score]:
     """Density: how many reaches of real items a sample lies in, over k; 1 on average for the real distribution, unbounded.
     Coverage: the part of real items with a sample within reach. Naeem et al. 2020, equations 2 and 3.
 
-    The reach of a real item is the distance to its k-th nearest other. The intervals hold for the given reaches.
-    Raises UsageError below 100 items.
+    The reach of a real item is the distance to its k-th nearest other. The intervals are for new draws of both sets, reaches
+    included. Raises UsageError below 100 items, and for items that cannot be compared.
     """
-    need(100, "Density and coverage", samples=len(samples), real=len(real))
+    usable(100, "Density and coverage", samples=samples, real=real)
+    variances = spread(lambda x, y: torch.stack([each.double().mean() for each in _reached(x, y, k)]), samples, real)
+    density, covered = _reached(samples, real, k)
+    return (
+        varied("density", float(density.mean()), float(variances[0])),
+        proportion("coverage", covered, float(variances[1])),
+    )
+
+
+def _reached(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """How many reaches each sample lies in, over k, and which real items have a sample within reach."""
     reach = nearest(real, k=k).distance[:, -1].square()
     counts, covered = [], torch.zeros(len(real), dtype=torch.bool)
     for _, matrix in blocks(samples, real):
         within = matrix <= reach
         counts.append(within.sum(1))
         covered |= within.any(0)
-    density = torch.cat(counts).double() / k
-    return smooth("density", float(density.mean()), density), proportion("coverage", covered)
+    return torch.cat(counts).double() / k, covered

@@ -158,6 +158,7 @@ def evaluate(
             elif name == "memorisation":
                 more, found = _memorisation(samples, beside)
                 rows += more
+                notes += found.notes
             else:
                 rows += _two_sample(name, samples, beside, extractor)
         except UsageError as error:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ornstein.metrics.score import Score, need, smooth
+from ornstein.metrics.score import Score, smooth, usable
 
 LEAST = 100
 
@@ -14,10 +14,10 @@ def frechet(samples: Tensor, real: Tensor) -> Score:
     Dowson and Landau 1982, equation 4; Heusel et al. 2017, equation 6. Biased upwards by about 1/N: compare at equal counts.
     The interval uses its derivative (the Bures gradient): ψ(x) = 2(μ_x − μ_y)ᵀx̃ + x̃ᵀ(I − A)x̃ with x̃ = x − μ_x and A the
     linear map that takes N(0, Σ_x) to N(0, Σ_y).
-    Raises UsageError below max(100, 2D) items, where the covariances would be noise.
+    Raises UsageError below max(100, 2D) items, where the covariances would be noise, and for items that cannot be compared.
     """
     features = samples.shape[1]
-    need(max(LEAST, 2 * features), f"A Fréchet distance in {features} features", samples=len(samples), real=len(real))
+    usable(max(LEAST, 2 * features), f"A Fréchet distance in {features} features", samples=samples, real=real)
     x, y = samples.double(), real.double()
     shift = x.mean(0) - y.mean(0)
     x, y = x - x.mean(0), y - y.mean(0)

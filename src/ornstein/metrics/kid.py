@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ornstein.metrics.mmd import unbiased
-from ornstein.metrics.score import Score, need
+from ornstein.metrics.score import Score, usable
 
 
 def kid(samples: Tensor, real: Tensor) -> Score:
@@ -11,9 +11,9 @@ def kid(samples: Tensor, real: Tensor) -> Score:
 
     Its mean is 0 for samples of the real distribution at any count, so it may be negative. Binkowski et al. 2018, section 4.
     Over all items, where published figures are often means over random thousands of them: the same mean, less variance.
-    Raises UsageError below 100 items.
+    Raises UsageError below 100 items, and for items that cannot be compared.
     """
-    need(100, "KID", samples=len(samples), real=len(real))
+    usable(100, "KID", samples=samples, real=real)
     return unbiased("KID", samples, real, cubic)
 
 

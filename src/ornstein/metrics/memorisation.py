@@ -1,65 +1,119 @@
 """The nearest-training-neighbour test: are samples nearer to the training data than fresh data are?"""
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ornstein.metrics.distances import Nearest, nearest
-from ornstein.metrics.score import Score, need, smooth
+from ornstein.metrics.distances import Nearest, nearest, places
+from ornstein.metrics.score import Score, proportion, smooth, usable, wilson
 
 NEAR = 0.01  # of fresh real items are nearer to a training item than what counts as near
 
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    """The scores, and the samples nearest to a training item, the nearest first: places in the samples and in the data."""
+    """The scores, and the samples nearest to a training item, the nearest first: places in the samples and in the data.
+
+    `notes` say what the sets repeat of themselves and of each other, and which scores that leaves out.
+    """
 
     scores: tuple[Score, ...]
     samples: Tensor
     training: Tensor
+    notes: tuple[str, ...] = ()
 
 
 def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None, pairs: int = 16) -> Memorisation:
     """Distances of samples (N, D) to their nearest training item (T, D), beside those of fresh real items (M, D).
 
     Without fresh items, beside the distance of training items to each other (each to the nearest other), of as many as there are
-    samples. Three scores: how often a sample is nearer than a fresh item (0.5: like fresh data, 1: copies; the Mann–Whitney
+    samples. Four scores: how often a sample is nearer than a fresh item (0.5: like fresh data, 1: copies; the Mann–Whitney
     statistic of Meehan et al. 2020, section 3); the part of samples nearer than 99 % of fresh items are (0.01: like fresh data);
-    and the ratio of the medians of both distances. Raises UsageError below 100 items.
+    the ratio of the medians of both distances; and the part of samples that equal a training item. Where 1 % or half of the
+    fresh items are at distance 0, as with duplicates or data of few values, nothing is nearer and no ratio is finite: that
+    score is left out, with a note. Raises UsageError below 100 items, and for items that cannot be compared.
     """
-    need(100, "The nearest-neighbour test", samples=len(samples), training=len(training))
+    usable(100, "The nearest-neighbour test", samples=samples, training=training)
     found = nearest(samples, training)
     if fresh is None:
         count = min(len(samples), len(training))
-        held = _leave_one_out(training, torch.arange(count) * len(training) // count)
+        rows = torch.arange(count) * len(training) // count
+        other = _leave_one_out(training, rows)
+        held, group = other.distance[:, 0], _pairs(rows, other.place[:, 0])
+        independent = count / (1 + count / len(training))  # two nearest to each other have one distance between them
     else:
-        need(100, "The nearest-neighbour test", fresh=len(fresh))
+        usable(100, "The nearest-neighbour test", fresh=fresh, training=training)
         held = nearest(fresh, training).distance[:, 0]
+        group, independent = torch.arange(len(held)), float(len(held))
     ours = found.distance[:, 0]
     order = ours.argsort()[:pairs]
-    scores = (_nearer(ours, held), _copies(ours, held), _ratio(ours, held))
-    return Memorisation(scores, order, found.place[order, 0])
+    notes = _repeats(training, fresh)
+    scores = [_nearer(ours, held, group)]
+    if float(held.quantile(NEAR)) > 0:
+        scores.append(_copies(ours, held, independent))
+    else:
+        notes.append(
+            "near copies are left out: 1 % or more of the fresh items equal a training item, and nothing is nearer"
+        )
+    if float(held.median()) > 0:
+        scores.append(_ratio(ours, held, int(independent)))
+    else:
+        notes.append("the distance ratio is left out: half of the fresh items or more equal a training item")
+    scores.append(proportion("exact copies", places(samples, training) >= 0))
+    return Memorisation(tuple(scores), order, found.place[order, 0], tuple(notes))
 
 
-def _leave_one_out(training: Tensor, rows: Tensor) -> Tensor:
-    """The distance of these training items to the nearest other."""
+def _repeats(training: Tensor, fresh: Tensor | None) -> list[str]:
+    """Notes on duplicates and overlap."""
+    notes, count = [], len(training)
+    again = int((places(training, training) != torch.arange(count)).sum())
+    if again:
+        notes.append(f"{again:,} of {count:,} training items repeat an earlier one")
+    overlap = 0 if fresh is None else int((places(fresh, training) >= 0).sum())
+    if fresh is not None and overlap:
+        notes.append(f"{overlap:,} of {len(fresh):,} fresh items are also in the training data")
+    return notes
+
+
+def _leave_one_out(training: Tensor, rows: Tensor) -> Nearest:
+    """The nearest other of these training items."""
     found: Nearest = nearest(training[rows], training, k=2)
-    return torch.where(found.place[:, 0] == rows, found.distance[:, 1], found.distance[:, 0])
+    itself = found.place[:, :1] == rows[:, None]
+    return Nearest(*(torch.where(itself, each[:, 1:], each[:, :1]) for each in found))
 
 
-def _nearer(ours: Tensor, held: Tensor) -> Score:
-    """P(ours < held) + ½P(ours = held), whose influences are the two placement functions (DeLong et al. 1988)."""
-    above = [_below(-held, -ours), _below(ours, held)]
-    return smooth("nearer than fresh data", float(above[0].mean()), *above)
+def _pairs(rows: Tensor, other: Tensor) -> Tensor:
+    """A group (N,) for each of these rows: one for two that are nearest to each other."""
+    places_of = {row: i for i, row in enumerate(rows.tolist())}
+    nearest_of, groups = other.tolist(), []
+    for i, row in enumerate(rows.tolist()):
+        j = places_of.get(nearest_of[i], i)
+        groups.append(min(i, j) if nearest_of[j] == row else i)
+    return torch.tensor(groups)
 
 
-def _copies(ours: Tensor, held: Tensor) -> Score:
-    """P(ours < the 1 % quantile of held); that quantile is uncertain too, by the part of the held items that lie below it."""
-    near = held.quantile(NEAR)
-    hits = (ours < near).double()
-    found = smooth("near copies", float(hits.mean()), hits, (held < near).double())
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+def _nearer(ours: Tensor, held: Tensor, group: Tensor) -> Score:
+    """P(ours < held) + ½P(ours = held), whose influences are the two placement functions (DeLong et al. 1988).
+
+    The influences of items that share a group, and with it their distance, are added before they are squared.
+    """
+    above, below = _below(-held, -ours), _below(ours, held)
+    names, index = group.unique(return_inverse=True)
+    sums = torch.zeros(len(names), dtype=below.dtype).index_add_(0, index, below - below.mean())
+    return smooth("nearer than fresh data", float(above.mean()), above, sums * (len(names) / len(held)))
+
+
+def _copies(ours: Tensor, held: Tensor, independent: float) -> Score:
+    """P(ours < the 1 % quantile of held); that quantile is uncertain too, by the part of the held items that lie below it.
+
+    The Wilson intervals of both parts in one (Newcombe 1998, method 10): few held items lie below, so theirs is far from even.
+    """
+    value = float((ours < held.quantile(NEAR)).double().mean())
+    (low, high), (least, most) = wilson(value, len(ours)), wilson(NEAR, independent)
+    down, up = math.hypot(value - low, most - NEAR), math.hypot(high - value, NEAR - least)
+    return Score("near copies", value, max(0.0, value - down), min(1.0, value + up))
 
 
 def _below(values: Tensor, at: Tensor) -> Tensor:
@@ -70,13 +124,13 @@ def _below(values: Tensor, at: Tensor) -> Tensor:
     return (left + right) / (2 * len(values))
 
 
-def _ratio(ours: Tensor, held: Tensor, repeats: int = 500) -> Score:
+def _ratio(ours: Tensor, held: Tensor, independent: int, repeats: int = 500) -> Score:
     """median(ours)/median(held) with a bootstrap interval: a median has no smooth influence."""
     generator = torch.Generator().manual_seed(0)
 
-    def medians(x: Tensor) -> Tensor:
-        return torch.stack([x[torch.randint(len(x), (len(x),), generator=generator)].median() for _ in range(repeats)])
+    def medians(x: Tensor, count: int) -> Tensor:
+        return torch.stack([x[torch.randint(len(x), (count,), generator=generator)].median() for _ in range(repeats)])
 
-    tiny = held.new_tensor(torch.finfo(held.dtype).tiny)
-    low, high = (medians(ours) / medians(held).maximum(tiny)).quantile(torch.tensor([0.025, 0.975])).tolist()
-    return Score("distance ratio", float(ours.median() / held.median().maximum(tiny)), low, high)
+    ratios = (medians(ours, len(ours)) / medians(held, independent)).nan_to_num(nan=1.0)
+    low, high = ratios.quantile(torch.tensor([0.025, 0.975])).tolist()
+    return Score("distance ratio", float(ours.median() / held.median()), low, high)

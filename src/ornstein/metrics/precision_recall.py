@@ -4,20 +4,27 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import blocks, nearest
-from ornstein.metrics.score import Score, need, proportion
+from ornstein.metrics.score import Score, proportion, spread, usable
 
 
 def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[Score, Score]:
     """Precision: the part of samples within reach of a real item, whose reach is the distance to its k-th nearest other real
     item. Recall: the same with the roles exchanged. Kynkäänniemi et al. 2019, equations 1 and 2.
 
-    Depends on both counts: compare at equal ones. The intervals hold for the given reaches.
-    Raises UsageError below 100 items.
+    Depends on both counts: compare at equal ones. The intervals are for new draws of both sets, reaches included.
+    Raises UsageError below 100 items, and for items that cannot be compared.
     """
-    need(100, "Precision and recall", samples=len(samples), real=len(real))
+    usable(100, "Precision and recall", samples=samples, real=real)
+    variances = spread(lambda x, y: torch.stack([hits.double().mean() for hits in _hits(x, y, k)]), samples, real)
+    precise, recalled = _hits(samples, real, k)
+    return proportion("precision", precise, float(variances[0])), proportion("recall", recalled, float(variances[1]))
+
+
+def _hits(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Which samples are within reach of a real item, and which real items within that of a sample."""
     reach_x, reach_y = (nearest(side, k=k).distance[:, -1].square() for side in (samples, real))
     precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
     for rows, matrix in blocks(samples, real):
         precise.append((matrix <= reach_y).any(1))
         recalled |= (matrix <= reach_x[rows, None]).any(0)
-    return proportion("precision", torch.cat(precise)), proportion("recall", recalled)
+    return torch.cat(precise), recalled

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ornstein.metrics.score import Score, need, smooth
+from ornstein.metrics.score import Score, smooth, usable
 
 TOGETHER = 32  # directions
 
@@ -13,9 +13,9 @@ def sliced_wasserstein(samples: Tensor, real: Tensor, slices: int = 256, seed: i
 
     Exact on each direction: ∫|F − G|. Bonneel et al. 2015, section 2.3. Biased upwards by about 1/√N: compare at equal counts.
     The influence of an item is the Kantorovich potential at its place, the integral of sign(F − G) up to it.
-    Raises UsageError below 100 items.
+    Raises UsageError below 100 items, and for items that cannot be compared.
     """
-    need(100, "A sliced Wasserstein distance", samples=len(samples), real=len(real))
+    usable(100, "A sliced Wasserstein distance", samples=samples, real=real)
     n, m = len(samples), len(real)
     pooled = torch.cat([samples, real]).flatten(1)
     directions = torch.randn(pooled.shape[1], slices, generator=torch.Generator().manual_seed(seed)).to(pooled.dtype)
