@@ -1,9 +1,9 @@
 """How often the intervals of metrics hold the truth: `python -m benchmarks.intervals [SECONDS]`.
 
 For each setting (features as a network makes them, Gaussians of few and many dimensions; samples of the real distribution and
-of another; more and fewer samples than real items) sets are drawn again and again. The truth is the mean of all repeats, or the null value
-where it is known. A row: setting, score, its mean, the interval's half width over 1.96 standard deviations of the score, and the part of intervals
-that hold the truth. The seconds (default 240) are dealt out evenly; the number of repeats is printed.
+of another; more and fewer samples than real items) sets are drawn again and again. The truth is the mean of all repeats, or
+the null value where it is known. A row: setting, score, truth, the interval's half width over 1.96 standard deviations of the
+score, the part of intervals that hold the truth, and the number of repeats. The seconds (default 240) are dealt out evenly.
 """
 
 import sys
