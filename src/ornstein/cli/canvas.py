@@ -242,8 +242,8 @@ def results(
     output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
     shown = row(output, spec) if beside else None
     if is_folder or not ending:
-        must_have_room(out, 0, count)
         folder = SampleFolder(out, recipe, spec, options.force, spec.source)
+        must_have_room(out, 0, count)
         if shown is not None:
             shown.check()
         with folder.filling():

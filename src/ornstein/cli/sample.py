@@ -152,9 +152,9 @@ def draw(
             folder = processes.together(
                 lambda: SampleFolder(out, about, trained.spec, options.force, trained.spec.source)
             )  # none writes before all have looked
+            processes.together(lambda: must_have_room(out, 0, sum(map(len, folder.missing(numbers)))))
             processes.lead(lambda: held.enter_context(folder.filling()))
             runs = processes.together(lambda: folder.missing(numbers))
-            processes.together(lambda: must_have_room(out, 0, sum(map(len, runs))))
             write: Write = folder.write
         else:
             runs, writing = [numbers], _file(output, options.count, trained.spec, columns)

@@ -102,8 +102,8 @@ def save_grid(grid: Image.Image, output: Output) -> None:
     ending = output.path.suffix.lower()
     if ending in (".jpg", ".jpeg"):
         grid = grid.convert("RGB")
-    with output.write() as file:
-        grid.save(file, **STAMPED.get(ending, _unstamped)(output.stamp))
+    with output.write() as file:  # whose name is that of a link's target
+        grid.save(file, Image.registered_extensions()[ending], **STAMPED.get(ending, _unstamped)(output.stamp))
 
 
 def _in_png(stamp: str) -> dict[str, Any]:

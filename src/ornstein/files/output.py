@@ -215,7 +215,7 @@ def _must_take_files(path: Path, folder: Path) -> None:
     folder = Path(os.path.realpath(folder))
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UsageError(f"{path} could not be written: {folder} is no folder; give another --out")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise Unwritable(f"{path} could not be written: {folder} is closed or read-only; give another --out")
@@ -224,7 +224,7 @@ def _must_take_files(path: Path, folder: Path) -> None:
 def must_have_room(path: Path, size: int, files: int = 1) -> None:
     """Raises OrnsteinError where the disk of `path` has no room for so many bytes in so many files."""
     folder = Path(os.path.realpath(path))
-    while not folder.is_dir() and folder != folder.parent:
+    while not os.path.isdir(folder) and folder != folder.parent:
         folder = folder.parent
     try:
         free = shutil.disk_usage(folder).free
