@@ -22,6 +22,10 @@ class Told(OrnsteinError):
     """Another process failed, or failed alike, and says so: this one ends without a word."""
 
 
+class Unheard(OSError):
+    """Standard output cannot be written: it is closed, its reader has gone, or the disk that it leads to is full."""
+
+
 def memory_is_short(error: BaseException) -> bool:
     """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
     said = ("out of memory", "not enough memory", "can't allocate memory")

@@ -7,6 +7,7 @@ language and emoji stay as they are, where the encoding of the output has them.
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import sys
@@ -14,6 +15,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
+
+from ornstein.errors import Unheard
 
 LONGEST = 5000  # characters of a word; no path is longer
 INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0")
@@ -43,27 +46,39 @@ def encodable(text: str, stream: IO[str]) -> str:
 
 
 def write(lines: str | Sequence[str] = "", error: bool = False) -> None:
-    """Print a line, or several, each cleaned, at once; to standard output or standard error, if it is there."""
+    """Print a line, or several, each cleaned, at once; to standard output or standard error.
+
+    Raises `Unheard` where standard output is closed or refuses; of standard error that cannot be said anywhere.
+    """
     stream = sys.stderr if error else sys.stdout
-    if stream is None:  # closed by whoever started this process
-        return
     cleaned = map(clean, [lines] if isinstance(lines, str) else lines)
-    print(encodable("\n".join(cleaned), stream), file=stream, flush=True)
+    try:
+        if stream is None:  # closed by whoever started this process
+            raise OSError(errno.EBADF, "it is closed")
+        print(encodable("\n".join(cleaned), stream), file=stream, flush=True)
+    except OSError as refusal:
+        if not error:
+            raise Unheard(refusal.errno, refusal.strerror) from refusal
 
 
 @contextmanager
 def lenient() -> Iterator[None]:
-    """Within, what other libraries print to standard output is spelled out where it lacks the characters."""
+    """Within, what other libraries print to standard output is spelled out where it lacks the characters.
+
+    Raises `Unheard` where it refuses.
+    """
     stream = sys.stdout
-    if not isinstance(stream, io.TextIOWrapper):
-        yield
-        return
-    before = stream.errors
-    stream.reconfigure(errors="backslashreplace")
+    before = stream.errors if isinstance(stream, io.TextIOWrapper) else None
     try:
-        yield
-    finally:
-        stream.reconfigure(errors=before)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        try:
+            yield
+        finally:
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors=before)
+    except OSError as refusal:
+        raise Unheard(refusal.errno, refusal.strerror) from refusal
 
 
 def _is_harmless(c: str) -> bool:

@@ -1,11 +1,13 @@
 """The command `ornstein`. Torch is imported only when work starts, so help and mistakes answer at once."""
 
+import errno
 import os
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TextIO
@@ -13,7 +15,7 @@ from typing import TextIO
 from ornstein import terminal
 from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.cli.stopping import stoppable
-from ornstein.errors import OrnsteinError, Told, UsageError
+from ornstein.errors import OrnsteinError, Told, Unheard, UsageError
 from ornstein.processes import environment, silent
 
 HELP = ("-h", "--help", "help")
@@ -25,6 +27,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Whatever goes wrong is one sentence on stderr; `--debug`, anywhere on the line, shows the traceback instead.
     """
+    try:
+        return _run(argv)
+    finally:
+        _settle()
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    _occupy()
+    if sys.stdout is None:
+        return _failed(
+            "standard output is closed, so nothing could be said; send it somewhere, such as to /dev/null", 1
+        )
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -35,15 +49,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.filterwarnings("always", module=r"ornstein\b")
         try:
             with stoppable():
-                return _dispatch(words)
-        except SystemExit as end:  # --help
-            return int(end.code or 0)
+                code = _dispatch(words)
+            sys.stdout.flush()
+            return code
         except KeyboardInterrupt as interrupt:
             return _failed(str(interrupt) or "stopped", 128 + getattr(interrupt, "number", signal.SIGINT))
-        except BrokenPipeError:  # `ornstein info RUN | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 1
         except Exception as error:
+            if (refusal := _refusal(error)) is not None:
+                return 1 if refusal.errno == errno.EPIPE else _failed(_unheard(refusal), 1)
             if debug:
                 raise
             code = 2 if isinstance(error, UsageError) else 1
@@ -64,7 +77,48 @@ def _dispatch(words: list[str]) -> int:
         near = get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean `ornstein {near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {command!r}; {hint}")
-    return int(import_module(f"ornstein.cli.{command}").run(rest))
+    try:
+        return int(import_module(f"ornstein.cli.{command}").run(rest))
+    except SystemExit as end:  # --help
+        return int(end.code or 0)
+
+
+def _occupy() -> None:
+    """Has the three standard handles open: a file of a run must not get one of them, to which libraries may complain."""
+    for handle in range(3):
+        try:
+            os.fstat(handle)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+
+
+def _refusal(error: Exception) -> OSError | None:
+    """What standard output says to what is written to it, if that is why a command failed."""
+    if isinstance(error, (Unheard, BrokenPipeError)):  # such as `ornstein info RUN | head`
+        return error
+    try:
+        sys.stdout.flush()
+    except OSError as refusal:  # what another library wrote is still to be written
+        return refusal
+    return None
+
+
+def _unheard(refusal: OSError) -> str:
+    return (
+        f"standard output could not be written ({refusal.strerror}), so the command ended there; files are whole, and the same "
+        "command goes on where there is more to do"
+    )
+
+
+def _settle() -> None:
+    """What standard output and error refuse goes nowhere, so that the interpreter does not fail on it as it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _overview() -> str:

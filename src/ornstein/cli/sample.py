@@ -149,18 +149,28 @@ def draw(
     row = given.place(trained, condition, Output(out, whole, options.force))
     with ExitStack() as held:
         if into_folder:
-            folder = processes.together(
-                lambda: SampleFolder(out, about, trained.spec, options.force, trained.spec.source)
-            )  # none writes before all have looked
-            processes.together(lambda: must_have_room(out, 0, sum(map(len, folder.missing(numbers)))))
+
+            def looked_at() -> SampleFolder:
+                folder = SampleFolder(out, about, trained.spec, options.force, trained.spec.source)
+                must_have_room(out, 0, sum(map(len, folder.missing(numbers))))
+                if row is not None:
+                    row.check()
+                return folder
+
+            folder = processes.together(looked_at)  # none writes before all have looked
             processes.lead(lambda: held.enter_context(folder.filling()))
             runs = processes.together(lambda: folder.missing(numbers))
             write: Write = folder.write
         else:
-            runs, writing = [numbers], _file(output, options.count, trained.spec, columns)
-            write = processes.together(lambda: held.enter_context(writing) if processes.leads else _nowhere)
-        if row is not None:
-            processes.together(row.check)
+
+            def begun() -> "Write":
+                output.check()
+                if row is not None:
+                    row.check()
+                writing = _file(output, options.count, trained.spec, columns)
+                return held.enter_context(writing) if processes.leads else _nowhere
+
+            runs, write = [numbers], processes.together(begun)
         to_make = sum(map(len, runs))
         if to_make == 0:
             say(f"{out.resolve()} holds all {named} already.")
@@ -272,7 +282,6 @@ def _file(output: "Output", count: int, spec: "Spec", columns: int | None) -> "I
 
     from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
 
-    output.check()
     if output.path.suffix.lower() == ".npz":
         with new_npz(output, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
             yield lambda number, batch: append(batch)

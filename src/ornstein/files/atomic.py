@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ornstein.errors import OrnsteinError, Unwritable, UsageError
+from ornstein.errors import OrnsteinError, Unheard, Unwritable, UsageError
 from ornstein.files.owner import Temporary, sweep
 
 Put = Callable[[Path, Path], None]  # moves a whole file to its place
@@ -104,6 +104,8 @@ def written(path: Path, instead: str = "give another place") -> Iterator[None]:
     """Within, `path` is written. Raises Unwritable when the disk refuses, with what else can be done."""
     try:
         yield
+    except Unheard:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise Unwritable(f"{path} could not be written ({reason}); free some space or {instead}") from error
