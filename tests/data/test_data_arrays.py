@@ -71,10 +71,10 @@ def test_bytes_become_minus_one_to_one(tmp_path: Path) -> None:
     assert opened.spec.data_std == pytest.approx(np.std(images / 127.5))
 
 
-def test_an_npy_file_is_mapped_where_it_is(tmp_path: Path) -> None:
+def test_an_npy_file_is_read_where_it_is(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 6, 7, 5), np.float32) + np.arange(5, dtype=np.float32))
     opened = data.open(str(tmp_path / "a.npy"))
-    assert isinstance(opened.items, np.memmap)
+    assert type(opened.items) is np.ndarray
     assert opened.spec.shape == (5, 6, 7)
     assert not (tmp_path / "xdg").exists()
 

@@ -9,11 +9,16 @@ import pytest
 
 from ornstein import data
 from ornstein.data import rows
+from ornstein.data.content import digest_of
 from ornstein.data.order import LARGE, permuted
-from ornstein.data.rows import Rows, by_place
+from ornstein.data.rows import FortranRows, Rows, read_npy
+from ornstein.data.stamps import Changed
 from ornstein.errors import OrnsteinError
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "preadv"), reason="reads by place need preadv")
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
 
 
 @pytest.fixture
@@ -22,41 +27,120 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "x.npy"
 
 
-def test_rows_are_the_array(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, mapped = np.load(file), np.load(file, mmap_mode="r")
-    assert by_place(mapped) is mapped  # small ones stay maps
-    monkeypatch.setattr(rows, "MAPPED", 0)
-    found = by_place(mapped)
+def by_place(file: Path) -> Rows:
+    """A small file read as a large one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "IN_MEMORY", 0)
+        found = read_npy(file)
     assert isinstance(found, Rows)
-    assert (found.shape, found.dtype, found.ndim, found.nbytes) == (whole.shape, whole.dtype, 4, whole.nbytes)
-    assert len(found) == 40
+    return found
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["int16", ">i2", "uint8", ">f8", "bool"])
+def test_rows_are_the_array(file: Path, order: str, dtype: str) -> None:
+    whole = np.asarray(np.load(file).astype(dtype), order=order)
+    np.save(file, whole)
+    small, found = read_npy(file), by_place(file)
+    assert isinstance(small, np.ndarray)
+    assert not isinstance(small, np.memmap)
+    assert isinstance(found, FortranRows) == (order == "F")
+    assert np.array_equal(small, whole)
+    assert small.dtype == found.dtype == np.dtype(dtype).newbyteorder("=")
+    assert (found.shape, found.ndim, found.nbytes, len(found)) == (whole.shape, 4, whole.nbytes, 40)
     keys = (3, -1, slice(None), slice(2, 30), slice(35, 2, -3), slice(7, 7), np.array([5, 0, -2, 5]), np.arange(0))
     for key in (*keys, whole[:, 0, 0, 0] > 500):
         assert np.array_equal(found[key], whole[key]), key
     assert np.array_equal(np.asarray(found), whole)
-    assert np.array_equal(by_place(np.load(file, mmap_mode="r")[..., None])[4], whole[4][..., None])
+    assert np.array_equal(found.reshape(40, 5, 4, 3, 1)[4], whole[4][..., None])
+    assert digest_of(found) == digest_of(whole)  # type: ignore[arg-type]
     for key in (np.array([0, 40]), np.array([-41])):
         with pytest.raises(IndexError):
             found[key]
 
 
 def test_opened_data_are_the_same_by_place_and_in_memory(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mapped = data.open(file)
-    monkeypatch.setattr(rows, "MAPPED", 0)
+    held = data.open(file)
+    monkeypatch.setattr(rows, "IN_MEMORY", 0)
     placed = data.open(file)
     assert isinstance(placed.items, Rows)
-    assert placed.spec == mapped.spec
+    assert placed.spec == held.spec
     indices = np.array([7, 3, 39])
-    assert bool((placed.batch(indices)[0] == mapped.batch(indices)[0]).all())
+    assert bool((placed.batch(indices)[0] == held.batch(indices)[0]).all())
 
 
-def test_a_file_cut_short_is_told_and_does_not_end_the_process(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows, "MAPPED", 0)
-    opened = data.open(file)
-    os.truncate(file, 1000)
-    opened.batch(np.array([0]))
-    with pytest.raises(OrnsteinError, match="shorter than it was"):
-        opened.batch(np.array([39]))
+def rewrite(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(-3, os.SEEK_END)
+        stream.write(b"x")
+
+
+def rewrite_with_its_old_date(file: Path) -> None:
+    before = file.stat()
+    rewrite(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def replace_file(file: Path) -> None:
+    np.save(file.with_name("new.npy"), np.load(file) + np.int16(1))
+    file.with_name("new.npy").replace(file)
+
+
+CHANGES = {
+    "truncated": lambda file: os.truncate(file, 1000),
+    "overwritten": rewrite,
+    "old date": rewrite_with_its_old_date,
+    "replaced": replace_file,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_while_it_is_read_is_told(file: Path, change: str) -> None:
+    found = by_place(file)
+    found.seal(digest_of(found))  # type: ignore[arg-type]
+    expected = np.load(file)
+    assert np.array_equal(found[:4], expected[:4])
+    CHANGES[change](file)
+    for _ in range(2):
+        with pytest.raises(Changed, match=r"x\.npy has"):
+            found[np.array([0])]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_in_memory_stays_as_it_was(file: Path, change: str) -> None:
+    opened, expected = data.open(file), np.load(file)
+    CHANGES[change](file)
+    assert np.array_equal(opened.items, expected)
+
+
+def test_other_dates_and_names_are_no_change(file: Path) -> None:
+    """What backups and a change of permissions do: looked at once more, and gone on with."""
+    found, expected = by_place(file), np.load(file)
+    found.seal(digest_of(found))  # type: ignore[arg-type]
+    for change in (
+        lambda: file.chmod(0o600),
+        lambda: os.utime(file),
+        lambda: file.with_name("second").hardlink_to(file),
+        file.unlink,
+    ):
+        change()
+        assert np.array_equal(found[3:5], expected[3:5])
+
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b" " * 100, "header"),
+        (b"\x93NUMPY\x01\x00\x10\x00{'descr'", "read"),
+        (b"\x93NUMPY\x03\x00\x10\x00\x00\x00", "version"),
+    ],
+)
+def test_headers_that_are_none(tmp_path: Path, head: bytes, told: str) -> None:
+    (tmp_path / "a.npy").write_bytes(head)
+    with (tmp_path / "a.npy").open("r+b") as stream:
+        stream.truncate(6 << 30)  # numpy would read as much as the header says it is long
+    with pytest.raises(OrnsteinError, match=told):
+        data.open(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 24, 25, 26, 1000, 4097])

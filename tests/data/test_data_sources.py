@@ -44,7 +44,7 @@ def test_mnist_and_its_sister(name: str, count: int, mean: float) -> None:
     assert opened.items.mean() / 255 == pytest.approx(mean, abs=5e-4)
     assert opened.labels is not None
     assert len(opened.classes) == len(np.unique(opened.labels)) == 10
-    assert isinstance(opened.items, np.memmap)
+    assert type(opened.items) is np.ndarray
 
 
 def test_emoji_are_on_white_and_labelled_by_category() -> None:
@@ -177,6 +177,7 @@ class Table:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     module = types.ModuleType("datasets")
+    module.__version__ = "4.0.0"  # type: ignore[attr-defined]
     module.Image = type("Image", (), {"__init__": lambda self, decode=True: setattr(self, "decode", decode)})  # type: ignore[attr-defined]
     module.ClassLabel = type("ClassLabel", (), {"names": ["cat", "dog"]})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "datasets", module)
@@ -218,4 +219,11 @@ def test_hub_troubles_are_sentences(hub: Any, monkeypatch: pytest.MonkeyPatch) -
         data.open("hf:a/b")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"pip install 'ornstein\[hub\]'"):
+        data.open("hf:a/b")
+
+
+def test_a_package_that_runs_what_comes_with_data_is_refused(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(lambda name, split: pytest.fail("it was called"))
+    monkeypatch.setattr(sys.modules["datasets"], "__version__", "3.6.0")
+    with pytest.raises(UsageError, match=r"datasets 3\.6\.0 may run programs .*pip install 'datasets>=4'"):
         data.open("hf:a/b")

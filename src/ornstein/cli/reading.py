@@ -45,14 +45,16 @@ def real_data(trained: "Run", source: str | None) -> "tuple[Dataset, Dataset | N
     Without a source the training data are compared with. The training data are None where they are not there any more.
     Raises UsageError for data of another shape than the run's.
     """
+    from ornstein.data.content import is_of
+
     chosen = opened(trained, source)
-    if chosen.spec.content_hash == trained.spec.content_hash:
+    if is_of(chosen, trained.spec.content_hash):
         return chosen, chosen
     try:
         training = opened(trained, None)
     except OrnsteinError:
         return chosen, None
-    return chosen, training if training.spec.content_hash == trained.spec.content_hash else None
+    return chosen, training if is_of(training, trained.spec.content_hash) else None
 
 
 def versions() -> dict[str, str]:

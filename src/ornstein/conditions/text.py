@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ornstein.data import Dataset
 from ornstein.data.cache import default_folder
+from ornstein.data.content import derived
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
 
@@ -94,10 +95,10 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
     name = str(name or getattr(encoder, "__name__", type(encoder).__name__))
     texts, places = np.unique(np.array(captions), return_inverse=True)
     vectors = _cached(texts.tolist(), encoder, name, cache or default_folder())[places.reshape(-1)]
-    content = sha256("\0".join([dataset.spec.content_hash, name, *captions]).encode("utf-8", "surrogatepass"))
+    content = derived(dataset.spec.content_hash, name, captions)
     return replace(
         dataset,
-        spec=replace(dataset.spec, content_hash=content.hexdigest()[:16]),
+        spec=replace(dataset.spec, content_hash=content),
         beside=replace(dataset.beside, vectors=vectors, encoder=name),
     )
 

@@ -13,21 +13,25 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.beside import TEXT_KEYS, VECTOR_KEYS, Beside, checked_sets, from_arrays, is_sets
+from ornstein.data.rows import Header, npy_header, read_at, read_npy
+from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
+
+if TYPE_CHECKING:
+    from ornstein.data.spec import Spec
 
 DATA_KEYS = ("x", "images", "image", "data", "samples", "x_train", "arr_0")
 LABEL_KEYS = ("y", "label", "labels", "y_train")
 OTHER_KEYS = ("low", "high", "classes", *VECTOR_KEYS, *TEXT_KEYS)
 SMALL = 4 << 20  # bytes of unpacked arrays that are read anew each time instead of being kept in the cache
-LARGEST = 256 << 20  # bytes that are unpacked in memory; more goes to the disk first
+LARGEST = 1 << 30  # bytes of an array that has to lie in memory: labels, vectors and texts that belong to the items
 WORD = 1024  # bytes of the longest label
 MANY = 100_000  # different labels; more are no classes
 
@@ -52,7 +56,8 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 class Arrays:
     """Decoded items `(N, H, W, C)` or `(N, D)` in their own type; `low`, `high` where the source states a range.
 
-    `notes` are the sentences that the user is to be warned with.
+    `notes` are the sentences that the user is to be warned with. Of an entry of the cache there is the `Spec` that was measured
+    when it was made, and what keeps it from being removed while it is in `use`.
     """
 
     items: NDArray[Any]
@@ -62,11 +67,13 @@ class Arrays:
     high: float | None = None
     notes: tuple[str, ...] = ()
     beside: Beside = Beside()
+    spec: Spec | None = None
+    use: object = None
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, items=self.items[indices], labels=labels, beside=self.beside.take(indices))
+        return replace(self, items=self.items[indices], labels=labels, beside=self.beside.take(indices), spec=None)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class ArrayFile:
 
     @property
     def direct(self) -> bool:
-        """Whether the file needs no copy in the cache: it can be memory-mapped as it is, or is tiny."""
+        """Whether the file needs no copy in the cache: it can be read as it is, or is tiny."""
         return not self.packed or self.unpacked < SMALL
 
     @cached_property
@@ -102,36 +109,46 @@ class ArrayFile:
             return 0
 
     def fingerprint(self) -> str:
-        """Changes when the file does."""
-        stat = self.path.stat()
-        return f"{self.path.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.labels} {self.half}"
+        """Changes when a file does that decides what is read."""
+        files = [path for path in (self.path, self.labels) if path is not None]
+        return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), str(self.classes), str(self.half)])
 
     def load(self, scratch: Path | None = None) -> Arrays:
-        """All arrays of the file. Packed ones are unpacked into the folder `scratch`, which must outlive them, and mapped.
+        """All arrays of the file. Packed ones are unpacked into the folder `scratch`, where that is given.
 
         Raises `OrnsteinError` for a damaged file, or one that has no room in memory or on the disk, `UsageError` for arrays
-        that are no images or vectors.
+        that are no images or vectors, `Changed` when a file changes while it is read.
         """
+        before = self.fingerprint()
         try:
             arrays = self._read(scratch)
         except MemoryError:
             raise OrnsteinError(
-                f"{self.path} takes more memory than there is; unpack it to .npy, which is read in parts."
+                f"{self.path} takes more memory than there is; write its items as .npy, of which a large one is read in parts."
             ) from None
-        except DAMAGE as error:
+        except (*DAMAGE, OrnsteinError) as error:
+            if self.fingerprint() != before:
+                raise Changed(f"{self.path} changed while it was read; try again when it is whole.") from error
+            if isinstance(error, OrnsteinError):
+                raise
             raise OrnsteinError(f"{self.path} could not be read as arrays ({error}); make it anew.") from error
+        if self.fingerprint() != before:
+            raise Changed(f"{self.path} changed while it was read; try again when it is whole.")
         return arrays if self.half is None else arrays.take(half_of(arrays.labels, self.half, len(arrays.items)))
 
     def _read(self, scratch: Path | None) -> Arrays:
         if self.path.suffix == ".npy":
-            return Arrays(as_items(np.load(self.path, mmap_mode="r", allow_pickle=False), str(self.path)))
+            return Arrays(as_items(read_npy(self.path), str(self.path)))
         if self.path.suffix == ".npz":
             with zipfile.ZipFile(self.path) as archive:
                 return from_mapping(_Members(archive, self.path, scratch), str(self.path))
         items = as_items(read_idx(self.path, scratch), str(self.path))
         if self.labels is None:
             return Arrays(items)
-        labels = read_idx(self.labels, scratch)
+        try:
+            labels = np.asarray(read_idx(self.labels, scratch, len(items)))
+        except DAMAGE as error:
+            raise OrnsteinError(f"{self.labels} could not be read as labels ({error}); make it anew.") from error
         if self.classes:
             return Arrays(items, checked_labels(labels, len(items), self.classes, str(self.labels)), self.classes)
         return Arrays(items, *named_labels(labels, len(items), str(self.labels)))
@@ -139,7 +156,7 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class _Members(Mapping[str, NDArray[Any]]):
-    """The arrays of a .npz file, each unpacked when it is asked for."""
+    """The arrays of a .npz file, each unpacked when it is asked for: small ones in memory, others on the disk."""
 
     archive: zipfile.ZipFile
     path: Path
@@ -153,25 +170,41 @@ class _Members(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, key: str) -> NDArray[Any]:
         member = self.archive.getinfo(f"{key}.npy")
-        with self.archive.open(member) as stream:  # gives no more than it says
-            if self.scratch is not None:
-                file = unpack(stream, member.file_size, self.path, self.scratch)
-                return np.load(file, mmap_mode="r", allow_pickle=False)
-            _must_be_small(member.file_size, self.path)
-            content = BytesIO(stream.read())
-        return np.lib.format.read_array(content, allow_pickle=False)
+        with self.archive.open(member) as stream:
+            header = npy_header(stream)
+            if header.nbytes > member.file_size - header.offset:
+                raise ValueError(f"{key} is shorter than its header says")
+            is_table = key in LABEL_KEYS and len(header.shape) == 2
+            if key in (*LABEL_KEYS, *OTHER_KEYS) and not is_table and header.nbytes > LARGEST:
+                raise UsageError(
+                    f"{key} in {self.path} unpacks to {header.nbytes / 1e6:,.0f} MB, and has to lie in memory, where "
+                    f"{LARGEST >> 20} are the most; leave it out, or make it smaller."
+                )
+            if header.nbytes <= SMALL or self.scratch is None:
+                return _in_memory(stream.read(header.nbytes), header)
+            file = unpack(stream, header.nbytes, self.path, self.scratch)
+        found = read_at(file, header._replace(offset=0), own=True)
+        return np.asarray(found) if key in OTHER_KEYS or (key in LABEL_KEYS and not is_table) else found
+
+
+def _in_memory(content: bytes, header: Header) -> NDArray[Any]:
+    if len(content) < header.nbytes:
+        raise ValueError("cut short")
+    flat = np.frombuffer(content, header.dtype, math.prod(header.shape))
+    found = flat.reshape(header.shape, order="F" if header.fortran else "C")
+    return found.astype(header.dtype.newbyteorder("="))
 
 
 def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
-    """A file in `scratch` with what the stream holds, `size` bytes at most.
+    """A file in `scratch` with the next `size` bytes of the stream.
 
-    Raises `OrnsteinError` when the disk has no room for that (and as much again, for the cache).
+    Raises `OrnsteinError` when the disk has no room for that (and as much again, for the cache), or the stream ends before.
     """
     free = shutil.disk_usage(scratch).free
     if free < 2 * size:
         raise OrnsteinError(
             f"{path} unpacks to {size / 1e6:,.0f} MB, and the disk of {scratch.parent} has {free / 1e6:,.0f} free, where twice "
-            "as much is needed; free some space, or point XDG_CACHE_HOME at a larger disk."
+            "as much is needed; free some space, or point XDG_CACHE_HOME or --cache at a larger disk."
         )
     handle, name = tempfile.mkstemp(dir=scratch)
     with open(handle, "wb") as file:
@@ -182,14 +215,9 @@ def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
             except OSError as error:
                 raise OrnsteinError(f"{path} could not be unpacked in {scratch.parent} ({error.strerror}).") from error
             left -= len(block)
+    if left:
+        raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
     return Path(name)
-
-
-def _must_be_small(size: int, path: Path) -> None:
-    if size > LARGEST:
-        raise OrnsteinError(
-            f"{path} unpacks to {size / 1e6:,.0f} MB, too many for this; cut out what is needed as .npy."
-        )
 
 
 def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
@@ -245,9 +273,9 @@ def as_items(array: NDArray[Any], where: str) -> NDArray[Any]:
     if array.size == 0:
         raise UsageError(f"{where} is empty (shape {array.shape}); there is nothing to learn from.")
     if array.ndim == 1:
-        return array[:, None]
+        return array.reshape(len(array), 1)
     if array.ndim == 3:
-        return array[..., None]
+        return array.reshape(*array.shape, 1)
     if array.ndim == 4 and array.shape[1] in (1, 3, 4) and array.shape[3] > 4 * array.shape[1]:
         raise UsageError(f"{where} has shape {array.shape}; images are (N, H, W, C), so move axis 1 to the end.")
     if array.ndim not in (2, 4):
@@ -288,30 +316,28 @@ def half_of(labels: NDArray[np.int64] | None, half: Literal[0, 1], count: int) -
     return np.sort(shuffled[half::2])
 
 
-def read_idx(path: Path, scratch: Path | None = None) -> NDArray[Any]:
-    """The array of an IDX file, plain (memory-mapped) or gzipped, in the machine's byte order.
+def read_idx(path: Path, scratch: Path | None = None, count: int | None = None) -> NDArray[Any]:
+    """The array of an IDX file, plain or gzipped, in the machine's byte order; with a `count`, of so many numbers.
 
-    A gzipped one is unpacked into the folder `scratch`, where that is given, and mapped.
-    Raises `OrnsteinError` when the file is no IDX file or is shorter than its header says.
+    A gzipped one of more than 4 MB is unpacked into the folder `scratch`.
+    Raises `OrnsteinError` when the file is no IDX file or is shorter than its header says, `UsageError` for another count.
     """
     packed = path.suffix == ".gz"
     with gzip.open(path) if packed else path.open("rb") as opened:
         file = cast(IO[bytes], opened)
         dtype, shape, offset = _idx_header(file, path)
-        size, plain = math.prod(shape) * dtype.itemsize, path
-        if packed and scratch is not None:
-            plain, offset, packed = unpack(file, size, path, scratch), 0, False
-        if packed:
-            _must_be_small(size, path)
-            data = file.read(size)
-            if len(data) < size:
+        header = Header(dtype, shape, False, offset)
+        if count is not None and math.prod(shape) != count:
+            raise UsageError(f"{path} has shape {shape}, but there are {count} items: give one label for each.")
+        if not packed:
+            return read_at(path, header)
+        if header.nbytes <= SMALL or scratch is None:
+            content = file.read(header.nbytes)
+            if len(content) < header.nbytes:
                 raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
-            array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape)
-        else:
-            if plain.stat().st_size < offset + size:
-                raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")
-            array = np.memmap(plain, dtype, "r", offset, shape)
-    return array.view(dtype.newbyteorder("=")) if dtype.itemsize == 1 else array.astype(dtype.newbyteorder("="))
+            return _in_memory(content, header)
+        plain = unpack(file, header.nbytes, path, scratch)
+    return read_at(plain, header._replace(offset=0), own=True)
 
 
 def _idx_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, ...], int]:

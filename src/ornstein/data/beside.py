@@ -6,13 +6,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data import sets as tables
+from ornstein.data.content import item_bytes
+from ornstein.data.sets import Sets
 from ornstein.errors import OrnsteinError, UsageError
 
 VECTOR_KEYS = ("conditions", "condition")
@@ -20,18 +23,21 @@ TEXT_KEYS = ("captions", "caption", "text")
 TABLES = ("metadata.jsonl", "metadata.json", "metadata.csv")
 FILE_KEYS = ("file_name", "file", "image")
 SET_KEYS = ("labels", "tags")
+LABEL_KEY = "label"
+KEYS = frozenset((*FILE_KEYS, LABEL_KEY, *SET_KEYS, *VECTOR_KEYS, *TEXT_KEYS))
+MOST_JSON = 256 << 20  # bytes of a table that is one JSON object, which is read whole
 
 
 @dataclass(frozen=True, eq=False)
 class Beside:
     """Rows that belong to the items of a data set; None where there are none.
 
-    - `sets`: bool `(N, K)`, which of the K labels `tags` an item has, any number of them;
+    - `sets`: a boolean table `(N, K)`, which of the K labels `tags` an item has, any number of them;
     - `vectors`: float32 `(N, C)`, in the user's own units; `encoder` names what made them out of the captions, if they are that;
     - `captions`: N texts.
     """
 
-    sets: NDArray[np.bool_] | None = None
+    sets: Sets | None = None
     tags: tuple[str, ...] = ()
     vectors: NDArray[np.float32] | None = None
     captions: tuple[str, ...] | None = None
@@ -41,17 +47,20 @@ class Beside:
         """Only the rows of these items."""
         return replace(
             self,
-            sets=None if self.sets is None else self.sets[indices],
+            sets=None if self.sets is None else self.sets.take(indices),
             vectors=None if self.vectors is None else self.vectors[indices],
             captions=None if self.captions is None else tuple(self.captions[i] for i in indices.tolist()),
         )
 
-    def content(self) -> bytes:
+    def content(self) -> Iterator[bytes | memoryview]:
         """The sets and vectors, for a hash; captions count where they are used (`ornstein.conditions.encoded`)."""
-        parts = [] if self.sets is None else [str(self.tags).encode(), self.sets.tobytes()]
+        if self.sets is not None:
+            yield f"\0sets {self.tags}".encode()
+            yield item_bytes(self.sets.starts)
+            yield item_bytes(self.sets.columns)
         if self.vectors is not None and not self.encoder:
-            parts += [str(self.vectors.shape).encode(), self.vectors.tobytes()]
-        return b"".join(parts)
+            yield f"\0vectors {self.vectors.shape}".encode()
+            yield item_bytes(self.vectors)
 
 
 def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> Beside:
@@ -72,18 +81,18 @@ def is_sets(array: NDArray[Any], count: int) -> bool:
     return array.ndim == 2 and len(array) == count and array.shape[1] > 1 and array.dtype.kind in "biuf"
 
 
-def checked_sets(
-    array: NDArray[Any], names: Sequence[str] | None, where: str
-) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+def checked_sets(array: NDArray[Any], names: Sequence[str] | None, where: str) -> tuple[Sets, tuple[str, ...]]:
     """A table `(N, K)` of 0 and 1 and the names of its columns, by default their numbers. Raises `UsageError` otherwise."""
-    if not np.isin(array, (0, 1)).all():
-        raise UsageError(f"{where} has shape {array.shape}, a column for each label, and must hold only 0 and 1.")
-    names = tuple(map(str, range(array.shape[1]) if names is None else names))
-    if len(names) != array.shape[1]:
+    try:
+        sets = tables.from_table(array)
+    except ValueError:
         raise UsageError(
-            f"{where} has {array.shape[1]} columns, but there are {len(names)} classes: name one for each."
-        )
-    return np.ascontiguousarray(array, dtype=np.bool_), names
+            f"{where} has shape {tuple(array.shape)}, a column for each label, and must hold only 0 and 1."
+        ) from None
+    names = tuple(map(str, range(sets.width) if names is None else names))
+    if len(names) != sets.width:
+        raise UsageError(f"{where} has {sets.width} columns, but there are {len(names)} classes: name one for each.")
+    return sets, names
 
 
 def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.float32]:
@@ -91,7 +100,7 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
     array = array[:, None] if array.ndim == 1 else array
     if array.dtype.kind not in "biuf" or array.ndim != 2 or len(array) != count or array.shape[1] == 0:
         raise UsageError(
-            f"{where} has type {array.dtype} and shape {array.shape}; give numbers ({count}, C), a vector for each item."
+            f"{where} has type {array.dtype} and shape {tuple(array.shape)}; give numbers ({count}, C), a vector for each item."
         )
     found = array.astype(np.float32)
     if not np.isfinite(found).all():
@@ -103,31 +112,36 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
 # Tables beside pictures
 
 
-def read_table(name: str, content: bytes, where: str) -> dict[str, dict[str, Any]]:
-    """The rows of a metadata table by the picture's name, as the fields `label`, `labels`, `conditions`, `text` say.
+def read_table(name: str, file: IO[bytes], where: str) -> dict[str, dict[str, Any]]:
+    """The rows of a metadata table by the image's name, as the fields `label`, `labels`, `conditions`, `text` say.
 
-    JSON lines or CSV with a column `file_name`, or one JSON object of an object for each picture.
+    JSON lines or CSV with a column `file_name`, both read line by line, or one JSON object of an object for each image.
     Raises `OrnsteinError` for a file that cannot be read, `UsageError` for one without names.
     """
     place = f"{name} in {where}"
+    table = {}
     try:
-        text = content.decode("utf-8-sig")
-        if name.endswith(".csv"):
-            rows: list[Any] = list(csv.DictReader(io.StringIO(text)))
-        elif name.endswith(".jsonl"):
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-        else:
-            found = json.loads(text)
-            rows = found if isinstance(found, list) else [{"file_name": key, **row} for key, row in found.items()]
+        for number, row in enumerate(_rows(name, file), 1):
+            image = next((row[key] for key in FILE_KEYS if row.get(key)), None) if isinstance(row, dict) else None
+            if image is None:
+                raise UsageError(f"{place} names no picture in row {number}; give each row a `file_name`.")
+            table[str(image).removeprefix("./")] = {key: row[key] for key in KEYS & row.keys()}
     except (ValueError, AttributeError, TypeError, RecursionError, csv.Error) as error:
         raise OrnsteinError(f"{place} cannot be read as a table ({error}); mend it or take it away.") from error
-    table = {}
-    for number, row in enumerate(rows, 1):
-        file = next((row[key] for key in FILE_KEYS if row.get(key)), None) if isinstance(row, dict) else None
-        if file is None:
-            raise UsageError(f"{place} names no picture in row {number}; give each row a `file_name`.")
-        table[str(file).removeprefix("./")] = row
     return table
+
+
+def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
+    if name.endswith(".json"):
+        content = file.read(MOST_JSON + 1)
+        if len(content) > MOST_JSON:
+            raise ValueError(f"larger than {MOST_JSON >> 20} MB; write it as metadata.jsonl, a line for each picture")
+        found = json.loads(content.decode("utf-8-sig"))
+        yield from found if isinstance(found, list) else ({"file_name": key, **row} for key, row in found.items())
+        return
+    is_csv = name.endswith(".csv")
+    with io.TextIOWrapper(file, "utf-8-sig", newline="" if is_csv else None) as lines:
+        yield from csv.DictReader(lines) if is_csv else (json.loads(line) for line in lines if line.strip())
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,24 +170,24 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
             )
         return [table[name][key] for name in names]
 
-    labels, sets = column(("label",)), column(SET_KEYS)
+    labels, sets = column((LABEL_KEY,)), column(SET_KEYS)
     vectors, captions = column(VECTOR_KEYS), column(TEXT_KEYS)
     classes = tuple(sorted({str(label) for label in labels or ()}))
     beside = Beside(captions=None if captions is None else tuple(map(str, captions)))
     if sets is not None:
         several = [_names(entry) for entry in sets]
         tags = tuple(sorted({name for entry in several for name in entry}))
-        found = np.zeros((len(names), len(tags)), np.bool_)
-        for row, entry in zip(found, several, strict=True):
-            row[[tags.index(name) for name in entry]] = True
-        beside = replace(beside, sets=found, tags=tags)
+        number = {tag: i for i, tag in enumerate(tags)}
+        rows = ([number[name] for name in entry] for entry in several)
+        beside = replace(beside, sets=tables.from_rows(rows, len(tags)), tags=tags)
     if vectors is not None:
         try:
             numbers = np.array([[float(part) for part in _names(entry)] for entry in vectors])
         except (TypeError, ValueError):
             raise UsageError(f"{where}: `conditions` must be as many numbers for each picture; mend them.") from None
         beside = replace(beside, vectors=checked_vectors(numbers, len(names), f"`conditions` in {where}"))
-    return Read(None if labels is None else tuple(classes.index(str(label)) for label in labels), classes, beside)
+    places = {name: i for i, name in enumerate(classes)}
+    return Read(None if labels is None else tuple(places[str(label)] for label in labels), classes, beside)
 
 
 def _names(entry: Any) -> list[str]:

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 class Dataset:
     """Items in their own type, `(N, H, W, C)` or `(N, D)`, with labels and a description.
 
-    `items` may be a memory map shared between processes, or `Rows`, read as they are asked for; `labels` is int64 `(N,)`, or
-    `None`; `beside` holds what else is known of each item.
+    `items` may be `Rows`, read as they are asked for; `labels` is int64 `(N,)`, or `None`; `beside` holds what else is known of
+    each item. `use` keeps an entry of the cache from being removed.
     """
 
     items: NDArray[Any]
     labels: NDArray[np.int64] | None
     spec: Spec
     beside: Beside = Beside()
+    use: object = None
 
     def __len__(self) -> int:
         return len(self.items)

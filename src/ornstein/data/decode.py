@@ -24,6 +24,7 @@ SUFFIXES = frozenset(
         *(".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k"),
     )
 )
+NO_MEMORY = "it takes more memory than there is"
 ORIENTATION = 0x0112  # EXIF tag
 
 
@@ -85,6 +86,8 @@ def _decoded(image: ImageFile.ImageFile, file: IO[bytes], to: Format) -> NDArray
             image.draft(None, (side, side))
         try:
             array, alpha = _pixels(image, file)
+        except MemoryError:
+            raise Unreadable(NO_MEMORY) from None
         except Exception as error:  # a damaged file can raise nearly anything from its decoder
             raise Unreadable(str(error) or type(error).__name__) from error
     image.close()  # leaving `with` has closed its file; this frees its pixels, before others are made of the array

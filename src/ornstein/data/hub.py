@@ -12,18 +12,25 @@ from ornstein.data.decode import Unreadable
 from ornstein.data.pictures import Picture, Pictures, opener
 from ornstein.errors import OrnsteinError, UsageError
 
+OLDEST = 4  # of the package: the first major version that runs no program that comes with data
+
 
 def hub(name: str) -> Pictures:
     """The images of `NAME` or `NAME:SPLIT` (by default the split `train`), labelled by the first column of classes; captions are
     a column `text` or `caption`.
 
-    Raises `UsageError` when the package is not installed or there is no column of images, `OrnsteinError` when the
-    data cannot be fetched.
+    Nothing that comes with the data is run. Raises `UsageError` when the package is not installed or older than 4, or there is
+    no column of images, `OrnsteinError` when the data cannot be fetched.
     """
     try:
         import datasets
     except ImportError as error:
         raise UsageError(f"hf:{name} needs one more package; run `pip install 'ornstein[hub]'`.") from error
+    if int(datasets.__version__.split(".")[0]) < OLDEST:
+        raise UsageError(
+            f"hf:{name}: datasets {datasets.__version__} may run programs that come with data; "
+            f"run `pip install 'datasets>={OLDEST}'`."
+        )
     name, _, split = name.partition(":")
     try:
         table = datasets.load_dataset(name, split=split or "train")

@@ -13,6 +13,7 @@ from pathlib import Path
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.beside import Beside
 from ornstein.data.pictures import Pictures, from_names, opener
+from ornstein.data.stamps import stamps
 from ornstein.errors import UsageError
 
 DIGITS = tuple("0123456789")
@@ -65,7 +66,7 @@ def emoji() -> Pictures:
     emoji-datasource-google."""
     folder = _npm_folder("emoji", "emoji-datasource-google")
     images = folder / "img" / "google" / "64"
-    openers, captions = {}, {}
+    openers, captions, files = {}, {}, [folder / "emoji.json"]
     for entry in json.loads((folder / "emoji.json").read_text()):
         called = str(entry.get("name") or entry["short_name"].replace("_", " ")).lower()
         for tones, variant in (("", entry), *entry.get("skin_variations", {}).items()):
@@ -74,8 +75,9 @@ def emoji() -> Pictures:
                 name = f"{entry['category']}/{path.name}"
                 said = " and ".join(dict.fromkeys(SKIN_TONES.get(tone, tone) for tone in tones.split("-") if tone))
                 openers[name], captions[name] = opener(path), f"{called}, {said} skin tone" if said else called
-    version = json.loads((folder / "package.json").read_text())["version"]
-    found = from_names("emoji", openers, f"{folder.resolve()} {version} captions")
+                files.append(path)
+    names = (path.relative_to(folder).as_posix() for path in files)
+    found = from_names("emoji", openers, f"{folder.resolve()}\n{stamps(folder, names)}")
     return replace(found, beside=Beside(captions=tuple(captions[picture.name] for picture in found.pictures)))
 
 

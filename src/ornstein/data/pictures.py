@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ornstein.data.arrays import DAMAGE, Arrays
 from ornstein.data.beside import TABLES, Beside, from_table, read_table
 from ornstein.data.cache import Items
-from ornstein.data.decode import DEPTHS, SUFFIXES, Format, Header, Unreadable, decode, header
+from ornstein.data.decode import DEPTHS, NO_MEMORY, SUFFIXES, Format, Header, Unreadable, decode, header
 from ornstein.data.pixels import Size
+from ornstein.data.stamps import stamp, stamps
 from ornstein.errors import OrnsteinError, UsageError
 
 T = TypeVar("T")
@@ -32,7 +33,7 @@ Progress = Callable[[int, int], None]  # done, total
 AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
 MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read whole
 MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
-MAX_TEXT = 64 << 20  # bytes of a table or a caption
+MAX_TEXT = 64 << 20  # bytes of a caption
 THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -55,6 +56,10 @@ class Pictures:
     stamp: str
     notes: tuple[str, ...] = ()
     beside: Beside = Beside()
+
+    def fingerprint(self) -> str:
+        """Changes when a file does that decides what is read."""
+        return f"{self.stamp}\n{self.classes}"
 
     def take(self, indices: NDArray[np.int64]) -> Pictures:
         """Only these files."""
@@ -108,6 +113,11 @@ class Pictures:
 
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
         total = len(self.pictures)
+        short = {name: reason for name, reason in bad.items() if reason == NO_MEMORY}
+        if short:  # which others would be left out is a matter of chance
+            raise OrnsteinError(
+                f"memory ran out while {self.where} was read ({_listed(short)}); free some, or make these images smaller."
+            )
         if len(bad) > max(1, (total - 1) // 100) or (bad and total - len(bad) < 2):
             raise OrnsteinError(
                 f"{len(bad)} of {total} files in {self.where} cannot be read ({_listed(bad)}); "
@@ -156,9 +166,9 @@ def folder(root: Path) -> Pictures:
         paths += [Path(here, name) for name in files if not _hidden(name) and (_is_image(name) or _is_beside(name))]
     names = {path.relative_to(root).as_posix(): path for path in paths}
     texts = {name: opener(names.pop(name)) for name in beside_images(names)}
-    stamps = [f"{name} {_stamp(root / name)}" for name in sorted([*names, *texts])]
+    seen_as = f"{root.resolve()}\n{stamps(root, [*names, *texts])}"
     openers = {name: opener(path) for name, path in names.items() if _is_image(name)}
-    return from_names(str(root), openers, "\n".join([str(root.resolve()), *stamps]), texts)
+    return from_names(str(root), openers, seen_as, texts)
 
 
 def archive(path: Path) -> Pictures:
@@ -181,7 +191,7 @@ def archive(path: Path) -> Pictures:
             openers[member.filename] = _member_opener(opened, member)
     texts = {name: openers.pop(name) for name in beside_images(openers)}
     images = {name: member for name, member in openers.items() if _is_image(name)}
-    return from_names(str(path), images, f"{path.resolve()} {_stamp(path)}", texts)
+    return from_names(str(path), images, f"{path.resolve()} {stamp(path)}", texts)
 
 
 def beside_images(names: Iterable[str]) -> list[str]:
@@ -223,7 +233,8 @@ def from_names(
         notes = (f"{outside} of {len(names)} images in {where} lie in no sub-folder, so there are no classes.",)
         classes = []
     elif classes:
-        labels = tuple(classes.index(str(first)) for first in firsts)
+        places = {name: i for i, name in enumerate(classes)}
+        labels = tuple(places[str(first)] for first in firsts)
     pictures = tuple(Picture(name, openers[name]) for name in names)
     told = from_table(_table(texts, names, where), names, where) if texts else None
     if told is not None and told.labels is not None:
@@ -238,15 +249,15 @@ def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], w
     for name, member in texts.items():
         try:
             with member() as file:
+                if name in TABLES:
+                    table = read_table(name, file, where)
+                    continue
                 content = file.read(MAX_TEXT + 1)
         except (Unreadable, OSError) as error:
             raise OrnsteinError(f"{name} in {where} cannot be read ({error}); mend it or take it away.") from error
         if len(content) > MAX_TEXT:
             raise OrnsteinError(f"{name} in {where} is larger than {MAX_TEXT >> 20} MB; split it or take it away.")
-        if name in TABLES:
-            table = read_table(name, content, where)
-        else:
-            captions[PurePosixPath(name).with_suffix("")] = content.decode("utf-8", "replace").strip()
+        captions[PurePosixPath(name).with_suffix("")] = content.decode("utf-8", "replace").strip()
     for name in names if captions else ():
         caption = captions.get(PurePosixPath(name).with_suffix(""))
         table[name] = {**table.get(name, {}), **({} if caption is None else {"text": caption})}
@@ -309,14 +320,6 @@ def _stop(error: OSError) -> None:
     raise OrnsteinError(
         f"{error.filename} cannot be looked into ({error.strerror}); change its permissions."
     ) from error
-
-
-def _stamp(path: Path) -> str:
-    try:
-        about = path.stat()
-    except OSError:  # a broken link: named as unreadable when it is opened
-        return "missing"
-    return f"{about.st_size} {about.st_mtime_ns}"
 
 
 def _natural(name: str) -> list[str | int]:

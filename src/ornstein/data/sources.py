@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import difflib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import packages, pictures, pixels
 from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_beside
-from ornstein.data.cache import Items, cached, default_folder
+from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
+from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.pictures import Pictures, Progress
 from ornstein.data.pixels import Size
-from ornstein.data.rows import by_place
 from ornstein.data.spec import measure
-from ornstein.errors import UsageError
+from ornstein.data.stamps import Changed
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import scratch
 
 HUB = "hf:"
 LARGEST_SIDE = 1 << 14
+REMEMBERED = 32 << 20  # bytes of items that are used where they are, from which on what they are is kept in the cache
+
+Keep = Callable[[Callable[[Items], Arrays]], Arrays]  # gives what the function builds, from the cache where it is there
+
+
+class Wanted(NamedTuple):
+    """What is made of a source; None leaves it as it is."""
+
+    size: Size | None
+    channels: int | None
+    pad: bool
+    limit: int | None
 
 
 def open(
@@ -44,21 +59,43 @@ def open(
     them images keep their own. `limit` keeps that many items, evenly spaced. `cache` is the folder for decoded
     data; `progress(done, total)` is called while decoding. Warnings say what was skipped or decided.
 
-    Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged.
+    Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged, `Changed`
+    when it changes while it is read: here, or later from items that are read as they are asked for.
     """
-    sides = _sides(size)
+    wanted = Wanted(_sides(size), channels, pad, limit)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    found = find(source)
-    folder = default_folder() if cache is None else cache
-    if isinstance(found, Pictures):
-        arrays = _pictures(found, folder, sides, channels, pad, limit, progress)
-    else:
-        arrays = _arrays(found, folder, sides, channels, pad, limit, progress)
-    arrays = replace(arrays, items=by_place(arrays.items))
+    found, name, folder = find(source), str(source), default_folder() if cache is None else cache
+    fingerprint = found.fingerprint()
+
+    def still() -> None:
+        if not name.startswith(HUB) and _fingerprint(source) != fingerprint:
+            raise Changed(f"{name} changed while it was read; try again when it is whole.")
+
+    keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
+    try:
+        if isinstance(found, Pictures):
+            arrays = _pictures(found, wanted, progress, keep)
+        else:
+            arrays = _arrays(found, wanted, progress, keep, folder)
+        if arrays.spec is not None:
+            spec = replace(arrays.spec, source=name)
+        elif arrays.items.nbytes < REMEMBERED:
+            spec = measure(arrays, name)
+        else:
+            spec = remembered(folder, (fingerprint, *wanted), arrays, name)
+    except Changed:
+        raise
+    except OrnsteinError:  # half of a file that is being written may look damaged
+        still()
+        raise
+    except MemoryError:
+        raise OrnsteinError(
+            f"memory ran out while {name} was read; free some, or give a smaller --size or fewer items at once."
+        ) from None
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
-    return Dataset(arrays.items, arrays.labels, measure(arrays, str(source)), arrays.beside)
+    return Dataset(arrays.items, arrays.labels, spec, arrays.beside, arrays.use)
 
 
 def names() -> tuple[str, ...]:
@@ -93,43 +130,37 @@ def find(source: str | Path) -> ArrayFile | Pictures:
     )
 
 
-def _pictures(
-    found: Pictures,
-    folder: Path,
-    size: Size | None,
-    channels: int | None,
-    pad: bool,
-    limit: int | None,
-    progress: Progress | None,
-) -> Arrays:
-    fingerprint = found.stamp, found.classes, size, channels, pad, limit
+def _fingerprint(source: str | Path) -> str:
+    """Of what is there now; empty where that cannot be used."""
+    try:
+        return find(source).fingerprint()
+    except OrnsteinError:
+        return ""
+
+
+def _pictures(found: Pictures, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
+    size, channels, pad, limit = wanted
     if limit is not None and limit < len(found.pictures):
         found = found.take(_spread(len(found.pictures), limit))
-    return cached(folder, fingerprint, lambda items: found.decode_into(items, size, channels, pad, progress))
+    return keep(lambda items: found.decode_into(items, size, channels, pad, progress))
 
 
-def _arrays(
-    found: ArrayFile,
-    folder: Path,
-    size: Size | None,
-    channels: int | None,
-    pad: bool,
-    limit: int | None,
-    progress: Progress | None,
-) -> Arrays:
+def _arrays(found: ArrayFile, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
+    size, channels, pad, limit = wanted
+
     def build(items: Items) -> Arrays:
-        with scratch(folder) as place:
+        with scratch(folder, ELSEWHERE) as place:
             return copied(items, found.load(place))
 
     def copied(items: Items, arrays: Arrays) -> Arrays:
         arrays = _limited(arrays, limit)
         _check_images(arrays.items, size, channels, str(found.path))
-        for i, item in enumerate(arrays.items):
+        for done, item in enumerate((item for chunk in chunks(arrays.items) for item in chunk), 1):
             if channels is not None:
                 item = pixels.with_channels(item, channels, str(found.path))
             items.append(item if size is None else pixels.fit(item, size, pad=pad, alpha=False))
             if progress is not None:
-                progress(i + 1, len(arrays.items))
+                progress(done, len(arrays.items))
         return arrays
 
     if found.direct:
@@ -138,7 +169,7 @@ def _arrays(
         shape = arrays.items.shape[1:]
         if size in (None, shape[:2]) and channels in (None, shape[-1]):
             return _limited(arrays, limit)
-    return cached(folder, (found.fingerprint(), size, channels, pad, limit), build)
+    return keep(build)
 
 
 def _check_images(items: NDArray[Any], size: Size | None, channels: int | None, where: str) -> None:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
+from ornstein.data.content import chunks, content_hash, digest_of, measured
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MEASURED = 4096  # items looked at for `data_std` and the content hash,
-MEASURED_BYTES = 32 << 20  # while they are no more than this (but 64 items at least)
-CHUNK = 4 << 20
 LARGEST = 1 << 30  # numbers of one item
 REACH = 1e100  # of what data may hold: the squares of larger numbers, and of ranges below its inverse, are none
 DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
@@ -39,10 +36,9 @@ class Spec:
     - `low`, `high`: the range that becomes `[-1, 1]` (images; for vectors the recorded minimum and maximum);
     - `mean`, `std`: per dimension (vectors; empty for images);
     - `classes`: the names of the labels `0, 1, …`; empty when there are no labels;
-    - `source`, `count`, `content_hash`: where the data came from, how many, and which (a hash of type, shape, labels, what else
-      is known of the items, and up to 4096 evenly spaced ones, or 32 MB of them: it does not depend on the place or the date of
-      the files);
-    - `data_std`: the standard deviation of all numbers of those items in model units (EDM's σ_data).
+    - `source`, `count`, `content_hash`: where the data came from, how many, and which: a hash of all of them, their type and
+      shape, labels, and what else is known of them, whatever the place or the date of the files (`ornstein.data.content`);
+    - `data_std`: the standard deviation in model units (EDM's σ_data) of all numbers of up to 4096 evenly spaced items, or 32 MB.
     """
 
     kind: Literal["image", "vector"]
@@ -197,8 +193,9 @@ def _check(spec: Spec) -> None:
         raise ValueError(f"data: items of shape {spec.shape} are larger than any that can be read")
 
 
-def measure(arrays: Arrays, source: str) -> Spec:
-    """The `Spec` of decoded data, whose items are `(N, H, W, C)` images or `(N, D)` vectors.
+def measure(arrays: Arrays, source: str, digest: str | None = None) -> Spec:
+    """The `Spec` of decoded data, whose items are `(N, H, W, C)` images or `(N, D)` vectors. `digest`: their `digest_of`, where
+    it is known.
 
     Raises `OrnsteinError` naming the first item that holds NaN or infinity.
     """
@@ -226,16 +223,10 @@ def measure(arrays: Arrays, source: str) -> Spec:
         high = low + max(1.0, abs(low))
     if vector:
         count = len(items)
-        mean = sum((c.sum(axis=0, dtype=np.float64) for c in _chunks(items)), np.zeros(items.shape[1])) / count
-        square = sum((np.square(c - mean).sum(axis=0) for c in _chunks(items)), np.zeros(items.shape[1]))
+        mean = sum((c.sum(axis=0, dtype=np.float64) for c in chunks(items)), np.zeros(items.shape[1])) / count
+        square = sum((np.square(c - mean).sum(axis=0) for c in chunks(items)), np.zeros(items.shape[1]))
         std = np.sqrt(square / count)
-    looked_at = min(len(items), MEASURED, max(64, MEASURED_BYTES // items[:1].nbytes))
-    some = np.asarray(items[np.arange(looked_at) * len(items) // looked_at])
-    digest = sha256(f"{dtype.name} {items.shape} {arrays.classes} {low} {high}".encode())
-    digest.update(np.ascontiguousarray(some).data)
-    if arrays.labels is not None:
-        digest.update(arrays.labels.tobytes())
-    digest.update(arrays.beside.content())
+    some = measured(items)
     if vector:
         data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
     else:
@@ -251,7 +242,7 @@ def measure(arrays: Arrays, source: str) -> Spec:
         classes=arrays.classes,
         source=source,
         count=len(items),
-        content_hash=digest.hexdigest()[:16],
+        content_hash=content_hash(arrays, low, high, digest_of(items) if digest is None else digest),
         data_std=data_std,
     )
 
@@ -260,17 +251,11 @@ def _within_reach(low: float, high: float) -> bool:
     return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
-def _chunks(items: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The items in pieces of about 4 MB: a memory map is read through, never loaded whole."""
-    step = max(1, CHUNK // max(1, items[:1].nbytes))
-    return (np.asarray(items[start : start + step]) for start in range(0, len(items), step))
-
-
 def _std(items: NDArray[Any]) -> float:
     """The standard deviation of all numbers; of bytes by counting them, which is exact and ten times faster."""
     if items.dtype != np.uint8:
         return float(np.std(items, dtype=np.float64))
-    counts = sum((np.bincount(c.reshape(-1), minlength=256) for c in _chunks(items)), np.zeros(256, np.int64))
+    counts = sum((np.bincount(c.reshape(-1), minlength=256) for c in chunks(items)), np.zeros(256, np.int64))
     values = np.arange(256)
     mean = (counts @ values) / counts.sum()
     return float(np.sqrt((counts @ np.square(values - mean)) / counts.sum()))
@@ -278,7 +263,7 @@ def _std(items: NDArray[Any]) -> float:
 
 def _finite_range(items: NDArray[Any], source: str) -> tuple[float, float]:
     low, high, start = np.inf, -np.inf, 0
-    for chunk in _chunks(items):
+    for chunk in chunks(items):
         finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
         if not finite.all():
             index = start + int(np.argmin(finite))

@@ -14,6 +14,7 @@ from ornstein.errors import OrnsteinError, Unheard, Unwritable, UsageError
 from ornstein.files.owner import Temporary, sweep
 
 Put = Callable[[Path, Path], None]  # moves a whole file to its place
+ELSEWHERE = "give another place"
 
 
 @contextmanager
@@ -33,14 +34,15 @@ def new_file(path: Path, put: Put = os.replace) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, replace: bool = True) -> Iterator[Path]:
+def new_folder(path: Path, replace: bool = True, instead: str = ELSEWHERE) -> Iterator[Path]:
     """A temporary folder to fill; it becomes `path` when the block ends well and vanishes otherwise.
 
     A folder already at `path` is replaced: for places that hold nothing but this library's own. Two processes may do so at
     once: the last one to finish stays. With `replace` false, one that is not empty stays, and `UsageError` is raised.
+    `instead` says what else can be done where the disk refuses.
     Raises `OrnsteinError` when the disk refuses (full, read-only, no permission).
     """
-    with _temporary(path) as temporary:
+    with _temporary(path, instead) as temporary:
         fresh, old = temporary.folder / "new", temporary.folder / "old"
         fresh.mkdir()
         yield fresh
@@ -100,7 +102,7 @@ def put_new(file: Path, path: Path) -> None:
 
 
 @contextmanager
-def written(path: Path, instead: str = "give another place") -> Iterator[None]:
+def written(path: Path, instead: str = ELSEWHERE) -> Iterator[None]:
     """Within, `path` is written. Raises Unwritable when the disk refuses, with what else can be done."""
     try:
         yield
@@ -112,12 +114,12 @@ def written(path: Path, instead: str = "give another place") -> Iterator[None]:
 
 
 @contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
+def scratch(parent: Path, instead: str = ELSEWHERE) -> Iterator[Path]:
     """A temporary folder in `parent`, which is made where it is missing; removed at the end, and by the next writer after a kill.
 
     Raises `OrnsteinError` when the disk refuses.
     """
-    with _temporary(parent / "scratch") as temporary:
+    with _temporary(parent / "scratch", instead) as temporary:
         yield temporary.folder
 
 
@@ -131,9 +133,9 @@ def discard(path: Path) -> None:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Temporary]:
+def _temporary(path: Path, instead: str = ELSEWHERE) -> Iterator[Temporary]:
     """A folder on the same file system as `path`, removed at the end; what killed processes left there is removed first."""
-    with written(path):
+    with written(path, instead):
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         temporary = Temporary(path.parent)

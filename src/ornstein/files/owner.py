@@ -23,12 +23,13 @@ MARKER = "owner.json"
 MOST = 4096  # bytes of a marker
 
 
-def try_lock(handle: int) -> bool | None:
-    """Whether this process has the lock of an open file now; None where the system or the file system has no locks."""
+def try_lock(handle: int, shared: bool = False) -> bool | None:
+    """Whether this process has the lock of an open file now, alone or `shared`; None where the system or the file system has no
+    locks."""
     try:
         import fcntl
 
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except (ImportError, OSError):

@@ -21,6 +21,8 @@ from torch import nn
 import ornstein
 from ornstein import conditions, networks, terminal
 from ornstein.data import Dataset, Spec, grid_image
+from ornstein.data.content import is_of
+from ornstein.data.stamps import Changed
 from ornstein.device import choose_device
 from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.atomic import new_file, written
@@ -66,7 +68,7 @@ class Run:
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = terminal.write) -> None:
         if settings.text is not None and (not settings.text or dataset.beside.encoder != settings.text):
             dataset = conditions.encoded(dataset, settings.text)
-        self.folder, self.dataset, self.tell = run_folder(settings.out), dataset, tell
+        self.folder, self.tell = run_folder(settings.out), tell
         before = settings_of(self.folder)
         if before is not None:  # what was left open then was chosen for that machine, and stays
             settings = replace(
@@ -74,6 +76,8 @@ class Run:
             )
         self.processes = current()
         self.settings = build.complete(settings, dataset.spec, self.processes)
+        check_folder(self.folder, self.settings, before)
+        self.dataset = dataset = as_before(self.folder, self.settings, dataset)
         told = conditions.of(dataset, build.task(self.settings, dataset.spec))
         self.model = build.model(self.settings, dataset.spec, told)
         self.objective = build.loss(self.settings, self.model)
@@ -81,7 +85,6 @@ class Run:
         self.peak = build.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
-        check_folder(self.folder, self.settings, before, dataset.spec)
 
     @property
     def batch_size(self) -> int:
@@ -107,7 +110,8 @@ class Run:
     def _hold(self, held: ExitStack) -> None:
         held.enter_context(hold(self.folder))
         # another process may have trained in it since this one looked
-        check_folder(self.folder, self.settings, settings_of(self.folder), self.dataset.spec)
+        check_folder(self.folder, self.settings, settings_of(self.folder))
+        as_before(self.folder, self.settings, self.dataset)
         with written(self.folder, OTHER):
             (self.folder / "checkpoints").mkdir(exist_ok=True)
 
@@ -122,7 +126,8 @@ class Run:
             state.step,
             sum(done(self.settings, state) >= part for part in GRIDS),
         )
-        for progress in train(self.settings, learner, self.batches(), state, self.peak, processes):
+        steps = train(self.settings, learner, self.batches(), state, self.peak, processes)
+        for progress in self._while_data_stay(steps, state, metrics):
             if processes.leads:
                 metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
@@ -144,6 +149,17 @@ class Run:
             if over:
                 return
 
+    def _while_data_stay(self, steps: Iterator[Progress], state: State, metrics: "Metrics") -> Iterator[Progress]:
+        """The steps; when a file of the data changes, what was learned before that is saved and the run ends."""
+        try:
+            yield from steps
+        except Changed as error:
+            if self.processes.count > 1:  # none can wait for the others, which wait for it
+                raise
+            if state.step:
+                self._save(state, metrics, prune=False)
+            raise Changed(f"training stopped after step {state.step:,}, saved in {self.folder}: {error}") from error
+
     def _prepare(self, state: State) -> None:
         """What the first process does before anything is read."""
         _sweep(self.folder)
@@ -157,7 +173,8 @@ class Run:
                 checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
         posthoc.rewind(self.averages, state.updates)
         _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
-        _write_json(self.folder / "env.json", {**environment(), "processes": self.processes.count})
+        about = {"processes": self.processes.count, "content_hash": self.dataset.spec.content_hash}
+        _write_json(self.folder / "env.json", {**environment(), **about})
         metrics.go_on(state.step)
 
     def batches(self) -> Batches:
@@ -353,8 +370,8 @@ def settings_of(folder: Path) -> Settings | None:
     return None if values is None else Settings(**values)
 
 
-def check_folder(folder: Path, settings: Settings, before: Settings | None, spec: Spec) -> None:
-    """Raises UsageError, with the differences, when the folder holds a run of other settings or other data."""
+def check_folder(folder: Path, settings: Settings, before: Settings | None) -> None:
+    """Raises UsageError, with the differences, when the folder holds a run of other settings."""
     for name in FOLDERS:
         if (folder / name).is_symlink():
             raise UsageError(
@@ -373,17 +390,54 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, spec
         raise UsageError(
             f"{folder} was trained with other settings ({'; '.join(differences)}): repeat them to go on, or give another --out"
         )
+
+
+def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
+    """The data in the units that the run in the folder was trained in, whatever another machine would measure today.
+
+    Raises UsageError when they are other data, OrnsteinError for a description that cannot be read.
+    """
+    known = _known_data(folder)
+    if known is None:
+        return dataset
+    spec = dataset.spec
+    if isinstance(known, str):
+        same = is_of(dataset, known)
+    else:
+        same = is_of(dataset, known.content_hash) and _is_like(known, spec)
+    if not same:
+        said = known if isinstance(known, str) else known.content_hash
+        raise UsageError(
+            f"{folder} was trained on other data ({said}, now {spec.content_hash} in {settings.data}): "
+            "bring the same data to go on, or give another --out"
+        )
+    if isinstance(known, str):
+        return dataset
+    return replace(dataset, spec=replace(known, content_hash=spec.content_hash))
+
+
+def _known_data(folder: Path) -> Spec | str | None:
+    """What a run was trained on, or its hash alone where no model was written yet; None where nothing was learned."""
     file = folder / "model" / "config.json"
-    if os.path.lexists(file):
-        try:
-            known = read_json(file, root=folder)["data"]["content_hash"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
-        if known != spec.content_hash:
-            raise UsageError(
-                f"{folder} was trained on other data ({known}, now {spec.content_hash} in {settings.data}): "
-                "bring the same data to go on, or give another --out"
-            )
+    try:
+        if os.path.lexists(file):
+            return Spec.from_json(read_json(file, root=folder)["data"])
+        if not any(checkpoint.checkpoints(folder / "checkpoints")):
+            return None
+        file = folder / "env.json"
+        return str(read_json(file, root=folder)["content_hash"]) if os.path.lexists(file) else None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
+
+
+def _is_like(one: Spec, other: Spec) -> bool:
+    """Whether data are described alike, up to the rounding of what was measured."""
+    exact = [
+        (spec.kind, spec.shape, spec.dtype, spec.classes, spec.count, spec.low, spec.high) for spec in (one, other)
+    ]
+    measured = [(*spec.mean, *spec.std, spec.data_std) for spec in (one, other)]
+    near = 1e-12 * max(1.0, abs(one.high))
+    return exact[0] == exact[1] and np.allclose(measured[0], measured[1], rtol=1e-6, atol=near)
 
 
 def _is_begun(place: Path) -> bool:

@@ -1,0 +1,89 @@
+"""Which data these are: a hash of all that they hold, whatever their place, their dates and the kind of their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from ornstein.data.arrays import Arrays
+    from ornstein.data.dataset import Dataset
+
+FORM = "sha256-"  # what a hash of all content begins with; those without are of up to 4096 items, as they once were
+DIGITS = 32
+CHUNK = 4 << 20
+MEASURED = 4096  # items looked at for `data_std` and the old hash,
+MEASURED_BYTES = 32 << 20  # while they are no more than this (but 64 items at least)
+
+
+def chunks(items: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The items in pieces of about 4 MB, so that those in a file are read through, never loaded whole."""
+    step = max(1, CHUNK // max(1, items[:1].nbytes))
+    return (np.asarray(items[start : start + step]) for start in range(0, len(items), step))
+
+
+def item_bytes(items: NDArray[Any]) -> memoryview:
+    """The numbers in C order and little-endian, the same on every machine."""
+    return np.ascontiguousarray(items, items.dtype.newbyteorder("<")).reshape(-1).view(np.uint8).data
+
+
+def digest_of(items: NDArray[Any]) -> str:
+    """SHA-256 of all items' numbers."""
+    found = sha256()
+    for chunk in chunks(items):
+        found.update(item_bytes(chunk))
+    return found.hexdigest()
+
+
+def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
+    """Of everything that a model can learn from: the items, whose digest is `items`, their type, shape and range, labels and the
+    names of classes, sets and vectors. Captions count where they are used (`derived`)."""
+    shape = tuple(arrays.items.shape)
+    found = sha256(f"{arrays.items.dtype.name} {shape} {arrays.classes} {low} {high} {items}".encode())
+    if arrays.labels is not None:
+        found.update(b"\0labels")
+        found.update(item_bytes(arrays.labels))
+    for part in arrays.beside.content():
+        found.update(part)
+    return FORM + found.hexdigest()[:DIGITS]
+
+
+def derived(content: str, name: str, captions: Sequence[str]) -> str:
+    """The hash of data that a text encoder of that name has made conditions for."""
+    found = sha256("\0".join([content, name, *captions]).encode("utf-8", "surrogatepass")).hexdigest()
+    return FORM + found[:DIGITS] if content.startswith(FORM) else found[:16]
+
+
+def is_of(dataset: Dataset, known: str) -> bool:
+    """Whether a hash that was noted once is that of these data; also one of the old form, which saw no more than 4096 items."""
+    if known.startswith(FORM):
+        return known == dataset.spec.content_hash
+    return known == _old_hash(dataset)
+
+
+def measured(items: NDArray[Any]) -> NDArray[Any]:
+    """Up to 4096 evenly spaced items, in memory."""
+    count = min(len(items), MEASURED, max(64, MEASURED_BYTES // items[:1].nbytes))
+    return np.asarray(items[np.arange(count) * len(items) // count])
+
+
+def _old_hash(dataset: Dataset) -> str:
+    spec, items, beside = dataset.spec, dataset.items, dataset.beside
+    shape = tuple(items.shape)
+    found = sha256(f"{spec.dtype} {shape} {spec.classes} {spec.low} {spec.high}".encode())
+    found.update(np.ascontiguousarray(measured(items)).data)
+    if dataset.labels is not None:
+        found.update(dataset.labels.tobytes())
+    if beside.sets is not None:
+        found.update(str(beside.tags).encode())
+        for start in range(0, len(items), MEASURED):
+            found.update(beside.sets[np.arange(start, min(start + MEASURED, len(items)))].tobytes())
+    if beside.vectors is not None and not beside.encoder:
+        found.update(str(beside.vectors.shape).encode())
+        found.update(beside.vectors.tobytes())
+    base = found.hexdigest()[:16]
+    return derived(base, beside.encoder, beside.captions or ()) if beside.encoder else base

@@ -1,0 +1,94 @@
+"""Which of many labels each item has: as long as the labels that are there, not items times labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK = 1 << 24  # cells of a dense table that are looked at at once
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """A boolean table `(N, width)`, of which the true cells are held, row after row, as their columns in rising order.
+
+    Row i has `columns[starts[i] : starts[i + 1]]`. Indexing along the first axis gives those rows as bool
+    `(B, width)`.
+    """
+
+    starts: NDArray[np.int64]
+    columns: NDArray[Any]
+    width: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the table."""
+        return len(self), self.width
+
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return int(self.starts.nbytes + self.columns.nbytes)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, key: int | slice | NDArray[Any]) -> NDArray[np.bool_]:
+        if isinstance(key, np.ndarray) and key.dtype.kind in "iu":
+            indices = np.where(key < 0, key + len(self), key)
+        else:
+            indices = np.arange(len(self))[key]
+        some = self.take(np.atleast_1d(indices))
+        found = np.zeros(some.shape, np.bool_)
+        found[np.repeat(np.arange(len(some)), np.diff(some.starts)), some.columns] = True
+        return found if np.ndim(indices) else found[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self[:].astype(dtype or np.bool_, copy=False)
+
+    def tolist(self) -> list[list[bool]]:
+        """All rows."""
+        return self[:].tolist()
+
+    def take(self, indices: NDArray[np.int64]) -> Sets:
+        """Only these rows."""
+        counts = self.starts[indices + 1] - self.starts[indices]
+        starts = _ends(counts)
+        places = np.arange(starts[-1]) + np.repeat(self.starts[indices] - starts[:-1], counts)
+        return Sets(starts, self.columns[places], self.width)
+
+
+def from_rows(rows: Iterable[Iterable[int]], width: int) -> Sets:
+    """From the columns that are true in each row."""
+    several = [sorted(set(row)) for row in rows]
+    counts = np.fromiter(map(len, several), np.int64, len(several))
+    columns = np.fromiter(chain.from_iterable(several), _type(width), int(counts.sum()))
+    return Sets(_ends(counts), columns, width)
+
+
+def from_table(table: NDArray[Any]) -> Sets:
+    """From a table `(N, width)` of 0 and 1, in memory or read in parts. Raises ValueError where it holds anything else."""
+    count, width = table.shape
+    step = max(1, BLOCK // width)
+    counts, columns = [], []
+    for start in range(0, count, step):
+        block = np.asarray(table[start : start + step])
+        if not ((block == 0) | (block == 1)).all():
+            raise ValueError("cells that are neither 0 nor 1")
+        true = block.astype(np.bool_)
+        counts.append(true.sum(axis=1, dtype=np.int64))
+        columns.append(np.nonzero(true)[1].astype(_type(width)))
+    return Sets(_ends(np.concatenate(counts)), np.concatenate(columns), width)
+
+
+def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+
+
+def _type(width: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint16 if width <= 1 << 16 else np.uint32
