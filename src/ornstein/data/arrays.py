@@ -32,6 +32,9 @@ LABEL_KEYS = ("y", "label", "labels", "y_train")
 OTHER_KEYS = ("low", "high", "classes", *VECTOR_KEYS, *TEXT_KEYS)
 SMALL = 4 << 20  # bytes of unpacked arrays that are read anew each time instead of being kept in the cache
 LARGEST = 1 << 30  # bytes of an array that has to lie in memory: labels, vectors and texts that belong to the items
+WITHOUT_DISK = (
+    256 << 20
+)  # bytes that are unpacked in memory where there is no folder for it, as of an image to be edited
 WORD = 1024  # bytes of the longest label
 MANY = 100_000  # different labels; more are no classes
 
@@ -181,10 +184,18 @@ class _Members(Mapping[str, NDArray[Any]]):
                     f"{LARGEST >> 20} are the most; leave it out, or make it smaller."
                 )
             if header.nbytes <= SMALL or self.scratch is None:
+                _must_be_small(header.nbytes, self.path)
                 return _in_memory(stream.read(header.nbytes), header)
             file = unpack(stream, header.nbytes, self.path, self.scratch)
         found = read_at(file, header._replace(offset=0), own=True)
         return np.asarray(found) if key in OTHER_KEYS or (key in LABEL_KEYS and not is_table) else found
+
+
+def _must_be_small(size: int, path: Path) -> None:
+    if size > WITHOUT_DISK:
+        raise OrnsteinError(
+            f"{path} unpacks to {size / 1e6:,.0f} MB, too many for this; cut out what is needed as .npy."
+        )
 
 
 def _in_memory(content: bytes, header: Header) -> NDArray[Any]:
@@ -332,6 +343,7 @@ def read_idx(path: Path, scratch: Path | None = None, count: int | None = None) 
         if not packed:
             return read_at(path, header)
         if header.nbytes <= SMALL or scratch is None:
+            _must_be_small(header.nbytes, path)
             content = file.read(header.nbytes)
             if len(content) < header.nbytes:
                 raise OrnsteinError(f"{path} is shorter than its header says; fetch it again.")

@@ -117,7 +117,7 @@ def cached(
     found, most = _read(entry), limit()
     if found is not None:
         return found
-    with new_folder(entry, ELSEWHERE) as fresh:
+    with new_folder(entry, instead=ELSEWHERE) as fresh:
         with (fresh / "items.npy").open("w+b") as file:
             items = Items(file)
             arrays = build(items)

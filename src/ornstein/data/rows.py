@@ -21,7 +21,7 @@ from ornstein.data.content import digest_of
 from ornstein.data.stamps import Changed
 from ornstein.errors import OrnsteinError
 
-IN_MEMORY = 256 << 20  # bytes up to which an array is read whole: indexing it is a little faster
+IN_MEMORY = 64 << 20  # bytes up to which an array is read whole: indexing it is a little faster
 LONGEST_HEADER = 1 << 16  # bytes; numpy would read one of gigabytes
 
 
@@ -66,7 +66,7 @@ def read_npy(path: Path, own: bool = False) -> NDArray[Any]:
 
 
 def read_at(path: Path, header: Header, own: bool = False) -> NDArray[Any]:
-    """An array in a file, up to 256 MB in memory, in the machine's byte order; a larger one as `Rows`, which serve as an array
+    """An array in a file, up to 64 MB in memory, in the machine's byte order; a larger one as `Rows`, which serve as an array
     where items are only indexed.
 
     `own`: a file that nobody else writes into, and that may be removed while it is read.

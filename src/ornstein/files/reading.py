@@ -70,7 +70,9 @@ def read_bytes(file: Path, largest: int = LARGEST, root: Path | None = None) -> 
     else:
         must_be_inside(file, root)
     with open(open_here(file, os.O_RDONLY), "rb") as stream:
-        content = stream.read(largest + 1)
+        content = stream.read(
+            min(largest, os.fstat(stream.fileno()).st_size) + 1
+        )  # Python takes as much memory at once
     if len(content) > largest:
         raise ValueError(
             f"it is larger than {largest >> 20} MB" if largest >> 20 else f"it is larger than {largest >> 10} kB"

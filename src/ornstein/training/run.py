@@ -425,7 +425,8 @@ def _known_data(folder: Path) -> Spec | str | None:
         if not any(checkpoint.checkpoints(folder / "checkpoints")):
             return None
         file = folder / "env.json"
-        return str(read_json(file, root=folder)["content_hash"]) if os.path.lexists(file) else None
+        known = read_json(file, root=folder).get("content_hash") if os.path.lexists(file) else None
+        return None if known is None else str(known)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
 
