@@ -3,9 +3,20 @@
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from ornstein.errors import UsageError
+from ornstein.errors import UsageError, brief
+
+T = TypeVar("T")
+
+
+def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
+    """choices[name]. Raises UsageError that names the key and the nearest choice."""
+    if name in choices:
+        return choices[name]
+    near = get_close_matches(name[:80].lower(), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise UsageError(f"{key}: {brief(name)} is not one of {', '.join(choices)}{hint}")
 
 
 class Names(Mapping[str, Any]):
@@ -31,11 +42,7 @@ class Names(Mapping[str, Any]):
 
     def pick(self, name: str) -> Any:
         """The object of that name. Raises UsageError that says which names there are, and the nearest."""
-        if name in self:
-            return self[name]
-        near = get_close_matches(name[:80].lower(), self, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{self.what}: {name[:80]!r} is not one of {', '.join(self)}{hint}")
+        return pick(self.what, name, self)
 
 
 SOLVERS = Names(

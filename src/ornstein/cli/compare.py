@@ -176,11 +176,11 @@ def _alike(runs: "list[Run]", data: str | None) -> None:
 
 def _asked(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> list[Asked]:
     """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well."""
-    from ornstein.training import build
+    from ornstein.names import pick
 
     named = words(wanted) or (SOLVER,)
     for name in named:
-        build.pick("solver", name, dict.fromkeys([*SOLVERS, TUNED]))
+        pick("solver", name, dict.fromkeys([*SOLVERS, TUNED]))
     found = []
     for shown, trained in zip(_names(runs), runs, strict=True):
         for name in named:

@@ -29,12 +29,12 @@ def run(words: Sequence[str]) -> int:
     from ornstein.cli import canvas
     from ornstein.device import choose_device
     from ornstein.editing import RePaint, inpaint, sdedit
+    from ornstein.names import pick
     from ornstein.noise import PerSampleNoise
     from ornstein.runs import load
     from ornstein.sampling import DEFAULT
-    from ornstein.training import build
 
-    build.pick("method", options.method, dict.fromkeys(METHODS))
+    pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     given, size = canvas.read(options.image, spec)

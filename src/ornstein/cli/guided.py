@@ -26,7 +26,7 @@ def guide(options: Guided, trained: "Run") -> "Guide":
     import torch
 
     from ornstein import guidance as g
-    from ornstein.training import build
+    from ornstein.names import pick
 
     methods: dict[str, tuple[type[g.Contrast], float]] = {
         "cfg": (g.ClassifierFree, 0.0),
@@ -34,7 +34,7 @@ def guide(options: Guided, trained: "Run") -> "Guide":
         "cfg-zero": (g.CFGZeroStar, 0.0),
         "apg": (g.APG, 0.0),
     }
-    method, rescale = build.pick("guidance-method", options.guidance_method, methods)
+    method, rescale = pick("guidance-method", options.guidance_method, methods)
     told = flags(options)
     if not isfinite(options.guidance):
         raise UsageError(f"--guidance {options.guidance} is no finite number; give for example --guidance 2")
@@ -64,10 +64,10 @@ def flags(options: Guided) -> list[str]:
 
 def must_name_solver(name: str) -> None:
     """Raises UsageError for a name that is none of a solver, nor `tuned` or `tuned:FILE`."""
-    from ornstein.training import build
+    from ornstein.names import pick
 
     if not name.startswith(f"{TUNED}:"):
-        build.pick("solver", name, dict.fromkeys([*SOLVERS, TUNED, f"{TUNED}:FILE"]))
+        pick("solver", name, dict.fromkeys([*SOLVERS, TUNED, f"{TUNED}:FILE"]))
 
 
 def slug(solver: str) -> str:

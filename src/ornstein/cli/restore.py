@@ -40,13 +40,13 @@ def run(words: Sequence[str]) -> int:
     from ornstein.cli import canvas
     from ornstein.device import choose_device
     from ornstein.editing import Measurement, operators
+    from ornstein.names import pick
     from ornstein.noise import PerSampleNoise
     from ornstein.runs import load
     from ornstein.sampling import DEFAULT, begin, sample
-    from ornstein.training import build
 
-    build.pick("operator", options.operator, dict.fromkeys(OPERATORS))
-    build.pick("method", options.method, dict.fromkeys(METHODS))
+    pick("operator", options.operator, dict.fromkeys(OPERATORS))
+    pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     if spec.kind == "vector":

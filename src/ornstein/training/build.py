@@ -1,12 +1,11 @@
 """From settings to objects: the one place where names become paths, targets, networks and the rest."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -16,12 +15,11 @@ from ornstein.data import Spec
 from ornstein.device import choose_device, is_bf16_fast
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
+from ornstein.names import pick
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.training import augment, shards
 from ornstein.training.settings import Settings
-
-T = TypeVar("T")
 
 PATHS: dict[str, Callable[[], path.Path]] = {
     "linear": path.Linear,
@@ -82,15 +80,6 @@ FROM_ZERO = {
     "snapshots": 10_000,
     "augment": 1.0,
 }
-
-
-def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
-    """choices[name]. Raises UsageError that names the key and the nearest choice."""
-    if name in choices:
-        return choices[name]
-    near = get_close_matches(name[:80], choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise UsageError(f"{key}: {brief(name)} is not one of {', '.join(choices)}{hint}")
 
 
 def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Settings:
