@@ -108,14 +108,23 @@ def test_a_module_of_ones_own(run: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_vectors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5.0, 2.0, (600, 2)))
     run = trained(tmp_path / "run", str(tmp_path / "x.npy"))
-    assert main(["evaluate", str(run), "-n", "300", "--steps", "2", "--device", "cpu"]) == 0
+    own = ["--data", str(tmp_path / "x.npy")]
+    assert main(["evaluate", str(run), "-n", "300", "--steps", "2", "--device", "cpu", *own]) == 0
     names = [score["name"] for score in result(run)["scores"]]  # type: ignore[attr-defined]
     assert {"C2ST accuracy", "MMD²", "near copies"} <= set(names)
-    (tmp_path / "x.npy").unlink()
     np.save(tmp_path / "y.npy", np.random.default_rng(1).normal(5.0, 2.0, (300, 2)))
     words = [str(run), "--data", str(tmp_path / "y.npy"), "-n", "300", "--steps", "2", "--device", "cpu"]
+    capsys.readouterr()
     assert main(["evaluate", *words]) == 0
-    assert "memorisation was left out: the nearest-neighbour test needs the training data" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "are not opened unasked" in out
+    assert "memorisation was left out: the nearest-neighbour test needs the training data" in out
+    assert main(["evaluate", *words, "--train-data", str(tmp_path / "x.npy")]) == 0
+    out = capsys.readouterr().out
+    assert f"Training data: {tmp_path / 'x.npy'}." in out
+    assert "left out" not in out
+    assert main(["evaluate", *words, "--train-data", str(tmp_path / "y.npy")]) == 2
+    assert "is not what" in capsys.readouterr().err
 
 
 def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

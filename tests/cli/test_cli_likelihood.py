@@ -106,10 +106,11 @@ def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFi
 
 
 def test_vectors_in_nats(points: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["likelihood", str(points), "-n", "40", "--device", "cpu", "--trace", "exact"]) == 0
+    source = str(points.parent / "points.npy")
+    words = ["--data", source, "-n", "40", "--device", "cpu", "--trace", "exact"]
+    assert main(["likelihood", str(points), *words]) == 0
     out = capsys.readouterr().out
-    assert "which" in out.splitlines()[0]
-    assert "was trained on; give --data for held-out items" in out
+    assert out.splitlines()[0] == f"Data: {source}."
     assert "density in the units of the data, 2 dimensions" in out
     (file,) = (points / "evaluation").iterdir()
     record = json.loads(file.read_text())
@@ -129,12 +130,14 @@ def test_vectors_in_nats(points: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["--steps", "8"], "--steps 8 is too small; give 12 or more"),
         (["--tolerance", "0"], "--tolerance 0 must be positive"),
         (["--out", "found.txt"], "--out found.txt is no .json file"),
-        (["--dequantise", "variational"], "no whole numbers: there is nothing to dequantise"),
+        (["--dequantise", "variational", "--data", "POINTS"], "no whole numbers: there is nothing to dequantise"),
+        ([], "is not opened unasked, since it is no data set that comes with ornstein"),
         (["--data", "digits"], "but"),
     ],
 )
 def test_what_cannot_be_done(points: Path, capsys: pytest.CaptureFixture[str], flags: list[str], says: str) -> None:
-    assert main(["likelihood", str(points), *flags]) == 2
+    source = str(points.parent / "points.npy")
+    assert main(["likelihood", str(points), *(source if word == "POINTS" else word for word in flags)]) == 2
     assert says in capsys.readouterr().err
 
 

@@ -81,7 +81,7 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     runs = [load(folder, device) for folder in options.runs]
     _alike(runs, options.data)
     asked = _asked(runs, options.solver, steps)
-    data, training = real_data(runs[0], options.data)
+    data, training = real_data(runs[0], options.data, options.train_data)
     spec = runs[0].spec
     record, picture = _outputs(options, out, data.spec.content_hash)
     processes.together(lambda: _must_be_free(record, picture, asked))

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
     device = choose_device(options.device)
     trained = load(options.run, device)
-    data, training = real_data(trained, options.data)
+    data, training = real_data(trained, options.data, options.train_data)
     rows = np.sort(np.random.default_rng(0).permutation(len(data))[: options.count])
     x, _ = data.batch(rows)
     x = x.to(device)

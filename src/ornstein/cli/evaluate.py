@@ -73,7 +73,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
-    data, training = real_data(trained, options.data)
+    data, training = real_data(trained, options.data, options.train_data)
     guide = guided.guide(options, trained)
     results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
 

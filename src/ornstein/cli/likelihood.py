@@ -61,9 +61,7 @@ def run(words: Sequence[str]) -> int:
     from ornstein.runs import load
 
     trained = load(options.run, choose_device(options.device))
-    if options.data is None:
-        say(f"Data: {trained.spec.source}, which {trained.folder} was trained on; give --data for held-out items.")
-    dataset, training = real_data(trained, options.data)
+    dataset, training = real_data(trained, options.data, options.train_data)
     with Results(trained, options, "evaluation", "measured", data=dataset.spec.content_hash, steps=steps) as results:
         try:
             method = _method(options, steps, _dequantisation(options, trained, training))
@@ -92,8 +90,8 @@ def _dequantisation(options: Likelihood, trained: "Run", training: "Dataset | No
         return Uniform()
     if training is None:
         raise UsageError(
-            f"--dequantise variational is fitted to the training data, and {trained.spec.source} is not there any more; "
-            "give --dequantise path"
+            f"--dequantise variational is fitted to the training data, {trained.spec.source}, which are not opened unasked, or "
+            "not there any more; name them by --train-data, or give --dequantise path"
         )
     with Meter("fitting the noise within bins", patience=1.0) as meter:
         return trained.dequantisation(

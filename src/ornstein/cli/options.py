@@ -42,6 +42,15 @@ class Writes(Shared):
 
 
 @dataclass(frozen=True)
+class TrainingData(Shared):
+    """What a run was trained on."""
+
+    train_data: str | None = field(default=None, metadata={"name": "SRC"})
+    """What the run was trained on, for what needs it beside --data (default: as the run says, where that is bundled data; what
+    else a run's files name is opened only when you name it)."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train on bundled handwritten digits, draw them by class, and write a report page."""
 
@@ -237,13 +246,14 @@ class EMA:
 
 
 @dataclass(frozen=True)
-class Likelihood(Writes):
+class Likelihood(TrainingData, Writes):
     """How likely a trained run holds data, with standard errors: bits per dimension, or nats for vectors."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Data in the units of the training, best held out from it: what --data of a training takes (default: its own data)."""
+    """Data in the units of the training, best held out from it: what --data of a training takes (default: its own data,
+    where they are bundled)."""
     count: int = field(default=1000, metadata={"short": "-n"})
     """How many items, drawn at random where there are more."""
     method: str = "ode"
@@ -292,13 +302,14 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Evaluate(Guided, Writes):
+class Evaluate(Guided, TrainingData, Writes):
     """Measure how good a run's samples are, with intervals, beside real data."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to compare with, best of all data the model has not seen (default: what it was trained on)."""
+    """Real data to compare with, best of all data the model has not seen (default: what it was trained on,
+    where that is bundled)."""
     count: int = field(default=10000, metadata={"short": "-n"})
     """How many samples."""
     steps: int = 20
@@ -324,7 +335,7 @@ class Evaluate(Guided, Writes):
 
 
 @dataclass(frozen=True)
-class Compare(Writes):
+class Compare(TrainingData, Writes):
     """Plot the quality of several runs, or of several solvers, against network calls, with intervals, beside real data."""
 
     runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})
@@ -334,7 +345,8 @@ class Compare(Writes):
     solver: str | None = field(default=None, metadata={"name": "LIST"})
     """One or several, as in `ornstein sample`: abm,heun,tuned (default: abm, and the tuned solvers that a run has)."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to compare with, best of all data the models have not seen (default: what they were trained on)."""
+    """Real data to compare with, best of all data the models have not seen (default: what they were
+    trained on, where that is bundled)."""
     count: int = field(default=2000, metadata={"short": "-n"})
     """How many samples for each point."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
@@ -352,13 +364,14 @@ class Compare(Writes):
 
 
 @dataclass(frozen=True)
-class Diagnose(Writes):
+class Diagnose(TrainingData, Writes):
     """Ask a run's model itself: its errors, its consistency and its calibration at each noise level."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to ask with, best of all data the model has not seen (default: what it was trained on)."""
+    """Real data to ask with, best of all data the model has not seen (default: what it was trained on,
+    where that is bundled)."""
     count: int = field(default=512, metadata={"short": "-n"})
     """How many items."""
     levels: int = 10

@@ -3,7 +3,7 @@
 import platform
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import Meter
+from ornstein.cli.show import Meter, say
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
@@ -11,50 +11,105 @@ if TYPE_CHECKING:
     from ornstein.runs import Run
 
 
-def opened(trained: "Run", source: str | None) -> "Dataset":
-    """The data of a source (None: the training's), brought to the run's size and channels as the training data were.
+def opened(trained: "Run", source: str) -> "Dataset":
+    """The data of a source, brought to the run's size and channels as the training data were.
 
     Vectors take the mean and deviation of the training. Raises UsageError for data of another shape than the run's.
     """
     from ornstein import data
 
     settings = trained.settings
-    name = str(settings["data"]) if source is None else source
-    with Meter(f"reading {name}", patience=1.0) as meter:
+    with Meter(f"reading {source}", patience=1.0) as meter:
         found = data.open(
-            name,
-            size=settings.get("size"),
-            channels=settings.get("channels"),
+            source,
+            size=settings["size"],
+            channels=settings["channels"],
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     spec, run = found.spec, trained.spec
     if (spec.kind, spec.shape) != (run.kind, run.shape):
         raise UsageError(
-            f"--data {name} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}"
+            f"{source} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}; "
+            "give other --data"
         )
-    if settings.get("text") is not None:
+    if settings["text"] is not None:
         from ornstein.conditions import encoded
 
-        found = encoded(found, str(settings["text"]))
+        found = encoded(found, settings["text"])
     return found.in_units_of(run)
 
 
-def real_data(trained: "Run", source: str | None) -> "tuple[Dataset, Dataset | None]":
+def real_data(trained: "Run", source: str | None, training: str | None) -> "tuple[Dataset, Dataset | None]":
     """The real data to compare with and the training data, the same object where they are the same.
 
-    Without a source the training data are compared with. The training data are None where they are not there any more.
-    Raises UsageError for data of another shape than the run's.
+    A run may come from anywhere: of what its files name only bundled data are opened unasked, everything else when the user
+    names it. What is opened is said first. Without a source the training data are compared with; they are None where they are
+    neither named nor bundled, or are not there any more.
+    Raises UsageError for data of another shape than the run's, other training data than its own, or none to compare with.
     """
     from ornstein.data.content import is_of
 
-    chosen = opened(trained, source)
+    closed = _closed(trained)
+    name = source or training
+    if name is None:
+        if closed is not None:
+            raise UsageError(
+                f"{trained.folder} was trained on {trained.spec.source}, which is not opened unasked, since {closed}; name the "
+                "data to be opened by --data SRC"
+            )
+        name = trained.spec.source
+        say(f"Data: {name}, which {trained.folder} was trained on; give --data for held-out items.")
+    else:
+        say(f"Data: {name}.")
+    chosen = opened(trained, name)
     if is_of(chosen, trained.spec.content_hash):
         return chosen, chosen
+    return chosen, _training(trained, training, closed)
+
+
+def _training(trained: "Run", source: str | None, closed: str | None) -> "Dataset | None":
+    """The training data, if they are named or bundled, and there."""
+    from ornstein.data.content import is_of
+
+    wanted = trained.spec.content_hash
+    if source is not None:
+        say(f"Training data: {source}.")
+        found = opened(trained, source)
+        if not is_of(found, wanted):
+            raise UsageError(
+                f"--train-data {source} is not what {trained.folder} was trained on ({trained.spec.source}, {wanted}; here "
+                f"{found.spec.content_hash}); give that, or leave it out"
+            )
+        return found
+    if closed is not None:
+        say(
+            f"Note: the training data, {trained.spec.source}, are not opened unasked, since {closed}; "
+            "what needs them is left out unless you name them by --train-data."
+        )
+        return None
+    say(f"Training data: {trained.spec.source}.")
     try:
-        training = opened(trained, None)
-    except OrnsteinError:
-        return chosen, None
-    return chosen, training if is_of(training, trained.spec.content_hash) else None
+        found = opened(trained, trained.spec.source)
+    except OrnsteinError as error:
+        say(f"Note: the training data are left out: {error}.")
+        return None
+    return found if is_of(found, wanted) else None
+
+
+def _closed(trained: "Run") -> str | None:
+    """Why the data that a run's files name are not opened unasked; None for bundled ones."""
+    from ornstein import data
+
+    settings, spec = trained.settings, trained.spec
+    if settings["data"] != spec.source:
+        return f"its config.yaml names {settings['data'] or 'no data'} and its model {spec.source}"
+    if spec.source not in data.names():
+        return "it is no data set that comes with ornstein or a package of its own"
+    if spec.kind == "image" and (settings["size"] or spec.shape[1]) != spec.shape[1]:
+        return f"its config.yaml has size {settings['size']} and its model {spec.shape[1]}"
+    if spec.kind == "image" and (settings["channels"] or spec.shape[0]) != spec.shape[0]:
+        return f"its config.yaml has {settings['channels']} channels and its model {spec.shape[0]}"
+    return None
 
 
 def versions() -> dict[str, str]:

@@ -37,6 +37,8 @@ def run(words: Sequence[str]) -> int:
     for key, example in (("data", "--data digits or --data FOLDER"), ("out", "--out runs/NAME")):
         if not getattr(settings, key):
             raise UsageError(f"train needs --{key}; give for example {example}")
+    if options.config is not None:  # which may be anybody's
+        say(f"Data: {settings.data}, with the settings of {options.config}.")
     with joined() as processes:
         training = _training(settings, processes)
         say(describe(training))

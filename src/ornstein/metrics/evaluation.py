@@ -194,7 +194,9 @@ def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score]]:
 
 def _memorisation(samples: Tensor, beside: Reference) -> tuple[list[Row], Memorisation]:
     if beside.training is None:
-        raise UsageError("the nearest-neighbour test needs the training data, which are not there any more")
+        raise UsageError(
+            "the nearest-neighbour test needs the training data, which were not opened or are not there any more"
+        )
     found = memorisation(samples[:SEARCHED], beside.training, beside.held)
     return [Row(score) for score in found.scores], found
 
