@@ -3,7 +3,10 @@
 import json
 import os
 import re
+import shlex
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ornstein.files.output import recipe_of
 
 QUICK = ["--steps", "2", "--device", "cpu"]
 REAL = ["--data", "digits:test", "--device", "cpu"]
+PIXELS = ["--steps", "2", "--features", "pixels"]
 # by name: the words of a command, the words that make it another recipe, and the ending of its output
 COMMANDS: dict[str, tuple[list[str], list[str], str]] = {
     "sample a grid": (["sample", "RUN", "-n", "2", *QUICK], ["--seed", "1"], ".png"),
@@ -30,9 +34,14 @@ COMMANDS: dict[str, tuple[list[str], list[str], str]] = {
     "restore": (["restore", "RUN", "SMALL", "--method", "diffpir", *QUICK], ["--noise", "0.1"], ".npz"),
     "interpolate": (["interpolate", "RUN", "IMAGE", "IMAGE", "--frames", "2", *QUICK], ["--frames", "3"], ".png"),
     "interpolate a folder": (["interpolate", "RUN", "IMAGE", "IMAGE", "--frames", "2", *QUICK], ["--label", "1"], ""),
-    "compare": (["compare", "RUN", "-n", "100", "--steps", "2", "--features", "pixels", *REAL], ["--seed", "1"], ".png"),
+    "compare": (["compare", "RUN", "-n", "100", *PIXELS, *REAL], ["--seed", "1"], ".png"),
     "likelihood": (["likelihood", "RUN", "-n", "1", "--method", "elbo", "--steps", "2", *REAL], ["--seed", "1"], ".json"),
+    "evaluate": (["evaluate", "RUN", "-n", "100", *PIXELS, "--metrics", "kid", *REAL], ["--seed", "1"], ".json"),
+    "diagnose": (["diagnose", "RUN", "-n", "100", "--levels", "1", *REAL], ["--seed", "1"], ".json"),
+    "tune": (["tune", "RUN", *QUICK, "--seconds", "0.2", "--starts", "48", "--teacher", "4"], ["--seed", "1"], ".json"),
 }  # fmt: skip
+FOLDERS = {name for name, (words, _, _) in COMMANDS.items() if words[0] in ("sample", "edit", "restore", "interpolate")}
+MEASURED = {"likelihood", "evaluate", "diagnose", "tune"}  # which say how long it took
 BESIDE = {
     "edit": "out-beside.png",
     "edit a folder": "out-beside.png",
@@ -158,7 +167,7 @@ def test_force_replaces_files_of_the_name_and_nothing_else(
         thing(out)
         before = tree(root)
         code, sentence = call(words, out, "--force")
-        folder, takes_folders = out.is_dir(), name not in ("compare", "likelihood")
+        folder, takes_folders = out.is_dir(), name in FOLDERS
         may = {
             users_file: bool(ending),
             link_to_file: bool(ending),
@@ -194,7 +203,7 @@ def test_only_the_same_recipe_goes_on(name: str, call: Callable[..., tuple[int, 
     assert call(words, out) == (0, "")
     again = tree(tmp_path)
     assert again.keys() == first.keys()
-    if name != "likelihood":  # which says how long it took
+    if name not in MEASURED:
         assert again == first
     code, sentence = call([*words, *other], out)
     assert code == 2
@@ -202,7 +211,7 @@ def test_only_the_same_recipe_goes_on(name: str, call: Callable[..., tuple[int, 
     assert tree(tmp_path) == again
     linked = tmp_path / f"link{ending}"
     linked.symlink_to(out)
-    if name not in ("compare", "edit", "edit a folder", "restore"):  # of which the second file has another name there
+    if name not in BESIDE:  # of which the second file has another name there
         assert call(words, linked) == (0, "")
         assert linked.is_symlink()
 
@@ -411,3 +420,19 @@ def test_a_stamp_is_the_recipe(call: Callable[..., tuple[int, str]], tmp_path: P
     assert recipe_of(tmp_path / "b.png") not in found
     assert call(words, tmp_path / "a.bmp") == (0, "")  # which has no place for it
     assert call(words, tmp_path / "a.bmp")[0] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("redirected", [">&-", ">/dev/full", ">&- 2>&-"])
+def test_standard_output_that_takes_nothing(redirected: str, place: Path, tmp_path: Path) -> None:
+    """A sentence, where there is a place for it, and exit code 1; what is written is whole."""
+    words = [sys.executable, "-m", "ornstein", "sample", str(place / "run"), "-n", "2", *QUICK, "--out"]
+    command = f"{shlex.join([*words, str(tmp_path / 'x')])} {redirected}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert ("standard output" in done.stderr) == ("2>" not in redirected)
+    assert len(done.stderr.splitlines()) <= 1
+    assert done.stdout == ""
+    assert not [path for path in tree(tmp_path) if Path(path).name.startswith(".")]
+    assert main([*words[3:], str(tmp_path / "x")]) == 0
+    assert sorted(os.listdir(tmp_path / "x")) == ["00000.png", "00001.png", "samples.json"]

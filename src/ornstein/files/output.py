@@ -25,7 +25,7 @@ from typing import Any
 from ornstein.errors import OrnsteinError, Unwritable, UsageError
 from ornstein.files.atomic import new_file, new_files, put_new
 from ornstein.files.lock import LOCK, hold, is_lock
-from ornstein.files.owner import FORM, open_here
+from ornstein.files.owner import FORM, open_here, sweep
 from ornstein.files.reading import read_json
 
 STAMP = re.compile(rb"ornstein recipe ([0-9a-f]{64}) content ([0-9a-f]{64})")
@@ -293,6 +293,7 @@ class OutputFolder:
         self.check()
         with hold(Path(os.path.realpath(self.path)), "filled with samples"):
             self.check()
+            sweep(self.path)  # also where nothing is left to write
             if self._changed():
                 theirs = [name for name in self._names() if NUMBERED.fullmatch(name)]
                 text = json.dumps({**self._recipe, **({MIXED: True} if theirs else {})}, indent=1) + "\n"
