@@ -133,6 +133,17 @@ def test_whole_numbers_are_rounded_and_clipped_never_wrapped() -> None:
         spec.to_model(images[:, :, :2])
 
 
+@pytest.mark.parametrize("name", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"])
+def test_the_ends_of_a_type_are_not_wrapped(name: str) -> None:
+    """Also where float64 lacks the largest number, as 2⁶³ − 1."""
+    ends = np.iinfo(name).min, np.iinfo(name).max
+    for items in (np.array(ends, name).reshape(1, 1, 2, 1), np.array(ends, name).reshape(2, 1)):
+        spec = data.spec.measure(data.arrays.Arrays(items), "here")
+        assert spec.from_model(spec.to_model(items)).reshape(-1).tolist() == list(ends)
+        beyond = 9 * torch.sign(spec.to_model(items))
+        assert spec.from_model(beyond).reshape(-1).tolist() == list(ends)
+
+
 def test_flips_mirror_only_the_chosen(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 4, 5, 3), dtype=np.uint8)
     np.save(tmp_path / "a.npy", images)
