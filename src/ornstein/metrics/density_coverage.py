@@ -26,7 +26,7 @@ def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> tuple[Score, 
 def _reached(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """How many reaches each sample lies in, over k, and which real items have a sample within reach."""
     reach = nearest(real, k=k).distance[:, -1].square()
-    counts, covered = [], torch.zeros(len(real), dtype=torch.bool)
+    counts, covered = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for _, matrix in blocks(samples, real):
         within = matrix <= reach
         counts.append(within.sum(1))

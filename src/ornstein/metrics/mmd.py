@@ -80,7 +80,7 @@ def _across(square: float, rows: Tensor, columns: Tensor) -> float:
 
 def _sums(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
     """The sums of the kernel matrix over its columns (N,), over its rows (M,), and that of all squares."""
-    rows, columns, square = [], torch.zeros(len(y), dtype=y.dtype), 0.0
+    rows, columns, square = [], torch.zeros(len(y), dtype=y.dtype, device=y.device), 0.0
     for part in x.split(max(1, ENTRIES // len(y))):
         matrix = kernel(part, y)
         rows.append(matrix.sum(1))

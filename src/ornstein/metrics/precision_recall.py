@@ -23,7 +23,7 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[Score, 
 def _hits(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Which samples are within reach of a real item, and which real items within that of a sample."""
     reach_x, reach_y = (nearest(side, k=k).distance[:, -1].square() for side in (samples, real))
-    precise, recalled = [], torch.zeros(len(real), dtype=torch.bool)
+    precise, recalled = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, matrix in blocks(samples, real):
         precise.append((matrix <= reach_y).any(1))
         recalled |= (matrix <= reach_x[rows, None]).any(0)

@@ -18,15 +18,15 @@ def sliced_wasserstein(samples: Tensor, real: Tensor, slices: int = 256, seed: i
     usable(100, "A sliced Wasserstein distance", samples=samples, real=real)
     n, m = len(samples), len(real)
     pooled = torch.cat([samples, real]).flatten(1)
-    directions = torch.randn(pooled.shape[1], slices, generator=torch.Generator().manual_seed(seed)).to(pooled.dtype)
+    directions = torch.randn(pooled.shape[1], slices, generator=torch.Generator().manual_seed(seed)).to(pooled)
     directions /= directions.norm(dim=0)
-    total, potential = 0.0, torch.zeros(n + m, dtype=torch.float64)
+    total, potential = 0.0, torch.zeros(n + m, dtype=torch.float64, device=pooled.device)
     for part in directions.split(TOGETHER, 1):
         values, order = (pooled @ part).sort(0)
         gaps = values.diff(dim=0).double()
         ahead = torch.where(order < n, m, -n).cumsum(0)[:-1]  # (F − G)·nm, whole numbers
         total += float((ahead.abs() * gaps).sum()) / (n * m)
-        rise = torch.cat([torch.zeros(1, part.shape[1], dtype=gaps.dtype), (ahead.sign() * gaps).cumsum(0)])
+        rise = torch.cat([torch.zeros_like(gaps[:1]), (ahead.sign() * gaps).cumsum(0)])
         potential.scatter_add_(0, order.flatten(), rise.flatten())
     potential /= slices
     return smooth("sliced Wasserstein", total / slices, potential[:n], potential[n:])
