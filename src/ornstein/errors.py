@@ -27,8 +27,8 @@ class Unheard(OSError):
 
 
 def memory_is_short(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: a CUDA or MPS device's, the CPU allocator's, Python's."""
-    said = ("out of memory", "not enough memory", "can't allocate memory")
+    """Whether an error says that memory ran out: a CUDA or MPS device's (cuBLAS and cuDNN included), the CPU's, Python's."""
+    said = ("out of memory", "not enough memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
     return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 

@@ -333,7 +333,9 @@ class Weights:
 
     def run(self, denoiser: Denoiser, x: Tensor, theta: Tensor) -> Tensor:
         """The sampler for starts x (B, ...), differentiable in θ, (n,) or one for each start (B, n)."""
+        precise = torch.float32 if x.device.type == "mps" else theta.dtype  # Apple's devices have no float64
         times, pairs, gain = self.entries(theta.expand(len(x), -1))
+        times, gain = times.to(x.device, precise), gain.to(x.device, precise)
         pairs, x = pairs.to(x.device, x.dtype), x * align(gain, x)
         estimates: list[Tensor] = []
         for i in range(pairs.shape[1]):

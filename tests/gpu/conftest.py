@@ -1,11 +1,15 @@
-"""The same checks on the CPU, at small sizes and in every run of the tests, and on a CUDA GPU, with `pytest -m gpu`.
+"""Checks of a CUDA GPU against the CPU: `pytest -m gpu`. Without the mark they run, at small sizes, on a device that stands in.
 
-A check compares what a function of a device gives on the CPU and on the device. On the CPU that is a comparison with itself: it shows
-that each line runs, so that a GPU meets no code for the first time.
+A check compares what a function of a device gives on the CPU and on the device. The device that stands in (`standin.py`)
+computes on the CPU and refuses tensors of another device, so that a GPU meets no line for the first time.
 """
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,16 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a check runs. `small` on the CPU, where it only shows that the code runs."""
+    """Where a check runs; it is `small` where that is no GPU and only the code is on trial."""
 
     device: torch.device
 
     @property
     def small(self) -> bool:
-        return self.device.type == "cpu"
+        return self.device.type != "cuda"
 
     def size(self, few: int, many: int) -> int:
-        """A count: few on the CPU, many on a GPU."""
+        """A count: few in every run of the tests, many on a GPU."""
         return few if self.small else many
 
     def compare(
@@ -47,20 +51,63 @@ class Place:
         return here, there
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """The device of a check, with float32 products in float32 (TF32 off) and algorithms that repeat."""
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip(MISSING)
+@contextmanager
+def _exactly() -> Iterator[None]:
+    """Within, float32 products in float32 (TF32 off) and convolutions that repeat; what a check changes is set back."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
     matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = False, False, True
     try:
-        yield Place(torch.device(request.param))
+        yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
-        if request.param == "cuda":
+        if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+@contextmanager
+def _standing_in() -> Iterator[torch.device]:
+    """A device that stands in for a GPU, where this torch has the means for one; else the CPU."""
+    if "standin" not in sys.modules:
+        spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except (ImportError, AttributeError):
+            yield torch.device("cpu")
+            return
+        sys.modules["standin"] = module
+    with sys.modules["standin"].standing_in() as device:
+        yield device
+
+
+def _cuda() -> Place:
+    if not torch.cuda.is_available():
+        pytest.skip(MISSING)
+    return Place(torch.device("cuda"))
+
+
+GPU = pytest.param("cuda", marks=pytest.mark.gpu)
+
+
+@pytest.fixture(params=["standin", GPU])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A GPU, or the device that stands in for one."""
+    with _exactly():
+        if request.param == "cuda":
+            yield _cuda()
+            return
+        with _standing_in() as device:
+            yield Place(device)
+
+
+@pytest.fixture(params=["cpu", GPU])
+def real(request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A GPU or the CPU, for checks of threads, compilers, autocast and processes."""
+    with _exactly():
+        yield _cuda() if request.param == "cuda" else Place(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -79,5 +126,6 @@ def alive() -> Callable[[torch.nn.Module], torch.nn.Module]:
 
 @pytest.fixture
 def unet(alive: Callable[[torch.nn.Module], torch.nn.Module]) -> networks.UNet:
-    """A small U-Net with three classes, with attention, on images of one channel."""
-    return alive(networks.UNet(1, width=16, multipliers=(1, 2), blocks=1, attention_levels=(1,), classes=3))  # type: ignore[return-value]
+    """A small U-Net with three classes and attention, on images of one channel."""
+    network = networks.UNet(1, width=16, multipliers=(1, 2), blocks=1, attention_levels=(1,), classes=3)
+    return alive(network)  # type: ignore[return-value]

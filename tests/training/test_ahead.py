@@ -102,7 +102,8 @@ def test_where_batches_are_made_ahead(device, prefetch, early, monkeypatch):
 
     watched = Watched()
     watched.device = torch.device(device)
-    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
     with supplied(watched, prefetch) as parts:
         assert list(parts(1)) == [1]
     assert (False in threads) == early

@@ -72,22 +72,24 @@ class Batches:
             x, _ = data.batch(indices[rows], None if flip is None else flip[rows])
             x, vector = _sent(x, self.device), None
             if augment is not None and changes is not None:
-                x, vector = augment(x, changes[rows].to(self.device))
+                x, vector = augment(x, _sent(changes[rows], self.device))
             known = told.dropped(told.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
             labels = next((row for part, row in zip(told.parts, known, strict=True) if isinstance(part, Label)), None)
             yield Part(
                 x,
-                None if labels is None else labels.to(self.device),
-                u[rows].to(self.device),
+                None if labels is None else _sent(labels, self.device),
+                _sent(u[rows], self.device),
                 normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device),
-                told.told(tuple(row.to(self.device) for row in known), vector),
+                told.told(tuple(_sent(row, self.device) for row in known), vector),
                 mix(seed, 3, first),
             )
 
 
 def _sent(x: Tensor, device: torch.device) -> Tensor:
     """On the device. To a GPU from pinned memory: the copy then waits for nothing, and nothing for it."""
-    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
 
 
 def normals(shape: Sequence[int], rows: range, total: int, seed: int, device: torch.device) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 def save_tensors(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, with strings about it in its header. Raises OSError when the disk refuses."""
     try:
-        found = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        found = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         save_file(found, file, None if about is None else dict(about))
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
