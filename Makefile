@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers faults lint bench clean
+.PHONY: demo test test-slow test-peers faults gpu lint bench clean
 
 demo:       ## install once, train on the bundled digits, sample, print where the pictures are
 	@$(PYTHON) bootstrap.py
@@ -21,6 +21,12 @@ test-peers: ## equality with other libraries
 faults:     ## the fault suite with its large counts
 	@$(PYTHON) bootstrap.py test
 	@ORNSTEIN_FAULTS=full $(BIN)/python -m pytest tests/faults
+
+# with the torch of $(PYTHON), which knows the GPU; what bootstrap.py would install is pinned and may be for CPUs
+gpu:        ## checks and figures on a CUDA GPU: `make gpu PYTHON=python3`
+	@if PYTHONPATH=src $(PYTHON) -m benchmarks.gpu --there; then \
+		PYTHONPATH=src timeout 540 $(PYTHON) -m pytest -m gpu tests/gpu; checked=$$?; \
+		PYTHONPATH=src $(PYTHON) -m benchmarks.gpu && exit $$checked; fi
 
 lint:
 	@$(PYTHON) bootstrap.py test

@@ -6,8 +6,9 @@ those take the CPU itself.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Self
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -87,9 +88,6 @@ def _is_there(device: Any) -> bool:
 def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The operation on the tensors inside; its results are of the device where a tensor was, or where it says so."""
     name = func.overloadpacket.__name__
-    if name == "to":  # whole only in inference mode
-        with Dispatch():
-            return func.decompose(*args, **kwargs)
     leaves = tree_leaves((args, kwargs))
     ours = [leaf for leaf in leaves if isinstance(leaf, There)]
     others = [leaf for leaf in leaves if isinstance(leaf, Tensor) and not isinstance(leaf, There) and leaf.ndim]
@@ -142,10 +140,11 @@ class Generator(torch.Generator):
 
 @contextmanager
 def standing_in() -> Iterator[torch.device]:
-    """Within, the device can be used in this thread."""
-    before, torch.Generator = torch.Generator, Generator  # type: ignore[misc]
-    try:
-        with Dispatch(), Functions():
-            yield DEVICE
-    finally:
-        torch.Generator = before  # type: ignore[misc]
+    """Within, the device can be used in this thread. It has no inference mode, whose tensors such a subclass cannot be."""
+    with (
+        patch.object(torch, "Generator", Generator),
+        patch.object(torch, "inference_mode", lambda mode=True: torch.no_grad() if mode else nullcontext()),
+        Dispatch(),
+        Functions(),
+    ):
+        yield DEVICE

@@ -26,9 +26,9 @@ from ornstein import (
     trajectory,
     tuning,
 )
-from ornstein.denoiser import Normalized
 from ornstein.editing import Measurement, operators
 from ornstein.noise import BrownianNoise, PerSampleNoise
+from ornstein.preconditioning import UnitVariance
 
 MEANS = [[-1.0, 0.5], [1.2, 0.3], [0.2, -1.0]]
 SHAPE = (1, 8, 8)
@@ -51,7 +51,7 @@ def network_on(unet: networks.UNet) -> Callable[..., NetworkDenoiser]:
 
     def on(device: Device, classes: Tensor | None = None) -> NetworkDenoiser:
         network = networks.placed(unet, device)
-        return NetworkDenoiser(network, P, target.Velocity(), Normalized(0.5), classes)
+        return NetworkDenoiser(network, P, target.Velocity(), UnitVariance(0.5), classes)
 
     return on
 
@@ -224,7 +224,9 @@ def test_restoring(place, network_on, method, operator):
 
 def vectors(alive: Callable[[Any], Any], device: Device) -> NetworkDenoiser:
     torch.manual_seed(0)
-    return NetworkDenoiser(alive(networks.MLP(2, width=32, depth=2)).to(device), P, target.Velocity(), Normalized(1.0))
+    return NetworkDenoiser(
+        alive(networks.MLP(2, width=32, depth=2)).to(device), P, target.Velocity(), UnitVariance(1.0)
+    )
 
 
 @pytest.mark.parametrize("trace", likelihood.TRACES, ids=str)
@@ -257,6 +259,9 @@ CASES = {
 
 @pytest.mark.parametrize(("method", "whole"), CASES.values(), ids=CASES)
 def test_likelihood_in_the_units_of_the_data(place, network_on, method, whole):
+    if place.small and whole and method == likelihood.ODE(solver=likelihood.FixedSteps(6)):
+        pytest.skip("the same code as the other two along the ODE, in seconds")
+
     def work(device):
         width = torch.full(SHAPE, 2 / 255, device=device) if whole else None
         units = likelihood.Units(width, 1.0, -1.0, 1.0)
@@ -310,6 +315,19 @@ def test_steering_by_rewards(place):
         return tilted.x.mean(0)
 
     place.compare(work, atol=5e-2, rtol=5e-2)
+
+
+def test_features_are_extracted_where_the_network_is(place, network_on):
+    """Items come from the CPU and features go there; the network is where it was put."""
+
+    def work(device):
+        model = network_on(device)
+        extractor = metrics.Network("unet", model.network, lambda x: model(x, 0.5).clean)
+        features = extractor(normals(4, SHAPE, torch.device("cpu")))
+        assert features.device.type == "cpu"
+        return features.to(device)
+
+    place.compare(work, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

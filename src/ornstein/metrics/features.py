@@ -68,8 +68,10 @@ class Network:
         return found.hexdigest()[:16]
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Computed where the module is; the features are on the CPU."""
+        place = next((parameter.device for parameter in self.module.parameters()), x.device)
         with torch.inference_mode():
-            return (self.features or self.module)(x).flatten(1).float().clone()
+            return (self.features or self.module)(x.to(place)).flatten(1).float().cpu().clone()
 
 
 def extract(extractor: Extractor, items: NDArray[Any], spec: Spec, progress: Progress | None = None) -> Tensor:
