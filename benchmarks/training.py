@@ -64,11 +64,14 @@ class Side:
 
 
 class Ours(Side):
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], batch: int, folder: Path, kind: str) -> None:
+    def __init__(
+        self, network: nn.Module, shape: tuple[int, ...], batch: int, folder: Path, kind: str, **changes: Any
+    ) -> None:
         super().__init__(network, lambda n, x, t: n(x, t), shape, batch)
         images = np.random.default_rng(0).integers(0, 256, (4 * batch, *shape[1:], shape[0]), np.uint8)
         np.save(folder / f"{kind}.npy", images)
         given = Settings(data=str(folder / f"{kind}.npy"), out=str(folder / kind), batch_size=batch, steps=10**6)
+        given = replace(given, **changes)
         run = Run(replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data))
         run.model = replace(run.model, network=network)
         self.tuned = ExitStack()
@@ -92,6 +95,7 @@ class Diffusers(Side):
         bf16: bool = False,
         last: bool = False,
         keep: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         from diffusers import DDPMScheduler
         from diffusers.training_utils import EMAModel
@@ -100,12 +104,12 @@ class Diffusers(Side):
             keep_memory()
         super().__init__(network, call, shape, batch)
         self.layout = torch.channels_last if last else torch.contiguous_format
-        self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.bf16, self.x = bf16, torch.randn(batch, *shape)
+        self.network.to(device=device, memory_format=self.layout)  # type: ignore[call-overload]
+        self.bf16, self.x = bf16, torch.randn(batch, *shape, device=device)
         self.scheduler = DDPMScheduler(num_train_timesteps=1000)
         self.optimizer = torch.optim.AdamW(network.parameters(), 1e-4, betas=(0.95, 0.999), weight_decay=1e-6)
         self.average = EMAModel(
-            network.parameters(),
+            self.network.parameters(),
             0.9999,
             use_ema_warmup=True,
             power=0.75,
@@ -114,9 +118,9 @@ class Diffusers(Side):
         )
 
     def step(self) -> None:
-        noise, t = torch.randn(self.x.shape), torch.randint(0, 1000, (self.batch,))
+        noise, t = torch.randn_like(self.x), torch.randint(0, 1000, (self.batch,), device=self.x.device)
         noisy = self.scheduler.add_noise(self.x, noise, t).to(memory_format=self.layout)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=self.bf16):
             out = self.call(self.network, noisy, t)
         F.mse_loss(out.float(), noise).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
