@@ -40,6 +40,11 @@ class Place:
         """A count: few in every run of the tests, many on a GPU."""
         return few if self.small else many
 
+    def only_if(self, needed: bool) -> None:
+        """Skips, where only the code is on trial, a case whose lines others run."""
+        if self.small and not needed:
+            pytest.skip("on a GPU alone: other cases run the same lines")
+
     def compare(
         self, work: Callable[[torch.device], Tensor], atol: float = 1e-4, rtol: float = 1e-4
     ) -> tuple[Tensor, Tensor]:

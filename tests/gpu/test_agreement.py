@@ -160,6 +160,8 @@ def test_stochastic_differential_equations(place):
 @pytest.mark.parametrize("method", guidance.CONTRASTS, ids=lambda m: m.__name__)
 @pytest.mark.parametrize("options", [{}, {"levels": (0.1, 2.0), "rescale": 0.5}], ids=["plain", "interval, rescaled"])
 def test_guidance_by_contrast(place, network_on, method, options):
+    place.only_if(bool(options))
+
     def work(device):
         classes = torch.arange(4, device=device) % 3
         guided = guidance.Guide(2.5, method, **options)(network_on(device), classes)
@@ -214,6 +216,8 @@ OPERATORS: dict[str, Callable[[Device], Any]] = {
     "method", [editing.DPS, editing.PiGDM, editing.MMPS, editing.DiffPIR], ids=lambda m: m.__name__
 )
 def test_restoring(place, network_on, method, operator):
+    place.only_if(operator == "blur" or method is editing.DPS)
+
     def work(device):
         degrade = OPERATORS[operator](device)
         measured = Measurement(degrade, degrade(normals(2, SHAPE, device)), 0.1)
@@ -259,8 +263,7 @@ CASES = {
 
 @pytest.mark.parametrize(("method", "whole"), CASES.values(), ids=CASES)
 def test_likelihood_in_the_units_of_the_data(place, network_on, method, whole):
-    if place.small and whole and method == likelihood.ODE(solver=likelihood.FixedSteps(6)):
-        pytest.skip("the same code as the other two along the ODE, in seconds")
+    place.only_if(not isinstance(method, likelihood.ODE) or (method.dequantisation is None) == whole)
 
     def work(device):
         width = torch.full(SHAPE, 2 / 255, device=device) if whole else None
