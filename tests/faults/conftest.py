@@ -138,6 +138,21 @@ def forked(forks: ModuleType) -> Iterator[Callable[..., Any]]:
         server.stdin.close()
 
 
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, whose size can be changed."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True, capture_output=True)
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("no file system may be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
 @contextmanager
 def _limited(room: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_AS)

@@ -40,6 +40,8 @@ class Child:
     """A write that is refused kills, in the middle of the file."""
     bound: bool = False
     """Permissions bind it, even if it is root's."""
+    umask: int | None = None
+    """Permissions that its new files do not have."""
     poisoned: list[int] = field(default_factory=list)
     """Items of the data that become NaN once the data have been measured."""
     patience: float = 300.0
@@ -97,6 +99,8 @@ def _live(child: Child, place: Path) -> int:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if child.bound and os.geteuid() == 0:
         _bind()
+    if child.umask is not None:
+        os.umask(child.umask)
     if child.poisoned:
         _poison(child.poisoned)
     changes = Changes(child.within, child.at, child.torn) if child.within else None
@@ -186,7 +190,7 @@ def _done(children: list[Child]) -> list[End]:
             time.sleep(0.002)
         found = [{path.name: path.read_text(errors="replace") for path in place.iterdir()} for place in places]
         return [
-            End(*ends[i], i in hung, said["out"], said["err"], int(said.get("changes", 0)))
+            End(*ends[i], i in hung, said.get("out", ""), said.get("err", ""), int(said.get("changes", 0)))
             for i, said in enumerate(found)
         ]
 
@@ -198,8 +202,15 @@ def _serve() -> None:
     import torch.distributed.tensor
     import torch.nn.parallel
 
+    import ornstein.cli.compare
+    import ornstein.cli.diagnose
+    import ornstein.cli.edit
+    import ornstein.cli.ema
+    import ornstein.cli.likelihood
     import ornstein.cli.sample
     import ornstein.cli.train
+    import ornstein.cli.tune
+    import ornstein.plots
     import ornstein.report
     import ornstein.runs
     import ornstein.training.run

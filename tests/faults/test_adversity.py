@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,21 +71,6 @@ def test_a_disk_that_refuses(points: Path, tmp_path: Path, whole: Any, forked: A
         if end.code:
             told(end, str(out), "File too large", "free some space")
         goes_on(points, out, whole, forked)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own, whose size can be changed."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True, capture_output=True)
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("no file system may be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
 
 
 def test_a_full_disk(points: Path, disk: Path, whole: Any, forked: Any, cases: Any) -> None:
