@@ -235,23 +235,54 @@ def test_permissions_are_those_of_the_umask(
     assert stat.S_IMODE((place / "run" / "model" / "model.safetensors").stat().st_mode) == 0o640
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@every
-def test_several_at_once(name: str, count: int, fresh: Callable[[], Path], forked: Any, full: bool) -> None:
+def told_to_wait(end: Any) -> bool:
+    reasons = ("wait for it", "is not empty", "holds a result of other flags", "made otherwise", "meanwhile")
+    return any(reason in sentence(end) for reason in reasons)
+
+
+def test_several_at_once(fresh: Callable[[], Path], forked: Any, full: bool) -> None:
     """One writes, the others are told to wait, or come when it is done; what is there is what one would have written."""
-    if not full and Random(f"{name} {count}").random() < 0.7:
-        pytest.skip("some of them in every run")
-    place = fresh()
-    end = forked((COMMANDS[name](place), {}))
-    assert end.code == 0, end
-    whole = contents(place)
-    place = fresh()
-    ends = forked(*[(COMMANDS[name](place), {}) for _ in range(count)])
-    assert min(end.code for end in ends) == 0, ends
-    for end in ends:
-        if end.code:
-            assert "wait for it" in sentence(end) or "is not empty" in sentence(end), end
-    ends_well(name, place, whole, forked)
+    some = ["sample into a folder", "edit", "tune", "ema", "ema into a folder", "likelihood"]
+    for number, name in enumerate(COMMANDS if full else some):
+        print(name)
+        place = fresh()
+        assert forked((COMMANDS[name](place), {})).code == 0
+        whole = contents(place)
+        for count in (2, 4) if full else [2 + 2 * (number % 2)]:
+            place = fresh()
+            ends = forked(*[(COMMANDS[name](place), {}) for _ in range(count)])
+            assert min(end.code for end in ends) == 0, ends
+            assert all(end.code == 0 or told_to_wait(end) for end in ends), ends
+            assert contents(place) == whole
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("sample", ["--seed", "1"]),
+        ("sample into a folder", ["--seed", "1"]),
+        ("ema", ["--length", "0.12"]),
+        ("ema into a folder", ["--length", "0.12"]),
+        ("evaluate into a file", ["--seed", "1"]),
+        ("likelihood into a file", ["--seed", "1"]),
+    ],
+)
+def test_two_recipes_for_one_place_at_once(
+    name: str, more: list[str], fresh: Callable[[], Path], forked: Any, full: bool
+) -> None:
+    """What is there in the end is of one of them, whole."""
+    recipes, alone = [[], more], []
+    for recipe in recipes:
+        place = fresh()
+        assert forked(([*COMMANDS[name](place), *recipe], {})).code == 0
+        alone.append(contents(place))
+    assert alone[0] != alone[1]
+    for _ in range(10 if full else 1):
+        place = fresh()
+        ends = forked(*[([*COMMANDS[name](place), *recipe], {}) for recipe in recipes * 2])
+        assert min(end.code for end in ends) == 0, ends
+        assert all(end.code == 0 or told_to_wait(end) for end in ends), ends
+        assert contents(place) in alone
 
 
 def test_an_average_that_began_before_a_training_ended(fresh: Callable[[], Path], forked: Any) -> None:
