@@ -1,6 +1,8 @@
 """Flags, configuration files and help: what is said about mistakes, and that nothing heavy is imported to say it."""
 
 import dataclasses
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +211,24 @@ def test_failures_are_one_sentence(
 
     monkeypatch.setattr(info, "run", Fails(error))
     assert says in said(capsys, ["info"], code)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_a_library_makes_an_error_of(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """As safetensors does when the signal comes while its compiled code calls Python."""
+    from ornstein.cli import info
+
+    def run(words: object) -> int:
+        try:
+            os.kill(os.getpid(), number)
+            return 0
+        except KeyboardInterrupt:
+            raise RuntimeError("could not determine the shape of object type") from None
+
+    monkeypatch.setattr(info, "run", run)
+    assert said(capsys, ["info"], 128 + number) == f"ornstein: stopped{'' if number == 2 else f' by {number.name}'}.\n"
 
 
 def test_debug_anywhere_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,30 +12,38 @@ class Stopped(KeyboardInterrupt):
     """A signal has asked the command to end: exit code 128 + `number`."""
 
     def __init__(self, number: int, message: str | None = None) -> None:
-        super().__init__(message or f"stopped by {signal.Signals(number).name}")
+        super().__init__(
+            message or ("stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}")
+        )
         self.number = number
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP raise `Stopped`, as Ctrl-C raises KeyboardInterrupt, so that all that is open is closed.
+    """Within, SIGTERM, SIGHUP and Ctrl-C raise `Stopped`, so that all that is open is closed.
 
-    A SIGHUP that is ignored, as under nohup, stays ignored. Outside of the main thread, where signals cannot be heard, nothing
-    changes.
+    They also do where compiled code that they interrupt makes an error of its own of that. A SIGHUP that is ignored, as under
+    nohup, stays ignored. Outside of the main thread, where signals cannot be heard, nothing changes.
     """
+    received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise Stopped(number)
 
     before = {}
     try:
-        for number in ENDING:
-            if signal.getsignal(number) is signal.SIG_DFL:
+        for number in (signal.SIGINT, *ENDING):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, receive)
     except ValueError:
         pass
     try:
         yield
+    except Exception as error:
+        if received:
+            raise Stopped(received[-1]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
