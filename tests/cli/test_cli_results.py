@@ -36,6 +36,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(place / "points.npy", np.random.default_rng(0).normal(size=(240, 3)).astype(np.float32))
     words = ["--data", str(place / "points.npy"), "--out", str(place / "run"), "--steps", "3", "--preset", "tiny"]
     assert main(["train", *words, "--samples", "0", "--batch-size", "4", "--device", "cpu"]) == 0
+    shutil.copyfile(place / "points.npy", place / "run" / "points.npy")
     return place / "run"
 
 
@@ -45,7 +46,8 @@ def copied(trained: Path, tmp_path: Path) -> Path:
 
 
 def words(command: str, run: Path, *more: str) -> list[str]:
-    return [command, str(run), *COMMANDS[command], "--device", "cpu", *more]
+    data = [] if command == "tune" else ["--data", str(run / "points.npy")]
+    return [command, str(run), *data, *COMMANDS[command], "--device", "cpu", *more]
 
 
 def printed(out: str) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def test_a_solver_in_a_file(copied: Path, tmp_path: Path, capsys: pytest.Capture
     solver = run.tuned(2, file=file)
     np.testing.assert_array_equal(np.load(tmp_path / "x.npz")["samples"], run.sample(4, solver=solver, steps=2))
     assert main(["sample", *flags, "-n", "4"]) == 0
-    assert main(["evaluate", *flags, "-n", "100"]) == 0
+    assert main(["evaluate", *flags, "-n", "100", "--data", str(copied / "points.npy")]) == 0
     assert len(list((copied / "evaluation").glob("*.json"))) == 1
     capsys.readouterr()
     assert main(["sample", str(copied), "--solver", f"tuned:{tmp_path / 'none.json'}", "--steps", "2"]) == 2

@@ -23,6 +23,12 @@ CPU = ["--device", "cpu"]
 ELBO = ["-n", "100", "--method", "elbo", "--steps", "2", *CPU]
 TUNE = ["--steps", "2", "--seconds", "0.2", "--starts", "48", "--teacher", "4", *CPU]
 MEASURE = ["-n", "100", "--steps", "2", "--metrics", "mmd", *CPU]
+
+
+def real(p: Path) -> list[str]:
+    return ["--data", f"{p}/points.npy"]
+
+
 COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "train": lambda p: ["train", "--data", f"{p}/points.npy", "--out", f"{p}/run", *TINY, "--steps", "14"],
     "sample": lambda p: ["sample", f"{p}/run", "-n", "6", "--steps", "2", "--batch-size", "2", "--out", f"{p}/x.npz"],
@@ -34,14 +40,34 @@ COMMANDS: dict[str, Callable[[Path], list[str]]] = {
     "tune into a file": lambda p: ["tune", f"{p}/run", *TUNE, "--out", f"{p}/found-tune.json"],
     "ema": lambda p: ["ema", f"{p}/run", "--length", "0.08"],
     "ema into a folder": lambda p: ["ema", f"{p}/run", "--length", "0.08", "--out", f"{p}/other"],
-    "evaluate": lambda p: ["evaluate", f"{p}/run", *MEASURE],
-    "evaluate into a file": lambda p: ["evaluate", f"{p}/run", *MEASURE, "--out", f"{p}/found-evaluate.json"],
+    "evaluate": lambda p: ["evaluate", f"{p}/run", *real(p), *MEASURE],
+    "evaluate into a file": lambda p: ["evaluate", f"{p}/run", *real(p), *MEASURE, "--out", f"{p}/found-evaluate.json"],
     "compare": lambda p: [
-        *("compare", f"{p}/run", "--steps", "1,2", "-n", "100", "--metrics", "mmd", "--out", f"{p}/c.png", *CPU),
+        *(
+            "compare",
+            f"{p}/run",
+            *real(p),
+            "--steps",
+            "1,2",
+            "-n",
+            "100",
+            "--metrics",
+            "mmd",
+            "--out",
+            f"{p}/c.png",
+            *CPU,
+        ),
     ],
-    "diagnose": lambda p: ["diagnose", f"{p}/run", "-n", "100", "--levels", "2", *CPU],
-    "likelihood": lambda p: ["likelihood", f"{p}/run", *ELBO],
-    "likelihood into a file": lambda p: ["likelihood", f"{p}/run", *ELBO, "--out", f"{p}/found-likelihood.json"],
+    "diagnose": lambda p: ["diagnose", f"{p}/run", *real(p), "-n", "100", "--levels", "2", *CPU],
+    "likelihood": lambda p: ["likelihood", f"{p}/run", *real(p), *ELBO],
+    "likelihood into a file": lambda p: [
+        "likelihood",
+        f"{p}/run",
+        *real(p),
+        *ELBO,
+        "--out",
+        f"{p}/found-likelihood.json",
+    ],
 }
 MEASURES = {
     "tune": "table",
