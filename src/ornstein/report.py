@@ -5,13 +5,14 @@ function of the run folder and the data alone: the same run gives the same bytes
 """
 
 import io
-import json
 import math
+import re
+import warnings
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,15 +21,24 @@ from PIL import Image
 
 from ornstein.data import Dataset, grid_image
 from ornstein.data.spec import Spec
+from ornstein.errors import OrnsteinError
 from ornstein.files.atomic import new_file
+from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
 from ornstein.sampling import DEFAULT, begin, trajectory
-from ornstein.training.checkpoint import checkpoints
+from ornstein.terminal import clean
+from ornstein.training.checkpoint import Counters, checkpoints, counters
+
+T = TypeVar("T")
 
 FOLLOWED = 4  # samples in the trajectory
 TIMES = 8  # columns of it
 POINTS = 1000  # of vectors in a plot
+SHOWN = 40  # real images beside samples, where the settings do not say how many
+CURVE = 20_000  # points of a loss curve, at most
+MOST = 1e100  # of a step or a loss
+GRID = re.compile(r"step-(\d{8,})\.(png|npz)")
 SMOOTH = 1.25  # the loss at a step is the mean from step/1.25 to step*1.25
 
 
@@ -38,38 +48,84 @@ def write(folder: Path, dataset: Dataset) -> Path:
     Raises OrnsteinError when the model is missing or damaged, or the disk refuses.
     """
     run = load(folder)
-    lines = run.metrics()
+    files, lines = _Files(folder), run.metrics()
+    drawn = _drawn(run, dataset, files)
+    head = _head(run, lines, files)
     sections = [
-        _beside(run, dataset),
+        _beside(run, dataset, drawn, files),
         _losses(lines),
-        _over_time(run, dataset),
+        _over_time(drawn),
         _trajectory(run, dataset),
-        *(_evaluation(file) for file in sorted((folder / "evaluation").glob("*.json"))),
-        _settings(run),
+        *_evaluations(files),
+        _settings(run, files),
+        files.left_out(),
     ]
-    page = PAGE.format(
-        title=escape(folder.resolve().name), style=STYLE, head=_head(run, lines), body="\n".join(sections)
-    )
+    page = PAGE.format(title=_text(folder.resolve().name), style=STYLE, head=head, body="\n".join(sections))
     place = folder / "report.html"
     with new_file(place) as file:
-        file.write_text(page, encoding="utf-8")
+        file.write_text(page, encoding="utf-8", errors="backslashreplace")
     return place
+
+
+UNREADABLE = (
+    *(OrnsteinError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError),
+    *(MemoryError, SyntaxError, Image.DecompressionBombError),  # the last two are Pillow's
+)
+
+
+class _Files:
+    """The files of a run, for its page: one that cannot be read is left out and named, be it strange, damaged or a link."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._left = folder, dict[str, str]()
+
+    def read(self, file: Path, reader: Callable[[Path], T]) -> T | None:
+        """What `reader(file)` gives; None for a file that is not there, or that it cannot read."""
+        try:
+            return reader(file)
+        except FileNotFoundError:
+            return None
+        except UNREADABLE as error:
+            self.leave(file, " ".join(str(error).split()) or type(error).__name__)
+            return None
+
+    def listed(self, name: str) -> list[Path]:
+        """What is in a folder of the run."""
+        return self.read(self.folder / name, lambda place: listed(place, self.folder)) or []
+
+    def leave(self, file: Path, reason: str) -> None:
+        """Name what is left out."""
+        name = str(file.relative_to(self.folder))
+        self._left[name] = reason
+        warnings.warn(f"the report of {self.folder} leaves out {name}: {reason}", stacklevel=2)
+
+    def left_out(self) -> str:
+        """A section about it."""
+        cells = "".join(f"<div><dt>{_text(name)}</dt><dd>{_text(why)}</dd></div>" for name, why in self._left.items())
+        return _section("Left out", "Files that could not be read.", f"<dl>{cells}</dl>") if cells else ""
+
+
+def _text(value: object) -> str:
+    """Words from anywhere as HTML: marks that turn the direction of writing, which would go on after them, are spelled out."""
+    return escape(clean(str(value)))
 
 
 # Sections
 
 
-def _head(run: Run, lines: list[dict[str, Any]]) -> str:
+def _head(run: Run, lines: list[dict[str, Any]], files: _Files) -> str:
     spec, model = run.spec, run.model
-    newest = next(checkpoints(run.folder / "checkpoints"), None)
-    reached = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
-    if newest is not None:
-        reached |= json.loads((newest / "state.json").read_text())
+    newest = files.read(run.folder / "checkpoints", lambda place: next(checkpoints(place), None))
+    reached = None if newest is None else files.read(newest / "state.json", lambda file: counters(file.parent))
+    if reached is None:
+        last = lines[-1] if lines else {}
+        step, images, seconds = (_number(last.get(key)) for key in ("step", "images", "seconds"))
+        reached = Counters(int(step), int(images), seconds, 0)
     facts = {
-        "steps": f"{reached['step']:,}",
-        f"{spec.kind}s seen": f"{reached['images']:,}",
-        "epochs": f"{reached['images'] / spec.count:.3g}",
-        "minutes": f"{reached['seconds'] / 60:.3g}",
+        "steps": f"{reached.step:,}",
+        f"{spec.kind}s seen": f"{reached.images:,}",
+        "epochs": f"{reached.images / spec.count:.3g}",
+        "minutes": f"{reached.seconds / 60:.3g}",
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
     }
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items())
@@ -78,23 +134,28 @@ def _head(run: Run, lines: list[dict[str, Any]]) -> str:
         "×".join(map(str, spec.shape)) if spec.kind == "image" else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
     )
     what = (
-        f"{type(model.network).__name__} trained on <b>{escape(spec.source)}</b>: {spec.count:,} {spec.kind}s of {shape}"
-        f"{classes}. Path {escape(str(model.path))}, target {escape(str(model.target))}."
+        f"{type(model.network).__name__} trained on <b>{_text(spec.source)}</b>: {spec.count:,} {spec.kind}s of {shape}"
+        f"{classes}. Path {_text(model.path)}, target {_text(model.target)}."
     )
     return f'<p class="lead">{what}</p><div class="facts">{cells}</div>'
 
 
-def _beside(run: Run, dataset: Dataset) -> str:
+def _number(value: Any) -> float:
+    """A number of metrics.jsonl; 0 for anything else."""
+    return value if type(value) in (int, float) and 0 <= value < 1 << 63 else 0
+
+
+def _beside(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
     """The newest samples and real data, in the same layout."""
     if run.spec.kind == "vector":
         samples = _plot(run.sample(POINTS, condition=run.like(dataset, range(POINTS))), dataset)
         body = _figure(samples, f"{POINTS:,} samples, over real data in grey")
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
-    drawn = _drawn(run.folder)
     if not drawn:
         return ""
-    samples = _figure(_shown(drawn[-1], run.spec, dataset), f"samples after step {_step(drawn[-1]):,}")
-    told, count = run.model.conditions, int(run.settings["samples"])
+    samples = _figure(drawn[-1].shown, f"samples after step {drawn[-1].step:,}")
+    settings = files.read(run.folder / "config.yaml", lambda _: run.settings)
+    told, count = run.model.conditions, max(1, settings["samples"]) if settings else SHOWN
     if told.picture is not None:
         note = "Each row: what the model was given, the whole picture, and samples of what it may have been."
         return _section("Samples beside what they were given", note, samples)
@@ -110,19 +171,21 @@ def _beside(run: Run, dataset: Dataset) -> str:
 
 
 def _losses(lines: list[dict[str, Any]]) -> str:
-    points = [(line["step"], line["loss"]) for line in lines if line["loss"] > 0 and math.isfinite(line["loss"])]
+    points = sorted(
+        (line["step"], line["loss"]) for line in lines if 0 < line["loss"] < MOST and 0 < line["step"] < MOST
+    )
+    points = points[:: len(points) // CURVE + 1]
     if len({step for step, _ in points}) < 2:
         return ""
     note = "The training loss, each step and smoothed, on logarithmic axes."
     return _section("Loss", note, _curve(points))
 
 
-def _over_time(run: Run, dataset: Dataset) -> str:
-    drawn = _drawn(run.folder)
+def _over_time(drawn: list["_Drawn"]) -> str:
     if len(drawn) < 2:
         return ""
     note = "The same noise and the same classes each time, drawn with the running average of the weights."
-    figures = [_figure(_shown(file, run.spec, dataset), f"step {_step(file):,}") for file in drawn]
+    figures = [_figure(each.shown, f"step {each.step:,}") for each in drawn]
     return _section("Samples over time", note, f'<div class="many">{"".join(figures)}</div>')
 
 
@@ -167,40 +230,47 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
     return _section("From noise to data", note, pictures)
 
 
-def _evaluation(file: Path) -> str:
-    """What `ornstein evaluate` (or another that measures) wrote: its scores, and the pictures named after it."""
+def _evaluations(files: _Files) -> list[str]:
+    """A section for each file that `ornstein evaluate` (or another that measures) wrote, with the pictures named after it."""
+    there = files.listed("evaluation")
+    sections = []
+    for file in there:
+        if file.suffix != ".json" or file.name.startswith("."):
+            continue
+        section = files.read(file, lambda file: _evaluation(read_json(file, root=files.folder)))
+        if section is None:
+            continue
+        pictures = [
+            files.read(picture, lambda picture: _img(_png(picture, files.folder), picture.stem.endswith("-plot")))
+            for picture in there
+            if picture.suffix == ".png" and picture.name.startswith(f"{file.stem}-")
+        ]
+        title, about, table = section
+        sections.append(_section(title, about, "".join([table, *filter(None, pictures)])))
+    return sections
+
+
+def _evaluation(found: dict[str, Any]) -> tuple[str, str, str]:
+    """Title, words and table of what was measured. Raises ValueError, LookupError or TypeError for anything else."""
     rows = [("", "value", "95 % interval", "real data")]
-    try:
-        found = json.loads(file.read_text())
-        title, about = escape(found["title"]), escape(found["about"])
-        for score in (*found["scores"], *found.get("by_class", {}).values()):
-            floor = score.get("floor")
-            beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
-            interval = f"{score['low']:.4g} to {score['high']:.4g}"
-            rows.append((score["name"], f"{score['value']:.4g}", interval, beside))
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-    ):  # damaged, or not of this form: measured anew where wanted
-        return ""
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    files = sorted(file.parent.glob(f"{file.stem}-*.png"))
-    pictures = [_img(found.read_bytes(), smooth=found.stem.endswith("-plot")) for found in files]
-    return _section(title, about, f"<table>{body}</table>{''.join(pictures)}")
+    for score in (*found["scores"], *found.get("by_class", {}).values()):
+        floor = score.get("floor")
+        beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
+        interval = f"{score['low']:.4g} to {score['high']:.4g}"
+        rows.append((str(score["name"]), f"{score['value']:.4g}", interval, beside))
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return _text(found["title"]), _text(found["about"]), f"<table>{body}</table>"
 
 
-def _settings(run: Run) -> str:
-    environment = run.folder / "env.json"
-    known = json.loads(environment.read_text()) if environment.exists() else {}
-    values = {**run.settings, **known}
+def _settings(run: Run, files: _Files) -> str:
+    settings = files.read(run.folder / "config.yaml", lambda _: run.settings) or {}
+    known = files.read(run.folder / "env.json", lambda file: read_json(file, root=run.folder)) or {}
     cells = "".join(
-        f"<div><dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd></div>"
-        for key, value in values.items()
+        f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>"
+        for key, value in {**settings, **known}.items()
         if value is not None
     )
-    use = escape(f"run = ornstein.load({str(run.folder)!r})\nsamples = run.sample(64)")
+    use = _text(f"run = ornstein.load({str(run.folder)!r})") + "\nsamples = run.sample(64)"
     return _section("Settings", "", f"<dl>{cells}</dl>") + _section(
         "Use it", "", f"<pre>import ornstein\n\n{use}</pre>"
     )
@@ -209,18 +279,42 @@ def _settings(run: Run) -> str:
 # Pictures
 
 
-def _drawn(folder: Path) -> list[Path]:
-    return sorted((f for f in (folder / "samples").glob("step-*") if f.suffix in (".png", ".npz")), key=_step)
+class _Drawn(NamedTuple):
+    """Samples that the training drew: after which step, and as HTML."""
+
+    step: int
+    shown: str
 
 
-def _step(file: Path) -> int:
-    return int(file.stem.removeprefix("step-"))
+def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
+    """All that can be read, the oldest first."""
+
+    def show(file: Path) -> str:
+        if run.spec.kind == "image":
+            return _img(_png(file, files.folder))
+        samples = read_arrays(file, root=files.folder)["samples"]
+        if samples.dtype.kind not in "fiu" or samples.shape[1:] != run.spec.shape or not np.isfinite(samples).all():
+            raise ValueError(f"it holds no samples of shape {run.spec.shape}")
+        return _plot(samples, dataset)
+
+    found = []
+    for file in files.listed("samples"):
+        match = GRID.fullmatch(file.name)
+        if match is None or (match[2] == "png") != (run.spec.kind == "image"):
+            if file.name.startswith("step-"):
+                files.leave(file, "a training gives its samples no such name")
+            continue
+        if (shown := files.read(file, show)) is not None:
+            found.append(_Drawn(int(match[1]), shown))
+    return sorted(found)
 
 
-def _shown(file: Path, spec: Spec, dataset: Dataset) -> str:
-    if spec.kind == "vector":
-        return _plot(np.load(file)["samples"], dataset)
-    return _img(file.read_bytes())
+def _png(file: Path, root: Path) -> bytes:
+    """The content of a PNG, which a page may hold. Raises what is in `UNREADABLE`."""
+    content = read_bytes(file, root=root)
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        image.verify()
+    return content
 
 
 def _columns(spec: Spec) -> int | None:
@@ -293,7 +387,7 @@ def _steps(heights: NDArray[np.float64]) -> str:
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
     """Loss against step as SVG, both logarithmic: every point thin, and a running mean."""
-    steps, losses = (np.array(values, dtype=np.float64) for values in zip(*points, strict=True))
+    steps, losses = (np.array(values, dtype=np.float64) for values in zip(*sorted(points), strict=True))
     first, last = math.log(steps.min()), math.log(steps.max())
     low, high = math.log(losses.min() * 0.95), math.log(losses.max() * 1.05)
     left, right, top, bottom = 52.0, 790.0, 12.0, 262.0
@@ -309,7 +403,10 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
         return f'<polyline class="{kind}" points="{places}"/>'
 
     starts, ends = np.searchsorted(steps, steps / SMOOTH), np.searchsorted(steps, steps * SMOOTH, side="right")
-    smooth = np.array([losses[a:b].mean() for a, b in zip(starts, ends, strict=True)])
+    sums = np.concatenate([[0.0], losses.cumsum()])
+    smooth = np.maximum(
+        (sums[ends] - sums[starts]) / (ends - starts), losses.min()
+    )  # of sums so far, which are rounded
     ticks = [
         f'<line x1="{left}" x2="{right}" y1="{down(v):.1f}" y2="{down(v):.1f}"/>'
         f'<text x="{left - 8}" y="{down(v) + 4:.1f}" text-anchor="end">{v:g}</text>'

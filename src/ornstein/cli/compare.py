@@ -297,13 +297,35 @@ def _points(record: Path) -> list[dict[str, Any]]:
         return []
 
 
+def _is_whole(point: dict[str, Any], names: Sequence[str]) -> bool:
+    """Whether a point holds what the table and the plot show of these metrics."""
+
+    def is_score(found: Any) -> bool:
+        numbers = [found[key] for key in ("value", "low", "high")]
+        return isinstance(found["name"], str) and all(type(n) is float and math.isfinite(n) for n in numbers)
+
+    try:
+        scores, calls = point["scores"], point["calls"]
+        return (
+            isinstance(point["name"], str)
+            and isinstance(point["solver_name"], str)
+            and type(calls) in (int, float)
+            and 0 < calls < 1e12
+            and len(scores) >= len(names)
+            and all(is_score(s) and (s["floor"] is None or is_score(s["floor"])) for s in scores)
+        )
+    except (KeyError, TypeError):
+        return False
+
+
 def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
     """The points that an earlier comparison of the same kind has measured."""
     from ornstein.files.reading import read_json
 
     try:
         found = read_json(record)
-        return _points(record) if {key: found[key] for key in about} == about else []
+        points = _points(record) if {key: found[key] for key in about} == about else []
+        return [point for point in points if _is_whole(point, about["metrics"])]
     except (OSError, ValueError, KeyError):
         return []
 

@@ -51,8 +51,15 @@ class Results:
         **depends: Any,
     ) -> None:
         from ornstein.files.output import Output, digest
+        from ornstein.files.reading import must_be_inside
 
         self.trained, self.folder, self._doing = trained, trained.folder / folder, doing
+        try:
+            must_be_inside(self.folder, trained.folder)
+        except ValueError as error:
+            raise OrnsteinError(
+                f"{self.folder} is no folder of the run ({error}); put the folder itself there"
+            ) from error
         flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
         recipe = {"command": type(options).__name__.lower(), "model": trained.weights_hash, **flags, **depends}
         self.recipe, self.force = digest(recipe), options.force

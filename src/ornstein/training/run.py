@@ -4,6 +4,7 @@ import copy
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -487,12 +488,13 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     """The model's README: what it is, and how to use it."""
     spec = model.spec
     parameters = sum(p.numel() for p in model.network.parameters())
-    classes = f"\nClasses: {', '.join(spec.classes)}.\n" if spec.classes else ""
-    others = [part.about for part in model.conditions.parts if part is not model.conditions.label]
+    classes = f"\nClasses: {', '.join(map(_prose, spec.classes))}.\n" if spec.classes else ""
+    others = [_prose(part.about) for part in model.conditions.parts if part is not model.conditions.label]
     classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
-    return f"""# {folder.name}
+    network = f"{type(model.network).__name__} of {parameters:,} parameters"
+    return f"""# {_prose(folder.name)}
 
-A {type(model.network).__name__} of {parameters:,} parameters, trained with Ornstein {ornstein.__version__} on `{spec.source}`
+A {network}, trained with Ornstein {ornstein.__version__} on {_code(spec.source)}
 ({spec.count:,} {spec.kind}s of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
 Path: {model.path}. Target: {model.target}. These weights are an average of length {settings.ema:g}.
 {classes}
@@ -503,6 +505,19 @@ run = ornstein.load({str(folder)!r})
 samples = run.sample(64)
 ```
 """
+
+
+def _prose(text: str) -> str:
+    """Words from anywhere in a line of Markdown, where they mean nothing else."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$]|:(?=//)|(?<=www)\.)", r"\\\1", terminal.clean(text))
+
+
+def _code(text: str) -> str:
+    """A name in a code span of Markdown, whose marks are longer than any within (CommonMark, section 6.1)."""
+    text = terminal.clean(text)
+    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    gap = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{marks}{gap}{text}{gap}{marks}"
 
 
 def _step_of(line: str) -> float:
