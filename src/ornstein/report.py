@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ornstein.data import Dataset, grid_image
 from ornstein.data.spec import Spec
@@ -312,8 +312,11 @@ def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
 def _png(file: Path, root: Path) -> bytes:
     """The content of a PNG, which a page may hold. Raises what is in `UNREADABLE`."""
     content = read_bytes(file, root=root)
-    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-        image.verify()
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.verify()
+    except UnidentifiedImageError:
+        raise ValueError("it is no PNG") from None
     return content
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -509,15 +510,13 @@ samples = run.sample(64)
 
 def _prose(text: str) -> str:
     """Words from anywhere in a line of Markdown, where they mean nothing else."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$]|:(?=//)|(?<=www)\.)", r"\\\1", terminal.clean(text))
+    text = escape(terminal.clean(text), quote=False)
+    return re.sub(r"([\\`*_{}\[\]()#+!|~$]|:(?=//)|(?<=www)\.)", r"\\\1", text)
 
 
 def _code(text: str) -> str:
-    """A name in a code span of Markdown, whose marks are longer than any within (CommonMark, section 6.1)."""
-    text = terminal.clean(text)
-    marks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    gap = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{marks}{gap}{text}{gap}{marks}"
+    """A name as code in Markdown, if nothing in it means anything there."""
+    return f"`{text}`" if re.fullmatch(r"[\w./:~+-]+( [\w./:~+-]+)*", text) else _prose(text)
 
 
 def _step_of(line: str) -> float:
