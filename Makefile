@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow test-peers faults gpu lint bench clean
 
-demo:       ## install once, train on the bundled digits, sample, print where the pictures are
+demo:       ## install once, train on the bundled digits, sample, print where the images are
 	@$(PYTHON) bootstrap.py
 	@$(BIN)/ornstein demo
 

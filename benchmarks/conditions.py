@@ -1,4 +1,4 @@
-"""Pictures completed by runs that were trained for it: do they keep what they were given, and are they what the whole was?
+"""Images completed by runs that were trained for it: do they keep what they were given, and are they what the whole was?
 
     ornstein train --data digits:train --given mask --minutes 0.8 --out runs/holes
     python -m benchmarks.conditions runs/holes digits:test digits:train [PICTURE.png]
@@ -20,30 +20,30 @@ from ornstein import data
 from ornstein.conditions import Mask
 from ornstein.data import grid_image
 from ornstein.metrics import cnn
-from ornstein.runs import Run, Told
+from ornstein.runs import ConditionBatch, Run
 
 
-def given(run: Run, real: data.Dataset) -> Told:
+def given(run: Run, real: data.Dataset) -> ConditionBatch:
     """What the run is told of each item; of a hole, that it is the right half."""
     told = run.model.conditions
-    assert told.picture is not None
+    assert told.image is not None
     rows = list(told.null(len(real)))
     x, _ = real.batch(np.arange(len(real)))
-    place = told.parts.index(told.picture)
-    if isinstance(told.picture.task, Mask):
+    place = told.parts.index(told.image)
+    if isinstance(told.image.degradation, Mask):
         seen = torch.ones_like(x[:, :1])
         seen[..., x.shape[-1] // 2 :] = 0
         rows[place] = torch.cat([x * seen, seen], 1)
     else:
-        rows[place] = told.picture.of(real, np.arange(len(real)), x, torch.zeros(len(real), 0))
-    return Told(tuple(rows))
+        rows[place] = told.image.of(real, np.arange(len(real)), x, torch.zeros(len(real), 0))
+    return ConditionBatch(tuple(rows))
 
 
 def main() -> None:
-    folder, held_out, source, *picture = sys.argv[1:]
+    folder, held_out, source, *image = sys.argv[1:]
     run, real = ornstein.load(folder), data.open(held_out).in_units_of(ornstein.load(folder).spec)
     told = given(run, real)
-    part = run.model.conditions.picture
+    part = run.model.conditions.image
     assert part is not None
     assert real.labels is not None
     rows = told.rows[run.model.conditions.parts.index(part)]
@@ -51,7 +51,9 @@ def main() -> None:
     judge = cnn.classifier(data.open(source))
 
     def left(x: Tensor) -> Tensor:
-        return x * rows[:, -1:] if isinstance(part.task, Mask) else part.task(x, torch.zeros(len(x), 0))[0]
+        return (
+            x * rows[:, -1:] if isinstance(part.degradation, Mask) else part.degradation(x, torch.zeros(len(x), 0))[0]
+        )
 
     def kept(x: Tensor) -> float:
         where = rows[:, -1:].expand_as(rows[:, :-1]).bool()
@@ -71,13 +73,13 @@ def main() -> None:
     ):
         same = "" if name == "what was given" else f"kept {kept(x):6.2f}  "
         print(f"{name:>14}: {same}agreement {agreement(x):.3f}")
-    if picture:
+    if image:
         some = [int(np.flatnonzero(real.labels == label)[3]) for label in range(len(real.classes))][:8]
-        each = Told(tuple(row[some].repeat_interleave(6, 0) for row in told.rows))
+        each = ConditionBatch(tuple(row[some].repeat_interleave(6, 0) for row in told.rows))
         drawn = run.sample(6 * len(some), condition=each, seed=1).reshape(len(some), 6, *run.spec.item_shape)
         shown = run.spec.from_model(part.shown(rows[some]))
         cells = np.concatenate([np.stack([shown, np.asarray(real.items[some])], 1), drawn], 1)
-        grid_image(cells.reshape(-1, *run.spec.item_shape), 8, spec=run.spec).save(Path(picture[0]))
+        grid_image(cells.reshape(-1, *run.spec.item_shape), 8, spec=run.spec).save(Path(image[0]))
 
 
 if __name__ == "__main__":

@@ -37,17 +37,17 @@ def serve(kind: str, options: list[str]) -> None:
     import torch
 
     from ornstein import data
-    from ornstein.training.build import processor
     from ornstein.training.loop import train
-    from ornstein.training.run import Run
+    from ornstein.training.recipe import processor
     from ornstein.training.settings import Settings
+    from ornstein.training.trainer import Run
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder, batch = Path(name), 64
         np.save(folder / "x.npy", np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1), np.uint8))
         settings = Settings(
             data=str(folder / "x.npy"), out=str(folder / "run"), batch_size=batch, steps=10**6, network="unet", preset="small",
-            halves="at-once" not in options,
+            split_batch="at-once" not in options,
         )  # fmt: skip
         run = Run(settings, data.open(settings.data), tell=lambda text: None)
         stack.enter_context(processor(run.settings, run.device))
@@ -67,7 +67,7 @@ def serve(kind: str, options: list[str]) -> None:
 
 
 @contextlib.contextmanager
-def beside(*commands: list[str]) -> Iterator[Callable[[], None] | None]:
+def annotations(*commands: list[str]) -> Iterator[Callable[[], None] | None]:
     """Neighbours at work; no control group to join."""
     processes = [subprocess.Popen(command) for command in commands]
     try:
@@ -99,12 +99,12 @@ def quota(cpus: int) -> Iterator[Callable[[], None] | None]:
 
 
 SCENES: dict[str, Callable[[], contextlib.AbstractContextManager[Callable[[], None] | None]]] = {
-    "no other work": beside,
-    "a loop in Python": lambda: beside(LOOP),
-    "torch, one thread": lambda: beside([sys.executable, "-c", PRODUCTS.format(n=1)]),
-    "torch, two threads": lambda: beside([sys.executable, "-c", PRODUCTS.format(n=2)]),
+    "no other work": annotations,
+    "a loop in Python": lambda: annotations(LOOP),
+    "torch, one thread": lambda: annotations([sys.executable, "-c", PRODUCTS.format(n=1)]),
+    "torch, two threads": lambda: annotations([sys.executable, "-c", PRODUCTS.format(n=2)]),
     "a quota of one CPU": lambda: quota(1),
-    "one core taken": lambda: beside(["chrt", "-f", "10", "taskset", "-c", str(CORES - 1), *LOOP]),
+    "one core taken": lambda: annotations(["chrt", "-f", "10", "taskset", "-c", str(CORES - 1), *LOOP]),
 }
 
 

@@ -29,8 +29,8 @@ from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
 from ornstein.networks import UNet
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 CHANGES: dict[str, dict] = {
     "plain": {},
@@ -47,7 +47,7 @@ CHANGES: dict[str, dict] = {
 }
 MAGNITUDE = dict.fromkeys(("magnitude-3e-3", "magnitude-1e-2", "magnitude-3e-2"), MagnitudeUNet)
 NETWORKS = {**MAGNITUDE, "groups-of-4": lambda config: UNet(**{**config, "group_width": 4})}  # in place of the U-Net
-PICTURES = {"augment", "rate-3e-3", "rate-1e-2", *NETWORKS}  # not for points
+IMAGES = {"augment", "rate-3e-3", "rate-1e-2", *NETWORKS}  # not for points
 LENGTHS = (0.03, 0.05, 0.2)
 CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)
 METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
@@ -133,7 +133,7 @@ def main() -> None:
     torch.set_num_threads(1)
     judge = PlaneJudge() if args.data == "plane" else Judge(args.data)
     file = RESULTS / f"experiments-{args.data}.json"
-    every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name not in PICTURES]
+    every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name not in IMAGES]
     names = dict.fromkeys(["plain", *(args.names or every)])
     rows = []
     for seed in args.seeds:

@@ -337,10 +337,10 @@ def sampling(place: Place) -> dict[str, Any]:
     return {"cases": found}
 
 
-def _ready(place: Place, case: Case, whose: str, compiled: bool) -> nn.Module:
+def _ready(place: Place, case: Case, whose: str, compiling: bool) -> nn.Module:
     made = case.ours() if whose == "ours" else case.theirs()
     made = placed(made.eval().requires_grad_(False), place.device).to(torch.bfloat16)
-    return place.compile(made) if compiled else made
+    return place.compile(made) if compiling else made
 
 
 def our_loop(place: Place, network: Callable[..., Tensor], solver: Any, x: Tensor) -> Run:

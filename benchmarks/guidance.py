@@ -12,7 +12,7 @@ what samples show; diversity is measured in the features of that classifier, thr
     distance     mean distance between two samples of one class, over that of two real images of the class
 
 with 95 % intervals; that of the distance by bootstrap of the samples, the real images held fixed. A row of as many training
-images shows what real data score. Besides the plot there is a picture: a row of samples for each scale.
+images shows what real data score. Besides the plot there is an image: a row of samples for each scale.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from ornstein.metrics.score import proportion
 
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 METHODS = {"cfg": guidance.ClassifierFree, "cfg-zero": guidance.CFGZeroStar, "apg": guidance.APG}
-COLUMNS = 20  # of the picture
+COLUMNS = 20  # of the image
 REPEATS = 1000  # of the bootstrap
 
 
@@ -92,7 +92,9 @@ class Judge:
         return np.asarray(dataset.items[rows]), torch.from_numpy(np.asarray(dataset.labels)[rows]).long()
 
 
-def measure(run: ornstein.runs.Run, guides: list[guidance.Guide], count: int, steps: int) -> tuple[dict, np.ndarray]:
+def measure(
+    run: ornstein.runs.Run, guides: list[guidance.GuidanceConfig], count: int, steps: int
+) -> tuple[dict, np.ndarray]:
     """All numbers, and a row of samples for each guide."""
     judge, labels = Judge(run), torch.arange(count) % len(run.spec.classes)
     rows, shown = {}, []
@@ -163,7 +165,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     run, levels = ornstein.load(args.run), tuple(args.interval)
-    guides = [guidance.Guide(scale, METHODS[args.method], levels) for scale in args.scales]
+    guides = [guidance.GuidanceConfig(scale, METHODS[args.method], levels) for scale in args.scales]
     measured, shown = measure(run, guides, args.count, args.steps)
     kind = "" if args.method == "cfg" else f"-{args.method}"
     within = "" if levels == (0.0, math.inf) else f"-{levels[0]:g}-{levels[1]:g}"

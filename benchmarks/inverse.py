@@ -30,7 +30,7 @@ from ornstein.noise import PerSampleNoise
 
 COUNT, STEPS = 2048, 40
 PATHS = {"linear": path.Linear(), "variance preserving": path.VariancePreserving(), "EDM": path.EDM()}
-COLUMNS = 12  # digits in the picture, a row for each of
+COLUMNS = 12  # digits in the image, a row for each of
 SHOWN = "RePaint(5, 2), 20 steps", "MMPS, 20 steps", "DiffPIR, Renoise(1), 50 steps"
 LEAST_SIGNAL = 0.3  # as in `ornstein restore`
 
@@ -120,7 +120,7 @@ def linear_gaussian() -> tuple[dict, list[str]]:
     return result, lines
 
 
-def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
+def split_batch(folder: str, count: int = 150) -> tuple[dict, list[str]]:
     """Digits whose right half is hidden: the part of completions that a classifier reads as what they were.
 
     What can be known from the left half is measured by a classifier that sees nothing else: how often its first guess is right,
@@ -167,7 +167,7 @@ def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
         agreement = _agreement(judge, made, labels)
         rows[name] = {"agreement": agreement, "gap": gap, "seconds": round(time.process_time() - begun, 1)}
         print(name, rows[name], flush=True)
-    picture(shown, run.spec)
+    image(shown, run.spec)
     header = [f"{count} held-out digits", "label agreement", "RMS from what was seen", "seconds"]
     error = 1 / math.sqrt(4 * count)
     lines = table_lines(
@@ -184,7 +184,7 @@ def halves(folder: str, count: int = 150) -> tuple[dict, list[str]]:
     ]
 
 
-def picture(rows: list[Tensor], spec: data.Spec) -> None:
+def image(rows: list[Tensor], spec: data.DataSpec) -> None:
     """results/inverse.png: a row of digits for each tensor in model units."""
     items = np.concatenate([spec.from_model(row) for row in rows])
     data.grid_image(items, COLUMNS, spec=spec).save(RESULTS / "inverse.png", optimize=True)
@@ -214,7 +214,7 @@ def run(folders: list[str]) -> str:
     saved: dict = {"samples": COUNT, "steps": STEPS}
     saved["gaussian"], lines = linear_gaussian()
     for folder in folders:
-        saved["digits"], more = halves(folder)
+        saved["digits"], more = split_batch(folder)
         lines += more
     (RESULTS / "inverse.json").write_text(json.dumps(saved, indent=1) + "\n")
     (RESULTS / "inverse.md").write_text("\n".join(lines).rstrip() + "\n")

@@ -44,7 +44,7 @@ def join(a: Tensor, b: Tensor) -> Tensor:
 
 
 class Weight(nn.Module):
-    """A convolution of two-dimensional pictures, or a linear map where the kernel is 0."""
+    """A convolution of two-dimensional images, or a linear map where the kernel is 0."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 0, stride: int = 1) -> None:
         super().__init__()

@@ -36,8 +36,8 @@ def train(file: str) -> dict[str, float]:
     import torch
 
     from ornstein import data
-    from ornstein.training.run import Run
     from ornstein.training.settings import Settings
+    from ornstein.training.trainer import Run
 
     torch.set_num_threads(1)
     dataset = data.open(file)

@@ -29,8 +29,8 @@ import ornstein
 from benchmarks.training import RESULTS, Apart, Diffusers, Ours, Side, by_time, measure, our_small, their_small
 from ornstein import cpu, data
 from ornstein.metrics import efficientnet, extract, kid, of_data
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 FILE = RESULTS / "quality_for_time.json"
 SHAPE, BATCHES = (1, 28, 28), {"ornstein": 32, "diffusers": 16}

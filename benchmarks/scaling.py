@@ -39,15 +39,15 @@ def child(data_file: str, cases: str) -> None:
 
     from ornstein import data
     from ornstein.processes import joined
-    from ornstein.training.run import Run
     from ornstein.training.settings import Settings
+    from ornstein.training.trainer import Run
 
     torch.set_num_threads(1)
     dataset = data.open(data_file)
     with joined() as processes:
         for name, count, changes in json.loads(cases):
             with tempfile.TemporaryDirectory() as out:
-                out = str(processes.lead(lambda folder=out: folder))  # the first one's folder is everyone's
+                out = str(processes.on_first(lambda folder=out: folder))  # the first one's folder is everyone's
                 settings = Settings(data=data_file, out=f"{out}/run", steps=STEPS, samples=0, snapshots=0, **changes)
                 training, times, began = Run(settings, dataset, tell=print), list[float](), process_time()
                 for _ in training:

@@ -37,11 +37,11 @@ from ornstein import data
 from ornstein.cpu import keep_memory
 from ornstein.device import peak
 from ornstein.networks import DiT, UNet
-from ornstein.training import halves
-from ornstein.training.build import processor
+from ornstein.training import split_batch
 from ornstein.training.loop import train
-from ornstein.training.run import Run
+from ornstein.training.recipe import processor
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 3.0
@@ -318,7 +318,7 @@ def kept(side: Side) -> float:
 
     # the hooks are a thread's own: one does it all, and keeps what two keep between them
     with (
-        patch.object(halves, "ROWS", sys.maxsize),
+        patch.object(split_batch, "ROWS", sys.maxsize),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
     ):
         side.step()
@@ -387,7 +387,7 @@ def tables(known: dict[str, Any]) -> list[str]:
         for key, side in case["sides"].items():
             took = statistics.median(side["seconds"])
             speed = side["gflop"] / took
-            ahead = statistics.median(b / a for a, b in zip(ours["seconds"], side["seconds"], strict=True))
+            prefetch = statistics.median(b / a for a, b in zip(ours["seconds"], side["seconds"], strict=True))
             rows.append(
                 [
                     key,
@@ -397,8 +397,8 @@ def tables(known: dict[str, Any]) -> list[str]:
                     f"{speed:.0f}",
                     f"{100 * speed / case['peak']:.0f} %",
                     f"{side['memory']:.0f}",
-                    f"{ahead:.2f}",
-                    f"{ahead * ours['gflop'] / side['gflop']:.2f}",
+                    f"{prefetch:.2f}",
+                    f"{prefetch * ours['gflop'] / side['gflop']:.2f}",
                 ]
             )
         header = [

@@ -10,9 +10,9 @@ from torch import nn
 
 from ornstein import cpu, data
 from ornstein.device import peak
-from ornstein.training import compiled
-from ornstein.training.run import Run
+from ornstein.training import compiling
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 
 def test_float32_products_stay_accurate_and_the_setting_is_put_back():
@@ -43,10 +43,10 @@ def test_the_peak_is_a_speed():
 def test_gradients_that_differ_are_found():
     torch.manual_seed(0)
     right = [torch.randn(5), torch.randn(3, 3), torch.zeros(2)]
-    assert compiled.differing(right, [g * 1.01 for g in right]) == []
-    assert compiled.differing(right, [right[0], right[1].T, right[2]]) == [1]
-    assert compiled.differing(right, [right[0], right[1], torch.full((2,), torch.nan)]) == [2]
-    assert compiled.differing(right, [right[0], right[1], torch.ones(2)]) == [2]
+    assert compiling.differing(right, [g * 1.01 for g in right]) == []
+    assert compiling.differing(right, [right[0], right[1].T, right[2]]) == [1]
+    assert compiling.differing(right, [right[0], right[1], torch.full((2,), torch.nan)]) == [2]
+    assert compiling.differing(right, [right[0], right[1], torch.ones(2)]) == [2]
 
 
 def trial(tmp_path, monkeypatch, compile_):

@@ -328,13 +328,13 @@ def test_flow_from_a_point_mass_is_refused_and_into_one_is_not() -> None:
 def test_images_and_their_full_covariance() -> None:
     g = torch.Generator().manual_seed(3)
     mean, root = torch.randn(1, 2, 3, generator=g, dtype=F64), torch.randn(6, 6, generator=g, dtype=F64)
-    picture = exact.Gaussian(mean, root @ root.T, path.Linear())
+    image = exact.Gaussian(mean, root @ root.T, path.Linear())
     vector = exact.Gaussian(mean.flatten(), root @ root.T, path.Linear())
     x = torch.randn(5, 1, 2, 3, generator=g, dtype=F64)
-    for a, b in zip(picture(x, 0.3), vector(x.flatten(1), 0.3), strict=True):
+    for a, b in zip(image(x, 0.3), vector(x.flatten(1), 0.3), strict=True):
         torch.testing.assert_close(a.flatten(1), b)
-    assert picture.shape == (1, 2, 3)
-    assert picture.flow(x, 1.0, 0.4).shape == picture.draw(5).shape == picture.score(x, 0.2).shape == x.shape
+    assert image.shape == (1, 2, 3)
+    assert image.flow(x, 1.0, 0.4).shape == image.draw(5).shape == image.score(x, 0.2).shape == x.shape
     mixture = exact.GaussianMixture(
         [0.5, 0.5], torch.stack([mean, -mean]), torch.rand(2, 1, 2, 3, generator=g), path.Linear()
     )

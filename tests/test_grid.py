@@ -12,11 +12,11 @@ from torch import Tensor
 from ornstein import grid, path
 from ornstein.path import Path
 
-Grid = Callable[..., Tensor]
+SampleSheet = Callable[..., Tensor]
 
 
 @given(p=st.sampled_from(path.ALL), make=st.sampled_from(grid.ALL), steps=st.integers(1, 50))
-def test_grids_fall_strictly_to_zero(p: Path, make: Grid, steps: int) -> None:
+def test_grids_fall_strictly_to_zero(p: Path, make: SampleSheet, steps: int) -> None:
     times = make(p, steps)
     assert times.shape == (steps + 1,)
     assert times.dtype == torch.float64
@@ -28,13 +28,13 @@ def test_grids_fall_strictly_to_zero(p: Path, make: Grid, steps: int) -> None:
 
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 @pytest.mark.parametrize("make", [grid.uniform, grid.polynomial, grid.trailing])
-def test_grids_of_the_whole_path_begin_at_its_end(make: Grid, p: Path) -> None:
+def test_grids_of_the_whole_path_begin_at_its_end(make: SampleSheet, p: Path) -> None:
     assert make(p, 7)[0] == 1
 
 
 @pytest.mark.parametrize("make", grid.ALL)
 @pytest.mark.parametrize("steps", [0, -1])
-def test_no_steps_is_refused(make: Grid, steps: int) -> None:
+def test_no_steps_is_refused(make: SampleSheet, steps: int) -> None:
     with pytest.raises(ValueError, match=f"steps = {steps}: a grid has at least one step"):
         make(path.Linear(), steps)
 
@@ -55,7 +55,7 @@ def test_leading_counts_up_from_the_first_step() -> None:
 
 
 @pytest.mark.parametrize("make", [grid.trailing, grid.leading])
-def test_whole_steps_are_those_of_the_table(make: Grid) -> None:
+def test_whole_steps_are_those_of_the_table(make: SampleSheet) -> None:
     p = path.Betas.linear(20)
     assert torch.equal(make(p, 20), torch.arange(20, -1, -1, dtype=torch.float64) / 20)
     with pytest.raises(ValueError, match=r"steps = 21: a table of 20 β has at most 20 steps"):

@@ -16,8 +16,8 @@ from PIL import Image
 
 from ornstein import data, report
 from ornstein.errors import OrnsteinError
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 
 def train(out: Path, dataset: data.Dataset, steps: int = 4) -> Path:
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, digits: data.Dataset) -> Path:
 
 
 class Page(HTMLParser):
-    """Checks that elements close in order; collects pictures, links to elsewhere and headings."""
+    """Checks that elements close in order; collects images, links to elsewhere and headings."""
 
     VOID = ("meta", "img", "br")
 

@@ -17,7 +17,7 @@ FLOORS = [
     {"solvers", "guidance"},
     {"arguments"},
     {"sampling"},
-    {"tuning", "likelihood", "editing", "tilting", "data"},
+    {"tuning", "likelihood", "editing", "tilting", "data", "degradations"},
     {"verify", "metrics", "conditions"},
     {"model"},
     {"training"},

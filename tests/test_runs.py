@@ -15,10 +15,10 @@ import ornstein
 from ornstein import data, solvers
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.guidance import APG, ClassifierFree, Clip, Guide, Negative, Weaker
+from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.model import hashed
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,12 @@ def test_scale_one_is_the_plain_model_in_single_calls(trained: Path, how: dict[s
     run = ornstein.load(trained)
     calls, plain = rows_of_calls(run, **how)
     assert calls == [3] * 5
-    weaker = Weaker(run.earlier(next((trained / "averages").iterdir())).denoiser)
-    for guide in (Guide(1.0), Guide(1.0, APG, (0.2, 5.0), 0.7, Negative(8)), Guide(1.0, away=weaker)):
+    weaker = WeakModel(run.earlier(next((trained / "averages").iterdir())).denoiser)
+    for guide in (
+        GuidanceConfig(1.0),
+        GuidanceConfig(1.0, APG, (0.2, 5.0), 0.7, NegativeLabel(8)),
+        GuidanceConfig(1.0, negative=weaker),
+    ):
         again, samples = rows_of_calls(run, guide=guide, **how)
         assert again == calls
         np.testing.assert_array_equal(samples, plain)
@@ -101,15 +105,19 @@ def test_scale_one_is_the_plain_model_in_single_calls(trained: Path, how: dict[s
 
 def test_guidance_is_the_guided_denoiser(trained: Path) -> None:
     run, labels = ornstein.load(trained), torch.tensor([3, 3, 8])
-    calls, samples = rows_of_calls(run, label=labels.tolist(), guide=Guide(2.0))
+    calls, samples = rows_of_calls(run, label=labels.tolist(), guide=GuidanceConfig(2.0))
     assert calls == [6] * 5
     d = run.denoiser
     by_hand = ornstein.sample(ClassifierFree(d.given(labels), d, 2.0), (3, *run.spec.shape), steps=5)
     np.testing.assert_array_equal(samples, run.spec.from_model(by_hand))
     assert (samples != run.sample(3, label=labels.tolist(), steps=5)).any()
-    calls, _ = rows_of_calls(run, label=3, guide=Guide(2.0, levels=(0.3, 3.0)))
+    calls, _ = rows_of_calls(run, label=3, guide=GuidanceConfig(2.0, levels=(0.3, 3.0)))
     assert set(calls) == {3, 6}
-    for guide in (Guide(lambda t: 1 + t), Guide(2.0, away=Negative(1)), lambda d, c: Clip(d.given(c), -0.5, 0.5)):
+    for guide in (
+        GuidanceConfig(lambda t: 1 + t),
+        GuidanceConfig(2.0, negative=NegativeLabel(1)),
+        lambda d, c: Clip(d.given(c), -0.5, 0.5),
+    ):
         assert (run.sample(3, label=3, steps=5) != run.sample(3, label=3, steps=5, guide=guide)).any()
 
 
@@ -119,18 +127,18 @@ def test_guidance_that_a_run_has_no_means_for(trained: Path, tmp_path: Path) -> 
     config.write_text(config.read_text().replace("label_dropout: 0.1", "label_dropout: 0.0"))
     run = ornstein.load(whole)
     with pytest.raises(UsageError, match="label_dropout 0, so there is no unconditional model"):
-        run.sample(2, label=3, guide=Guide(2.0))
-    assert run.sample(2, label=3, steps=2, guide=Guide(2.0, away=Negative(8))).shape == (2, 8, 8, 1)
+        run.sample(2, label=3, guide=GuidanceConfig(2.0))
+    assert run.sample(2, label=3, steps=2, guide=GuidanceConfig(2.0, negative=NegativeLabel(8))).shape == (2, 8, 8, 1)
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     settings = Settings(data=str(tmp_path / "points.npy"), out=str(tmp_path / "points"), steps=9, samples=0)
     for _ in Run(settings, data.open(settings.data)):
         pass
     run = ornstein.load(tmp_path / "points")
-    for guide in (Guide(2.0), Guide(2.0, away=Negative(0))):
+    for guide in (GuidanceConfig(2.0), GuidanceConfig(2.0, negative=NegativeLabel(0))):
         with pytest.raises(UsageError, match="so there is nothing to guide it towards"):
             run.sample(2, guide=guide)
     weaker = run.earlier(next((tmp_path / "points" / "averages").iterdir()))
-    assert (run.sample(2, guide=Guide(2.0, away=Weaker(weaker.denoiser))) != run.sample(2)).any()
+    assert (run.sample(2, guide=GuidanceConfig(2.0, negative=WeakModel(weaker.denoiser))) != run.sample(2)).any()
 
 
 def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
@@ -147,22 +155,22 @@ def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
 def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_path: Path) -> None:
     run = ornstein.load(shutil.copytree(trained, tmp_path / "run"))
     quick: dict[str, Any] = {"seconds": 1.0, "starts": 48, "teacher": 8}
-    run.tune(2, guide=Guide(2.0), **quick)
-    run.tune(2, label="3", guide=Guide(2.0), **quick)
+    run.tune(2, guide=GuidanceConfig(2.0), **quick)
+    run.tune(2, label="3", guide=GuidanceConfig(2.0), **quick)
     assert sorted(file.name for file in (run.folder / "tuned").iterdir()) == [
         "steps-2-guidance-2.json",
         "steps-2-label-3-guidance-2.json",
     ]
-    for_all, for_three = run.tuned(2, guide=Guide(2.0)), run.tuned(2, label=3, guide=Guide(2.0))
-    assert run.tuned(2, label=8, guide=Guide(2.0)).fitted == for_all.fitted != for_three.fitted
+    for_all, for_three = run.tuned(2, guide=GuidanceConfig(2.0)), run.tuned(2, label=3, guide=GuidanceConfig(2.0))
+    assert run.tuned(2, label=8, guide=GuidanceConfig(2.0)).fitted == for_all.fitted != for_three.fitted
     for guide, says in (
-        (Guide(), "no solver of 2 steps is tuned yet"),
-        (Guide(3.0), "2 steps is tuned with guidance 3"),
+        (GuidanceConfig(), "no solver of 2 steps is tuned yet"),
+        (GuidanceConfig(3.0), "2 steps is tuned with guidance 3"),
     ):
         with pytest.raises(UsageError, match=says):
             run.tuned(2, guide=guide)
     with pytest.raises(UsageError, match="has no name that a tuned solver could be kept under"):
-        run.tune(2, guide=Guide(lambda t: 1 + t), **quick)
+        run.tune(2, guide=GuidanceConfig(lambda t: 1 + t), **quick)
     shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
     with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):
         run.tuned(2)
@@ -187,7 +195,7 @@ def test_compiling_is_undone_where_answers_change(
     asked: list[int] = []
     monkeypatch.setattr(torch.nn.Module, "compile", compile_)
     run = ornstein.load(trained)
-    reason = run.compile(Guide(2.0), 3)
+    reason = run.compile(GuidanceConfig(2.0), 3)
     assert set(asked) == (set() if fault == "missing" else {6})
     assert (run.model.network._compiled_call_impl is None) == (fault != "right")
     says = {
@@ -208,9 +216,9 @@ def test_compiling_is_undone_where_answers_change(
 @pytest.mark.slow
 def test_a_compiled_network_makes_the_same_samples(trained: Path) -> None:
     run = ornstein.load(trained)
-    expected = run.sample(5, label=3, guide=Guide(2.0), batch_size=3).astype(int)
-    assert run.compile(Guide(2.0), 3) is None
-    found = run.sample(5, label=3, guide=Guide(2.0), batch_size=3).astype(int)  # a last batch of 2
+    expected = run.sample(5, label=3, guide=GuidanceConfig(2.0), batch_size=3).astype(int)
+    assert run.compile(GuidanceConfig(2.0), 3) is None
+    found = run.sample(5, label=3, guide=GuidanceConfig(2.0), batch_size=3).astype(int)  # a last batch of 2
     assert np.abs(found - expected).max() <= 1
 
 

@@ -18,7 +18,7 @@ class Unwritable(OrnsteinError):
     """A disk refuses what is to be written (full, read-only, no permission): exit code 1."""
 
 
-class Told(OrnsteinError):
+class Reported(OrnsteinError):
     """Another process failed, or failed alike, and says so: this one ends without a word."""
 
 

@@ -25,11 +25,12 @@ from ornstein import conditions, coupling, cpu, networks, path, target
 from ornstein.arguments import as_solver, as_times
 from ornstein.conditions import Conditions, Label
 from ornstein.coupling import Coupling, Independent
-from ornstein.data import Spec
+from ornstein.data import DataSpec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, memory_is_short
+from ornstein.files.formats import upgraded
 from ornstein.files.reading import must_be_regular, read_json
-from ornstein.guidance import PLAIN, Asking
+from ornstein.guidance import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import UnitVariance
 from ornstein.sampling import begin, sample
@@ -47,7 +48,7 @@ class Model:
     network: torch.nn.Module
     path: path.Path
     target: target.Target
-    spec: Spec
+    spec: DataSpec
     conditions: Conditions = Conditions()
     """What the network is told beside x_t and t."""
     coupling: Coupling = Independent()
@@ -85,7 +86,7 @@ class Model:
         count: int,
         *,
         told: Callable[[int, int], Any] | None = None,
-        guide: Asking = PLAIN,
+        guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
         steps: int = 20,
         seed: int = 0,
@@ -105,8 +106,8 @@ class Model:
         device = next((network or self.network).parameters()).device
         method = as_solver(solver)
         times = as_times(self.path, method, steps, None)
-        compiled = (network or self.network)._compiled_call_impl is not None
-        alone = device.type != "cpu" or compiled or count * math.prod(shape) < SMALL
+        compiling = (network or self.network)._compiled_call_impl is not None
+        alone = device.type != "cpu" or compiling or count * math.prod(shape) < SMALL
         workers = 1 if alone else min(2, torch.get_num_threads())
         if not isinstance(self.coupling, Independent) and method.stochastic:
             warnings.warn(
@@ -214,11 +215,12 @@ def read(folder: File) -> tuple[Model, str]:
     if config.get("format") != FORMAT:
         raise OrnsteinError(f"{file} has format {config.get('format')}; this version of ornstein reads format {FORMAT}")
     with _described(file):
+        config = upgraded(config)
         arguments = dict(config["network"])
         if endless := [key for key, value in arguments.items() if _endless(value)]:
             raise ValueError(f"network: {endless[0]} is no finite number")
         kind = {kind.__name__: kind for kind in networks.ALL}[arguments.pop("type")]
-        spec = Spec.from_json(config["data"])
+        spec = DataSpec.from_json(config["data"])
         frequencies = tuple(float(part) for part in config["frequencies"])
         told = _conditions(arguments, spec, frequencies, config.get("conditions", []))
         _must_fit(arguments, spec, told)
@@ -352,7 +354,7 @@ def _whole(value: Any) -> Iterator[int]:
 
 
 def _conditions(
-    arguments: Mapping[str, Any], spec: Spec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
+    arguments: Mapping[str, Any], spec: DataSpec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
 ) -> Conditions:
     """The conditions of a model file; what the network's vector has beyond them was told of augmentations in training."""
     if len(frequencies) != len(spec.classes):
@@ -362,14 +364,14 @@ def _conditions(
     return Conditions(parts, augmented=arguments.get("vector", 0) - known.arguments["vector"])
 
 
-def _must_fit(arguments: Mapping[str, Any], spec: Spec, told: Conditions) -> None:
+def _must_fit(arguments: Mapping[str, Any], spec: DataSpec, told: Conditions) -> None:
     """Raises ValueError when a network's arguments, the data and the conditions do not fit each other."""
     channels, *size = spec.shape
-    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "picture": 0, **told.arguments}
+    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "image": 0, **told.arguments}
     for key, value in facts.items():
         if key in arguments and arguments[key] != value:
             raise ValueError(f"network.{key} is {arguments[key]}, and the data ask for {value}")
     if told.augmented < 0 or any(key not in arguments for key, value in told.arguments.items() if value):
         raise ValueError("the network takes no such conditions")
-    if told.picture is not None and told.picture.shape != spec.shape:
-        raise ValueError(f"the picture condition has shape {told.picture.shape}, the data {spec.shape}")
+    if told.image is not None and told.image.shape != spec.shape:
+        raise ValueError(f"the image condition has shape {told.image.shape}, the data {spec.shape}")

@@ -1,4 +1,4 @@
-"""Pictures of measurements, by matplotlib, which the extra `plots` brings: quality by network calls, errors by noise level."""
+"""Images of measurements, by matplotlib, which the extra `plots` brings: quality by network calls, errors by noise level."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
         from matplotlib.figure import Figure
     except ImportError:
         raise Missing(
-            "matplotlib is not installed, so no picture is drawn; `pip install 'ornstein[plots]'` brings it"
+            "matplotlib is not installed, so no image is drawn; `pip install 'ornstein[plots]'` brings it"
         ) from None
     figure = Figure(figsize=(WIDTH * count, HEIGHT), layout="constrained")
     axes: Any = figure.subplots(1, count, squeeze=False)[0]

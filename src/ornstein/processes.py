@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
-from ornstein.errors import OrnsteinError, Told, UsageError
+from ornstein.errors import OrnsteinError, Reported, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +42,7 @@ class Processes:
     near: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_first(self) -> bool:
         """Whether this is the one that writes, prints and draws."""
         return self.rank == 0
 
@@ -75,13 +75,13 @@ class Processes:
             return [value]
         from torch import distributed
 
-        found: list[Any] | None = [None] * self.count if self.leads else None
+        found: list[Any] | None = [None] * self.count if self.is_first else None
         distributed.gather_object(value, found)
         return found or []
 
-    def lead(self, work: Callable[[], T]) -> T:
-        """What `work()` gives on the first process, everywhere. Where it fails, it fails everywhere: see `together`."""
-        value = self.together(work if self.leads else lambda: None)
+    def on_first(self, work: Callable[[], T]) -> T:
+        """What `work()` gives on the first process, everywhere. Where it fails, it fails everywhere: see `on_all`."""
+        value = self.on_all(work if self.is_first else lambda: None)
         if self.count == 1:
             return value  # type: ignore[return-value]
         from torch import distributed
@@ -91,13 +91,13 @@ class Processes:
         return shared[0]  # type: ignore[return-value]
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """`work()` in the first process, then in the others, which find what the first one has made; errors as in `together`."""
+        """`work()` in the first process, then in the others, which find what the first one has made; errors as in `on_all`."""
         if self.count == 1:
             return work()
-        first = self.together(work if self.leads else lambda: None)
-        return self.together(lambda: first if self.leads else work())  # type: ignore[return-value]
+        first = self.on_all(work if self.is_first else lambda: None)
+        return self.on_all(lambda: first if self.is_first else work())  # type: ignore[return-value]
 
-    def together(self, work: Callable[[], T]) -> T:
+    def on_all(self, work: Callable[[], T]) -> T:
         """`work()` in each process; where one fails with an OrnsteinError, all do, so that none waits for it.
 
         The first process raises the error, whosever it was; the others raise `Told`.
@@ -117,8 +117,8 @@ class Processes:
         if found is None:
             return value  # type: ignore[return-value]
         rank, first = found
-        if not self.leads:
-            raise Told(str(first)) from error
+        if not self.is_first:
+            raise Reported(str(first)) from error
         raise first if rank == 0 else type(first)(f"process {rank}: {first}")
 
 
@@ -153,7 +153,7 @@ def environment() -> Processes:
 def silent() -> bool:
     """Whether another process does the talking."""
     try:
-        return not environment().leads
+        return not environment().is_first
     except UsageError:
         return False
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ornstein.data import Dataset, grid_image
-from ornstein.data.spec import Spec
+from ornstein.data.spec import DataSpec
 from ornstein.errors import OrnsteinError
 from ornstein.files.atomic import new_file
 from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
@@ -156,12 +156,12 @@ def _beside(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) ->
     samples = _figure(drawn[-1].shown, f"samples after step {drawn[-1].step:,}")
     settings = files.read(run.folder / "config.yaml", lambda _: run.settings)
     told, count = run.model.conditions, max(1, settings["samples"]) if settings else SHOWN
-    if told.picture is not None:
-        note = "Each row: what the model was given, the whole picture, and samples of what it may have been."
+    if told.image is not None:
+        note = "Each row: what the model was given, the whole image, and samples of what it may have been."
         return _section("Samples beside what they were given", note, samples)
     by_class = told.label is not None and len(told.parts) == 1
     body = samples + _figure(
-        _real(dataset, count) if by_class else _picture(grid_image(_some(dataset, count), spec=dataset.spec)),
+        _real(dataset, count) if by_class else _image(grid_image(_some(dataset, count), spec=dataset.spec)),
         "real data",
     )
     note = "Each column is one class, asked for by its label." if _columns(run.spec) and by_class else ""
@@ -219,19 +219,19 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
         )
     heads = "".join(f"<span>{s.t:.2g}</span>" for s in steps)
     row = f'<div class="times" style="grid-template-columns:repeat({len(steps)},1fr)">{heads}</div>'
-    pictures = "".join(
-        f"<h3>{name}</h3>{row}{_picture(grid_image(np.stack(shown, 1).reshape(-1, *spec.item_shape), len(steps), spec=spec))}"
+    image_files = "".join(
+        f"<h3>{name}</h3>{row}{_image(grid_image(np.stack(shown, 1).reshape(-1, *spec.item_shape), len(steps), spec=spec))}"
         for name, shown in (
             ("What the solver has, x<sub>t</sub>", shown_x),
             ("What the network sees in it", shown_clean),
         )
     )
     note = "Each row is one sample; the numbers are the times t, from 1 (noise) to 0 (data)."
-    return _section("From noise to data", note, pictures)
+    return _section("From noise to data", note, image_files)
 
 
 def _evaluations(files: _Files) -> list[str]:
-    """A section for each file that `ornstein evaluate` (or another that measures) wrote, with the pictures named after it."""
+    """A section for each file that `ornstein evaluate` (or another that measures) wrote, with the images named after it."""
     there = files.listed("evaluation")
     sections = []
     for file in there:
@@ -240,13 +240,13 @@ def _evaluations(files: _Files) -> list[str]:
         section = files.read(file, lambda file: _evaluation(read_json(file, root=files.folder)))
         if section is None:
             continue
-        pictures = [
-            files.read(picture, lambda picture: _img(_png(picture, files.folder), picture.stem.endswith("-plot")))
-            for picture in there
-            if picture.suffix == ".png" and picture.name.startswith(f"{file.stem}-")
+        image_files = [
+            files.read(image, lambda image: _img(_png(image, files.folder), image.stem.endswith("-plot")))
+            for image in there
+            if image.suffix == ".png" and image.name.startswith(f"{file.stem}-")
         ]
         title, about, table = section
-        sections.append(_section(title, about, "".join([table, *filter(None, pictures)])))
+        sections.append(_section(title, about, "".join([table, *filter(None, image_files)])))
     return sections
 
 
@@ -276,7 +276,7 @@ def _settings(run: Run, files: _Files) -> str:
     )
 
 
-# Pictures
+# Images
 
 
 class _Drawn(NamedTuple):
@@ -320,7 +320,7 @@ def _png(file: Path, root: Path) -> bytes:
     return content
 
 
-def _columns(spec: Spec) -> int | None:
+def _columns(spec: DataSpec) -> int | None:
     """As the sample grids have it: a column for each class, where that fits."""
     return len(spec.classes) if 4 <= len(spec.classes) <= 16 else None
 
@@ -328,11 +328,11 @@ def _columns(spec: Spec) -> int | None:
 def _real(dataset: Dataset, count: int) -> str:
     columns = _columns(dataset.spec)
     if columns is None or dataset.labels is None:
-        return _picture(grid_image(_some(dataset, count), spec=dataset.spec))
+        return _image(grid_image(_some(dataset, count), spec=dataset.spec))
     rows = math.ceil(count / columns)
     found = [np.flatnonzero(dataset.labels == label) for label in range(columns)]
     indices = [where[row * len(where) // rows] for row in range(rows) for where in found if len(where)]
-    return _picture(grid_image(np.asarray(dataset.items[np.array(indices)[:count]]), columns, spec=dataset.spec))
+    return _image(grid_image(np.asarray(dataset.items[np.array(indices)[:count]]), columns, spec=dataset.spec))
 
 
 def _some(dataset: Dataset, count: int) -> NDArray[Any]:
@@ -341,7 +341,7 @@ def _some(dataset: Dataset, count: int) -> NDArray[Any]:
     return np.asarray(dataset.items[np.arange(count) * len(dataset) // count])
 
 
-def _picture(image: Image.Image) -> str:
+def _image(image: Image.Image) -> str:
     stream = io.BytesIO()
     image.save(stream, "png", optimize=True)
     return _img(stream.getvalue())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ornstein import conditions
 from ornstein.conditions import Rows
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, new_folder
@@ -28,7 +28,7 @@ from ornstein.files.folder import must_be_run
 from ornstein.files.lock import hold
 from ornstein.files.owner import sweep
 from ornstein.files.reading import read_bytes, read_json, read_lines
-from ornstein.guidance import PLAIN, Asking, Guide, Negative, Weaker, unconditional
+from ornstein.guidance import PLAIN, Guidance, GuidanceConfig, NegativeLabel, WeakModel, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
 from ornstein.model import Model, hashed, read
@@ -37,12 +37,12 @@ from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
 from ornstein.solvers import Solver
 from ornstein.training import checkpoint, config, posthoc
-from ornstein.training.compiled import compile_for_sampling
+from ornstein.training.compiling import compile_for_sampling
 from ornstein.training.posthoc import Archive
-from ornstein.training.run import MOST as METRICS
-from ornstein.training.run import publish, settings_of
 from ornstein.training.settings import Settings
 from ornstein.training.tensors import save_tensors
+from ornstein.training.trainer import MOST as METRICS
+from ornstein.training.trainer import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[Any]
@@ -64,14 +64,14 @@ def _gathered(
 
 
 @dataclass(frozen=True, eq=False)
-class Told:
+class ConditionBatch:
     """Conditions that are rows already, such as those of data (`Conditions.items`): a `condition` for `Run.sample`."""
 
     rows: Rows
 
-    def part(self, first: int, last: int) -> "Told":
+    def part(self, first: int, last: int) -> "ConditionBatch":
         """Those of samples first..last−1."""
-        return Told(tuple(row[first:last] for row in self.rows))
+        return ConditionBatch(tuple(row[first:last] for row in self.rows))
 
     @property
     def digest(self) -> str:
@@ -89,7 +89,7 @@ class Run:
     """The sha256 of the file that the weights in memory were read from: what everything made with them belongs to."""
 
     @property
-    def spec(self) -> Spec:
+    def spec(self) -> DataSpec:
         """What the data are."""
         return self.model.spec
 
@@ -133,7 +133,7 @@ class Run:
         steps: int = 6,
         *,
         label: int | str | None = None,
-        guide: Asking = PLAIN,
+        guide: Guidance = PLAIN,
         seconds: float = 60.0,
         starts: int = 768,
         teacher: int = 100,
@@ -191,7 +191,7 @@ class Run:
         steps: int,
         *,
         label: Label | None = None,
-        guide: Asking = PLAIN,
+        guide: Guidance = PLAIN,
         file: str | Path | None = None,
         command: str | None = None,
     ) -> Tuned:
@@ -313,7 +313,7 @@ class Run:
         sweep(folder.parent)  # that process may have been killed just afterwards
         return found
 
-    def compile(self, guide: Asking = PLAIN, batch_size: int | None = None) -> str | None:
+    def compile(self, guide: Guidance = PLAIN, batch_size: int | None = None) -> str | None:
         """Compile the network by torch.compile for sampling, which takes a minute; None, or why it is as it was.
 
         It stays as it was where nothing can be compiled, or where that would change its answers, which are compared once.
@@ -447,9 +447,9 @@ class Run:
         settings = settings_of(self.folder)
         return not self.model.conditions or settings is None or settings.label_dropout > 0
 
-    def check_guide(self, guide: Asking) -> None:
+    def check_guide(self, guide: Guidance) -> None:
         """Raises UsageError for a `Guide` that the run has not the means for."""
-        if not isinstance(guide, Guide) or guide.plain or isinstance(guide.away, Weaker):
+        if not isinstance(guide, GuidanceConfig) or guide.plain or isinstance(guide.negative, WeakModel):
             return
         if not self.model.conditions:
             raise UsageError(
@@ -457,20 +457,20 @@ class Run:
                 "towards; leave guidance out, or guide it away from a weaker model"
             )
         told = self.model.conditions
-        if isinstance(guide.away, Negative) and (told.label is None or len(told.parts) > 1):
+        if isinstance(guide.negative, NegativeLabel) and (told.label is None or len(told.parts) > 1):
             raise UsageError(
                 f"guidance: {self.folder} was trained to be told other things than a class, and is guided away from nothing or "
                 "from a weaker model; leave the other label out"
             )
-        if guide.away is unconditional and not self.unconditional:
+        if guide.negative is unconditional and not self.unconditional:
             raise UsageError(
                 f"guidance: {self.folder} was trained with label_dropout 0, so there is no unconditional model in it to guide "
                 "away from; train with label dropout, or guide away from another label or a weaker model"
             )
 
-    def _kept(self, steps: int, label: int | str | None, guide: Asking) -> tuple[Path, dict[str, Any]]:
+    def _kept(self, steps: int, label: int | str | None, guide: Guidance) -> tuple[Path, dict[str, Any]]:
         """The file of a tuned solver, and what it says that it is for. Raises UsageError for guidance without a name."""
-        if not (isinstance(guide, Guide) and guide.named):
+        if not (isinstance(guide, GuidanceConfig) and guide.named):
             raise UsageError(
                 f"guidance: {guide} has no name that a tuned solver could be kept under; give a guidance.Guide whose scale is "
                 "a number, or use tuning.fit"
@@ -486,7 +486,7 @@ class Run:
         *,
         label: Label | None = None,
         condition: Any = None,
-        guide: Asking = PLAIN,
+        guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
         steps: int = 20,
         seed: int = 0,
@@ -526,11 +526,11 @@ class Run:
 
     def told(self, count: int, label: Label | None = None, condition: Any = None) -> Rows | None:
         """What the model is told for `count` samples, checked; None where nothing is asked for. Raises UsageError."""
-        if isinstance(condition, Told):
+        if isinstance(condition, ConditionBatch):
             return condition.rows
         return self.model.conditions.asked(count, self.spec, label, condition)
 
-    def like(self, dataset: Dataset, part: range, seed: int = 0) -> Told | None:
+    def like(self, dataset: Dataset, part: range, seed: int = 0) -> ConditionBatch | None:
         """What samples of these numbers are told so that they can be compared with data: what items of the data are told.
 
         The items are those of the data in random order, again and again. None of a run that is told classes alone, or nothing:
@@ -540,7 +540,7 @@ class Run:
         if not told or (told.label is not None and len(told.parts) == 1):
             return None
         told.must_fit(dataset, self.folder)
-        return Told(told.items(dataset, self._items(dataset, part, seed), seed))
+        return ConditionBatch(told.items(dataset, self._items(dataset, part, seed), seed))
 
     def like_labels(self, dataset: Dataset, count: int, seed: int = 0) -> Tensor | None:
         """The classes of the first `count` samples made as `like` has it; None without classes."""

@@ -14,7 +14,7 @@ TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu", "--steps", "
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of pictures, one of vectors, and files to work on."""
+    """A run of images, one of vectors, and files to work on."""
     root = tmp_path_factory.mktemp("editing")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(root / "two.npy", np.ones((2, 3), np.float32))
     np.save(root / "one.npy", np.ones((1, 3), np.float32))
     np.save(root / "mask.npy", np.array([0, 1, 1]))
-    (root / "text.png").write_text("no picture")
+    (root / "text.png").write_text("no image")
     return root
 
 
@@ -135,7 +135,7 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["edit", "run", "a.png", "--strength", "1.5"], "--strength 1.5"),
         (["edit", "run", "a.png", "--strength", "0.5", "-n", "0"], "--count 0"),
         (["edit", "run", "none.png", "--strength", "0.5"], "no file"),
-        (["edit", "run", "text.png", "--strength", "0.5"], "cannot be read as a picture"),
+        (["edit", "run", "text.png", "--strength", "0.5"], "cannot be read as an image"),
         (["edit", "run", "two.npy", "--strength", "0.5"], "items of shape (3,)"),
         (["edit", "run", "wide.png", "--mask", "mask.png"], "is 8x8, but the image is 20x10"),
         (["edit", "run", "a.png", "--mask", "black.png"], "black everywhere"),
@@ -146,7 +146,7 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["edit", "run", "a.png", "--strength", "0.5", "--out", "x.gif"], "ending"),
         (["edit", "vectors", "a.png", "--strength", "0.5"], "makes vectors"),
         (["edit", "vectors", "two.npy", "--mask", "mask.png"], "makes vectors"),
-        (["edit", "vectors", "two.npy", "--strength", "0.5", "--out", "x.png"], "no pictures"),
+        (["edit", "vectors", "two.npy", "--strength", "0.5", "--out", "x.png"], "no images"),
         (["interpolate", "run", "a.png"], "two images"),
         (["interpolate", "run", "a.png", "b.png", "--frames", "1"], "--frames 1"),
         (["interpolate", "vectors", "two.npy", "one.npy"], "holds 2 items"),

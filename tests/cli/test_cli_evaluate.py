@@ -1,4 +1,4 @@
-"""`ornstein evaluate`, `compare`, `diagnose`: from a run to a table, a JSON that repeats it, a picture, the report page."""
+"""`ornstein evaluate`, `compare`, `diagnose`: from a run to a table, a JSON that repeats it, an image, the report page."""
 
 import json
 import shutil
@@ -175,7 +175,7 @@ def compared(out: Path) -> dict[str, object]:
 def test_runs_and_solvers_by_their_true_network_calls(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, out = Path(shutil.copytree(run, tmp_path / "other")), tmp_path / "picture.png"
+    other, out = Path(shutil.copytree(run, tmp_path / "other")), tmp_path / "image.png"
     words = [str(run), str(other), *BESIDE, "--steps", "2,3", "--solver", "abm,heun,pc", "--features", "pixels"]
     assert main(["compare", *words, "--metrics", "kid", "--out", str(out)]) == 0
     assert out.read_bytes().startswith(b"\x89PNG")

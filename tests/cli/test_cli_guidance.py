@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import ornstein
-from ornstein.cli import guided, main
+from ornstein.cli import guidance_flags, main
 from ornstein.cli.options import Sample
-from ornstein.guidance import APG, Guide, Negative, Weaker
+from ornstein.guidance import APG, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.metrics import cnn
 
 TRAIN = ["--data", "digits", "--steps", "12", "--samples", "0", "--preset", "tiny", "--batch-size", "4"]
@@ -51,18 +51,20 @@ def test_samples_are_those_of_python(trained: Path, tmp_path: Path, capsys: pyte
     np.testing.assert_array_equal(loaded.sample(3, label=3, steps=2), plain)
     snapshot = trained / "averages" / "update-00000008.safetensors"
     guides = {
-        "--guidance 2": Guide(2.0),
-        "--guidance 2 --guidance-method rescaled": Guide(2.0, rescale=0.7),
-        "--guidance 3 --guidance-method apg --guidance-interval 0.2,5": Guide(3.0, APG, (0.2, 5.0)),
-        "--guidance 2 --not-label 8": Guide(2.0, away=Negative(8)),
-        f"--guidance 2 --autoguidance {snapshot}": Guide(2.0, away=Weaker(loaded.earlier(snapshot).denoiser)),
+        "--guidance 2": GuidanceConfig(2.0),
+        "--guidance 2 --guidance-method rescaled": GuidanceConfig(2.0, rescale=0.7),
+        "--guidance 3 --guidance-method apg --guidance-interval 0.2,5": GuidanceConfig(3.0, APG, (0.2, 5.0)),
+        "--guidance 2 --not-label 8": GuidanceConfig(2.0, negative=NegativeLabel(8)),
+        f"--guidance 2 --autoguidance {snapshot}": GuidanceConfig(
+            2.0, negative=WeakModel(loaded.earlier(snapshot).denoiser)
+        ),
     }
     for flags, guide in guides.items():
         samples = drawn(trained, out, "--label", "3", *flags.split())
         np.testing.assert_array_equal(samples, loaded.sample(3, label=3, steps=2, guide=guide))
         assert (samples != plain).any()
     assert "guidance 2, away from update-00000008-" in capsys.readouterr().out
-    weaker = guided.guide(Sample(guidance=2.0, autoguidance=str(trained)), loaded).away
+    weaker = guidance_flags.guide(Sample(guidance=2.0, autoguidance=str(trained)), loaded).negative
     assert str(weaker) == f"away from digits-{loaded.weights_hash[:8]}"
 
 
@@ -103,8 +105,8 @@ def test_what_means_nothing_is_one_sentence(
 
 def test_flags_are_told_as_they_were_given() -> None:
     asked = Sample(run="runs/v2.0", guidance=2.5, guidance_interval="0.2,5.0", autoguidance="runs/v1.0")
-    assert guided.flags(asked) == ["--guidance 2.5", "--guidance-interval 0.2,5.0", "--autoguidance runs/v1.0"]
-    assert guided.flags(Sample(guidance=2.0)) == ["--guidance 2"]
+    assert guidance_flags.flags(asked) == ["--guidance 2.5", "--guidance-interval 0.2,5.0", "--autoguidance runs/v1.0"]
+    assert guidance_flags.flags(Sample(guidance=2.0)) == ["--guidance 2"]
 
 
 def test_a_weaker_model_of_other_data_or_on_another_path(
@@ -131,7 +133,7 @@ def test_a_tuned_solver_for_guided_samples(run: Path, tmp_path: Path, capsys: py
     loaded = ornstein.load(run)
     for label in ([], ["--label", "3"]):
         samples = drawn(run, tmp_path / "x.npz", "--solver", "tuned", "--guidance", "2", *label)
-        solver, guide = loaded.tuned(2, guide=Guide(2.0)), Guide(2.0)
+        solver, guide = loaded.tuned(2, guide=GuidanceConfig(2.0)), GuidanceConfig(2.0)
         expected = loaded.sample(3, label=label[1] if label else None, steps=2, solver=solver, guide=guide)
         np.testing.assert_array_equal(samples, expected)
     capsys.readouterr()

@@ -19,7 +19,7 @@ import ornstein
 from ornstein.cli import main
 from ornstein.data.images import png
 from ornstein.training import checkpoint, tensors
-from ornstein.training.run import Event, Run
+from ornstein.training.trainer import Event, Run
 
 TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
 
@@ -275,7 +275,7 @@ def test_info_and_sample_name_damaged_files(copied: Path, fails: Says, tmp_path:
 # Bad input
 
 
-def pictures(folder: Path, count: int = 4, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
+def images(folder: Path, count: int = 4, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
     for i in range(count):
         (folder / "abc"[i % 3]).mkdir(parents=True, exist_ok=True)
         Image.new(mode, size, 40 * i if mode == "L" else (40 * i,) * len(mode)).save(folder / "abc"[i % 3] / f"{i}.png")
@@ -300,7 +300,7 @@ def test_a_folder_without_images(tmp_path: Path, fails: Says) -> None:
     ("damage", "says"),
     [
         (png(np.zeros((8, 8, 1), np.uint8))[:40], "c/bad.png"),
-        (b"not a picture", "c/bad.png: not an image"),
+        (b"not an image", "c/bad.png: not an image"),
         (huge(), "c/bad.png: more than 80 megapixels"),
     ],
     ids=["corrupt", "text", "huge"],
@@ -308,7 +308,7 @@ def test_a_folder_without_images(tmp_path: Path, fails: Says) -> None:
 def test_one_unreadable_file_is_skipped_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Says, damage: bytes, says: str
 ) -> None:
-    folder = pictures(tmp_path / "pictures")
+    folder = images(tmp_path / "images")
     (folder / "c" / "bad.png").write_bytes(damage)
     assert main(train(tmp_path / "run", "--dry-run", data=str(folder))) == 0
     captured = capsys.readouterr()
@@ -321,8 +321,8 @@ def test_one_unreadable_file_is_skipped_with_a_warning(
 
 
 def test_mixed_sizes_and_modes_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = pictures(tmp_path / "pictures")
-    pictures(folder / "a", 2, (30, 20), "RGBA")
+    folder = images(tmp_path / "images")
+    images(folder / "a", 2, (30, 20), "RGBA")
     assert main(train(tmp_path / "run", "--dry-run", "--size", "16", data=str(folder))) == 0
     assert "6 images, 16x16 colour" in capsys.readouterr().out
     assert main(train(tmp_path / "run", "--dry-run", data=str(folder))) == 0
@@ -333,7 +333,7 @@ def test_large_images_bring_the_advice_to_shrink_them(tmp_path: Path, capsys: py
     from ornstein.cli.train import read
     from ornstein.training.settings import Settings
 
-    folder = pictures(tmp_path / "pictures", 2, (256, 256))
+    folder = images(tmp_path / "images", 2, (256, 256))
     read(Settings(data=str(folder)))
     assert "--size 64 trains about 16 times faster" in capsys.readouterr().out
 

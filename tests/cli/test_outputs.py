@@ -401,7 +401,7 @@ def test_samples_that_are_not_finite(
     assert sorted(os.listdir(tmp_path / "x")) == [*(f"{i:05d}.npy" for i in range(2, 7)), "samples.json"]
     monkeypatch.undo()
     edit = ["edit", str(tmp_path / "run"), str(tmp_path / "points.npy"), "--strength", "0.5", *QUICK]
-    monkeypatch.setattr(ornstein.data.Spec, "from_model", lambda self, x: np.full((40, 3), np.inf, np.float32))
+    monkeypatch.setattr(ornstein.data.DataSpec, "from_model", lambda self, x: np.full((40, 3), np.inf, np.float32))
     assert main([*edit, "--out", str(tmp_path / "e.npz")]) == 1
     assert "result 0 holds NaN or infinite numbers" in capsys.readouterr().err
     assert not (tmp_path / "e.npz").exists()

@@ -13,15 +13,15 @@ from safetensors.torch import load_file
 import ornstein
 from ornstein import conditions, data
 from ornstein.cli import main
-from ornstein.conditions import Conditions, Grey, LabelSet, LowRes, Mask, Picture, Text, Vector, Words, encoded
-from ornstein.conditions.tasks import holes
-from ornstein.data.beside import Beside
+from ornstein.conditions import Conditions, Grey, ImageCondition, LabelSet, LowRes, Mask, Text, Vector, Words, encoded
+from ornstein.data.annotations import Annotations
+from ornstein.degradations import holes
 from ornstein.errors import UsageError
 from ornstein.guidance import ClassifierFree
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.training import checkpoint
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 
@@ -69,42 +69,42 @@ def test_a_set_of_one_label_is_that_label_and_no_set_is_the_null_label() -> None
 @pytest.mark.parametrize(
     "network",
     [
-        UNet(2, width=8, multipliers=(1, 2), blocks=1, picture=3, vector=2),
-        DiT(2, 4, width=16, depth=1, heads=2, picture=3, vector=2),
+        UNet(2, width=8, multipliers=(1, 2), blocks=1, image=3, vector=2),
+        DiT(2, 4, width=16, depth=1, heads=2, image=3, vector=2),
     ],
     ids=["unet", "dit"],
 )
 def test_zeros_are_the_null_condition_and_guidance_stacks_it(network: torch.nn.Module) -> None:
     network = awake(network)
     x, t = torch.randn(2, 2, 4, 4), torch.rand(2)
-    picture, vector = torch.randn(2, 3, 4, 4), torch.randn(2, 2)
-    told, nothing = network(x, t, (vector, picture)), network(x, t)
-    assert torch.equal(told, network(x, t, (picture, vector)))
+    image, vector = torch.randn(2, 3, 4, 4), torch.randn(2, 2)
+    told, nothing = network(x, t, (vector, image)), network(x, t)
+    assert torch.equal(told, network(x, t, (image, vector)))
     assert not torch.allclose(told, nothing, atol=0.01)
-    zeros = network(x, t, (torch.zeros_like(vector), torch.zeros_like(picture)))
+    zeros = network(x, t, (torch.zeros_like(vector), torch.zeros_like(image)))
     torch.testing.assert_close(nothing, zeros, atol=1e-5, rtol=1e-5)
     rebuilt = type(network)(**network.config)
     rebuilt.load_state_dict(network.state_dict())
-    assert torch.equal(rebuilt.eval()(x, t, (vector, picture)), told)
+    assert torch.equal(rebuilt.eval()(x, t, (vector, image)), told)
     denoiser = ornstein.NetworkDenoiser(network, ornstein.path.Linear(), ornstein.target.Velocity())
-    guided = ClassifierFree(denoiser.given((vector, picture)), denoiser, 2.0)(x, 0.5)
-    own, other = denoiser.given((vector, picture))(x, 0.5), denoiser(x, 0.5)
+    guided = ClassifierFree(denoiser.given((vector, image)), denoiser, 2.0)(x, 0.5)
+    own, other = denoiser.given((vector, image))(x, 0.5), denoiser(x, 0.5)
     torch.testing.assert_close(guided.clean, 2 * own.clean - other.clean, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("condition", "says"),
     [
-        (torch.zeros(2, 1, 4, 4), "picture must have shape"),
-        ((torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)), "picture twice"),
+        (torch.zeros(2, 1, 4, 4), "image must have shape"),
+        ((torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)), "image twice"),
         (torch.zeros(2, 3), "vector=WIDTH"),
     ],
 )
 def test_conditions_that_do_not_fit_a_network(condition: object, says: str) -> None:
-    network = UNet(2, width=8, multipliers=(1,), blocks=1, picture=3)
+    network = UNet(2, width=8, multipliers=(1,), blocks=1, image=3)
     with pytest.raises(ValueError, match=says):
         network(torch.zeros(2, 2, 4, 4), torch.rand(2), condition)
-    with pytest.raises(ValueError, match="picture=CHANNELS"):
+    with pytest.raises(ValueError, match="image=CHANNELS"):
         MLP(3)(torch.zeros(2, 3), torch.rand(2), torch.zeros(2, 1, 1))
 
 
@@ -114,9 +114,9 @@ PARTS = (
     LabelSet(("red", "round", "a,b")),
     Vector((1.0, 2.0), (2.0, 0.0)),
     Text((0.0,) * 256, (1.0,) * 256, "words"),
-    Picture(LowRes(2), (3, 4, 6)),
-    Picture(Grey(), (3, 4, 6)),
-    Picture(Mask(), (1, 4, 6)),
+    ImageCondition(LowRes(2), (3, 4, 6)),
+    ImageCondition(Grey(), (3, 4, 6)),
+    ImageCondition(Mask(), (1, 4, 6)),
 )
 
 
@@ -201,7 +201,7 @@ def test_what_is_asked_for() -> None:
     ],
 )
 def test_what_cannot_be_asked_for(parts: tuple, asked: dict, says: str) -> None:
-    shape = next((part.shape for part in parts if isinstance(part, Picture)), (1, 8, 8))
+    shape = next((part.shape for part in parts if isinstance(part, ImageCondition)), (1, 8, 8))
     with pytest.raises(UsageError, match=says):
         Conditions(parts).asked(3, dataclasses.replace(DIGITS.spec, shape=shape), **asked)
 
@@ -227,13 +227,13 @@ def test_sets_vectors_and_captions_of_arrays_and_of_tables_beside_pictures(tmp_p
     x = np.random.default_rng(0).normal(size=(4, 2))
     found = opened(tmp_path, x=x, labels=np.eye(4, 3), conditions=x[:, :1] * 2, captions=np.array(list("abca")))
     assert found.labels is None
-    np.testing.assert_array_equal(found.beside.sets, np.eye(4, 3) > 0)
-    assert found.beside.tags == ("0", "1", "2")
-    np.testing.assert_allclose(found.beside.vectors, x[:, :1] * 2, rtol=1e-6)
-    assert found.beside.captions == ("a", "b", "c", "a")
+    np.testing.assert_array_equal(found.annotations.sets, np.eye(4, 3) > 0)
+    assert found.annotations.tags == ("0", "1", "2")
+    np.testing.assert_allclose(found.annotations.vectors, x[:, :1] * 2, rtol=1e-6)
+    assert found.annotations.captions == ("a", "b", "c", "a")
     other = opened(tmp_path, x=x, labels=np.eye(4, 3), conditions=x[:, :1] * 3)
     assert other.spec.content_hash != found.spec.content_hash
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     (folder / "in").mkdir(parents=True)
     for i, name in enumerate(("a.png", "b.png", "in/c.png")):
         Image.new("L", (8, 8), 40 * i).save(folder / name)
@@ -241,21 +241,21 @@ def test_sets_vectors_and_captions_of_arrays_and_of_tables_beside_pictures(tmp_p
         'file_name,labels,conditions,label\na.png,red;round,"1, 2",x\nb.png,round,3 | 4,y\nin/c.png,"",5;6,x\n'
     )
     (folder / "b.txt").write_text("a ball\n")
-    with pytest.raises(UsageError, match=r"2 of 3 pictures have no `text` \(a.png"):
+    with pytest.raises(UsageError, match=r"2 of 3 images have no `text` \(a.png"):
         data.open(folder)
     (folder / "a.txt").write_text("a cherry")
     (folder / "in/c.txt").write_text("nothing")
-    (folder / "notes.txt").write_text("of no picture")
+    (folder / "notes.txt").write_text("of no image")
     for _ in range(2):  # decoded, and from the cache
         found = data.open(folder, cache=tmp_path / "cache")
         assert found.classes == ("x", "y")
-        assert found.beside.tags == ("red", "round")
-        assert found.beside.sets.tolist() == [[True, True], [False, True], [False, False]]
-        assert found.beside.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
-        assert found.beside.captions == ("a cherry", "a ball", "nothing")
-    assert data.open(folder, limit=2, cache=tmp_path / "cache").beside.captions == ("a cherry", "a ball")
+        assert found.annotations.tags == ("red", "round")
+        assert found.annotations.sets.tolist() == [[True, True], [False, True], [False, False]]
+        assert found.annotations.vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+        assert found.annotations.captions == ("a cherry", "a ball", "nothing")
+    assert data.open(folder, limit=2, cache=tmp_path / "cache").annotations.captions == ("a cherry", "a ball")
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "labels": ["red"]}\n{"labels": 3}\n')
-    with pytest.raises(UsageError, match="names no picture in row 2"):
+    with pytest.raises(UsageError, match="names no image in row 2"):
         data.open(folder)
 
 
@@ -281,14 +281,17 @@ def test_captions_are_encoded_once_and_by_content(tmp_path: Path) -> None:
         calls.append(len(texts))
         return np.array([[len(text), text.count("a")] for text in texts], float)
 
-    dataset = dataclasses.replace(DIGITS, beside=Beside(captions=("aa", "b", "aa", "ccc")))
+    dataset = dataclasses.replace(DIGITS, annotations=Annotations(captions=("aa", "b", "aa", "ccc")))
     found = encoded(dataset, lengths, "lengths", cache=tmp_path)
-    assert found.beside.vectors.tolist() == [[2, 2], [1, 0], [2, 2], [3, 0]]
+    assert found.annotations.vectors.tolist() == [[2, 2], [1, 0], [2, 2], [3, 0]]
     assert calls == [1, 3]
     again = encoded(dataset, lengths, "lengths", cache=tmp_path)
     assert calls == [1, 3, 1]  # one to see that it is the same encoder
     assert again.spec.content_hash == found.spec.content_hash != DIGITS.spec.content_hash
-    assert encoded(dataset, lambda t: 2 * lengths(t), "lengths", cache=tmp_path).beside.vectors[0].tolist() == [4, 4]
+    assert encoded(dataset, lambda t: 2 * lengths(t), "lengths", cache=tmp_path).annotations.vectors[0].tolist() == [
+        4,
+        4,
+    ]
     with pytest.raises(UsageError, match="no captions"):
         encoded(DIGITS, "words")
     with pytest.raises(UsageError, match="did you mean 'words'"):
@@ -342,8 +345,8 @@ def test_super_resolution_of_digits_keeps_what_it_was_given(tmp_path: Path) -> N
     )
     images = DIGITS.items[::90].astype(float)
 
-    def blocks(pictures: np.ndarray) -> np.ndarray:
-        return pictures.astype(float).reshape(-1, 2, 4, 2, 4, 1).mean((2, 4))
+    def blocks(image_files: np.ndarray) -> np.ndarray:
+        return image_files.astype(float).reshape(-1, 2, 4, 2, 4, 1).mean((2, 4))
 
     told = np.abs(blocks(run.sample(len(images), condition=images)) - blocks(images)).mean()
     other = np.abs(blocks(run.sample(len(images), condition=images[::-1])) - blocks(images)).mean()
@@ -366,8 +369,8 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
 
 
 def test_random_holes_and_dropped_conditions_resume_bit_for_bit(tmp_path: Path) -> None:
-    beside = Beside(vectors=np.random.default_rng(0).normal(size=(len(DIGITS), 3)).astype(np.float32))
-    dataset = dataclasses.replace(DIGITS, beside=beside)
+    annotations = Annotations(vectors=np.random.default_rng(0).normal(size=(len(DIGITS), 3)).astype(np.float32))
+    dataset = dataclasses.replace(DIGITS, annotations=annotations)
 
     def run(name: str, **changes: object) -> Run:
         chosen = {"given": "mask", "steps": 4, "batch_size": 8, "augment": 0.5, "label_dropout": 0.3, **changes}
@@ -382,8 +385,8 @@ def test_random_holes_and_dropped_conditions_resume_bit_for_bit(tmp_path: Path) 
     split = [part.condition for part in run("b", accumulate=4).batches().parts(7)]
     for i, kind in enumerate(ours[0]):
         assert torch.equal(kind, torch.cat([part[i] for part in split]))
-    labels, vector, picture = next(iter(run("c", batch_size=512).batches().parts(0))).condition
-    nothing = torch.stack([labels == 10, ~vector[:, :4].any(1), ~picture.flatten(1).any(1)]).double()
+    labels, vector, image = next(iter(run("c", batch_size=512).batches().parts(0))).condition
+    nothing = torch.stack([labels == 10, ~vector[:, :4].any(1), ~image.flatten(1).any(1)]).double()
     assert (nothing.mean(1) - 0.51).abs().max() < 0.08  # 1 − 0.7²: all at once, and each alone
     assert abs(nothing.prod(0).mean() - (0.3 + 0.7 * 0.3**3)) < 0.07
     loaded = ornstein.load(tmp_path / "whole")
@@ -398,9 +401,9 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     folder = tmp_path / "run"
     train_it = ["train", "--data", "digits", "--given", "mask", "--steps", "3", "--samples", "12", "--batch-size", "8"]
     assert main([*train_it, "--out", str(folder)]) == 0
-    assert "a picture, mask" in capsys.readouterr().out
+    assert "an image, mask" in capsys.readouterr().out
     with Image.open(next((folder / "samples").glob("*.png"))) as drawn:
-        assert drawn.width > 8 * 48  # given, whole, and six samples of each picture
+        assert drawn.width > 8 * 48  # given, whole, and six samples of each image
     Image.fromarray((DIGITS.items[5][..., 0] * 15).astype(np.uint8)).save(tmp_path / "digit.png")
     Image.fromarray(np.pad(np.full((8, 4), 255, np.uint8), ((0, 0), (4, 0)))).save(tmp_path / "hole.png")
     out = tmp_path / "made.png"
@@ -418,7 +421,7 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert out.exists()
     assert (tmp_path / "made-beside.png").exists()
     assert main(["info", str(folder)]) == 0
-    assert " --condition picture.png --mask mask.png --out" in capsys.readouterr().out
+    assert " --condition image.png --mask mask.png --out" in capsys.readouterr().out
     assert main(["sample", str(folder), *flags[:2]]) == 2
     assert "give the mask" in capsys.readouterr().err
     assert main(["sample", str(folder), "--text", "a cat"]) == 2
@@ -427,7 +430,7 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert "--condition 1,2: " in (said := capsys.readouterr().err)
     assert "was not trained to be given numbers" in said
     assert main([*train_it[:3], "--given", "grey", "--out", str(tmp_path / "no")]) == 2
-    assert "grey needs pictures in colour, and these have 1 channel" in capsys.readouterr().err
+    assert "grey needs images in colour, and these have 1 channel" in capsys.readouterr().err
     for wrong, says in (
         ("low-res:3", "does not divide 8x8"),
         ("low-res:x", "not one of low-res:4"),
@@ -473,8 +476,8 @@ def test_texts_and_vectors_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
         {"type": "Vector", "mean": [0.0, 1.0], "std": [1.0]},
         {"type": "Vector", "mean": ["x"], "std": [1.0]},
         {"type": "LabelSet", "labels": [3]},
-        {"type": "Picture", "task": {"type": "LowRes", "factor": 0}, "shape": [1, 8, 8]},
-        {"type": "Picture", "task": {"type": "Mask"}, "shape": [1, 8]},
+        {"type": "ImageCondition", "degradation": {"type": "LowRes", "factor": 0}, "shape": [1, 8, 8]},
+        {"type": "ImageCondition", "degradation": {"type": "Mask"}, "shape": [1, 8]},
         {"type": "os"},
     ],
 )

@@ -157,7 +157,7 @@ def test_spec_survives_json(tmp_path: Path) -> None:
     import json
 
     for spec in (data.open("digits").spec, data.spec.measure(data.arrays.Arrays(np.random.rand(5, 3)), "here")):
-        assert data.Spec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        assert data.DataSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
 def test_content_hash_follows_the_content_not_the_place(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from ornstein import data
 from ornstein.data import rows
 from ornstein.data.content import digest_of
-from ornstein.data.order import LARGE, permuted
 from ornstein.data.rows import FortranRows, Rows, read_npy
+from ornstein.data.shuffle import LARGE, permuted
 from ornstein.data.stamps import Changed
 from ornstein.errors import OrnsteinError
 

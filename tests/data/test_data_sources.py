@@ -120,8 +120,8 @@ def test_an_unknown_name_is_told_the_nearest(source: str, hint: str, tmp_path: P
 
 
 def test_a_mistyped_path_is_told_its_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(UsageError, match=f"did you mean {tmp_path}/pictures"):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(UsageError, match=f"did you mean {tmp_path}/images"):
         data.open(tmp_path / "picturs")
 
 

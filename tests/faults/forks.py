@@ -213,7 +213,7 @@ def _serve() -> None:
     import ornstein.plots
     import ornstein.report
     import ornstein.runs
-    import ornstein.training.run
+    import ornstein.training.trainer
 
     torch.set_num_threads(1)
     ornstein.processes.JOINING = 0.5  # not minutes, for one whose partner was killed before it came

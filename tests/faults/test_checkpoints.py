@@ -12,8 +12,8 @@ import torch
 from ornstein import data
 from ornstein.training import checkpoint
 from ornstein.training.checkpoint import State
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 ALL = [*checkpoint.FILES, *checkpoint.LEARNED]
 

@@ -143,9 +143,9 @@ class Watch:
         self.private, self.mark, self.wrong = folder / "private", folder / "executed", list[str]()
         self.on = False
         self.private.mkdir()
-        picture = _png(SECRET)
+        image = _png(SECRET)
         for name in ("a.json", "step-00000009.png", "config.yaml", "state.json", "model.safetensors", "x-plot.png"):
-            (self.private / name).write_bytes(picture if name.endswith("png") else SECRET * 9)
+            (self.private / name).write_bytes(image if name.endswith("png") else SECRET * 9)
         (self.private / "evaluation.json").write_text(json.dumps({"title": SECRET.decode(), "about": "", "scores": []}))
         np.save(self.private / "items.npy", np.zeros((64, 3), np.float32))
         self.before = self.content()
@@ -741,8 +741,8 @@ def test_links_are_left_out_of_a_report_and_named(images: Path, watch: Watch, tm
 def test_names_in_a_card_and_a_page_are_text(images: Path, tmp_path: Path, name: str) -> None:
     from dataclasses import replace
 
-    from ornstein.training.run import card
     from ornstein.training.settings import Settings
+    from ornstein.training.trainer import card
 
     trained = ornstein.load(images)
     spec = replace(trained.spec, source=name, classes=(name, *trained.spec.classes[1:]))

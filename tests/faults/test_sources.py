@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 
 from ornstein import data
-from ornstein.data import arrays, decode, depth
+from ornstein.data import arrays, bit_depth, decode
 from ornstein.data.decode import Format, Unreadable
 from ornstein.data.images import png
 from ornstein.errors import OrnsteinError, UsageError
@@ -44,7 +44,7 @@ def numbers(rng: Random, shape: tuple[int, ...], dtype: str = "uint8") -> NDArra
     return np.random.default_rng(rng.getrandbits(32)).integers(0, most, shape, endpoint=True).astype(dtype)
 
 
-def picture(rng: Random, kind: str, mode: str) -> tuple[bytes, NDArray[Any]]:
+def drawing(rng: Random, kind: str, mode: str) -> tuple[bytes, NDArray[Any]]:
     """An image file of a few pixels, and those pixels as `(H, W, C)`."""
     size = rng.randrange(1, 20), rng.randrange(1, 20)
     dtype = {"I;16": "uint16", "F": "float32"}.get(mode, "uint8")
@@ -86,7 +86,7 @@ def test_pictures_are_read_as_they_are_or_not_at_all(cases: Any, memory: Any) ->
         warnings.simplefilter("ignore")
         for rng in cases(220, 8000):
             kind, mode = rng.choice([*kinds, *kinds, *LOSSY])
-            content, values = picture(rng, kind, mode)
+            content, values = drawing(rng, kind, mode)
             whole = rng.random() < 0.3
             file = io.BytesIO(content if whole else broken(content, rng))
             try:
@@ -172,10 +172,10 @@ def test_the_depth_of_other_formats_is_found(kind: str, mark: bytes, offset: int
     file = io.BytesIO()
     Image.fromarray(numbers(Random(0), (32, 32, 3))).save(file, kind)
     with Image.open(file) as image:
-        assert depth._bits(image, file) == 8
+        assert bit_depth._bits(image, file) == 8
         content = bytearray(file.getvalue())
         content[content.index(mark) + offset] = value
-        assert depth._bits(image, io.BytesIO(content)) == 12
+        assert bit_depth._bits(image, io.BytesIO(content)) == 12
 
 
 def bomb(side: int) -> bytes:
@@ -430,7 +430,7 @@ def test_folders_at_the_command_line(tmp_path: Path, cases: Any, run: Any) -> No
             kind, mode = rng.choice(
                 [("PNG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "I;16"), ("GIF", "P"), ("WEBP", "RGBA")]
             )
-            content, _ = picture(rng, kind, mode)
+            content, _ = drawing(rng, kind, mode)
             content = content if rng.random() < 0.7 else broken(content, rng)
             (root / f"{i}.{kind.lower()}").write_bytes(content)
         done = run(["train", "--data", str(root), "--size", "8", "--out", str(tmp_path / "run"), "--dry-run"])

@@ -164,7 +164,7 @@ def test_guidance_by_contrast(place, network_on, method, options):
 
     def work(device):
         classes = torch.arange(4, device=device) % 3
-        guided = guidance.Guide(2.5, method, **options)(network_on(device), classes)
+        guided = guidance.GuidanceConfig(2.5, method, **options)(network_on(device), classes)
         return sample(guided, start=normals(4, SHAPE, device), steps=4)
 
     place.compare(work, atol=2e-3, rtol=2e-3)

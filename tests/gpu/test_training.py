@@ -19,11 +19,11 @@ from torch import Tensor, distributed, nn
 import ornstein
 from ornstein import cli, conditions, data
 from ornstein.training import checkpoint, parallel
-from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches, Part
+from ornstein.training.prefetch import supplied
 from ornstein.training.profile import profile
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 BASE = Settings(data="digits", steps=4, batch_size=8, samples=0, snapshots=0, preset="tiny", precision="float32")
@@ -351,7 +351,7 @@ def test_the_run_as_python_sees_it(place, tmp_path):
     losses(run(tmp_path / "run", place, network="dit", steps=2))
     loaded = ornstein.load(tmp_path / "run", place.device)
     for solver in (None, ornstein.solvers.DDIM(1.0)):
-        made = loaded.sample(3, label=[1, 2, 3], guide=ornstein.guidance.Guide(2.0), steps=3, solver=solver)
+        made = loaded.sample(3, label=[1, 2, 3], guide=ornstein.guidance.GuidanceConfig(2.0), steps=3, solver=solver)
         assert made.shape == (3, 8, 8, 1)
     effort = {"seconds": 5, "starts": 48, "teacher": 20} if not place.small else {"starts": 1, "teacher": 2}
     tuned = loaded.tune(place.size(1, 4), stop=lambda: place.small, **effort)

@@ -19,12 +19,12 @@ from ornstein.guidance import (
     Clip,
     DynamicThreshold,
     Energy,
-    Guide,
-    Guided,
+    GuidanceConfig,
+    GuidedDenoiser,
     Interval,
-    Negative,
+    NegativeLabel,
     Rescaled,
-    Weaker,
+    WeakModel,
     unconditional,
 )
 from ornstein.noise import PerSampleNoise
@@ -60,7 +60,7 @@ def log_class(p: Path) -> Callable[[Tensor, Time], Tensor]:
     return lambda x, t: part.log_prob(x, t) - whole.log_prob(x, t) + torch.log(torch.tensor(0.5, dtype=F64))
 
 
-def guided_ways(p: Path) -> list[Guided]:
+def guided_ways(p: Path) -> list[GuidedDenoiser]:
     c, u = of_class(p), mixture(p)
     free = ClassifierFree(c, u, 2.5)
     return [
@@ -81,7 +81,7 @@ def guided_ways(p: Path) -> list[Guided]:
 
 
 def all_ways(p: Path) -> list[Denoiser]:
-    whole = Guide(3.0, APG, (0.1, 2.0), 0.4)(mixture(p), 1)
+    whole = GuidanceConfig(3.0, APG, (0.1, 2.0), 0.4)(mixture(p), 1)
     return [*guided_ways(p), whole, Clip(guided_ways(p)[0], -1.2, 0.8), DynamicThreshold(guided_ways(p)[0], 0.7, 0.5)]
 
 
@@ -338,7 +338,7 @@ def test_scale_one_of_a_network_is_bit_equal_in_sampling() -> None:
     for method in guidance.CONTRASTS:
         assert torch.equal(sample(method(conditional, denoiser, 1.0), (5, 3)), expected)
     assert torch.equal(sample(Interval(ClassifierFree(conditional, denoiser, 1.0), 0.2, 0.7), (5, 3)), expected)
-    assert torch.equal(sample(Guide(1.0)(denoiser, LABELS), (5, 3)), expected)
+    assert torch.equal(sample(GuidanceConfig(1.0)(denoiser, LABELS), (5, 3)), expected)
 
 
 @pytest.mark.parametrize("p", path.ALL, ids=str)
@@ -355,10 +355,10 @@ def test_a_guide_asks_for_one_class_and_goes_away_from_what_it_names(p: Path) ->
         def given(self, condition: Any, /) -> Denoiser:
             return other
 
-    aways = {unconditional: model, Negative(2): model.given(2), Weaker(Other()): other}
-    for away, known in aways.items():
+    aways = {unconditional: model, NegativeLabel(2): model.given(2), WeakModel(Other()): other}
+    for negative, known in aways.items():
         expected = score(lambda x: (1 - w) * known.log_prob(x, t) + w * model.given(classes).log_prob(x, t), x)  # noqa: B023
-        found = Guide(w, away=away)(model, classes)(x, t).score(p.at(t, x))
+        found = GuidanceConfig(w, negative=negative)(model, classes)(x, t).score(p.at(t, x))
         assert torch.allclose(found, expected, rtol=1e-6, atol=1e-8 * float(expected.abs().max()))
 
 
@@ -367,31 +367,37 @@ def test_a_guide_is_what_it_says() -> None:
     conditional, weaker = denoiser.given(LABELS), network()[1]
     free = ClassifierFree(conditional, denoiser, 2.0)
     by_hand = {
-        Guide(2.0): free,
-        Guide(lambda t: 1 + t): ClassifierFree(conditional, denoiser, lambda t: 1 + t),
-        Guide(2.0, APG): APG(conditional, denoiser, 2.0),
-        Guide(2.0, levels=(0.2, 2.0)): Interval.levels(free, 0.2, 2.0),
-        Guide(2.0, CFGZeroStar, (0.2, 2.0), 0.7): Interval.levels(
+        GuidanceConfig(2.0): free,
+        GuidanceConfig(lambda t: 1 + t): ClassifierFree(conditional, denoiser, lambda t: 1 + t),
+        GuidanceConfig(2.0, APG): APG(conditional, denoiser, 2.0),
+        GuidanceConfig(2.0, levels=(0.2, 2.0)): Interval.levels(free, 0.2, 2.0),
+        GuidanceConfig(2.0, CFGZeroStar, (0.2, 2.0), 0.7): Interval.levels(
             Rescaled(CFGZeroStar(conditional, denoiser, 2.0)), 0.2, 2.0
         ),
-        Guide(2.0, away=Negative(3)): ClassifierFree(conditional, denoiser.given(torch.full_like(LABELS, 3)), 2.0),
-        Guide(2.0, away=Weaker(weaker)): Autoguidance(conditional, weaker.given(LABELS), 2.0),
+        GuidanceConfig(2.0, negative=NegativeLabel(3)): ClassifierFree(
+            conditional, denoiser.given(torch.full_like(LABELS, 3)), 2.0
+        ),
+        GuidanceConfig(2.0, negative=WeakModel(weaker)): Autoguidance(conditional, weaker.given(LABELS), 2.0),
     }
     for guide, expected in by_hand.items():
         assert torch.equal(sample(guide(denoiser, LABELS), (5, 3), steps=6), sample(expected, (5, 3), steps=6)), guide
-    assert Guide(2.0, away=Weaker(weaker))(denoiser, None).unconditional.condition is None  # type: ignore[attr-defined]
+    assert GuidanceConfig(2.0, negative=WeakModel(weaker))(denoiser, None).unconditional.condition is None  # type: ignore[attr-defined]
 
 
 def test_a_guide_has_a_name_where_that_says_all() -> None:
-    assert str(Guide(1.0, APG)) == "no guidance"
-    whole = Guide(2.5, APG, (0.2, 5), 0.7, Negative(8))
+    assert str(GuidanceConfig(1.0, APG)) == "no guidance"
+    whole = GuidanceConfig(2.5, APG, (0.2, 5), 0.7, NegativeLabel(8))
     assert str(whole) == "guidance 2.5, APG, levels 0.2 to 5, rescaled 0.7, not 8"
     assert whole.slug == "guidance-2.5-APG-levels-0.2-to-5-rescaled-0.7-not-8"
-    assert str(Guide(2, away=Weaker(network()[1], "early"))) == "guidance 2, away from early"
-    assert str(Guide(0.1)) != str(Guide(0.1 + 1e-12))
+    assert str(GuidanceConfig(2, negative=WeakModel(network()[1], "early"))) == "guidance 2, away from early"
+    assert str(GuidanceConfig(0.1)) != str(GuidanceConfig(0.1 + 1e-12))
     assert whole.named
-    assert str(Guide(lambda t: t)) == "guidance that varies"
-    for vague in (Guide(lambda t: t), Guide(2.0, lambda *a: APG(*a, radius=1.0)), Guide(2.0, away=lambda m, c: m)):
+    assert str(GuidanceConfig(lambda t: t)) == "guidance that varies"
+    for vague in (
+        GuidanceConfig(lambda t: t),
+        GuidanceConfig(2.0, lambda *a: APG(*a, radius=1.0)),
+        GuidanceConfig(2.0, negative=lambda m, c: m),
+    ):
         assert not vague.named
 
 
@@ -473,9 +479,9 @@ def test_mistakes_are_named() -> None:
         ((2.0, APG, (0, 1), 2.0), "rescale"),
     ):
         with pytest.raises(ValueError, match=says):
-            Guide(*bad)
+            GuidanceConfig(*bad)
     with pytest.raises(ValueError, match="no noise levels"):
-        Guide(2.0, levels=(1e4, 1e5))(mixture(path.EDM()), 1)
+        GuidanceConfig(2.0, levels=(1e4, 1e5))(mixture(path.EDM()), 1)
     with pytest.raises(ValueError, match="quantile"):
         DynamicThreshold(c, 0.0)
     with pytest.raises(ValueError, match=r"one value for each of the 6"):

@@ -67,14 +67,14 @@ class Lift(nn.Module):
         return (x.float().flatten(1) / 128 - 1) @ self.weight
 
 
-def pictures() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(0)
     real, made = (rng.integers(0, top, (600, 3, 8, 8), dtype=np.uint8) for top in (256, 230))
     return torch.from_numpy(real), torch.from_numpy(made)
 
 
 def test_frechet_distance_is_that_of_torchmetrics() -> None:
-    real, made = pictures()
+    real, made = images()
     other = FrechetInceptionDistance(feature=Lift(), input_img_size=(3, 8, 8))
     other.update(real, real=True)
     other.update(made, real=False)
@@ -83,7 +83,7 @@ def test_frechet_distance_is_that_of_torchmetrics() -> None:
 
 @pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save")
 def test_kid_is_that_of_torchmetrics() -> None:
-    real, made = pictures()
+    real, made = images()
     found = metrics.kid(Lift()(made), Lift()(real)).value
     assert found == pytest.approx(float(poly_mmd(Lift()(real).double(), Lift()(made).double())), rel=1e-9)
     other = KernelInceptionDistance(feature=Lift(), subsets=1, subset_size=600)

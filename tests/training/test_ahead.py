@@ -9,10 +9,10 @@ import torch
 
 from ornstein import data
 from ornstein.training import loop
-from ornstein.training.ahead import ahead, supplied
 from ornstein.training.batch import Batches
-from ornstein.training.run import Run
+from ornstein.training.prefetch import prefetch, supplied
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 
@@ -26,7 +26,7 @@ def test_the_next_step_is_made_while_one_is_at_work():
         makers.append(threading.current_thread())
         return iter([step, 10 * step])
 
-    with ahead(make) as parts:
+    with prefetch(make) as parts:
         assert parts(3) == [3, 30]
         assert begun[4].wait(5)  # without being asked
         assert parts(4) == [4, 40]
@@ -43,7 +43,7 @@ def test_what_is_raised_reaches_the_step_it_belongs_to():
             raise ValueError("step 2")
         return [step]
 
-    with ahead(make) as parts:
+    with prefetch(make) as parts:
         assert parts(0) == [0]
         assert parts(1) == [1]
         with pytest.raises(ValueError, match="step 2"):
@@ -71,7 +71,7 @@ def test_a_run_with_batches_made_ahead_is_the_run_without(tmp_path, monkeypatch)
     settings = Settings(**common, precision="float32", flips=True, augment=0.5)
 
     def weights(name, making_ahead):
-        supply = ahead if making_ahead else nullcontext
+        supply = prefetch if making_ahead else nullcontext
         monkeypatch.setattr(loop, "supplied", lambda batches, early: supply(batches.parts))
         run = Run(dataclasses.replace(settings, out=str(tmp_path / name)), DIGITS, tell=lambda text: None)
         made = run.batches()

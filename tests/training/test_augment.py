@@ -55,7 +55,7 @@ def test_turning_and_scaling_are_about_the_centre() -> None:
     torch.testing.assert_close(made, x.rot90(-1, (2, 3)), rtol=0, atol=1e-4)
     made, vector = Augment()(x, numbers((2, 0.0), (7, 0.8413447)))  # one standard deviation larger
     assert vector[0, 3] == pytest.approx(1.0, abs=1e-4)
-    mass = [float(picture.sum()) for picture in (x, made)]
+    mass = [float(image.sum()) for image in (x, made)]
     assert mass[1] / mass[0] == pytest.approx(2**0.4, rel=0.02)  # area grows by the square
     back = made[0, 0].argmax().item()
     assert math.hypot(back % 32 - 15.5 - 4 * 2**0.2, back // 32 - 15.5 + 2 * 2**0.2) < 1.0

@@ -13,8 +13,8 @@ from ornstein import data, solvers
 from ornstein.coupling import Independent, OptimalTransport
 from ornstein.errors import UsageError
 from ornstein.training import augment, checkpoint
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 SETTINGS = Settings(
     data="digits", steps=3, batch_size=8, samples=0, preset="tiny", uncertainty=True, coupling="ot", augment=0.5

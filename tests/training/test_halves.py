@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from ornstein import data
-from ornstein.training import halves, loop
-from ornstein.training.halves import divisible, learning
-from ornstein.training.learner import Learner
-from ornstein.training.run import Run
+from ornstein.training import loop, split_batch
+from ornstein.training.loss_module import LossModule
 from ornstein.training.settings import Settings
+from ornstein.training.split_batch import divisible, learning
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 CPU = torch.device("cpu")
@@ -24,8 +24,8 @@ CPU = torch.device("cpu")
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Whatever the machine has, for batches of any size."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(halves, "ROWS", 2)
-    monkeypatch.setattr(halves, "NUMBERS", 0)
+    monkeypatch.setattr(split_batch, "ROWS", 2)
+    monkeypatch.setattr(split_batch, "NUMBERS", 0)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -38,7 +38,7 @@ def settings(out: Path, **changes: Any) -> Settings:
 
 def taught(out: Path, halved: bool, **changes: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The error and the gradient of all parts of one batch, of weights away from where they begin."""
-    run = Run(settings(out, halves=halved, **changes), DIGITS, tell=lambda text: None)
+    run = Run(settings(out, split_batch=halved, **changes), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
     draws, error = torch.Generator().manual_seed(0), torch.zeros(())
     with torch.no_grad():
@@ -94,7 +94,8 @@ def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: 
     assert torch.get_num_threads() == 2
     assert not any(thread.name.startswith("halves") for thread in threading.enumerate())
     plain = [
-        event.progress.loss for event in Run(settings(tmp_path / "plain", halves=False), DIGITS, tell=lambda _: None)
+        event.progress.loss
+        for event in Run(settings(tmp_path / "plain", split_batch=False), DIGITS, tell=lambda _: None)
     ]
     assert losses == pytest.approx(plain, rel=1e-4)
 
@@ -109,7 +110,7 @@ def test_what_needs_the_whole_keeps_it(tmp_path: Path, changes: dict[str, Any], 
     asked = dataclasses.replace(run.settings, **changes)
     assert divisible(asked, learner) is expected
     assert not divisible(asked, nn.Sequential(learner))  # as torch's wrappers are other modules
-    assert isinstance(learner, Learner)
+    assert isinstance(learner, LossModule)
     learner.network.middle[0].residual.dropout.p = 0.1
     assert not divisible(asked, learner)
 
@@ -120,16 +121,16 @@ def test_a_failure_in_a_half_is_raised(tmp_path: Path) -> None:
     part = next(run.batches().parts(0))
     with learning(run.settings, learner, CPU) as learn, pytest.raises(RuntimeError, match=r"shape|size|channels"):
         learn(part._replace(x=part.x[:, :, :3], noise=part.noise[:, :, 1:4, :5]))
-    assert [len(half.x) for half in halves._halves(part)] == [5, 5]
-    assert all(half.seed == part.seed for half in halves._halves(part))
+    assert [len(half.x) for half in split_batch._halves(part)] == [5, 5]
+    assert all(half.seed == part.seed for half in split_batch._halves(part))
 
 
 @pytest.mark.parametrize(("rows", "numbers", "batch", "calls"), [(11, 0, 10, 1), (10, 641, 10, 1), (10, 640, 10, 2)])
 def test_small_parts_stay_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, numbers: int, batch: int, calls: int
 ) -> None:
-    monkeypatch.setattr(halves, "ROWS", rows)
-    monkeypatch.setattr(halves, "NUMBERS", numbers)
+    monkeypatch.setattr(split_batch, "ROWS", rows)
+    monkeypatch.setattr(split_batch, "NUMBERS", numbers)
     run = Run(settings(tmp_path / "run", batch_size=batch), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
     seen = []

@@ -20,10 +20,10 @@ from ornstein.conditions import Conditions
 from ornstein.errors import UsageError
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes, current, environment
-from ornstein.training import build, checkpoint, shards
+from ornstein.training import checkpoint, recipe, shards
 from ornstein.training.batch import BLOCK, Batches, Part, normals
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 BASE: dict[str, Any] = {
@@ -44,7 +44,7 @@ from ornstein import data
 from ornstein.data import Dataset
 from ornstein.errors import OrnsteinError
 from ornstein.processes import joined
-from ornstein.training.run import Run
+from ornstein.training.trainer import Run
 from ornstein.training.settings import Settings
 
 class Poisoned(Dataset):
@@ -207,7 +207,7 @@ def test_two_processes_train_as_one_and_read_each_others_checkpoints(tmp_path: P
     poisoned, told = first[6][1], second[6][1]  # one process alone saw what is not finite
     assert "10 steps in a row" in poisoned
     assert poisoned.startswith("OrnsteinError")
-    assert told.startswith("Told")
+    assert told.startswith("ConditionBatch")
     assert [skipped for _, skipped in first[6][0]] == list(range(1, 11))
 
     assert first[7][1].startswith("UsageError")
@@ -313,4 +313,4 @@ def test_settings_that_several_processes_cannot_have(count: int, changes: dict[s
     if changes.get("device") == "cuda" and torch.cuda.device_count() >= 2:
         pytest.skip("there are GPUs for both")
     with pytest.raises(UsageError, match=says):
-        build.complete(settings, DIGITS.spec, Processes(0, count, 0, count))
+        recipe.complete(settings, DIGITS.spec, Processes(0, count, 0, count))

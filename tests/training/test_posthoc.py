@@ -18,8 +18,8 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.lock import hold
 from ornstein.training import checkpoint, ema, posthoc
 from ornstein.training.posthoc import Profile
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 SETTINGS = Settings(steps=60, batch_size=16, samples=0, preset="tiny")
 Train = Callable[..., Path]

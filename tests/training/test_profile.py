@@ -5,8 +5,8 @@ import torch
 
 from ornstein import cli, data
 from ornstein.training.profile import profile
-from ornstein.training.run import Run
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 
 def test_stages_and_parts_are_the_whole(tmp_path):

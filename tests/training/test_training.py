@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 import ornstein
 from ornstein import data
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.training import build, checkpoint, ema, schedule
-from ornstein.training.run import Run
+from ornstein.training import checkpoint, ema, recipe, schedule
 from ornstein.training.settings import Settings
+from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
 
@@ -275,7 +275,7 @@ def test_the_rate_rises_then_falls_to_its_floor() -> None:
     assert rates[-1] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("name", build.PATHS)
+@pytest.mark.parametrize("name", recipe.PATHS)
 def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -> None:
     target = "edm" if name == "edm" else "v"
     run = Run(settings(tmp_path, steps=1, path=name, target=target), DIGITS)

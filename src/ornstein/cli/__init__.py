@@ -15,7 +15,7 @@ from typing import TextIO
 from ornstein import terminal
 from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.cli.stopping import stoppable
-from ornstein.errors import OrnsteinError, Told, Unheard, UsageError
+from ornstein.errors import OrnsteinError, Reported, Unheard, UsageError
 from ornstein.processes import environment, silent
 
 HELP = ("-h", "--help", "help")
@@ -60,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
             if debug:
                 raise
             code = 2 if isinstance(error, UsageError) else 1
-            return _left_to_another(code) if _told(error) else _failed(_sentence(error), code)
+            return _left_to_another(code) if _reported(error) else _failed(_sentence(error), code)
 
 
 def _dispatch(words: list[str]) -> int:
@@ -150,12 +150,12 @@ def _sentence(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {message or 'no message'}; run again with --debug for the traceback"
 
 
-def _told(error: Exception) -> bool:
+def _reported(error: Exception) -> bool:
     """Whether another of several processes says the same: it has said that it will, or all read the same command line."""
     if not silent():
         return False
     joined = "torch" in sys.modules and sys.modules["torch"].distributed.is_initialized()
-    return isinstance(error, Told) or (isinstance(error, UsageError) and not joined)
+    return isinstance(error, Reported) or (isinstance(error, UsageError) and not joined)
 
 
 def _left_to_another(code: int) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.evaluate import chosen, recognition, words
-from ornstein.cli.guided import TUNED
+from ornstein.cli.guidance_flags import TUNED
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
-from ornstein.cli.reading import real_data, versions
+from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.sample import MOST_STEPS
 from ornstein.cli.show import Meter, columns, say
 from ornstein.errors import OrnsteinError, UsageError
@@ -53,7 +53,7 @@ class Asked:
 
 
 def run(given: Sequence[str]) -> int:
-    """Sample and measure each run with each solver at each number of steps; a table, a JSON and a picture."""
+    """Sample and measure each run with each solver at each number of steps; a table, a JSON and an image."""
     options = parse(Compare, "compare", given)
     if not options.runs:
         raise UsageError("compare needs run folders; give for example `ornstein compare runs/a runs/b --steps 5,10,20`")
@@ -63,7 +63,7 @@ def run(given: Sequence[str]) -> int:
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} is no .png file; give one, and the numbers go beside it as a .json")
     with joined() as processes:
-        processes.together(lambda: _compare(options, steps, out, processes))
+        processes.on_all(lambda: _compare(options, steps, out, processes))
     return 0
 
 
@@ -83,8 +83,8 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     asked = _asked(runs, options.solver, steps)
     data, training = real_data(runs[0], options.data, options.train_data)
     spec = runs[0].spec
-    record, picture = _outputs(options, out, data.spec.content_hash)
-    processes.together(lambda: _must_be_free(record, picture, asked))
+    record, image = _outputs(options, out, data.spec.content_hash)
+    processes.on_all(lambda: _must_be_free(record, image, asked))
     names = words(options.metrics) or DEFAULT[spec.kind]
     for name in names:
         if name not in METRICS:
@@ -92,7 +92,9 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     if not options.metrics:
         names = tuple(name for name in names if name != "agreement" or (net is not None and spec.classes))
-    beside = reference(extractor, data, training, options.count, "memorisation" in names) if processes.leads else None
+    beside = (
+        reference(extractor, data, training, options.count, "memorisation" in names) if processes.is_first else None
+    )
     if beside is not None and not options.metrics and 2 * beside.real.shape[1] > min(options.count, len(beside.real)):
         names = tuple(name for name in names if name != "frechet")
     about = {
@@ -103,7 +105,7 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
         "features": {"name": extractor.name, "digest": extractor.digest},
         "versions": versions(),
     }
-    kept = processes.lead(lambda: _kept(record.path, about))
+    kept = processes.on_first(lambda: _kept(record.path, about))
     points: list[dict[str, Any]] = []
     say(f"{options.count:,} samples each, beside {data.spec.source}, {extractor.name} features.")
     with Meter("comparing", patience=1.0) as meter:
@@ -128,16 +130,16 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
                 found = evaluate(features, beside, names, extractor=extractor, kind=spec.kind, labels=known)
                 scores = [row.to_json() for row in found.rows]
                 point = {"name": one.name, "solver_name": one.solver_name, "calls": calls, **key, "scores": scores}
-            if processes.leads:
+            if processes.is_first:
                 points.append(point)
-                _must_be_free(record, picture, asked)
+                _must_be_free(record, image, asked)
                 record.write_json({**about, "points": points})
-    if not processes.leads:
+    if not processes.is_first:
         return
     say(_table(points))
     say(f"The numbers: {record.path.resolve()}")
     try:
-        _draw(picture, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
+        _draw(image, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
     except plots.Missing as error:  # what was measured is written
         say(f"Note: {error}.")
 
@@ -262,7 +264,7 @@ def _counted(trained: "Run") -> Iterator[list[int]]:
 
 
 def _outputs(options: Compare, out: Path, data: str) -> "tuple[Output, Output]":
-    """The record and the picture, by all that a comparison depends on but the ways of sampling, of which more may come."""
+    """The record and the image, by all that a comparison depends on but the ways of sampling, of which more may come."""
     from ornstein.files.output import Output, digest
 
     about = {
@@ -273,14 +275,14 @@ def _outputs(options: Compare, out: Path, data: str) -> "tuple[Output, Output]":
         "features": options.features,
         "data": data,
     }
-    picture = Output(out, digest(about), options.force)
-    return replace(picture, path=out.with_suffix(".json")), picture
+    image = Output(out, digest(about), options.force)
+    return replace(image, path=out.with_suffix(".json")), image
 
 
-def _must_be_free(record: "Output", picture: "Output", asked: list[Asked]) -> None:
+def _must_be_free(record: "Output", image: "Output", asked: list[Asked]) -> None:
     """Raises UsageError where a result of others is there, or one of this kind with points that would be lost."""
     record.check()
-    picture.check()
+    image.check()
     wanted = [one.about() for one in asked]
     if not record.force and any({k: p.get(k) for k in wanted[0]} not in wanted for p in _points(record.path)):
         raise UsageError(f"{record.path} holds points of other runs, solvers or steps; {record.instead}")
@@ -342,7 +344,7 @@ def _table(points: list[dict[str, Any]]) -> list[str]:
     return columns(lines)
 
 
-def _draw(picture: "Output", points: list[dict[str, Any]], about: str) -> None:
+def _draw(image: "Output", points: list[dict[str, Any]], about: str) -> None:
     from ornstein import plots
     from ornstein.metrics import Score
 
@@ -363,5 +365,5 @@ def _draw(picture: "Output", points: list[dict[str, Any]], about: str) -> None:
             scores = tuple(score(p["scores"][place]) for p in found)
             curves.append(plots.Curve(name, tuple(p["calls"] for p in found), scores))
         panels.append((shown["name"], curves, None if shown["floor"] is None else score(shown["floor"])))
-    plots.comparison(picture, panels, about)
-    say(f"The picture: {picture.path.resolve()}")
+    plots.comparison(image, panels, about)
+    say(f"The image: {image.path.resolve()}")

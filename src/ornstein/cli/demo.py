@@ -11,7 +11,7 @@ from ornstein.cli.show import say
 from ornstein.names import SOLVERS
 from ornstein.training.settings import Settings
 
-ROWS = 10  # of samples in the picture: a column for each digit
+ROWS = 10  # of samples in the image: a column for each digit
 
 
 def run(words: Sequence[str]) -> int:
@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     settings = Settings(data="digits:train", out=options.out, minutes=options.minutes, device=options.device)
     dataset = train.read(settings)
     from ornstein.runs import load
-    from ornstein.training.run import Run
+    from ornstein.training.trainer import Run
 
     training = Run(settings, dataset, tell=say)
     say(train.describe(training))
@@ -30,11 +30,11 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.out, training.device)
     classes = len(trained.spec.classes)
     wanted = Sample(run=options.out, count=ROWS * classes)
-    picture = Path(options.out) / "samples-by-class.png"
+    image = Path(options.out) / "samples-by-class.png"
     labels = [i % classes for i in range(wanted.count)]
     say()
-    sample.draw(trained, picture, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
-    say(f"Each column of that picture is one digit, asked for by its label: 0 to {classes - 1}.")
-    say(["", "Now your own pictures, a folder of them (sub-folders become classes):"])
+    sample.draw(trained, image, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
+    say(f"Each column of that image is one digit, asked for by its label: 0 to {classes - 1}.")
+    say(["", "Now your own images, a folder of them (sub-folders become classes):"])
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
-from ornstein.cli.reading import real_data, versions
+from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, say
 from ornstein.errors import UsageError
@@ -60,7 +60,7 @@ def run(words: Sequence[str]) -> int:
         drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
         try:
             if results.also(lambda: plots.diagnosis(drawn, found, what)):
-                say(f"The picture: {drawn.path.resolve()}")
+                say(f"The image: {drawn.path.resolve()}")
         except plots.Missing as error:  # what was measured is written
             say(f"Note: {error}.")
         if training is not None and results.out is None:

@@ -14,7 +14,7 @@ METHODS = ("repaint", "replacement")
 
 
 def run(words: Sequence[str]) -> int:
-    """Edit one picture, or all items of a file, and write the versions."""
+    """Edit one image, or all items of a file, and write the versions."""
     options = parse(Edit, "edit", words)
     if not options.run or not options.image:
         raise UsageError("edit needs a run folder and an image; give for example `ornstein edit runs/digits three.png`")
@@ -26,7 +26,7 @@ def run(words: Sequence[str]) -> int:
     import torch
 
     from ornstein import solvers
-    from ornstein.cli import canvas
+    from ornstein.cli import image_io
     from ornstein.device import choose_device
     from ornstein.editing import RePaint, inpaint, sdedit
     from ornstein.names import pick
@@ -37,25 +37,25 @@ def run(words: Sequence[str]) -> int:
     pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
-    given, size = canvas.read(options.image, spec)
-    kept = None if options.mask is None else canvas.kept(options.mask, spec, size).to(place)
+    given, size = image_io.read(options.image, spec)
+    kept = None if options.mask is None else image_io.kept(options.mask, spec, size).to(place)
     solver: solvers.Solver = DEFAULT
     calls = options.steps
     if kept is not None and options.method == "repaint":
         solver = repaint = RePaint()
         calls = sum(there > here for here, there in pairwise(repaint.schedule(options.steps)))
     made = []
-    guided = canvas.told(trained, options.label, options)
+    guidance_flags = image_io.told(trained, options.label, options)
     sources, name = (options.image, options.mask), f"edit-{Path(options.image).stem}-seed-{options.seed}"
     with (
-        canvas.results("edit", options, trained, name, sources, len(given) * options.count) as written,
+        image_io.results("edit", options, trained, name, sources, len(given) * options.count) as written,
         torch.inference_mode(),
     ):
         with Meter("editing", patience=1.0) as meter:
-            batches = given.repeat_interleave(options.count, 0).split(canvas.MOST)
-            told = canvas.watched(guided, meter, calls * len(batches))
+            batches = given.repeat_interleave(options.count, 0).split(image_io.MOST)
+            told = image_io.watched(guidance_flags, meter, calls * len(batches))
             for i, x in enumerate(batches):
-                noise = PerSampleNoise(options.seed, i * canvas.MOST)
+                noise = PerSampleNoise(options.seed, i * image_io.MOST)
                 x = x.to(place)
                 if kept is None:
                     assert options.strength is not None
@@ -66,6 +66,6 @@ def run(words: Sequence[str]) -> int:
         written.write(spec.from_model(results))
         if written.row is not None:
             hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
-            canvas.beside([given[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
-    canvas.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", written)
+            image_io.beside([given[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
+    image_io.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", written)
     return 0

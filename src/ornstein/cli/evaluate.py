@@ -11,10 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli import guided
+from ornstein.cli import guidance_flags
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
-from ornstein.cli.reading import real_data, versions
+from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, columns, duration, say
 from ornstein.errors import UsageError
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ornstein.data import Dataset, Spec
+    from ornstein.data import Dataset, DataSpec
     from ornstein.files.output import Output
-    from ornstein.guidance import Asking, Guide
+    from ornstein.guidance import Guidance, GuidanceConfig
     from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
     from ornstein.metrics.classifier import Classifier
     from ornstein.metrics.memorisation import Memorisation
-    from ornstein.runs import Run, Told
+    from ornstein.runs import ConditionBatch, Run
     from ornstein.solvers import Solver
 
 FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
@@ -45,7 +45,7 @@ class Samples:
 
     mine: "NDArray[Any]"
     items: "NDArray[Any]"
-    spec: "Spec"
+    spec: "DataSpec"
     labels: "Tensor | None"
     made: dict[str, Any]
     name: str
@@ -59,10 +59,10 @@ def run(given: Sequence[str]) -> int:
         raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)
-    guided.must_name_solver(options.solver)
+    guidance_flags.must_name_solver(options.solver)
     wanted = words(options.metrics)
     with joined() as processes:
-        processes.together(lambda: _evaluate(options, wanted, processes))
+        processes.on_all(lambda: _evaluate(options, wanted, processes))
     return 0
 
 
@@ -74,7 +74,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     data, training = real_data(trained, options.data, options.train_data)
-    guide = guided.guide(options, trained)
+    guide = guidance_flags.guide(options, trained)
     results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
 
     with ExitStack() as held:
@@ -82,7 +82,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
         def hold() -> None:
             held.enter_context(results)
 
-        processes.lead(hold)
+        processes.on_first(hold)
         _measure(options, wanted, processes, trained, guide, data, training, results)
 
 
@@ -91,7 +91,7 @@ def _measure(
     wanted: tuple[str, ...] | None,
     processes: Processes,
     trained: "Run",
-    guide: "Guide",
+    guide: "GuidanceConfig",
     data: "Dataset",
     training: "Dataset | None",
     results: Results,
@@ -117,7 +117,7 @@ def _measure(
             meter.update(done / total, f"{done:,} of {total:,}")
 
         parts = processes.gather(extract(extractor, samples.mine, samples.spec, progress))
-        if not processes.leads:
+        if not processes.is_first:
             return
         features = torch.cat(parts)
         beside = reference(extractor, data, training, len(features), "memorisation" in names, progress)
@@ -232,7 +232,7 @@ def recognition(
     net: "Classifier",
     asked: "Tensor",
     blocks: "Sequence[NDArray[Any]]",
-    spec: "Spec",
+    spec: "DataSpec",
     extractor: "Extractor",
     features: "Tensor",
     data: "Dataset",
@@ -252,13 +252,15 @@ def recognition(
 # Samples
 
 
-def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Dataset", guide: "Guide") -> Samples:
+def _drawn(
+    options: Evaluate, trained: "Run", processes: Processes, data: "Dataset", guide: "GuidanceConfig"
+) -> Samples:
     """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
 
     from ornstein.cli.sample import recipe
 
-    solver = guided.solver(options, trained, None, guide)
+    solver = guidance_flags.solver(options, trained, None, guide)
     say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
     like = trained.like(data, part, options.seed)
@@ -276,11 +278,11 @@ def _drawn(options: Evaluate, trained: "Run", processes: Processes, data: "Datas
     asked = "" if guide.plain else f"-{guide.slug}"
     return Samples(
         mine=mine,
-        items=np.concatenate(blocks) if processes.leads else mine,
+        items=np.concatenate(blocks) if processes.is_first else mine,
         spec=trained.spec,
         labels=trained.like_labels(data, options.count, options.seed),
         made=made,
-        name=f"{guided.slug(options.solver)}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
+        name=f"{guidance_flags.slug(options.solver)}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
         title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),
     )
 
@@ -291,9 +293,9 @@ def draw(
     solver: "Solver",
     steps: int,
     seed: int,
-    guide: "Asking",
+    guide: "Guidance",
     batch_size: int | None = None,
-    condition: "Told | None" = None,
+    condition: "ConditionBatch | None" = None,
 ) -> "NDArray[Any]":
     """The samples of these numbers, with progress."""
     import numpy as np
@@ -319,7 +321,7 @@ def draw(
 
 
 def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
-    """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of pictures."""
+    """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of images."""
     import numpy as np
     import torch
 

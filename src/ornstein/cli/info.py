@@ -15,6 +15,7 @@ from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.folder import must_be_run
+from ornstein.files.formats import upgraded
 
 HEADER = 16 << 20  # bytes that the header of a safetensors file may have
 
@@ -36,6 +37,7 @@ def run(words: Sequence[str]) -> int:
         )
         return 0
     try:
+        config = upgraded(config)
         lines = [*table(_rows(folder, settings, config)), "", *_usage(folder, config)]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -45,10 +47,10 @@ def run(words: Sequence[str]) -> int:
 
 
 def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
-    from ornstein.data import Spec
+    from ornstein.data import DataSpec
     from ornstein.files.reading import read_lines
 
-    spec = Spec.from_json(config["data"])
+    spec = DataSpec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"), folder)
     kept = [place for place in _listed(folder / "checkpoints", folder) if re.fullmatch(r"step-\d{8,}", place.name)]
     last: dict[str, Any] = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
@@ -107,8 +109,8 @@ def sampling(folder: Path, config: dict[str, Any]) -> str:
 
 def _asked(condition: dict[str, Any]) -> str:
     """The flags that ask for a condition."""
-    if condition["type"] == "Picture":
-        return " --condition picture.png" + " --mask mask.png" * (condition["task"]["type"] == "Mask")
+    if condition["type"] == "ImageCondition":
+        return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "Mask")
     flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
     return flags[condition["type"]]
 

@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> int:
     within(options, frames=(2, math.inf), steps=(1, math.inf))
     import torch
 
-    from ornstein.cli import canvas
+    from ornstein.cli import image_io
     from ornstein.device import choose_device
     from ornstein.editing import interpolate
     from ornstein.runs import load
@@ -28,19 +28,19 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
-    first, last = (canvas.read(file, spec)[0] for file in (options.first, options.last))
+    first, last = (image_io.read(file, spec)[0] for file in (options.first, options.last))
     for file, items in ((options.first, first), (options.last, last)):
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
-    guided = canvas.told(trained, options.label, options)
+    guidance_flags = image_io.told(trained, options.label, options)
     sources = (options.first, options.last)
     with (
-        canvas.results("interpolate", options, trained, name, sources, options.frames, beside=False) as written,
+        image_io.results("interpolate", options, trained, name, sources, options.frames, beside=False) as written,
         torch.inference_mode(),
     ):
         with Meter("interpolating", patience=1.0) as meter:
             made = interpolate(
-                canvas.watched(guided, meter, 2 * options.steps),
+                image_io.watched(guidance_flags, meter, 2 * options.steps),
                 first.to(place),
                 last.to(place),
                 options.frames,
@@ -51,5 +51,5 @@ def run(words: Sequence[str]) -> int:
     say(
         f"Round trip of the ends: {float(ends.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
     )
-    canvas.report(f"{options.frames} frames", written)
+    image_io.report(f"{options.frames} frames", written)
     return 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
-from ornstein.cli.reading import real_data, versions
+from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, duration, say
 from ornstein.errors import OrnsteinError, UsageError

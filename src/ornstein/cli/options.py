@@ -16,7 +16,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Guided(Shared):
+class GuidanceFlags(Shared):
     """How strongly samples are pulled towards what is asked for."""
 
     guidance: float = 1.0
@@ -75,7 +75,7 @@ class Train(Settings):
 
 
 @dataclass(frozen=True)
-class Sample(Guided, Writes):
+class Sample(GuidanceFlags, Writes):
     """Draw samples from a trained run."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -91,10 +91,10 @@ class Sample(Guided, Writes):
     """A class, by number or name; of a run with sets of labels several, with commas (default: classes as often as they occur in
     the data)."""
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """What a run that was trained to be given something is given: a picture, or a .npy or numbers (0.3,1.2), one for all samples
+    """What a run that was trained to be given something is given: an image, or a .npy or numbers (0.3,1.2), one for all samples
     or a row of the .npy for each."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """With a picture, of a run that was trained by --given mask: white where it is to be filled in."""
+    """With an image, of a run that was trained by --given mask: white where it is to be filled in."""
     text: str | None = None
     """What a run that was trained on captions is to draw."""
     seed: int = 0
@@ -102,8 +102,8 @@ class Sample(Guided, Writes):
     first: int = 0
     """The number of the first sample: samples 64 to 127 are --first 64 -n 64."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """A picture (grid.png), a folder of files, which the same command goes on with, or arrays (samples.npz) (default: a
-    picture in the run folder)."""
+    """An image (grid.png), a folder of files, which the same command goes on with, or arrays (samples.npz) (default: a
+    image in the run folder)."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     compile: bool = False
@@ -113,10 +113,10 @@ class Sample(Guided, Writes):
 
 
 @dataclass(frozen=True)
-class Edit(Guided, Writes):
-    """Change a picture (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
+class Edit(GuidanceFlags, Writes):
+    """Change an image (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
 
-    A mask is a picture of the image's size, white where it is painted anew and black where it is kept:
+    A mask is an image of the image's size, white where it is painted anew and black where it is kept:
 
          image    + mask    -> edited
         +-------+  ....####  +-------+
@@ -128,7 +128,7 @@ class Edit(Guided, Writes):
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
-    """A picture, brought to the run's size and colours; or items in the data's own units (.npy, .npz)."""
+    """An image, brought to the run's size and colours; or items in the data's own units (.npy, .npz)."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
     """Where to paint anew (white); for vectors a .npy of D numbers, not 0 where to make anew."""
     strength: float | None = None
@@ -144,19 +144,19 @@ class Edit(Guided, Writes):
     seed: int = 0
     """Version i is a function of this number and i alone."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """A picture, a folder, or arrays (.npz) (default: in the run folder)."""
+    """An image, a folder, or arrays (.npz) (default: in the run folder)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Interpolate(Guided, Writes):
-    """Go from one picture (or vector) to another through the noise that a trained run encodes them to."""
+class Interpolate(GuidanceFlags, Writes):
+    """Go from one image (or vector) to another through the noise that a trained run encodes them to."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     first: str = field(default="", metadata={"positional": True, "name": "A"})
-    """A picture, brought to the run's size and colours; or one item in the data's own units (.npy, .npz)."""
+    """An image, brought to the run's size and colours; or one item in the data's own units (.npy, .npz)."""
     last: str = field(default="", metadata={"positional": True, "name": "B"})
     """The other one."""
     frames: int = 8
@@ -166,19 +166,19 @@ class Interpolate(Guided, Writes):
     steps: int = 40
     """Steps to the noise, and back again."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """A picture of all frames, a folder, or arrays (.npz) (default: in the run folder)."""
+    """An image of all frames, a folder, or arrays (.npz) (default: in the run folder)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Restore(Guided, Writes):
-    """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden picture."""
+class Restore(GuidanceFlags, Writes):
+    """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden image."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
     image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
-    """What was seen: a picture of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
+    """What was seen: an image of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
     operator: str = "downsample"
     """How it was seen. blur: through a Gaussian; downsample: as the means of squares; mask: with a part hidden."""
     factor: int = 2
@@ -186,9 +186,9 @@ class Restore(Guided, Writes):
     width: float = 1.0
     """Of blur: the standard deviation in pixels."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """Of mask: a picture of the image's size, white where it is hidden."""
+    """Of mask: an image of the image's size, white where it is hidden."""
     noise: float = 0.02
-    """The standard deviation of the noise in the picture, where black to white is 1."""
+    """The standard deviation of the noise in the image, where black to white is 1."""
     method: str = "mmps"
     """mmps: the covariance of the network itself; pigdm: an isotropic one; dps: none, --zeta instead; diffpir: no gradients."""
     zeta: float = 5.0
@@ -202,13 +202,13 @@ class Restore(Guided, Writes):
     seed: int = 0
     """Draw i is a function of this number and i alone."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """A picture, a folder, or arrays (.npz) (default: in the run folder)."""
+    """An image, a folder, or arrays (.npz) (default: in the run folder)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Tune(Guided, Writes):
+class Tune(GuidanceFlags, Writes):
     """Fit a few-step solver to a trained run: the quality of many more network calls."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -302,7 +302,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Evaluate(Guided, TrainingData, Writes):
+class Evaluate(GuidanceFlags, TrainingData, Writes):
     """Measure how good a run's samples are, with intervals, beside real data."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -319,7 +319,7 @@ class Evaluate(Guided, TrainingData, Writes):
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """Measure these samples, made before: a .npz of `ornstein sample` or a folder of pictures."""
+    """Measure these samples, made before: a .npz of `ornstein sample` or a folder of images."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
     """What is compared: pixels, cnn (of a classifier trained here), efficientnet, inception:FILE (the weights that FID is
     defined with), or a torch module of your own as PACKAGE.MODULE:NAME (default: cnn where there are classes, else the numbers
@@ -356,7 +356,7 @@ class Compare(TrainingData, Writes):
     seed: int = 0
     """Sample i is a function of this number, the run and i alone."""
     out: str = field(default="compare.png", metadata={"name": "FILE"})
-    """The picture; the numbers go beside it as a .json, and the same command again goes on with them."""
+    """The image; the numbers go beside it as a .json, and the same command again goes on with them."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     device: str | None = None
@@ -405,12 +405,12 @@ EXAMPLES = {
     "demo": ["ornstein demo"],
     "train": [
         "ornstein train --data digits --out runs/digits --minutes 2",
-        "ornstein train --data ~/pictures --size 64 --flips --out runs/pictures --minutes 60",
+        "ornstein train --data ~/images --size 64 --flips --out runs/images --minutes 60",
         "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
         "ornstein train --data fashion-mnist --given low-res:4 --out runs/sharper --minutes 10",
         "ornstein train --data emoji --size 32 --text minilm --out runs/emoji --minutes 30",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
-        "torchrun --nproc-per-node 4 -m ornstein train --data ~/pictures --batch-size 256 --out runs/on-four-gpus",
+        "torchrun --nproc-per-node 4 -m ornstein train --data ~/images --batch-size 256 --out runs/on-four-gpus",
     ],
     "sample": [
         "ornstein sample runs/digits",
@@ -445,8 +445,8 @@ EXAMPLES = {
     "evaluate": [
         "ornstein evaluate runs/digits -n 1000 --data digits:test",
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
-        "ornstein evaluate runs/pictures -n 5000 --features efficientnet",
-        "ornstein evaluate runs/pictures -n 50000 --features inception:pt_inception-2015-12-05-6726825d.pth",
+        "ornstein evaluate runs/images -n 5000 --features efficientnet",
+        "ornstein evaluate runs/images -n 50000 --features inception:pt_inception-2015-12-05-6726825d.pth",
     ],
     "compare": [
         "ornstein compare runs/a runs/b --steps 5,10,20,50 --data digits:test",

@@ -21,7 +21,7 @@ LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed f
 
 
 def run(words: Sequence[str]) -> int:
-    """Draw from the posterior given a degraded picture, and write the draws."""
+    """Draw from the posterior given a degraded image, and write the draws."""
     options = parse(Restore, "restore", words)
     if not options.run or not options.image:
         raise UsageError(
@@ -34,10 +34,10 @@ def run(words: Sequence[str]) -> int:
     if options.factor < 1:
         raise UsageError(f"--factor {options.factor} is too small; give 1 or more")
     if (options.operator == "mask") != (options.mask is not None):
-        raise UsageError("--operator mask and --mask FILE (white where the picture is hidden) go together")
+        raise UsageError("--operator mask and --mask FILE (white where the image is hidden) go together")
     import torch
 
-    from ornstein.cli import canvas
+    from ornstein.cli import image_io
     from ornstein.device import choose_device
     from ornstein.editing import Measurement, operators
     from ornstein.names import pick
@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
     if spec.kind == "vector":
-        raise UsageError(f"{options.run} makes vectors, and restore is for pictures; see ornstein.editing in Python")
+        raise UsageError(f"{options.run} makes vectors, and restore is for images; see ornstein.editing in Python")
     _, height, width = spec.shape
     size = height, width
     operator: Operator = operators.Blur(options.width)
@@ -61,25 +61,25 @@ def run(words: Sequence[str]) -> int:
             )
         size = height // options.factor, width // options.factor
         operator = operators.Downsample(options.factor)
-    y = canvas.seen(options.image, spec, size).to(place)
+    y = image_io.seen(options.image, spec, size).to(place)
     if options.mask is not None:
-        kept = canvas.kept(options.mask, spec, size).to(place)
+        kept = image_io.kept(options.mask, spec, size).to(place)
         y, operator = y * kept, operators.Mask(kept)
     measurement = Measurement(operator, y, 2 * options.noise)
     made = []
-    guided = canvas.told(trained, options.label, options)
+    guidance_flags = image_io.told(trained, options.label, options)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
     with (
-        canvas.results("restore", options, trained, name, (options.image, options.mask), options.count) as written,
+        image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written,
         torch.inference_mode(),
     ):
         with Meter("restoring", patience=1.0) as meter:
             times = DEFAULT.grid(trained.model.path, options.steps)
-            starts = range(0, options.count, canvas.MOST)
-            prior = canvas.watched(guided, meter, options.steps * len(starts))
+            starts = range(0, options.count, image_io.MOST)
+            prior = image_io.watched(guidance_flags, meter, options.steps * len(starts))
             told = _method(options, prior, measurement, spec.data_std)
             for start in starts:
-                rows = min(canvas.MOST, options.count - start)
+                rows = min(image_io.MOST, options.count - start)
                 noise = PerSampleNoise(options.seed, start)
                 x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
                 made.append(sample(told, start=x, grid=times, noise=noise))
@@ -87,9 +87,9 @@ def run(words: Sequence[str]) -> int:
         written.write(spec.from_model(results))
         if written.row is not None:
             enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
-            canvas.beside([enlarged, results[:8]], written.row, spec)
+            image_io.beside([enlarged, results[:8]], written.row, spec)
     gap = float((operator(results) - y).square().mean().sqrt()) / 2
-    canvas.report(
+    image_io.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",
         written,
     )

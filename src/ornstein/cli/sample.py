@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli import guided
+from ornstein.cli import guidance_flags
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, duration, say
@@ -20,11 +20,11 @@ from ornstein.processes import ALONE, Processes, joined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ornstein.data import Spec
+    from ornstein.data import DataSpec
     from ornstein.files.output import Output
-    from ornstein.guidance import Guide
+    from ornstein.guidance import GuidanceConfig
     from ornstein.path import Path as GaussianPath
-    from ornstein.runs import Label, Run, Told
+    from ornstein.runs import ConditionBatch, Label, Run
     from ornstein.solvers import Solver
 
     Write = Callable[[int, NDArray[Any]], None]
@@ -48,7 +48,7 @@ def run(words: Sequence[str]) -> int:
         first=(0, 2**62),
     )
     with joined() as processes:
-        processes.together(lambda: _run(options, processes))
+        processes.on_all(lambda: _run(options, processes))
     return 0
 
 
@@ -56,10 +56,10 @@ def _run(options: Sample, processes: Processes) -> None:
     from ornstein.device import choose_device
     from ornstein.runs import load
 
-    guided.must_name_solver(options.solver)
+    guidance_flags.must_name_solver(options.solver)
     trained = load(options.run, choose_device(options.device, processes))
-    guide = guided.guide(options, trained)
-    solver = guided.solver(options, trained, options.label, guide)
+    guide = guidance_flags.guide(options, trained)
+    solver = guidance_flags.solver(options, trained, options.label, guide)
     if options.out:
         _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
@@ -83,16 +83,14 @@ def _run(options: Sample, processes: Processes) -> None:
 def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
     """Raises UsageError for a name that says nothing of how the samples are to be written."""
     if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
-        raise UsageError(
-            f"--out {out}: {options.run} makes vectors, which are no pictures; give a .npz file or a folder"
-        )
+        raise UsageError(f"--out {out}: {options.run} makes vectors, which are no images; give a .npz file or a folder")
     if not os.path.isdir(out) and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
         )
 
 
-def compiled(trained: "Run", guide: "Guide", rows: int) -> None:
+def compiling(trained: "Run", guide: "GuidanceConfig", rows: int) -> None:
     """Compile the network for batches of so many rows, with a warning where it stays as it is."""
     with Meter("compiling") as meter:
         meter.update(0.0, "comparing answers with those of the network as written: a minute or so")
@@ -101,16 +99,16 @@ def compiled(trained: "Run", guide: "Guide", rows: int) -> None:
         meter.update(1.0, "the network as written is kept" if reason else "the answers are the same")
 
 
-def asked(trained: "Run", options: Sample) -> "Told | None":
+def asked(trained: "Run", options: Sample) -> "ConditionBatch | None":
     """What the flags ask for besides a class, read from their files; None where they ask for nothing."""
-    from ornstein.cli import given
-    from ornstein.runs import Told
+    from ornstein.cli import condition_flags
+    from ornstein.runs import ConditionBatch
 
-    condition = given.read(trained, options.condition, options.mask, options.text)
+    condition = condition_flags.read(trained, options.condition, options.mask, options.text)
     if condition is None:
         return None
     rows = trained.told(options.count, options.label, condition)
-    return None if rows is None else Told(rows)
+    return None if rows is None else ConditionBatch(rows)
 
 
 def draw(
@@ -120,8 +118,8 @@ def draw(
     solver: "Solver",
     label: "Label | None",
     columns: int | None = None,
-    guide: "Guide | None" = None,
-    condition: "Told | None" = None,
+    guide: "GuidanceConfig | None" = None,
+    condition: "ConditionBatch | None" = None,
     processes: Processes = ALONE,
     by_default: bool = False,
 ) -> None:
@@ -131,7 +129,7 @@ def draw(
     a folder each writes its own, into a file the first one all. What is at `out` already is replaced only if it was made in the
     same way; if `out` is a default, the samples go beside it then.
     """
-    from ornstein.cli import given
+    from ornstein.cli import condition_flags
     from ornstein.data.images import SampleFolder
     from ornstein.files.output import Output, digest, must_have_room, unused
     from ornstein.guidance import PLAIN
@@ -146,7 +144,7 @@ def draw(
     whole = digest({**about, "first": options.first, "count": options.count, "columns": columns})
     output = unused(out, whole, options.force) if by_default else Output(out, whole, options.force)
     out = output.path
-    row = given.place(trained, condition, Output(out, whole, options.force))
+    row = condition_flags.place(trained, condition, Output(out, whole, options.force))
     with ExitStack() as held:
         if into_folder:
 
@@ -157,9 +155,9 @@ def draw(
                     row.check()
                 return folder
 
-            folder = processes.together(looked_at)  # none writes before all have looked
-            processes.lead(lambda: held.enter_context(folder.filling()))
-            runs = processes.together(lambda: folder.missing(numbers))
+            folder = processes.on_all(looked_at)  # none writes before all have looked
+            processes.on_first(lambda: held.enter_context(folder.filling()))
+            runs = processes.on_all(lambda: folder.missing(numbers))
             write: Write = folder.write
         else:
 
@@ -168,15 +166,15 @@ def draw(
                 if row is not None:
                     row.check()
                 writing = _file(output, options.count, trained.spec, columns)
-                return held.enter_context(writing) if processes.leads else _nowhere
+                return held.enter_context(writing) if processes.is_first else _nowhere
 
-            runs, write = [numbers], processes.together(begun)
+            runs, write = [numbers], processes.on_all(begun)
         to_make = sum(map(len, runs))
         if to_make == 0:
             say(f"{out.resolve()} holds all {named} already.")
             return
         if options.compile:
-            compiled(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
+            compiling(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
         say(recipe(trained.model.path, solver, options.steps, guide))
         if to_make < options.count:
             say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
@@ -225,8 +223,8 @@ def draw(
 
         try:
             with Meter("sampling", patience=1.0) as meter:
-                processes.together(work) if into_folder else work()
-            processes.together(held.close)
+                processes.on_all(work) if into_folder else work()
+            processes.on_all(held.close)
         except KeyboardInterrupt as stopped:
             reason = str(stopped) or "stopped"
             stopped.args = (f"{reason}; nothing is written to {out}",)
@@ -236,8 +234,8 @@ def draw(
                 stopped.args = (f"{reason}; {so_far}, and the same command makes the others",)
             raise
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
-    if row is not None and condition is not None and shown is not None and processes.leads:
-        given.show(trained, condition, shown, row)
+    if row is not None and condition is not None and shown is not None and processes.is_first:
+        condition_flags.show(trained, condition, shown, row)
         say(f"Beside what was given: {row.path.resolve()}")
 
 
@@ -252,7 +250,7 @@ def _together(
             for number, batch in part:
                 keep(number, batch)
 
-    processes.together(work)
+    processes.on_all(work)
 
 
 def _nowhere(number: int, batch: "NDArray[Any]") -> None:
@@ -276,8 +274,8 @@ def _write_finite(write: "Write", number: int, batch: "NDArray[Any]") -> None:
 
 
 @contextmanager
-def _file(output: "Output", count: int, spec: "Spec", columns: int | None) -> "Iterator[Write]":
-    """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or a picture."""
+def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -> "Iterator[Write]":
+    """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or an image."""
     import numpy as np
 
     from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
@@ -296,8 +294,8 @@ def _made(
     trained: "Run",
     options: Sample,
     solver: "Solver",
-    guide: "Guide",
-    condition: "Told | None",
+    guide: "GuidanceConfig",
+    condition: "ConditionBatch | None",
     label: "Label | None",
 ) -> dict[str, Any]:
     """All that samples depend on but their numbers."""
@@ -313,7 +311,7 @@ def _made(
     }
 
 
-def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "Guide") -> str:
+def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "GuidanceConfig") -> str:
     """What exactly is done: names such as "2M" mean different things in different programs."""
     from ornstein.solvers import TableSolver
 
@@ -329,10 +327,10 @@ def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "Guide") -
     return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}, {guide}."
 
 
-def _default_out(options: Sample, trained: "Run", guide: "Guide") -> Path:
+def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     asked = "" if guide.plain else f"-{guide.slug}"
-    name = f"samples{label}{asked}-seed-{options.seed}-{guided.slug(options.solver)}-{options.steps}"
+    name = f"samples{label}{asked}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))

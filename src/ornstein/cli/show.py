@@ -13,7 +13,7 @@ from ornstein.processes import silent
 from ornstein.terminal import clean, encodable
 
 if TYPE_CHECKING:
-    from ornstein.data import Spec
+    from ornstein.data import DataSpec
 
 
 def say(lines: str | Sequence[str] = "") -> None:
@@ -77,11 +77,11 @@ class _Bar:
         text = TextColumn("{task.percentage:>3.0f} %  {task.fields[text]}", markup=False)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=None), text)
         self.progress = Progress(*columns, console=Console(), transient=True, expand=True)
-        self.task = self.progress.add_task(self._plain(label), total=1.0, text="")
+        self.degradation = self.progress.add_task(self._plain(label), total=1.0, text="")
 
     def show(self, done: float, text: str) -> None:
         self.progress.start()
-        self.progress.update(self.task, completed=done, text=self._plain(text))
+        self.progress.update(self.degradation, completed=done, text=self._plain(text))
 
     def tell(self, text: str) -> None:
         """A line above the bar."""
@@ -134,7 +134,7 @@ def columns(lines: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def dims(spec: "Spec") -> str:
+def dims(spec: "DataSpec") -> str:
     """What one item is: 28x28 (width x height) grey, or 2 numbers."""
     if spec.kind == "vector":
         return "one number each" if spec.shape == (1,) else f"{spec.shape[0]} numbers each"

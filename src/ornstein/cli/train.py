@@ -23,7 +23,7 @@ from ornstein.training.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset
-    from ornstein.training.run import Event, Run
+    from ornstein.training.trainer import Event, Run
 
 STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
 LARGE = 128  # pixels a side, above which training on a small machine takes days
@@ -54,9 +54,9 @@ def run(words: Sequence[str]) -> int:
 def _training(settings: Settings, processes: Processes) -> "Run":
     """The data and the run, in every process; the first one decodes the data for all that see its cache."""
     dataset = processes.in_turn(lambda: read(settings))
-    from ornstein.training.run import Run
+    from ornstein.training.trainer import Run
 
-    return processes.together(lambda: Run(settings, dataset, tell=say))
+    return processes.on_all(lambda: Run(settings, dataset, tell=say))
 
 
 def _options(words: Sequence[str]) -> Train:
@@ -200,7 +200,7 @@ def follow(training: "Run", command: str) -> int:
         say(
             f"{training.state.skipped:,} of {training.state.step:,} steps had no finite loss or gradient and were skipped."
         )
-    page = training.processes.lead(lambda: report.write(folder, training.dataset).resolve())
+    page = training.processes.on_first(lambda: report.write(folder, training.dataset).resolve())
     say(f"The report page: {page}")
     if signals:
         return 128 + signals[0]
@@ -234,7 +234,7 @@ def _stoppable(training: "Run") -> Iterator[list[int]]:
             raise KeyboardInterrupt("stopped at once; the same command goes on from the last checkpoint")
         received.append(number)
         training.stop()
-        if not training.processes.leads:
+        if not training.processes.is_first:
             return
         with suppress(OSError):  # the terminal may be gone
             os.write(2, STOPPING)

@@ -9,7 +9,7 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli import guided
+from ornstein.cli import guidance_flags
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
 from ornstein.cli.results import Results, must_be_json
@@ -18,7 +18,7 @@ from ornstein.cli.stopping import ENDING, Stopped, hearing
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
-    from ornstein.guidance import Guide
+    from ornstein.guidance import GuidanceConfig
     from ornstein.runs import Run
     from ornstein.tuning import Effort, Progress
 
@@ -38,12 +38,12 @@ def run(words: Sequence[str]) -> int:
     from ornstein.runs import load
 
     trained = load(options.run, choose_device(options.device))
-    guide = guided.guide(options, trained)
+    guide = guidance_flags.guide(options, trained)
     with Results(trained, options, "tuned", "tuned", guidance_by=str(guide)) as results:
         return _tune(trained, options, guide, results)
 
 
-def _tune(trained: "Run", options: Tune, guide: "Guide", results: Results) -> int:
+def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Results) -> int:
     began, fitting, deaf = time.monotonic(), list[bool](), list[OSError]()
 
     def tell(chosen: "Effort") -> None:
@@ -89,9 +89,9 @@ def _tune(trained: "Run", options: Tune, guide: "Guide", results: Results) -> in
     use = [
         "ornstein sample",
         quote(options.run),
-        f"--solver {guided.TUNED if options.out is None else quote(f'{guided.TUNED}:{options.out}')} --steps {options.steps}",
+        f"--solver {guidance_flags.TUNED if options.out is None else quote(f'{guidance_flags.TUNED}:{options.out}')} --steps {options.steps}",
         *label,
-        *guided.flags(options),
+        *guidance_flags.flags(options),
     ]
     say(f"Use it: {' '.join(use)}")
     return 0 if not stopped or stopped[0] == signal.SIGINT else 128 + stopped[0]

@@ -1,4 +1,4 @@
-"""What a network is told beside x_t and t: classes, sets of labels, vectors, texts, pictures; each with a null that says nothing.
+"""What a network is told beside x_t and t: classes, sets of labels, vectors, texts, images; each with a null that says nothing.
 
 A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from what a user asks, what
 the null row is, and what a network needs to be told it. `Conditions` are those of one model.
@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition
+from ornstein.conditions.image import ImageCondition
 from ornstein.conditions.label import Label, LabelSet
-from ornstein.conditions.picture import Picture
-from ornstein.conditions.tasks import Grey, LowRes, Mask, Task
 from ornstein.conditions.text import ENCODERS, Encoder, Words, embed, encoded
 from ornstein.conditions.vector import Text, Vector
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
+from ornstein.degradations import Degradation, Grey, LowRes, Mask
 from ornstein.errors import UsageError
 from ornstein.noise import mix
 
-KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (LabelSet, Vector, Text, Picture)}
+KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (LabelSet, Vector, Text, ImageCondition)}
 """By the names in config.json; classes are kept there with the data, as `classes` and `frequencies`."""
 
 Rows = tuple[Tensor, ...]
@@ -56,13 +56,13 @@ class Conditions:
         return next((part for part in self.parts if isinstance(part, Label)), None)
 
     @property
-    def picture(self) -> Picture | None:
-        """The picture, where there is one."""
-        return next((part for part in self.parts if isinstance(part, Picture)), None)
+    def image(self) -> ImageCondition | None:
+        """The image, where there is one."""
+        return next((part for part in self.parts if isinstance(part, ImageCondition)), None)
 
     @property
     def arguments(self) -> dict[str, int]:
-        """What a network is built with: `classes`, `vector` and `picture`, 0 where there is none; the last only where one is."""
+        """What a network is built with: `classes`, `vector` and `image`, 0 where there is none; the last only where one is."""
         found = {"classes": 0, "vector": 0}
         for part in self.parts:
             found |= part.arguments
@@ -102,7 +102,7 @@ class Conditions:
         """The rows with the null condition where `where` (parts, B) is true."""
         return tuple(part.dropped(row, w) for part, row, w in zip(self.parts, rows, where, strict=True))
 
-    def asked(self, count: int, spec: Spec, label: Any = None, condition: Any = None) -> Rows | None:
+    def asked(self, count: int, spec: DataSpec, label: Any = None, condition: Any = None) -> Rows | None:
         """`count` rows of what a user asks for; what is not spoken of is the null condition. None when nothing is.
 
         `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
@@ -169,29 +169,29 @@ def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
             key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
         }
         kind = KINDS[fields.pop("type")]
-        if kind is Picture:
-            fields["task"] = Picture.task_of(fields["task"])
+        if kind is ImageCondition:
+            fields["degradation"] = ImageCondition.degradation_of(fields["degradation"])
         parts.append(kind(**fields))
     return tuple(parts)
 
 
-def of(dataset: Dataset, task: Task | None = None) -> tuple[Condition, ...]:
-    """The conditions that data bring, and the picture that a task leaves.
+def of(dataset: Dataset, degradation: Degradation | None = None) -> tuple[Condition, ...]:
+    """The conditions that data bring, and the image that a task leaves.
 
-    Raises ValueError for a task that does not fit the pictures.
+    Raises ValueError for a task that does not fit the images.
     """
-    beside, parts = dataset.beside, list[Condition]()
+    annotations, parts = dataset.annotations, list[Condition]()
     if dataset.labels is not None:
         counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
         parts.append(Label(dataset.classes, tuple((counts / counts.sum()).tolist())))
-    if beside.sets is not None:
-        parts.append(LabelSet(beside.tags))
-    if beside.vectors is not None:
-        vectors = beside.vectors.astype(np.float64)
+    if annotations.sets is not None:
+        parts.append(LabelSet(annotations.tags))
+    if annotations.vectors is not None:
+        vectors = annotations.vectors.astype(np.float64)
         about = tuple(vectors.mean(0).tolist()), tuple(vectors.std(0).tolist())
-        parts.append(Text(*about, beside.encoder) if beside.encoder else Vector(*about))
-    if task is not None:
-        parts.append(Picture(task, dataset.spec.shape))
+        parts.append(Text(*about, annotations.encoder) if annotations.encoder else Vector(*about))
+    if degradation is not None:
+        parts.append(ImageCondition(degradation, dataset.spec.shape))
     return tuple(parts)
 
 
@@ -199,15 +199,15 @@ __all__ = [
     "ENCODERS",
     "Condition",
     "Conditions",
+    "Degradation",
     "Encoder",
     "Grey",
+    "ImageCondition",
     "Label",
     "LabelSet",
     "LowRes",
     "Mask",
-    "Picture",
     "Rows",
-    "Task",
     "Text",
     "Vector",
     "Words",

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
 
 
 class Condition(ABC):
@@ -40,7 +40,7 @@ class Condition(ABC):
         """The rows of items of data, which are x in model units; `numbers` (B, self.numbers) where chance has a part."""
 
     @abstractmethod
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`count` rows of what a user asks for, by `names`. Raises UsageError that says what is wrong."""
 
     def named(self, value: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, known
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
 from ornstein.noise import mix
 
@@ -54,7 +54,7 @@ class Label(Condition):
         assert dataset.labels is not None
         return torch.from_numpy(dataset.labels[indices])
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`given["label"]`: a class by number or name for all, or one number for each."""
         label = given["label"]
         label = number_of(label, self.classes) if isinstance(label, str) else label
@@ -100,14 +100,14 @@ class LabelSet(Condition):
         return torch.zeros(count, len(self.labels) + 1, dtype=torch.bool)
 
     def missing(self, dataset: Dataset) -> str:
-        lacks = dataset.beside.sets is None or dataset.beside.tags != self.labels
+        lacks = dataset.annotations.sets is None or dataset.annotations.tags != self.labels
         return f"lacks the sets of {len(self.labels)} labels" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        assert dataset.beside.sets is not None
-        return _told(torch.from_numpy(dataset.beside.sets[indices]))
+        assert dataset.annotations.sets is not None
+        return _told(torch.from_numpy(dataset.annotations.sets[indices]))
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`given["label"]`: labels by number or name, one or a sequence of them ("a,b" is one too), for all samples; or for
         each a sequence of them; or booleans (K,) or (N, K)."""
         label = given["label"]

@@ -78,13 +78,13 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
     noticed by what it makes of the first caption.
     Raises UsageError for data without captions, or that hold vectors of their own.
     """
-    captions, where = dataset.beside.captions, dataset.spec.source
+    captions, where = dataset.annotations.captions, dataset.spec.source
     if captions is None:
         raise UsageError(
-            f"text: {where} has no captions; write a .txt beside each picture, a metadata.csv with the columns file_name and "
+            f"text: {where} has no captions; write a .txt beside each image, a metadata.csv with the columns file_name and "
             "text, or an array `captions` in the .npz"
         )
-    if dataset.beside.vectors is not None:
+    if dataset.annotations.vectors is not None:
         raise UsageError(f"text: {where} holds conditions already; leave these or --text out")
     if isinstance(encoder, str):
         if encoder not in ENCODERS:
@@ -99,7 +99,7 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
     return replace(
         dataset,
         spec=replace(dataset.spec, content_hash=content),
-        beside=replace(dataset.beside, vectors=vectors, encoder=name),
+        annotations=replace(dataset.annotations, vectors=vectors, encoder=name),
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ornstein.conditions.condition import Condition, known
 from ornstein.conditions.text import embed
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
 
 
@@ -46,15 +46,15 @@ class Vector(Condition):
         return torch.zeros(count, len(self.mean) + 1)
 
     def missing(self, dataset: Dataset) -> str:
-        vectors = dataset.beside.vectors
-        lacks = vectors is None or vectors.shape[1] != len(self.mean) or dataset.beside.encoder
+        vectors = dataset.annotations.vectors
+        lacks = vectors is None or vectors.shape[1] != len(self.mean) or dataset.annotations.encoder
         return f"lacks a vector of {len(self.mean)} numbers for each item" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        assert dataset.beside.vectors is not None
-        return self._rows(dataset.beside.vectors[indices])
+        assert dataset.annotations.vectors is not None
+        return self._rows(dataset.annotations.vectors[indices])
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`given["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
         width = len(self.mean)
         try:
@@ -97,11 +97,11 @@ class Text(Vector):
         return f"texts, as {len(self.mean)} numbers by {self.encoder}"
 
     def missing(self, dataset: Dataset) -> str:
-        vectors, by = dataset.beside.vectors, dataset.beside.encoder
+        vectors, by = dataset.annotations.vectors, dataset.annotations.encoder
         lacks = vectors is None or by != self.encoder or vectors.shape[1] != len(self.mean)
         return f"lacks captions that were encoded by {self.encoder}" if lacks else ""
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`given["text"]`: one text for all samples, or one for each; or `given["vector"]`, what the encoder made of them."""
         if "text" not in given:
             return super().asked(given, count, spec)

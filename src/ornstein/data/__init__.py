@@ -2,8 +2,8 @@
 
 from ornstein.data.dataset import Dataset
 from ornstein.data.images import grid_image, save_images
-from ornstein.data.order import order
+from ornstein.data.shuffle import order
 from ornstein.data.sources import find, names, open
-from ornstein.data.spec import Spec
+from ornstein.data.spec import DataSpec
 
-__all__ = ["Dataset", "Spec", "find", "grid_image", "names", "open", "order", "save_images"]
+__all__ = ["DataSpec", "Dataset", "find", "grid_image", "names", "open", "order", "save_images"]

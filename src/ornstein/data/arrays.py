@@ -19,13 +19,13 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.beside import TEXT_KEYS, VECTOR_KEYS, Beside, checked_sets, from_arrays, is_sets
+from ornstein.data.annotations import TEXT_KEYS, VECTOR_KEYS, Annotations, checked_sets, from_arrays, is_sets
 from ornstein.data.rows import Header, npy_header, read_at, read_npy
 from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
-    from ornstein.data.spec import Spec
+    from ornstein.data.spec import DataSpec
 
 DATA_KEYS = ("x", "images", "image", "data", "samples", "x_train", "arr_0")
 LABEL_KEYS = ("y", "label", "labels", "y_train")
@@ -69,14 +69,16 @@ class Arrays:
     low: float | None = None
     high: float | None = None
     notes: tuple[str, ...] = ()
-    beside: Beside = Beside()
-    spec: Spec | None = None
+    annotations: Annotations = Annotations()
+    spec: DataSpec | None = None
     use: object = None
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
         labels = None if self.labels is None else self.labels[indices]
-        return replace(self, items=self.items[indices], labels=labels, beside=self.beside.take(indices), spec=None)
+        return replace(
+            self, items=self.items[indices], labels=labels, annotations=self.annotations.take(indices), spec=None
+        )
 
 
 @dataclass(frozen=True)
@@ -245,19 +247,19 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     items = as_items(archive[known[0]], f"{known[0]} in {where}")
     label_key = next((key for key in LABEL_KEYS if key in keys), None)
     low, high = (_number(archive[key], key, where) if key in keys else None for key in ("low", "high"))
-    beside = from_arrays(archive, len(items), where)
+    annotations = from_arrays(archive, len(items), where)
     if label_key is None:
-        return Arrays(items, low=low, high=high, beside=beside)
+        return Arrays(items, low=low, high=high, annotations=annotations)
     found, place = archive[label_key], f"{label_key} in {where}"
     names = _names(archive["classes"], f"classes in {where}") if "classes" in keys else None
     if is_sets(found, len(items)):
         sets, tags = checked_sets(found, names, place)
-        return Arrays(items, low=low, high=high, beside=replace(beside, sets=sets, tags=tags))
+        return Arrays(items, low=low, high=high, annotations=replace(annotations, sets=sets, tags=tags))
     if names is not None:
         labels, classes = checked_labels(found, len(items), names, place), names
     else:
         labels, classes = named_labels(found, len(items), place)
-    return Arrays(items, labels, classes, low, high, beside=beside)
+    return Arrays(items, labels, classes, low, high, annotations=annotations)
 
 
 def _number(array: NDArray[Any], key: str, where: str) -> float:

@@ -24,12 +24,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import Arrays
-from ornstein.data.beside import Beside
 from ornstein.data.content import digest_of, item_bytes
 from ornstein.data.rows import Rows, read_npy
 from ornstein.data.sets import Sets
-from ornstein.data.spec import Spec, measure
+from ornstein.data.spec import DataSpec, measure
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import discard, new_folder
 from ornstein.files.owner import open_here, try_lock
@@ -103,7 +103,7 @@ def cached(
     fingerprint: Iterable[object],
     build: Callable[[Items], Arrays],
     source: str = "",
-    describe: Callable[[Arrays, str, str], Spec] | None = None,
+    describe: Callable[[Arrays, str, str], DataSpec] | None = None,
     still: Callable[[], None] = lambda: None,
 ) -> Arrays:
     """The entry for `fingerprint`, made by `build` when there is none or it is damaged.
@@ -125,12 +125,12 @@ def cached(
         arrays = replace(arrays, items=read_npy(fresh / "items.npy", own=True))
         spec = None if describe is None else describe(arrays, source, digest)
         still()
-        beside = arrays.beside
+        annotations = arrays.annotations
         for name, array in (
             ("labels", arrays.labels),
-            ("starts", None if beside.sets is None else beside.sets.starts),
-            ("columns", None if beside.sets is None else beside.sets.columns),
-            ("vectors", beside.vectors),
+            ("starts", None if annotations.sets is None else annotations.sets.starts),
+            ("columns", None if annotations.sets is None else annotations.sets.columns),
+            ("vectors", annotations.vectors),
         ):
             if array is not None:
                 np.save(fresh / f"{name}.npy", array)
@@ -146,12 +146,12 @@ def cached(
     raise OrnsteinError(f"{entry} was written but does not read back as it was; check the disk or give another cache.")
 
 
-def remembered(folder: Path, fingerprint: Iterable[object], arrays: Arrays, source: str) -> Spec:
+def remembered(folder: Path, fingerprint: Iterable[object], arrays: Arrays, source: str) -> DataSpec:
     """What `measure` says of arrays that are used where they are: read through once, and then known by their fingerprint."""
     entry = folder / _name(("spec", *fingerprint))
     with suppress(OSError, ValueError, LookupError, TypeError):
         about = read_json(entry / ABOUT)
-        spec = Spec.from_json(about["spec"])
+        spec = DataSpec.from_json(about["spec"])
         if about["format"] == FORMAT and (spec.count, spec.item_shape) == (len(arrays.items), arrays.items.shape[1:]):
             if isinstance(arrays.items, Rows):
                 arrays.items.seal(str(about["digest"]))
@@ -244,7 +244,7 @@ def _name(fingerprint: Iterable[object]) -> str:
 
 
 def _write_about(
-    fresh: Path, source: str, count: int, spec: Spec | None, digest: str, arrays: Arrays | None = None
+    fresh: Path, source: str, count: int, spec: DataSpec | None, digest: str, arrays: Arrays | None = None
 ) -> None:
     about: dict[str, Any] = {
         "made_by": MAKER,
@@ -256,9 +256,9 @@ def _write_about(
         "files": {path.name: [path.stat().st_size, _checksum(path)] for path in sorted(fresh.glob("*.npy"))},
     }
     if arrays is not None:
-        beside = arrays.beside
+        annotations = arrays.annotations
         about |= {"classes": arrays.classes, "low": arrays.low, "high": arrays.high, "notes": arrays.notes}
-        about |= {"tags": beside.tags, "captions": beside.captions}
+        about |= {"tags": annotations.tags, "captions": annotations.captions}
     (fresh / ABOUT).write_text(json.dumps(about))
 
 
@@ -289,15 +289,15 @@ def _read(entry: Path) -> Arrays | None:
             held[name.removesuffix(".npy")] = array if name == "items.npy" else np.asarray(array)
         tags, captions = tuple(about["tags"]), about["captions"]
         sets = Sets(held["starts"], held["columns"], len(tags)) if "starts" in held else None
-        beside = Beside(sets, tags, held.get("vectors"), None if captions is None else tuple(captions))
-        spec = None if about["spec"] is None else Spec.from_json(about["spec"])
+        annotations = Annotations(sets, tags, held.get("vectors"), None if captions is None else tuple(captions))
+        spec = None if about["spec"] is None else DataSpec.from_json(about["spec"])
         items, notes = held["items"], tuple(about["notes"])
         if isinstance(items, Rows):
             items.seal(str(about["digest"]))
         with suppress(OSError):
             os.utime(entry / ABOUT)
         classes = tuple(about["classes"])
-        return Arrays(items, held.get("labels"), classes, about["low"], about["high"], notes, beside, spec, use)
+        return Arrays(items, held.get("labels"), classes, about["low"], about["high"], notes, annotations, spec, use)
     except (OSError, ValueError, LookupError, TypeError, OrnsteinError):
         return None
 

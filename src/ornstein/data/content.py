@@ -47,7 +47,7 @@ def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
     if arrays.labels is not None:
         found.update(b"\0labels")
         found.update(item_bytes(arrays.labels))
-    for part in arrays.beside.content():
+    for part in arrays.annotations.content():
         found.update(part)
     return FORM + found.hexdigest()[:DIGITS]
 
@@ -72,18 +72,18 @@ def measured(items: NDArray[Any]) -> NDArray[Any]:
 
 
 def _old_hash(dataset: Dataset) -> str:
-    spec, items, beside = dataset.spec, dataset.items, dataset.beside
+    spec, items, annotations = dataset.spec, dataset.items, dataset.annotations
     shape = tuple(items.shape)
     found = sha256(f"{spec.dtype} {shape} {spec.classes} {spec.low} {spec.high}".encode())
     found.update(np.ascontiguousarray(measured(items)).data)
     if dataset.labels is not None:
         found.update(dataset.labels.tobytes())
-    if beside.sets is not None:
-        found.update(str(beside.tags).encode())
+    if annotations.sets is not None:
+        found.update(str(annotations.tags).encode())
         for start in range(0, len(items), MEASURED):
-            found.update(beside.sets[np.arange(start, min(start + MEASURED, len(items)))].tobytes())
-    if beside.vectors is not None and not beside.encoder:
-        found.update(str(beside.vectors.shape).encode())
-        found.update(beside.vectors.tobytes())
+            found.update(annotations.sets[np.arange(start, min(start + MEASURED, len(items)))].tobytes())
+    if annotations.vectors is not None and not annotations.encoder:
+        found.update(str(annotations.vectors.shape).encode())
+        found.update(annotations.vectors.tobytes())
     base = found.hexdigest()[:16]
-    return derived(base, beside.encoder, beside.captions or ()) if beside.encoder else base
+    return derived(base, annotations.encoder, annotations.captions or ()) if annotations.encoder else base

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.beside import Beside
-from ornstein.data.spec import Spec
+from ornstein.data.annotations import Annotations
+from ornstein.data.spec import DataSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,8 +25,8 @@ class Dataset:
 
     items: NDArray[Any]
     labels: NDArray[np.int64] | None
-    spec: Spec
-    beside: Beside = Beside()
+    spec: DataSpec
+    annotations: Annotations = Annotations()
     use: object = None
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class Dataset:
         """The names of labels `0, 1, …`; empty without labels."""
         return self.spec.classes
 
-    def in_units_of(self, spec: Spec) -> Dataset:
+    def in_units_of(self, spec: DataSpec) -> Dataset:
         """The same items, for a model that was trained on data of `spec`: vectors take its mean and deviation, not their own."""
         if spec.kind != "vector":
             return self

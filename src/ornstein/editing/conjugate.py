@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ornstein.guidance.guided import inner
+from ornstein.guidance.guided_denoiser import inner
 
 TOLERANCE = 1e-6
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ornstein.editing.tweedie import Covariance, Posterior
-from ornstein.guidance.guided import inner
+from ornstein.guidance.guided_denoiser import inner
 
 
 @dataclass(frozen=True, eq=False)

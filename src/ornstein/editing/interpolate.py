@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.arguments import keywords
 from ornstein.denoiser import Denoiser
-from ornstein.guidance.guided import inner
+from ornstein.guidance.guided_denoiser import inner
 from ornstein.path import align
 from ornstein.sampling import Report, encode, sample, shares
 from ornstein.solvers import Solver

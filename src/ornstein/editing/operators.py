@@ -1,4 +1,4 @@
-"""Linear operators on images (B, C, H, W): a picture seen through a lens, on a coarse sensor, behind a mask."""
+"""Linear operators on images (B, C, H, W): an image seen through a lens, on a coarse sensor, behind a mask."""
 
 import math
 from dataclasses import dataclass

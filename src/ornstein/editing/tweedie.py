@@ -25,7 +25,7 @@ from ornstein.denoiser import Denoiser, Views
 from ornstein.editing.measurement import Measurement
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import usable
-from ornstein.guidance.guided import move_clean
+from ornstein.guidance.guided_denoiser import move_clean
 from ornstein.path import Path, Time, align, as_time
 
 Covariance = Callable[[Tensor], Tensor]

@@ -9,10 +9,18 @@ from ornstein.guidance.cfg_zero import CFGZeroStar
 from ornstein.guidance.classifier import Classifier
 from ornstein.guidance.classifier_free import ClassifierFree
 from ornstein.guidance.clip import Clip, DynamicThreshold
+from ornstein.guidance.config import (
+    PLAIN,
+    Conditional,
+    Guidance,
+    GuidanceConfig,
+    NegativeLabel,
+    WeakModel,
+    unconditional,
+)
 from ornstein.guidance.contrast import Contrast
 from ornstein.guidance.energy import Energy
-from ornstein.guidance.guide import PLAIN, Asking, Conditional, Guide, Negative, Weaker, unconditional
-from ornstein.guidance.guided import Guided, Scale
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale
 from ornstein.guidance.interval import Interval
 from ornstein.guidance.rescaled import Rescaled
 
@@ -22,7 +30,6 @@ __all__ = [
     "APG",
     "CONTRASTS",
     "PLAIN",
-    "Asking",
     "Autoguidance",
     "CFGZeroStar",
     "Classifier",
@@ -32,12 +39,13 @@ __all__ = [
     "Contrast",
     "DynamicThreshold",
     "Energy",
-    "Guide",
-    "Guided",
+    "Guidance",
+    "GuidanceConfig",
+    "GuidedDenoiser",
     "Interval",
-    "Negative",
+    "NegativeLabel",
     "Rescaled",
     "Scale",
-    "Weaker",
+    "WeakModel",
     "unconditional",
 ]

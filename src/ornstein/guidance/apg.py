@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ornstein.estimate import Estimate
 from ornstein.guidance.contrast import Contrast
-from ornstein.guidance.guided import inner, move_clean, ratio
+from ornstein.guidance.guided_denoiser import inner, move_clean, ratio
 from ornstein.path import Time
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.estimate import Estimate
 from ornstein.guidance.contrast import Contrast
-from ornstein.guidance.guided import inner, ratio
+from ornstein.guidance.guided_denoiser import inner, ratio
 from ornstein.path import Time, align, as_time
 
 

@@ -8,12 +8,12 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import gradient, told, usable
-from ornstein.guidance.guided import Guided, Scale, move_clean, scale_at
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale, move_clean, scale_at
 from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier(Guided):
+class Classifier(GuidedDenoiser):
     """score + w·∇ log p(y | x_t, t), that is clean + w·(σ²/α)·∇ log p and noise − w·σ·∇ log p (equation 10, algorithm 2).
 
     `log_prob(x_t, t)` is differentiable in x_t and gives (B,) nats, at the noisy x_t: log p(y | x_t) of a classifier trained on

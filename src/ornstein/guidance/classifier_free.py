@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein.denoiser import Predictor
 from ornstein.estimate import Estimate
 from ornstein.guidance.contrast import Contrast, together
-from ornstein.guidance.guided import scale_at
+from ornstein.guidance.guided_denoiser import scale_at
 from ornstein.path import Time
 
 

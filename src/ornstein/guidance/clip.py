@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
-from ornstein.guidance.guided import move_clean
+from ornstein.guidance.guided_denoiser import move_clean
 from ornstein.path import Path, Time
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser, NetworkDenoiser, Predictor
 from ornstein.estimate import Estimate
-from ornstein.guidance.guided import Guided, Scale, scale_at
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale, scale_at
 from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Contrast(Guided):
+class Contrast(GuidedDenoiser):
     """Abstract: a subclass combines the estimates of `conditional` and `unconditional` at a scale.
 
     At scale 1 the conditional denoiser alone is asked, so the result is its own to the last bit. When both are
@@ -75,7 +75,7 @@ def together(first: Denoiser, second: Denoiser, batch: int) -> NetworkDenoiser |
     """One denoiser for the rows of both, where one network can answer them in one call; else None.
 
     That takes conditions whose tensors all have a row for each of the `batch`. A missing condition beside a given one becomes
-    the null condition of a network that has one: label `network.classes`, and zeros for a set, a vector or a picture.
+    the null condition of a network that has one: label `network.classes`, and zeros for a set, a vector or an image.
     """
     if not (isinstance(first, NetworkDenoiser) and isinstance(second, NetworkDenoiser)):
         return None

@@ -8,12 +8,12 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
 from ornstein.guidance.gradient import gradient, told, usable
-from ornstein.guidance.guided import Guided, Scale, move_clean, scale_at
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale, move_clean, scale_at
 from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Energy(Guided):
+class Energy(GuidedDenoiser):
     """score − w·∇_{x_t} E(clean(x_t)): towards samples of low energy, whose E knows clean data alone.
 
     `energy(clean)` is differentiable and gives (B,) nats, (B, ...) -> (B,). The gradient goes through the denoiser, so a call

@@ -10,18 +10,18 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser, Predictor
 from ornstein.estimate import Estimate
-from ornstein.guidance.guided import Guided
+from ornstein.guidance.guided_denoiser import GuidedDenoiser
 from ornstein.path import Time, align, as_time
 
 
 @dataclass(frozen=True, eq=False)
-class Interval(Guided):
+class Interval(GuidedDenoiser):
     """Guided where low < t ≤ high, plain elsewhere: without guidance at high noise diversity stays, at low noise calls are saved.
 
     Raises ValueError unless 0 ≤ low < high ≤ 1.
     """
 
-    guided: Guided
+    guided: GuidedDenoiser
     low: float = 0.0
     high: float = 1.0
 
@@ -30,7 +30,7 @@ class Interval(Guided):
             raise ValueError(f"Interval: needs 0 <= low < high <= 1 (times), not {self.low} and {self.high}")
 
     @classmethod
-    def levels(cls, guided: Guided, low: float, high: float) -> Self:
+    def levels(cls, guided: GuidedDenoiser, low: float, high: float) -> Self:
         """The interval between two noise levels σ/α, as in the paper (there σ): low = 0 and high = inf are the ends."""
         ends = [-2 * (math.log(level) if level > 0 else -math.inf) for level in (low, high)]
         first, last = (float(guided.path.time(torch.tensor(end, dtype=torch.float64))) for end in ends)

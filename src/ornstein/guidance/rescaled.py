@@ -6,12 +6,12 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
-from ornstein.guidance.guided import Guided, move_clean, ratio
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, move_clean, ratio
 from ornstein.path import Time
 
 
 @dataclass(frozen=True, eq=False)
-class Rescaled(Guided):
+class Rescaled(GuidedDenoiser):
     """clean = (φ·std(plain)/std(guided) + 1 − φ)·guided, standard deviations over all numbers of a sample (equations 15, 16).
 
     Guidance at a large scale makes samples too contrasty; this brings their spread back to that of the plain estimate. The
@@ -19,7 +19,7 @@ class Rescaled(Guided):
     any other guidance; `strength` φ = 0 changes nothing, 0.7 is the paper's. Raises ValueError for a φ outside [0, 1].
     """
 
-    guided: Guided
+    guided: GuidedDenoiser
     strength: float = 0.7
 
     def __post_init__(self) -> None:

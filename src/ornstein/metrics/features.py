@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
 from ornstein.data.arrays import Arrays
 from ornstein.data.cache import Items, cached, default_folder
 
@@ -74,7 +74,7 @@ class Network:
             return (self.features or self.module)(x.to(place)).flatten(1).float().cpu().clone()
 
 
-def extract(extractor: Extractor, items: NDArray[Any], spec: Spec, progress: Progress | None = None) -> Tensor:
+def extract(extractor: Extractor, items: NDArray[Any], spec: DataSpec, progress: Progress | None = None) -> Tensor:
     """Features (N, D) of items in their own units, in batches."""
     found = []
     for start in range(0, len(items), BATCH):

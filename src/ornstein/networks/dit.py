@@ -71,11 +71,11 @@ class DiT(nn.Module):
         dropout: float = 0.0,
         fourier: float = 0.0,
         out_channels: int | None = None,
-        picture: int = 0,
+        image: int = 0,
     ) -> None:
         """channels: C; size: an integer for square images, else (L,), (H, W), (D, H, W); patch: side of a patch.
 
-        dropout: inside the MLPs. classes, vector, fourier: as in `Conditioning`. picture: channels of a picture as condition.
+        dropout: inside the MLPs. classes, vector, fourier: as in `Conditioning`. image: channels of an image as condition.
         Raises ValueError when `patch` does not divide the size, `heads` the width, or the width cannot hold positions.
         """
         super().__init__()
@@ -92,15 +92,15 @@ class DiT(nn.Module):
             "dropout": dropout,
             "fourier": fourier,
             "out_channels": out_channels,
-            "picture": picture,
+            "image": image,
         }
         if any(n % patch for n in size):
             raise ValueError(f"patches of {patch} do not divide the size {size}; resize the data or change the patch")
-        self.channels, self.classes, self.size, self.patch, self.picture = channels, classes, size, patch, picture
+        self.channels, self.classes, self.size, self.patch, self.image = channels, classes, size, patch, image
         grid = [n // patch for n in size]
         volume = patch ** len(size)
         self.conditioning = Conditioning(256, width, classes, vector, fourier)
-        self.stem = xavier_(nn.Linear((channels + picture) * volume, width))
+        self.stem = xavier_(nn.Linear((channels + image) * volume, width))
         self.positions: Tensor
         self.register_buffer("positions", grid_positions(grid, width))
         self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(depth))
@@ -137,7 +137,7 @@ class DiT(nn.Module):
             expected = ", ".join(map(str, (self.channels, *self.size)))
             raise ValueError(f"x must have shape (B, {expected}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(self._patches(beside(x, condition, self.picture))) + self.positions
+        h = self.stem(self._patches(beside(x, condition, self.image))) + self.positions
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).unsqueeze(1).chunk(2, dim=-1)

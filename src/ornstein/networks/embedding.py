@@ -22,9 +22,9 @@ Condition = Tensor | tuple[Tensor | None, ...] | None
 - labels: integers (B,) of which K is the null label, or sets of labels, boolean (B, K + 1), whose last column says that the set
   is told, so that an empty set is not the same as none;
 - a floating vector (B, V);
-- a floating picture (B, C', *spatial), seen beside x.
+- a floating image (B, C', *spatial), seen beside x.
 
-Vectors and pictures of zeros, sets without their last column, and what is None are one thing: the null condition.
+Vectors and images of zeros, sets without their last column, and what is None are one thing: the null condition.
 """
 
 PERIOD = 10_000.0
@@ -169,27 +169,27 @@ class Conditioning(nn.Module):
 
 
 def beside(x: Tensor, condition: Condition, channels: int) -> Tensor:
-    """x (B, C, *spatial) with the `channels` of the picture in a condition behind its own, zeros where there is none.
+    """x (B, C, *spatial) with the `channels` of the image in a condition behind its own, zeros where there is none.
 
-    Raises ValueError for a picture that does not fit x, or that a network without one is given.
+    Raises ValueError for an image that does not fit x, or that a network without one is given.
     """
-    picture = _split(condition).picture
+    image = _split(condition).image
     if not channels:
-        if picture is not None:
-            raise ValueError("a picture was given to a network without one; build it with picture=CHANNELS")
+        if image is not None:
+            raise ValueError("an image was given to a network without one; build it with image=CHANNELS")
         return x
     expected = (len(x), channels, *x.shape[2:])
-    if picture is None:
-        picture = x.new_zeros(expected)
-    elif picture.shape != expected:
-        raise ValueError(f"the picture must have shape {expected}, not {tuple(picture.shape)}")
-    return torch.cat([x, picture.to(x.dtype)], 1)
+    if image is None:
+        image = x.new_zeros(expected)
+    elif image.shape != expected:
+        raise ValueError(f"the image must have shape {expected}, not {tuple(image.shape)}")
+    return torch.cat([x, image.to(x.dtype)], 1)
 
 
 class _Parts(NamedTuple):
     labels: Tensor | None
     vector: Tensor | None
-    picture: Tensor | None
+    image: Tensor | None
 
 
 def _split(condition: Condition) -> _Parts:
@@ -198,14 +198,14 @@ def _split(condition: Condition) -> _Parts:
     for part in condition if isinstance(condition, tuple) else (condition,):
         if part is None:
             continue
-        kind = "picture" if part.ndim > 2 else "vector" if part.is_floating_point() else "labels"
+        kind = "image" if part.ndim > 2 else "vector" if part.is_floating_point() else "labels"
         if kind in found:
             raise ValueError(
-                f"a condition holds labels, a vector (floating) and a picture once at most, not {kind} twice: "
+                f"a condition holds labels, a vector (floating) and an image once at most, not {kind} twice: "
                 f"{found[kind].dtype} {tuple(found[kind].shape)} and {part.dtype} {tuple(part.shape)}"
             )
         found[kind] = part
-    return _Parts(found.get("labels"), found.get("vector"), found.get("picture"))
+    return _Parts(found.get("labels"), found.get("vector"), found.get("image"))
 
 
 def _check_labels(labels: Tensor, classes: int, batch: int) -> None:

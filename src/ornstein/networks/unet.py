@@ -132,7 +132,7 @@ class UNet(nn.Module):
         head_width: int = 64,
         additive: bool = False,
         fourier: float = 0.0,
-        picture: int = 0,
+        image: int = 0,
         group_width: int = 16,
     ) -> None:
         """channels: C; level `i` has `width·multipliers[i]` channels and `blocks` (or `blocks[i]`) residual blocks on the way
@@ -140,7 +140,7 @@ class UNet(nn.Module):
 
         attention_levels: the levels that attend, 0 the finest; the middle, at the coarsest size, always does.
         dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier: as in `Conditioning`. head_width: channels of an
-        attention head, about. additive: DDPM's blocks in place of adaptive group norm. picture: channels of a picture as
+        attention head, about. additive: DDPM's blocks in place of adaptive group norm. image: channels of an image as
         condition. group_width: channels in a group of the norms, about, as long as that makes no more than 32 groups; with
         multiples of 16 the network is fastest (see `networks.placed`).
         Raises ValueError for a number of dimensions or a level that does not exist.
@@ -161,7 +161,7 @@ class UNet(nn.Module):
             "head_width": head_width,
             "additive": additive,
             "fourier": fourier,
-            "picture": picture,
+            "image": image,
             "group_width": group_width,
         }
         levels = range(len(multipliers))
@@ -171,7 +171,7 @@ class UNet(nn.Module):
             raise ValueError(f"attention_levels={tuple(attention_levels)} must lie in 0..{len(multipliers) - 1}")
         if len(counts) != len(multipliers):
             raise ValueError(f"blocks={counts} must name one count for each of the {len(multipliers)} multipliers")
-        self.channels, self.dims, self.classes, self.picture = channels, dims, classes, picture
+        self.channels, self.dims, self.classes, self.image = channels, dims, classes, image
         embedding = 4 * width
         widths = [width * m for m in multipliers]
 
@@ -182,7 +182,7 @@ class UNet(nn.Module):
             return _Stage(residual, SpatialAttention(_norm(outputs, group_width), outputs, head_width))
 
         self.conditioning = Conditioning(width, embedding, classes, vector, fourier)
-        self.stem = _conv(dims, channels + picture, width)
+        self.stem = _conv(dims, channels + image, width)
         self.down, skips, current = nn.ModuleList(), [width], width
         for level in levels:
             for _ in range(counts[level]):
@@ -231,7 +231,7 @@ class UNet(nn.Module):
             sides = ", ".join("DHW"[3 - self.dims :])
             raise ValueError(f"x must have shape (B, {self.channels}, {sides}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(beside(x, condition, self.picture))
+        h = self.stem(beside(x, condition, self.image))
         skips = [h]
         for layer in self.down:
             h = layer(h) if isinstance(layer, _Down) else layer(h, c)

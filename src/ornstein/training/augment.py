@@ -1,6 +1,6 @@
-"""Pictures mirrored, moved, scaled and turned in training; none of it leaks into samples (Karras et al. 2022, appendix F).
+"""Images mirrored, moved, scaled and turned in training; none of it leaks into samples (Karras et al. 2022, appendix F).
 
-The network is told what was done as a vector condition, zero for a picture as it is; sampling gives no vector, which is zero.
+The network is told what was done as a vector condition, zero for an image as it is; sampling gives no vector, which is zero.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 NUMBERS = 9
-"""Uniform numbers in [0, 1) that one picture's augmentation takes."""
+"""Uniform numbers in [0, 1) that one image's augmentation takes."""
 WIDTH = 6
 """Of the vector: mirrored, moved right, moved down, log of the scale, cosine of the turn less 1, its sine."""
 
@@ -19,12 +19,12 @@ WIDTH = 6
 @dataclass(frozen=True)
 class Augment:
     """Each of mirroring, moving by whole pixels (up to an eighth of a side), scaling (by 2^{0.2 N(0,1)}) and turning (by any
-    angle) is done with a probability of its own; where nothing is, the picture stays bit for bit."""
+    angle) is done with a probability of its own; where nothing is, the image stays bit for bit."""
 
     probability: float = 0.12
 
     def __call__(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, C, H, W) and uniform numbers (B, NUMBERS) -> augmented pictures and vectors (B, WIDTH)."""
+        """Images (B, C, H, W) and uniform numbers (B, NUMBERS) -> augmented images and vectors (B, WIDTH)."""
         chosen, how = (numbers[:, :4] < self.probability).to(x), numbers[:, 4:].to(x)
         mirrored = chosen[:, 0] * (how[:, 0] < 0.5)
         reach = torch.tensor([x.shape[3] // 8, x.shape[2] // 8]).to(x)
@@ -46,7 +46,7 @@ class Augment:
 
 
 def _inverse(mirrored: Tensor, octaves: Tensor, angle: Tensor, moved: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (B, 2, 3) from places of the result to places of the picture, in grid_sample's units (−1 to 1 from side to side)."""
+    """Maps (B, 2, 3) from places of the result to places of the image, in grid_sample's units (−1 to 1 from side to side)."""
     half = torch.tensor(size).to(moved) / 2
     scale = torch.exp2(-0.2 * octaves)
     cos, sin = angle.cos() * scale, angle.sin() * scale

@@ -1,6 +1,6 @@
 """The batch of a step with all its random numbers, cut into what each process learns from at once.
 
-Every row's picture, time, noise, condition (whether it is dropped, and holes) and flip are functions of (seed, step, row): the
+Every row's image, time, noise, condition (whether it is dropped, and holes) and flip are functions of (seed, step, row): the
 batch is the same in one part or in many, in one process or in several, and in a run that was resumed.
 """
 

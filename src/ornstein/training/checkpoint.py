@@ -105,7 +105,7 @@ def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
     Raises OrnsteinError when the disk refuses, or somebody else's folder has its name.
     """
     place = folder / f"step-{state.step:08d}"
-    processes.lead(lambda: _must_be_own(place))
+    processes.on_first(lambda: _must_be_own(place))
     files = {"average": state.average.state_dict(), "half": state.half.state_dict()}
     learned = {"weights": state.weights(), "optimizer": _optimizer_tensors(state.optimizer)}
 
@@ -114,14 +114,14 @@ def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
             work(*what)
 
     with ExitStack() as filling:
-        new = processes.lead(lambda: filling.enter_context(new_folder(place)))
+        new = processes.on_first(lambda: filling.enter_context(new_folder(place)))
         if state.sharded:
-            processes.together(partial(put, shards.save, new / SHARDS, _named(learned)))
+            processes.on_all(partial(put, shards.save, new / SHARDS, _named(learned)))
         else:
             files |= learned
         for name, tensors in files.items():
-            processes.lead(partial(put, save_tensors, gather(tensors), new / f"{name}.safetensors"))
-        processes.lead(partial(put, _finish, state, new, filling))
+            processes.on_first(partial(put, save_tensors, gather(tensors), new / f"{name}.safetensors"))
+        processes.on_first(partial(put, _finish, state, new, filling))
     return place
 
 
@@ -195,9 +195,9 @@ def restore(folder: Path, state: State, tell: Callable[[str], None], processes: 
     Of several processes the first one chooses it; each reads its own share, so all must see the folder.
     Damaged ones are set aside: see `newest`. Raises OrnsteinError for one that does not fit the network.
     """
-    place = processes.lead(lambda: newest(folder, tell))
+    place = processes.on_first(lambda: newest(folder, tell))
     if place is not None:
-        processes.together(lambda: _load(place, state))
+        processes.on_all(lambda: _load(place, state))
     return place
 
 

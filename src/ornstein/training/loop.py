@@ -11,11 +11,11 @@ from ornstein.cpu import threads
 from ornstein.errors import OrnsteinError
 from ornstein.processes import ALONE, Processes
 from ornstein.training import ema, parallel, schedule
-from ornstein.training.ahead import supplied
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
-from ornstein.training.halves import learning, side_by_side
+from ornstein.training.prefetch import supplied
 from ornstein.training.settings import Settings
+from ornstein.training.split_batch import learning, side_by_side
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
 
@@ -100,7 +100,7 @@ def train(
                 skipped=state.skipped,
             )
             if bad == BAD_STEPS:
-                processes.together(lambda: _diverged(state.step))
+                processes.on_all(lambda: _diverged(state.step))
     network.eval()
 
 

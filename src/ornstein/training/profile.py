@@ -13,9 +13,9 @@ from torch import nn
 from ornstein.device import peak, synchronize
 from ornstein.networks import SelfAttention
 from ornstein.training.batch import Batches, Part
-from ornstein.training.build import processor
 from ornstein.training.loop import train
-from ornstein.training.run import Run
+from ornstein.training.recipe import processor
+from ornstein.training.trainer import Run
 
 WARM = 3  # steps before the clock starts: memory is taken, kernels are chosen
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -80,7 +80,7 @@ def profile(run: Run, steps: int) -> Profile:
     with processor(run.settings, run.device):
         state, learner = run.ready()
         # nothing side by side, so that what each takes shows
-        settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, halves=False)
+        settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, split_batch=False)
         clock = Clock(run.device)
         batches = TimedBatches(
             run.settings, run.dataset, run.objective, run.device, run.processes, run.model.conditions, clock

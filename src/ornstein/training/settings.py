@@ -27,7 +27,7 @@ class Settings:
     channels: int | None = None
     """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are, transparency on white)."""
     given: str | None = None
-    """What the network sees of each picture, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
+    """What the network sees of each image, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
     (inpainting)."""
     text: str | None = None
     """Captions as condition, through an encoder: minilm (needs the extra `text`) or words (by spelling alone)."""
@@ -71,7 +71,7 @@ class Settings:
     snapshots: int = 12
     """Snapshots kept for `ornstein ema`, of this average and one of half its length: 4 bytes a parameter each; 0 keeps none."""
     label_dropout: float = 0.1
-    """Part of the examples that are trained without their condition (label, vector, text, picture), so that the model also works
+    """Part of the examples that are trained without their condition (label, vector, text, image), so that the model also works
     without."""
     flips: bool = False
     """Mirror every other image left to right."""
@@ -85,7 +85,7 @@ class Settings:
     """On a CPU, keep freed memory for the next step in place of giving it back to the system after each (glibc)."""
     channels_last: bool = True
     """Weights of convolutions lie channels-last where that is faster: on GPUs, and on CPUs with group norms of 16 channels."""
-    halves: bool = True
+    split_batch: bool = True
     """On a CPU, two threads learn from half of each batch, side by side (not where dropout or a coupling needs it whole)."""
     threads: int | None = None
     """Threads on a CPU (default: one for each core that this process may use; a run that goes on keeps its number)."""

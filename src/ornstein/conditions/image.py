@@ -1,4 +1,4 @@
-"""A picture as condition, which the network sees beside x_t: what a task leaves of each training picture."""
+"""An image as condition, which the network sees beside x_t: what a degradation leaves of each training image."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,48 +10,48 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, known
-from ornstein.conditions.tasks import TASKS, Mask, Task
-from ornstein.data import Dataset, Spec
+from ornstein.data import Dataset, DataSpec
+from ornstein.degradations import DEGRADATIONS, Degradation, Mask
 from ornstein.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Picture(Condition):
-    """What `task` leaves of a picture, (B, C' + 1, H, W): its channels, 0 where it is not told, and one that is 1 where it is.
+class ImageCondition(Condition):
+    """What `degradation` leaves of an image, (B, C' + 1, H, W): its channels, 0 where it is not told, and one that is 1 where it is.
 
     The null condition is 0 everywhere: nothing is told anywhere (as in Saharia et al. 2022, "Palette", whose tasks these are).
     """
 
-    task: Task
+    degradation: Degradation
     shape: tuple[int, ...]
 
     names = ("image", "mask")
 
     def __post_init__(self) -> None:
         sides = len(self.shape) == 3 and all(type(n) is int and n > 0 for n in self.shape)
-        known(sides, f"the shape of a picture condition is {self.shape}")
-        self.task.check(self.shape)
+        known(sides, f"the shape of an image condition is {self.shape}")
+        self.degradation.check(self.shape)
 
     @property
     def numbers(self) -> int:  # type: ignore[override]
-        return self.task.numbers
+        return self.degradation.numbers
 
     @property
     def arguments(self) -> dict[str, int]:
-        return {"picture": self.task.channels(self.shape[0]) + 1}
+        return {"image": self.degradation.channels(self.shape[0]) + 1}
 
     @property
     def about(self) -> str:
-        return f"a picture, {self.task}"
+        return f"an image, {self.degradation}"
 
     def null(self, count: int) -> Tensor:
-        return torch.zeros(count, self.task.channels(self.shape[0]) + 1, *self.shape[1:])
+        return torch.zeros(count, self.degradation.channels(self.shape[0]) + 1, *self.shape[1:])
 
     def missing(self, dataset: Dataset) -> str:
-        return "" if dataset.spec.shape == self.shape else f"lacks pictures of shape {self.shape}"
+        return "" if dataset.spec.shape == self.shape else f"lacks images of shape {self.shape}"
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        left, told = self.task(x, numbers)
+        left, told = self.degradation(x, numbers)
         return torch.cat([left * told, told], 1)
 
     def named(self, value: Any) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Picture(Condition):
         return dict(zip(("image", "mask"), value, strict=True)) if pair else {"image": value}
 
     def shown(self, rows: Tensor) -> Tensor:
-        """What is told as pictures (B, C, H, W) to look at, in model units: grey where nothing is."""
+        """What is told as images (B, C, H, W) to look at, in model units: grey where nothing is."""
         left = rows[:, :-1] * rows[:, -1:]
         channels = self.shape[0]
         if left.shape[1] == channels:
@@ -67,8 +67,8 @@ class Picture(Condition):
         colour = left.expand(-1, min(channels, 3), -1, -1)
         return torch.cat([colour, torch.ones_like(left)], 1) if channels == 4 else colour
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: Spec) -> Tensor:
-        """`given["image"]`: a picture, or one for each sample, in the units of the data: whole (H, W, C), which the task is then
+    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`given["image"]`: an image, or one for each sample, in the units of the data: whole (H, W, C), which the task is then
         done to, or what is left of it. `given["mask"]` (H, W), not 0 where it is hidden, for inpainting."""
         if "image" not in given:
             raise UsageError("condition: a mask needs the image that it belongs to; give both")
@@ -76,21 +76,21 @@ class Picture(Condition):
         if x.shape[1:] == self.shape:
             left, told = self._whole(x, given.get("mask"))
         else:
-            left = self.task.widened(x, self.shape)
+            left = self.degradation.widened(x, self.shape)
             told = torch.ones_like(left[:, :1])
-        if given.get("mask") is not None and not isinstance(self.task, Mask):
+        if given.get("mask") is not None and not isinstance(self.degradation, Mask):
             raise UsageError(
-                f"condition: this run was trained with --given {self.task}, which takes no mask; leave it out"
+                f"condition: this run was trained with --given {self.degradation}, which takes no mask; leave it out"
             )
         rows = torch.cat([left * told, told], 1)
         if len(rows) not in (1, count):
             raise UsageError(f"condition: {len(rows)} images for {count} samples; give one, or one for each")
         return rows.expand(count, -1, -1, -1)
 
-    def _read(self, image: Any, spec: Spec) -> Tensor:
-        """Pictures in the units of the data to model units, (B, C, H, W) of the whole or of what is left."""
+    def _read(self, image: Any, spec: DataSpec) -> Tensor:
+        """Images in the units of the data to model units, (B, C, H, W) of the whole or of what is left."""
         array = np.asarray(image)
-        whole, left = self.shape, self.task.left(self.shape)
+        whole, left = self.shape, self.degradation.left(self.shape)
         for channels, height, width in (whole, left):
             forms = [(height, width, channels), *([(height, width)] if channels == 1 else [])]
             if array.dtype.kind in "biuf" and any(form in (array.shape, array.shape[1:]) for form in forms):
@@ -101,8 +101,8 @@ class Picture(Condition):
         raise UsageError(f"condition: an image must hold finite numbers and have shape {either}, not {array.shape}")
 
     def _whole(self, x: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.task, Mask):
-            return self.task(x, torch.zeros(len(x), self.task.numbers))
+        if not isinstance(self.degradation, Mask):
+            return self.degradation(x, torch.zeros(len(x), self.degradation.numbers))
         if mask is None:
             raise UsageError("condition: this run fills in what a mask hides; give the mask with the image")
         hidden = np.asarray(mask)
@@ -114,12 +114,12 @@ class Picture(Condition):
         return x * told, told
 
     def to_json(self) -> dict[str, Any]:
-        task = {"type": type(self.task).__name__, **vars(self.task)}
-        return {"type": "Picture", "task": task, "shape": list(self.shape)}
+        degradation = {"type": type(self.degradation).__name__, **vars(self.degradation)}
+        return {"type": "ImageCondition", "degradation": degradation, "shape": list(self.shape)}
 
     @staticmethod
-    def task_of(values: Mapping[str, Any]) -> Task:
-        """The inverse of what `to_json` makes of the task. Raises KeyError, TypeError or ValueError."""
+    def degradation_of(values: Mapping[str, Any]) -> Degradation:
+        """The inverse of what `to_json` makes of the degradation. Raises KeyError, TypeError or ValueError."""
         fields = dict(values)
-        task: Task = TASKS[fields.pop("type")](**fields)
-        return task
+        degradation: Degradation = DEGRADATIONS[fields.pop("type")](**fields)
+        return degradation

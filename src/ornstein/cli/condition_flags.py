@@ -1,4 +1,4 @@
-"""The flags --condition, --mask and --text: from files and words to what a run can be told, and a picture of it."""
+"""The flags --condition, --mask and --text: from files and words to what a run can be told, and an image of it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.files.output import Output
-    from ornstein.runs import Run, Told
+    from ornstein.runs import ConditionBatch, Run
 
 
 def read(trained: "Run", condition: str | None, mask: str | None, text: str | None) -> dict[str, Any] | None:
     """The flags by the names that `Run.sample` knows. Raises UsageError for files that do not fit."""
     found: dict[str, Any] = {} if text is None else {"text": text}
     if mask is not None and condition is None:
-        raise UsageError("--mask belongs to a picture; give it with --condition")
+        raise UsageError("--mask belongs to an image; give it with --condition")
     if condition is not None:
         found |= _condition(trained, condition, mask)
     return found or None
 
 
 def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
-    from ornstein.cli import canvas
+    from ornstein.cli import image_io
 
-    picture, file = trained.model.conditions.picture, Path(name).expanduser()
+    image, file = trained.model.conditions.image, Path(name).expanduser()
     try:
         there = file.is_file()
     except OSError:  # such as a name that is too long for one
@@ -40,42 +40,42 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
         if not any("vector" in part.names for part in trained.model.conditions.parts):
             raise UsageError(f"--condition {name[:80]}: {trained.folder} was not trained to be given numbers")
         return {"vector": numbers}
-    if picture is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
+    if image is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
         from ornstein.data.arrays import DAMAGE
 
         if file.suffix.lower() != ".npy":
-            raise UsageError(f"--condition {file}: {trained.folder} was not trained to be given pictures")
+            raise UsageError(f"--condition {file}: {trained.folder} was not trained to be given images")
         try:
             return {"vector": np.load(file, allow_pickle=False)}
         except DAMAGE as error:
             raise UsageError(f"--condition {file} cannot be read as an array ({error}); give another file") from error
-    spec, left = trained.spec, picture.task.left(trained.spec.shape)
-    if file.suffix.lower() in canvas.ARRAYS:
+    spec, left = trained.spec, image.degradation.left(trained.spec.shape)
+    if file.suffix.lower() in image_io.ARRAYS:
         from ornstein.data.arrays import ArrayFile
 
         items = np.asarray(ArrayFile(file).load().items)
         found: dict[str, Any] = {"image": items}
         size = items.shape[1:3]
     else:
-        values, size = canvas.left(name, spec, left)
+        values, size = image_io.left(name, spec, left)
         found = {"image": values}
     if mask is not None:
-        found["mask"] = 1 - canvas.kept(mask, spec, (size[0], size[1])).numpy().reshape(spec.shape[1:])
+        found["mask"] = 1 - image_io.kept(mask, spec, (size[0], size[1])).numpy().reshape(spec.shape[1:])
     return found
 
 
-def place(trained: "Run", condition: "Told | None", output: "Output") -> "Output | None":
-    """Where a picture of the condition and the samples goes, beside `output`; none of other conditions."""
-    from ornstein.cli import canvas
+def place(trained: "Run", condition: "ConditionBatch | None", output: "Output") -> "Output | None":
+    """Where an image of the condition and the samples goes, beside `output`; none of other conditions."""
+    from ornstein.cli import image_io
 
-    return canvas.row(output, trained.spec) if condition is not None and trained.model.conditions.picture else None
+    return image_io.row(output, trained.spec) if condition is not None and trained.model.conditions.image else None
 
 
-def show(trained: "Run", condition: "Told", samples: "NDArray[Any]", output: "Output") -> None:
-    """Write a picture of what the first sample was given and the first samples in one row."""
-    from ornstein.cli import canvas
+def show(trained: "Run", condition: "ConditionBatch", samples: "NDArray[Any]", output: "Output") -> None:
+    """Write an image of what the first sample was given and the first samples in one row."""
+    from ornstein.cli import image_io
 
     told = trained.model.conditions
-    assert told.picture is not None
-    given = told.picture.shown(condition.rows[told.parts.index(told.picture)][:1])
-    canvas.beside([given, trained.spec.to_model(samples)], output, trained.spec)
+    assert told.image is not None
+    given = told.image.shown(condition.rows[told.parts.index(told.image)][:1])
+    image_io.beside([given, trained.spec.to_model(samples)], output, trained.spec)

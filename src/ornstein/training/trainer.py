@@ -22,7 +22,7 @@ from torch import nn
 
 import ornstein
 from ornstein import conditions, networks, terminal
-from ornstein.data import Dataset, Spec, grid_image
+from ornstein.data import Dataset, DataSpec, grid_image
 from ornstein.data.content import is_of
 from ornstein.data.stamps import Changed
 from ornstein.device import choose_device
@@ -33,12 +33,12 @@ from ornstein.files.owner import FORM, open_here, sweep
 from ornstein.files.reading import read_bytes, read_json
 from ornstein.model import Model
 from ornstein.processes import current
-from ornstein.training import build, checkpoint, compiled, config, parallel, posthoc
+from ornstein.training import checkpoint, compiling, config, parallel, posthoc, recipe
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
-from ornstein.training.grid import Grid
-from ornstein.training.learner import Learner
 from ornstein.training.loop import Progress, done, train
+from ornstein.training.loss_module import LossModule
+from ornstein.training.sample_sheet import SampleSheet
 from ornstein.training.settings import OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
 
@@ -68,7 +68,7 @@ class Run:
     """
 
     def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = terminal.write) -> None:
-        if settings.text is not None and (not settings.text or dataset.beside.encoder != settings.text):
+        if settings.text is not None and (not settings.text or dataset.annotations.encoder != settings.text):
             dataset = conditions.encoded(dataset, settings.text)
         self.folder, self.tell = run_folder(settings.out), tell
         before = settings_of(self.folder)
@@ -77,14 +77,14 @@ class Run:
                 settings, **{key: getattr(before, key) for key in OPEN if getattr(settings, key) is None}
             )
         self.processes = current()
-        self.settings = build.complete(settings, dataset.spec, self.processes)
+        self.settings = recipe.complete(settings, dataset.spec, self.processes)
         check_folder(self.folder, self.settings, before)
         self.dataset = dataset = as_before(self.folder, self.settings, dataset)
-        told = conditions.of(dataset, build.task(self.settings, dataset.spec))
-        self.model = build.model(self.settings, dataset.spec, told)
-        self.objective = build.loss(self.settings, self.model)
+        told = conditions.of(dataset, recipe.degradation(self.settings, dataset.spec))
+        self.model = recipe.model(self.settings, dataset.spec, told)
+        self.objective = recipe.loss(self.settings, self.model)
         self.device = choose_device(settings.device, self.processes)
-        self.peak = build.learning_rate(self.settings, self.model.network)
+        self.peak = recipe.learning_rate(self.settings, self.model.network)
         self._stopped = False
         self.resumed: Path | None = None
 
@@ -105,8 +105,8 @@ class Run:
 
     def __iter__(self) -> Iterator[Event]:
         with ExitStack() as held:
-            self.processes.lead(lambda: self._hold(held))
-            held.enter_context(build.processor(self.settings, self.device))
+            self.processes.on_first(lambda: self._hold(held))
+            held.enter_context(recipe.processor(self.settings, self.device))
             yield from self._run()
 
     def _hold(self, held: ExitStack) -> None:
@@ -120,9 +120,9 @@ class Run:
     def _run(self) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
         processes, metrics = self.processes, Metrics(self.folder / "metrics.jsonl")
-        processes.lead(lambda: self._prepare(state))
+        processes.on_first(lambda: self._prepare(state))
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
-        processes.lead(lambda: self._begin(metrics, state))
+        processes.on_first(lambda: self._begin(metrics, state))
         saved, saved_step, drawn = (
             time.monotonic(),
             state.step,
@@ -130,7 +130,7 @@ class Run:
         )
         steps = train(self.settings, learner, self.batches(), state, self.peak, processes)
         for progress in self._while_data_stay(steps, state, metrics):
-            if processes.leads:
+            if processes.is_first:
                 metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
                 self._snap(state)
@@ -193,10 +193,10 @@ class Run:
         average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
         assert self.settings.precision is not None
         uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
-        learner: nn.Module = Learner(network, self.model, self.objective, self.settings.precision, uncertainty)
+        learner: nn.Module = LossModule(network, self.model, self.objective, self.settings.precision, uncertainty)
         if self.settings.compile:
             self.tell("Compiling the network, and checking its gradients: this takes a minute or more.")
-            compiled.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
+            compiling.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
         if self.settings.shard:
             self._bare = copy.deepcopy(average).to("meta")
             learner, average, half = (
@@ -217,7 +217,7 @@ class Run:
 
     def _snap(self, state: State) -> None:
         averages = self._averages(state)
-        self.processes.lead(lambda: posthoc.save(self.averages, state.updates, averages, self.settings.snapshots))
+        self.processes.on_first(lambda: posthoc.save(self.averages, state.updates, averages, self.settings.snapshots))
 
     def _due(self, progress: Progress, saved: float, saved_step: int) -> bool:
         if self.settings.save_every is not None:
@@ -241,7 +241,7 @@ class Run:
 
     def _save(self, state: State, metrics: "Metrics", prune: bool) -> Path:
         """After a step whose loss was not finite nothing is pruned: an older checkpoint may be the last good one."""
-        self.processes.lead(metrics.flush)
+        self.processes.on_first(metrics.flush)
         place = checkpoint.save(self.folder / "checkpoints", state, self.processes)
 
         def finish() -> None:
@@ -249,7 +249,7 @@ class Run:
                 checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
             self._export(place, state)
 
-        self.processes.lead(finish)
+        self.processes.on_first(finish)
         return place
 
     def _export(self, place: Path, state: State) -> None:
@@ -268,10 +268,10 @@ class Run:
             average.load_state_dict(tensors, assign=True)
             return self._drawn(average.to(self.device), state.step)
 
-        return self.processes.lead(draw)
+        return self.processes.on_first(draw)
 
     def _drawn(self, average: nn.Module, step: int) -> Path | None:
-        grid = Grid.of(self.model.conditions, self.dataset, self.settings.samples)
+        grid = SampleSheet.of(self.model.conditions, self.dataset, self.settings.samples)
 
         def stop_here(*_: object) -> None:
             if self._stopped:  # a run that is to stop saves at once
@@ -418,12 +418,12 @@ def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
     return replace(dataset, spec=replace(known, content_hash=spec.content_hash))
 
 
-def _known_data(folder: Path) -> Spec | str | None:
+def _known_data(folder: Path) -> DataSpec | str | None:
     """What a run was trained on, or its hash alone where no model was written yet; None where nothing was learned."""
     file = folder / "model" / "config.json"
     try:
         if os.path.lexists(file):
-            return Spec.from_json(read_json(file, root=folder)["data"])
+            return DataSpec.from_json(read_json(file, root=folder)["data"])
         if not any(checkpoint.checkpoints(folder / "checkpoints")):
             return None
         file = folder / "env.json"
@@ -433,7 +433,7 @@ def _known_data(folder: Path) -> Spec | str | None:
         raise OrnsteinError(f"{file} cannot be read ({error}); remove it: going on writes it anew") from error
 
 
-def _is_like(one: Spec, other: Spec) -> bool:
+def _is_like(one: DataSpec, other: DataSpec) -> bool:
     """Whether data are described alike, up to the rounding of what was measured."""
     exact = [
         (spec.kind, spec.shape, spec.dtype, spec.classes, spec.count, spec.low, spec.high) for spec in (one, other)

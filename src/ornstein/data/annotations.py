@@ -1,4 +1,4 @@
-"""What is known of each item beside its class: sets of labels, vectors, captions; from arrays and from tables beside pictures."""
+"""What is known of each item beside its class: sets of labels, vectors, captions; from arrays and from tables beside images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_JSON = 256 << 20  # bytes of a table that is one JSON object, which is read
 
 
 @dataclass(frozen=True, eq=False)
-class Beside:
+class Annotations:
     """Rows that belong to the items of a data set; None where there are none.
 
     - `sets`: a boolean table `(N, K)`, which of the K labels `tags` an item has, any number of them;
@@ -43,7 +43,7 @@ class Beside:
     captions: tuple[str, ...] | None = None
     encoder: str = ""
 
-    def take(self, indices: NDArray[np.int64]) -> Beside:
+    def take(self, indices: NDArray[np.int64]) -> Annotations:
         """Only the rows of these items."""
         return replace(
             self,
@@ -63,7 +63,7 @@ class Beside:
             yield item_bytes(self.vectors)
 
 
-def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> Beside:
+def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> Annotations:
     """The vectors and captions held by an .npz file's arrays. Raises `UsageError` for what does not fit the items."""
     vectors, captions, held = None, None, set(archive)
     for key in [key for key in VECTOR_KEYS if key in held]:
@@ -73,7 +73,7 @@ def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> 
         if found.dtype.kind not in "US" or found.shape != (count,):
             raise UsageError(f"{key} in {where} has type {found.dtype} and shape {found.shape}; give {count} texts.")
         captions = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in found.tolist())
-    return Beside(vectors=vectors, captions=captions)
+    return Annotations(vectors=vectors, captions=captions)
 
 
 def is_sets(array: NDArray[Any], count: int) -> bool:
@@ -109,7 +109,7 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
     return np.ascontiguousarray(found)
 
 
-# Tables beside pictures
+# Tables beside images
 
 
 def read_table(name: str, file: IO[bytes], where: str) -> dict[str, dict[str, Any]]:
@@ -124,7 +124,7 @@ def read_table(name: str, file: IO[bytes], where: str) -> dict[str, dict[str, An
         for number, row in enumerate(_rows(name, file), 1):
             image = next((row[key] for key in FILE_KEYS if row.get(key)), None) if isinstance(row, dict) else None
             if image is None:
-                raise UsageError(f"{place} names no picture in row {number}; give each row a `file_name`.")
+                raise UsageError(f"{place} names no image in row {number}; give each row a `file_name`.")
             table[str(image).removeprefix("./")] = {key: row[key] for key in KEYS & row.keys()}
     except (ValueError, AttributeError, TypeError, RecursionError, csv.Error) as error:
         raise OrnsteinError(f"{place} cannot be read as a table ({error}); mend it or take it away.") from error
@@ -135,7 +135,7 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
     if name.endswith(".json"):
         content = file.read(MOST_JSON + 1)
         if len(content) > MOST_JSON:
-            raise ValueError(f"larger than {MOST_JSON >> 20} MB; write it as metadata.jsonl, a line for each picture")
+            raise ValueError(f"larger than {MOST_JSON >> 20} MB; write it as metadata.jsonl, a line for each image")
         found = json.loads(content.decode("utf-8-sig"))
         yield from found if isinstance(found, list) else ({"file_name": key, **row} for key, row in found.items())
         return
@@ -146,17 +146,17 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What a table says of pictures, in their order."""
+    """What a table says of images, in their order."""
 
     labels: tuple[int, ...] | None
     classes: tuple[str, ...]
-    beside: Beside
+    annotations: Annotations
 
 
 def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], where: str) -> Read:
-    """The columns of a table for these pictures. A column counts when any picture has it, and then all must.
+    """The columns of a table for these images. A column counts when any image has it, and then all must.
 
-    Raises `UsageError` that names the first picture without it, or a value that has no meaning.
+    Raises `UsageError` that names the first image without it, or a value that has no meaning.
     """
 
     def column(keys: Sequence[str]) -> list[Any] | None:
@@ -166,28 +166,28 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
         missing = [name for name in names if table.get(name, {}).get(key) is None]
         if missing:
             raise UsageError(
-                f"{where}: {len(missing)} of {len(names)} pictures have no `{key}` ({missing[0]} is the first); give each one."
+                f"{where}: {len(missing)} of {len(names)} images have no `{key}` ({missing[0]} is the first); give each one."
             )
         return [table[name][key] for name in names]
 
     labels, sets = column((LABEL_KEY,)), column(SET_KEYS)
     vectors, captions = column(VECTOR_KEYS), column(TEXT_KEYS)
     classes = tuple(sorted({str(label) for label in labels or ()}))
-    beside = Beside(captions=None if captions is None else tuple(map(str, captions)))
+    annotations = Annotations(captions=None if captions is None else tuple(map(str, captions)))
     if sets is not None:
         several = [_names(entry) for entry in sets]
         tags = tuple(sorted({name for entry in several for name in entry}))
         number = {tag: i for i, tag in enumerate(tags)}
         rows = ([number[name] for name in entry] for entry in several)
-        beside = replace(beside, sets=tables.from_rows(rows, len(tags)), tags=tags)
+        annotations = replace(annotations, sets=tables.from_rows(rows, len(tags)), tags=tags)
     if vectors is not None:
         try:
             numbers = np.array([[float(part) for part in _names(entry)] for entry in vectors])
         except (TypeError, ValueError):
-            raise UsageError(f"{where}: `conditions` must be as many numbers for each picture; mend them.") from None
-        beside = replace(beside, vectors=checked_vectors(numbers, len(names), f"`conditions` in {where}"))
+            raise UsageError(f"{where}: `conditions` must be as many numbers for each image; mend them.") from None
+        annotations = replace(annotations, vectors=checked_vectors(numbers, len(names), f"`conditions` in {where}"))
     places = {name: i for i, name in enumerate(classes)}
-    return Read(None if labels is None else tuple(places[str(label)] for label in labels), classes, beside)
+    return Read(None if labels is None else tuple(places[str(label)] for label in labels), classes, annotations)
 
 
 def _names(entry: Any) -> list[str]:

@@ -10,38 +10,40 @@ from numpy.typing import NDArray
 from ornstein.conditions import Conditions, Rows
 from ornstein.data import Dataset
 
-EACH = 6  # samples that are given one picture
+EACH = 6  # samples that are given one image
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """`count` samples that are told `rows`; of a run that is given pictures each row shows one, the whole of it, and samples."""
+class SampleSheet:
+    """`count` samples that are told `rows`; of a run that is given images each row shows one, the whole of it, and samples."""
 
     count: int
     rows: Rows | None
     conditions: Conditions
     columns: int | None
     left: NDArray[Any] | None = None
-    """What samples were given, and the whole pictures, (items, 2, H, W, C)."""
+    """What samples were given, and the whole images, (items, 2, H, W, C)."""
 
     @staticmethod
-    def of(conditions: Conditions, dataset: Dataset, count: int) -> "Grid":
+    def of(conditions: Conditions, dataset: Dataset, count: int) -> "SampleSheet":
         """Of classes alone: each in turn. Else: what belongs to evenly spaced items of the data."""
-        label, picture = conditions.label, conditions.picture
+        label, image = conditions.label, conditions.image
         if not conditions:
-            return Grid(count, None, conditions, None)
+            return SampleSheet(count, None, conditions, None)
         if label is not None and len(conditions.parts) == 1:
             classes = len(label.classes)
-            return Grid(count, (torch.arange(count) % classes,), conditions, classes if 4 <= classes <= 16 else None)
-        wanted = count if picture is None else max(1, count // EACH)
+            return SampleSheet(
+                count, (torch.arange(count) % classes,), conditions, classes if 4 <= classes <= 16 else None
+            )
+        wanted = count if image is None else max(1, count // EACH)
         items = np.arange(wanted) * len(dataset) // wanted
         rows = conditions.items(dataset, items)
-        if picture is None:
-            return Grid(count, rows, conditions, None)
-        given = dataset.spec.from_model(picture.shown(rows[conditions.parts.index(picture)]))
+        if image is None:
+            return SampleSheet(count, rows, conditions, None)
+        given = dataset.spec.from_model(image.shown(rows[conditions.parts.index(image)]))
         left = np.stack([given, np.asarray(dataset.items[items])], 1)
         each = tuple(row.repeat_interleave(EACH, 0) for row in rows)
-        return Grid(wanted * EACH, each, conditions, EACH + 2, left)
+        return SampleSheet(wanted * EACH, each, conditions, EACH + 2, left)
 
     def told(self, first: int, last: int) -> Any:
         """What the network is told for samples first..last−1."""

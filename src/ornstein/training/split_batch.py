@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.training.batch import Part
-from ornstein.training.learner import Learner
+from ornstein.training.loss_module import LossModule
 from ornstein.training.settings import Settings
 
 ROWS, NUMBERS = 32, 4096  # of a part with fewer the operations are too small for two threads of Python
@@ -33,7 +33,9 @@ def learning(settings: Settings, learner: nn.Module, device: torch.device) -> Ab
 
 def side_by_side(settings: Settings, learner: nn.Module, device: torch.device) -> bool:
     """Whether two threads learn from a part each."""
-    return settings.halves and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner)
+    return (
+        settings.split_batch and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner)
+    )
 
 
 def divisible(settings: Settings, learner: nn.Module) -> bool:
@@ -43,7 +45,7 @@ def divisible(settings: Settings, learner: nn.Module) -> bool:
     """
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.modules())
     return (
-        isinstance(learner, Learner)
+        isinstance(learner, LossModule)
         and not (drops or settings.compile or settings.shard)
         and settings.coupling == "independent"
     )
@@ -63,9 +65,9 @@ def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
     def learn(part: Part) -> Tensor:
         if len(part.x) < ROWS or part.x.numel() < NUMBERS:
             return _at_once(learner, share, part)
-        halves = _halves(part)
-        parts = [len(half.x) / len(part.x) for half in halves]
-        found = list(pool.map(partial(_gradients, learner, weights, share), halves, parts))
+        split_batch = _halves(part)
+        parts = [len(half.x) / len(part.x) for half in split_batch]
+        found = list(pool.map(partial(_gradients, learner, weights, share), split_batch, parts))
         for _, gradients in found:  # always in this order, so that a run is the same every time
             for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:

@@ -9,7 +9,7 @@ from ornstein.training.batch import Part
 from ornstein.training.uncertainty import Uncertainty
 
 
-class Learner(nn.Module):
+class LossModule(nn.Module):
     """learner(part) -> what is to be minimised, and the mean weighted error of the part of a batch. Float32 scalars.
 
     They differ where the weights of the noise levels are learned (`uncertainty`). Whatever is learned is a part of this module.

@@ -7,13 +7,13 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from ornstein.cli.options import Guided
+from ornstein.cli.options import GuidanceFlags
 from ornstein.errors import UsageError
 from ornstein.names import SOLVERS
 
 if TYPE_CHECKING:
     from ornstein.cli.options import Evaluate, Sample
-    from ornstein.guidance import Asking, Guide
+    from ornstein.guidance import Guidance, GuidanceConfig
     from ornstein.runs import Label, Run
     from ornstein.solvers import Solver
     from ornstein.tuning import Tuned
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TUNED = "tuned"  # a solver that `ornstein tune` made
 
 
-def guide(options: Guided, trained: "Run") -> "Guide":
+def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
     """What the flags ask for. Raises UsageError for what means nothing, and what the run has not the means for."""
     import torch
 
@@ -41,19 +41,19 @@ def guide(options: Guided, trained: "Run") -> "Guide":
     if options.guidance == 1 and told:
         raise UsageError(f"{told[0]} does nothing at scale 1; give for example --guidance 2 with it")
     try:
-        found = g.Guide(options.guidance, method, _levels(options), rescale, _away(options, trained))
+        found = g.GuidanceConfig(options.guidance, method, _levels(options), rescale, _negative(options, trained))
         trained.check_guide(found)
         found(trained.denoiser, torch.zeros(1, dtype=torch.int64))  # raises for paths that do not fit
     except ValueError as error:
-        raise UsageError(f"--guidance: {str(error).removeprefix('Guide: ')}") from error
+        raise UsageError(f"--guidance: {str(error).removeprefix('GuidanceConfig: ')}") from error
     return found
 
 
-def flags(options: Guided) -> list[str]:
+def flags(options: GuidanceFlags) -> list[str]:
     """The flags of a command line that ask for the same, each with its value."""
     told = [
         (f.name.replace("_", "-"), getattr(options, f.name))
-        for f in fields(Guided)
+        for f in fields(GuidanceFlags)
         if getattr(options, f.name) != f.default
     ]
     return [
@@ -75,7 +75,7 @@ def slug(solver: str) -> str:
     return re.sub(r"[^\w.-]+", "-", solver)[-60:]
 
 
-def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", guide: "Guide") -> "Solver":
+def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", guide: "GuidanceConfig") -> "Solver":
     """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
     name, _, file = options.solver.partition(":")
     if name != TUNED:
@@ -86,13 +86,15 @@ def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", 
     return trained.tuned(options.steps, file=Path(file).expanduser(), command=command)
 
 
-def tuned(options: Guided, trained: "Run", steps: int, label: "Label | None", guide: "Guide") -> "Tuned":
+def tuned(
+    options: GuidanceFlags, trained: "Run", steps: int, label: "Label | None", guide: "GuidanceConfig"
+) -> "Tuned":
     """The solver that `ornstein tune` made for these. Raises UsageError with the command where there is none."""
     command = " ".join([f"ornstein tune {quote(str(trained.folder))} --steps {steps}", *flags(options)])
     return trained.tuned(steps, label=label, guide=guide, command=f"`{command}`")
 
 
-def _levels(options: Guided) -> tuple[float, float]:
+def _levels(options: GuidanceFlags) -> tuple[float, float]:
     if options.guidance_interval is None:
         return 0.0, float("inf")
     try:
@@ -107,18 +109,18 @@ def _levels(options: Guided) -> tuple[float, float]:
     return low, high
 
 
-def _away(options: Guided, trained: "Run") -> "Asking":
-    from ornstein.guidance import Negative, Weaker, unconditional
+def _negative(options: GuidanceFlags, trained: "Run") -> "Guidance":
+    from ornstein.guidance import NegativeLabel, WeakModel, unconditional
 
     if options.not_label is not None and options.autoguidance is not None:
         raise UsageError("give either --not-label or --autoguidance: guidance goes away from one of them")
     if options.not_label is not None:
-        return Negative(int(trained.numbers(options.not_label, 1)))
+        return NegativeLabel(int(trained.numbers(options.not_label, 1)))
     if options.autoguidance is None:
         return unconditional
     place = Path(options.autoguidance).expanduser()
     weaker = _weaker(place, trained)
-    return Weaker(weaker.denoiser, f"{place.stem}-{weaker.weights_hash[:8]}")
+    return WeakModel(weaker.denoiser, f"{place.stem}-{weaker.weights_hash[:8]}")
 
 
 def _weaker(place: Path, trained: "Run") -> "Run":

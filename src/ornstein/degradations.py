@@ -1,4 +1,4 @@
-"""What is left of a picture: the tasks of training a network to give the rest. Pure functions of pictures and numbers."""
+"""What is left of an image: the tasks of training a network to give the rest. Pure functions of images and numbers."""
 
 import math
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, as everywhere here."""
 
 
-class Task(Protocol):
-    """task(x, numbers) -> what is left of pictures x (B, C, H, W) in model units, (B, C', H, W), and where it is told, 1 or 0,
+class Degradation(Protocol):
+    """task(x, numbers) -> what is left of images x (B, C, H, W) in model units, (B, C', H, W), and where it is told, 1 or 0,
     (B, 1, H, W).
 
-    Raises ValueError for pictures that it does not fit (`check`), naming what does.
+    Raises ValueError for images that it does not fit (`check`), naming what does.
     """
 
     numbers: ClassVar[int]
@@ -26,11 +26,11 @@ class Task(Protocol):
     def check(self, shape: tuple[int, ...]) -> None: ...
 
     def left(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(C', H', W') of what is left when it is a picture of its own, as a user has it."""
+        """(C', H', W') of what is left when it is an image of its own, as a user has it."""
         ...
 
     def widened(self, left: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What is left as a picture of its own, (B, *left(shape)), as the network sees it: (B, C', H, W)."""
+        """What is left as an image of its own, (B, *left(shape)), as the network sees it: (B, C', H, W)."""
         ...
 
     def __call__(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -72,7 +72,7 @@ class LowRes:
 
 @dataclass(frozen=True)
 class Grey:
-    """The luma of a colour picture: colourisation."""
+    """The luma of a colour image: colourisation."""
 
     numbers: ClassVar[int] = 0
 
@@ -84,7 +84,7 @@ class Grey:
 
     def check(self, shape: tuple[int, ...]) -> None:
         if shape[0] not in (3, 4):
-            raise ValueError(f"grey needs pictures in colour, and these have {shape[0]} channel{'s' * (shape[0] != 1)}")
+            raise ValueError(f"grey needs images in colour, and these have {shape[0]} channel{'s' * (shape[0] != 1)}")
 
     def left(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         return 1, *shape[1:]
@@ -99,10 +99,10 @@ class Grey:
 
 @dataclass(frozen=True)
 class Mask:
-    """The picture but for a hole of random shape: inpainting.
+    """The image but for a hole of random shape: inpainting.
 
     The hole is, as likely each: what lies on one side of a straight line, a box, or where a random wave is high. About half of
-    the picture is hidden on average.
+    the image is hidden on average.
     """
 
     numbers: ClassVar[int] = 16
@@ -128,7 +128,7 @@ class Mask:
 
 
 def holes(numbers: Tensor, height: int, width: int) -> Tensor:
-    """Where pictures are hidden, boolean (B, H, W), by uniform numbers (B, 16)."""
+    """Where images are hidden, boolean (B, H, W), by uniform numbers (B, 16)."""
     n = numbers.double().cpu()[:, :, None, None]
     down = ((torch.arange(height, dtype=torch.float64) + 0.5) / height)[None, :, None]
     right = ((torch.arange(width, dtype=torch.float64) + 0.5) / width)[None, None, :]
@@ -145,4 +145,4 @@ def holes(numbers: Tensor, height: int, width: int) -> Tensor:
     return torch.where(kind < 1 / 3, line, torch.where(kind < 2 / 3, box, wave))
 
 
-TASKS: dict[str, Any] = {kind.__name__: kind for kind in (LowRes, Grey, Mask)}
+DEGRADATIONS: dict[str, Any] = {kind.__name__: kind for kind in (LowRes, Grey, Mask)}

@@ -16,7 +16,7 @@ T = TypeVar("T")
 def supplied(batches: Batches, early: bool) -> AbstractContextManager[Callable[[int], Iterable[Part]]]:
     """What gives the parts of a step's batch; made `early`, unless that would take the time from the step, as on a CPU."""
     if early and batches.device.type != "cpu":
-        return ahead(batches.parts, _prepare(batches.device))
+        return prefetch(batches.parts, _prepare(batches.device))
     return nullcontext(batches.parts)
 
 
@@ -31,7 +31,7 @@ def _prepare(device: torch.device) -> Callable[[], object]:
 
 
 @contextmanager
-def ahead(
+def prefetch(
     make: Callable[[int], Iterable[T]], prepare: Callable[[], object] = lambda: None
 ) -> Iterator[Callable[[int], Sequence[T]]]:
     """Within, a function that gives what `make(step)` yields, whole, and then has a thread make that of the next step.

@@ -14,7 +14,7 @@ Scale = float | Callable[[Tensor], Tensor]
 """How strongly: a number, or a function of t (0-dim or (B,)) shaped as t. 1 is the plain conditional model."""
 
 
-class Guided(Views, ABC):
+class GuidedDenoiser(Views, ABC):
     """Abstract: a denoiser that steers another one, `plain`, which is what the guidance leaves when it does nothing."""
 
     @property

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ornstein import coupling, cpu, objective, path, target
-from ornstein.conditions import Condition, Conditions, Grey, Label, LowRes, Mask, Task
-from ornstein.data import Spec
+from ornstein.conditions import Condition, Conditions, Degradation, Grey, Label, LowRes, Mask
+from ornstein.data import DataSpec
 from ornstein.device import choose_device, is_bf16_fast
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
@@ -56,7 +56,7 @@ WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
     "edm": objective.EDM,
 }
 COUPLINGS: dict[str, coupling.Coupling] = {"independent": coupling.Independent(), "ot": coupling.OptimalTransport()}
-TASKS: dict[str, Callable[[], Task]] = {"low-res": LowRes, "grey": Grey, "mask": Mask}
+DEGRADATIONS: dict[str, Callable[[], Degradation]] = {"low-res": LowRes, "grey": Grey, "mask": Mask}
 NETWORKS = ("unet", "dit", "mlp")
 PRECISIONS = ("float32", "bf16")
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -82,7 +82,7 @@ FROM_ZERO = {
 }
 
 
-def complete(settings: Settings, spec: Spec, processes: Processes = ALONE) -> Settings:
+def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -> Settings:
     """The settings with every choice made that was left open.
 
     Raises UsageError for values that do not fit each other or the data.
@@ -165,14 +165,14 @@ def _check_processes(s: Settings, processes: Processes) -> None:
         raise UsageError("shard: sharded networks are not compiled; leave --compile or --shard out")
 
 
-def task(settings: Settings, spec: Spec) -> Task | None:
-    """What is left of each picture for the network to see, if anything. Raises UsageError where it does not fit the data."""
+def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
+    """What is left of each image for the network to see, if anything. Raises UsageError where it does not fit the data."""
     if settings.given is None:
         return None
     if spec.kind == "vector":
-        raise UsageError("given: vectors are no pictures; give conditions with the data instead, and leave --given out")
+        raise UsageError("given: vectors are no images; give conditions with the data instead, and leave --given out")
     name, _, factor = settings.given.partition(":")
-    kind = pick("given", name, TASKS)
+    kind = pick("given", name, DEGRADATIONS)
     try:
         if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
             raise ValueError(f"{brief(settings.given)} is not one of low-res:4 (or another number), grey, mask")
@@ -183,7 +183,7 @@ def task(settings: Settings, spec: Spec) -> Task | None:
     return found
 
 
-def model(settings: Settings, spec: Spec, parts: tuple[Condition, ...]) -> Model:
+def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> Model:
     """The untrained model of completed settings, its weights a function of the seed alone.
 
     Raises UsageError for unknown names, conditions that exclude each other, or a target that the path does not allow.

@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.cli import guided
-from ornstein.cli.options import Guided
+from ornstein.cli import guidance_flags
+from ornstein.cli.options import GuidanceFlags
 from ornstein.cli.show import Meter, dims, say
 from ornstein.coupling import Independent
-from ornstein.data import Spec, decode, grid_image, pixels
+from ornstein.data import DataSpec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
-from ornstein.data.images import PICTURES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
+from ornstein.data.images import IMAGES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
-from ornstein.guidance import Asking, Weaker
+from ornstein.guidance import Guidance, WeakModel
 from ornstein.path import Path as GaussianPath
 from ornstein.path import Time
 from ornstein.runs import Run
@@ -36,10 +36,10 @@ T = TypeVar("T")
 Size = tuple[int, int]  # height, width
 
 
-def read(name: str, spec: Spec) -> tuple[Tensor, Size]:
-    """The items of a file in model units, (N, *shape) on the CPU, and the size that a picture had before it was fitted.
+def read(name: str, spec: DataSpec) -> tuple[Tensor, Size]:
+    """The items of a file in model units, (N, *shape) on the CPU, and the size that an image had before it was fitted.
 
-    A picture of another size is cropped at its centre and resized as training pictures are, with a line that says so.
+    An image of another size is cropped at its centre and resized as training images are, with a line that says so.
     """
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
@@ -53,21 +53,21 @@ def read(name: str, spec: Spec) -> tuple[Tensor, Size]:
     found = _read_file(file, decode.header)
     if found.size != (height, width):
         say(f"{file} is {found.size[1]}x{found.size[0]} and becomes {width}x{height}, cropped at the centre.")
-    return picture(file, (height, width), channels), found.size
+    return image(file, (height, width), channels), found.size
 
 
-def picture(file: Path, size: Size, channels: int) -> Tensor:
-    """A picture fitted to a size, in model units: (1, C, H, W), black is −1 and white 1."""
+def image(file: Path, size: Size, channels: int) -> Tensor:
+    """An image fitted to a size, in model units: (1, C, H, W), black is −1 and white 1."""
     if channels not in (1, 3, 4):
-        raise UsageError(f"{file} is a picture, and the run's images have {channels} channels; give a .npy of them")
+        raise UsageError(f"{file} is an image, and the run's images have {channels} channels; give a .npy of them")
     form = decode.Format(size, channels, _read_file(file, decode.header).dtype, False)
     array = _read_file(file, lambda opened: decode.decode(opened, form))
     values = array.astype(np.float64) * (2 / pixels.opaque(array.dtype)) - 1
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32))
 
 
-def seen(name: str, spec: Spec, size: Size) -> Tensor:
-    """A measured picture, which must have its size already, in model units: (1, C, H, W)."""
+def seen(name: str, spec: DataSpec, size: Size) -> Tensor:
+    """A measured image, which must have its size already, in model units: (1, C, H, W)."""
     file, (height, width) = _existing(name), size
     if file.suffix.lower() in ARRAYS:
         items = np.asarray(ArrayFile(file).load().items, np.float64)[:1]
@@ -81,22 +81,22 @@ def seen(name: str, spec: Spec, size: Size) -> Tensor:
     if found.size != size:
         raise UsageError(
             f"{file} is {found.size[1]}x{found.size[0]}, but this operator turns the run's {spec.shape[2]}x{spec.shape[1]} "
-            f"into {width}x{height}; give a picture of that size"
+            f"into {width}x{height}; give an image of that size"
         )
-    return picture(file, size, spec.shape[0])
+    return image(file, size, spec.shape[0])
 
 
-def left(name: str, spec: Spec, shape: tuple[int, ...]) -> tuple[NDArray[Any], Size]:
-    """A picture as what is left of one, `shape` (C, H, W), if that is its size, else fitted to the run's; in the data's own
+def left(name: str, spec: DataSpec, shape: tuple[int, ...]) -> tuple[NDArray[Any], Size]:
+    """An image as what is left of one, `shape` (C, H, W), if that is its size, else fitted to the run's; in the data's own
     units, with the size that it had."""
     file = _existing(name)
     size = _read_file(file, decode.header).size
     if size != shape[1:]:
         return spec.from_model(read(name, spec)[0]), size
-    return replace(spec, shape=shape).from_model(picture(file, size, shape[0])), size
+    return replace(spec, shape=shape).from_model(image(file, size, shape[0])), size
 
 
-def kept(name: str, spec: Spec, size: Size) -> Tensor:
+def kept(name: str, spec: DataSpec, size: Size) -> Tensor:
     """1 where a mask is black and 0 where it is white, broadcasting against items (B, *shape); `size` is the image's own."""
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
@@ -108,7 +108,7 @@ def kept(name: str, spec: Spec, size: Size) -> Tensor:
         marked = marked.reshape(1, 1, *spec.shape[1:]) if spec.kind == "image" else marked.reshape(1, -1)
     elif spec.kind == "vector":
         raise UsageError(
-            f"--mask {file} is a picture, and the run makes vectors; give a .npy of {spec.shape[0]} numbers"
+            f"--mask {file} is an image, and the run makes vectors; give a .npy of {spec.shape[0]} numbers"
         )
     else:
         found = _read_file(file, decode.header).size
@@ -116,7 +116,7 @@ def kept(name: str, spec: Spec, size: Size) -> Tensor:
             raise UsageError(
                 f"--mask {file} is {found[1]}x{found[0]}, but the image is {size[1]}x{size[0]}; give a mask of the same size"
             )
-        marked = picture(file, (spec.shape[1], spec.shape[2]), 1) > 0
+        marked = image(file, (spec.shape[1], spec.shape[2]), 1) > 0
     if not bool(marked.any()):
         raise UsageError(
             f"--mask {file} is black everywhere, so there is nothing to paint; make it white where to paint"
@@ -132,7 +132,7 @@ class Asked:
 
     denoiser: NetworkDenoiser
     label: Tensor | None  # (1,)
-    guide: Asking
+    guide: Guidance
 
     @property
     def path(self) -> GaussianPath:
@@ -142,13 +142,13 @@ class Asked:
         return self.guide(self.denoiser, None if self.label is None else self.label.expand(len(x_t)))(x_t, t)
 
 
-def told(trained: Run, label: str | None, options: Guided) -> Denoiser:
+def told(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
     """The run's denoiser with a class, or with none, guided as asked. Warns where the model's scores are not exact.
 
     Raises UsageError for guidance towards no class.
     """
-    guide = guided.guide(options, trained)
-    if label is None and not (guide.plain or isinstance(guide.away, Weaker)):
+    guide = guidance_flags.guide(options, trained)
+    if label is None and not (guide.plain or isinstance(guide.negative, WeakModel)):
         raise UsageError(f"--guidance {options.guidance:g} needs something to guide towards; give a --label with it")
     if not isinstance(trained.model.coupling, Independent):
         warnings.warn(
@@ -189,15 +189,15 @@ def watched(denoiser: Denoiser, meter: Meter, calls: int) -> Watched:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Where results go, and the picture of them beside what they were made from; `missing` are those that are not there yet."""
+    """Where results go, and the image of them beside what they were made from; `missing` are those that are not there yet."""
 
     output: Output
     row: Output | None
     folder: SampleFolder | None
-    spec: Spec
+    spec: DataSpec
 
     def write(self, items: NDArray[Any], columns: int | None = None) -> None:
-        """A single picture in its own size, several as a grid; else as `save_images` does.
+        """A single image in its own size, several as a grid; else as `save_images` does.
 
         Raises OrnsteinError that names the first item which is not finite, and what `Output.write` raises.
         """
@@ -235,8 +235,8 @@ def results(
     )
     ending, is_folder = out.suffix.lower(), os.path.isdir(out)
     if spec.kind == "vector" and ending not in (".npz", ""):
-        raise UsageError(f"--out {out}: this run makes vectors, which are no pictures; give a .npz file or a folder")
-    if not is_folder and ending not in (*PICTURES, ".npz", ""):
+        raise UsageError(f"--out {out}: this run makes vectors, which are no images; give a .npz file or a folder")
+    if not is_folder and ending not in (*IMAGES, ".npz", ""):
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
     whole = digest(recipe)
     output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
@@ -266,13 +266,13 @@ def _recipe(command: str, options: Any, trained: Run, files: Sequence[str | None
         "command": command,
         "model": trained.weights_hash,
         "files": [None if name is None else digest_of(_existing(name)) for name in files],
-        "guidance": str(guided.guide(options, trained)),
+        "guidance": str(guidance_flags.guide(options, trained)),
         **{key: value for key, value in asdict(options).items() if key not in elsewhere},
     }
 
 
-def row(output: Output, spec: Spec) -> Output | None:
-    """Where a picture of what was given and the first results goes, beside `output`; none for vectors."""
+def row(output: Output, spec: DataSpec) -> Output | None:
+    """Where an image of what was given and the first results goes, beside `output`; none for vectors."""
     if spec.kind == "vector":
         return None
     out = output.path
@@ -280,8 +280,8 @@ def row(output: Output, spec: Spec) -> Output | None:
     return replace(output, path=out.with_name(name))
 
 
-def beside(panels: list[Tensor], output: Output, spec: Spec) -> None:
-    """Write a picture of what was given and the first results in one row."""
+def beside(panels: list[Tensor], output: Output, spec: DataSpec) -> None:
+    """Write an image of what was given and the first results in one row."""
     items = spec.from_model(torch.cat([panel.cpu() for panel in panels]))
     save_grid(grid_image(items, len(items), spec=spec), output)
 
@@ -296,7 +296,7 @@ def report(what: str, written: Results) -> None:
 def _existing(name: str) -> Path:
     file = Path(name).expanduser()
     if not file.is_file():
-        raise UsageError(f"there is no file {file}; give a picture, .npy or .npz")
+        raise UsageError(f"there is no file {file}; give an image, .npy or .npz")
     return file
 
 
@@ -305,4 +305,4 @@ def _read_file(file: Path, reader: Callable[[BinaryIO], T]) -> T:
         with file.open("rb") as opened:
             return reader(opened)
     except decode.Unreadable as error:
-        raise OrnsteinError(f"{file} cannot be read as a picture ({error}); give another file") from error
+        raise OrnsteinError(f"{file} cannot be read as an image ({error}); give another file") from error

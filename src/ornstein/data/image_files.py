@@ -19,8 +19,8 @@ from typing import IO, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.annotations import TABLES, Annotations, from_table, read_table
 from ornstein.data.arrays import DAMAGE, Arrays
-from ornstein.data.beside import TABLES, Beside, from_table, read_table
 from ornstein.data.cache import Items
 from ornstein.data.decode import DEPTHS, NO_MEMORY, SUFFIXES, Format, Header, Unreadable, decode, header
 from ornstein.data.pixels import Size
@@ -38,7 +38,7 @@ THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """An image file somewhere: its name for people, and how to open it."""
 
     name: str
@@ -46,26 +46,26 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageFiles:
     """Image files in order, with labels. `stamp` changes when any of them does."""
 
     where: str
-    pictures: tuple[Picture, ...]
+    image_files: tuple[ImageFile, ...]
     labels: tuple[int, ...] | None
     classes: tuple[str, ...]
     stamp: str
     notes: tuple[str, ...] = ()
-    beside: Beside = Beside()
+    annotations: Annotations = Annotations()
 
     def fingerprint(self) -> str:
         """Changes when a file does that decides what is read."""
         return f"{self.stamp}\n{self.classes}"
 
-    def take(self, indices: NDArray[np.int64]) -> Pictures:
+    def take(self, indices: NDArray[np.int64]) -> ImageFiles:
         """Only these files."""
         labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
-        pictures = tuple(self.pictures[i] for i in indices)
-        return replace(self, pictures=pictures, labels=labels, beside=self.beside.take(indices))
+        image_files = tuple(self.image_files[i] for i in indices)
+        return replace(self, image_files=image_files, labels=labels, annotations=self.annotations.take(indices))
 
     def decode_into(
         self, items: Items, size: Size | None, channels: int | None, pad: bool, progress: Progress | None
@@ -74,17 +74,17 @@ class Pictures:
 
         Unreadable files are skipped and named in the notes: one, or fewer than 1 % of all. More raise `OrnsteinError`.
         """
-        total = len(self.pictures)
+        total = len(self.image_files)
         bad: dict[str, str] = {}
         with warnings.catch_warnings():  # a reader's remarks on broken metadata help nobody
             warnings.simplefilter("ignore")
-            headers = [_read(picture, header, bad) for picture in self.pictures]
+            headers = [_read(file_, header, bad) for file_ in self.image_files]
             self._stop_if_too_many(bad)
             good = [i for i, found in enumerate(headers) if found is not None]
             remarks = self._remarks(headers)
             to, note = common_format([h for h in headers if h is not None], size, channels, pad)
             kept = []
-            for i, image in _in_order(lambda i: _read(self.pictures[i], lambda file: decode(file, to), bad), good):
+            for i, image in _in_order(lambda i: _read(self.image_files[i], lambda file: decode(file, to), bad), good):
                 if image is not None:
                     items.append(image)
                     kept.append(i)
@@ -95,24 +95,26 @@ class Pictures:
         if bad:
             notes.append(f"{len(bad)} of {total} files in {self.where} cannot be read and are skipped: {_listed(bad)}.")
         labels = None if self.labels is None else np.array([self.labels[i] for i in kept], np.int64)
-        beside = self.beside.take(np.array(kept, np.int64))
-        return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), beside=beside)
+        annotations = self.annotations.take(np.array(kept, np.int64))
+        return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), annotations=annotations)
 
     def _remarks(self, headers: Sequence[Header | None]) -> list[str]:
         """What will not be read of files that can be."""
         found = []
         for holds, lost in (
             ("have more than 8 bits a channel, of which 8 are read; save them as 16-bit PNG to keep all", "cut"),
-            ("hold several pictures, of which the first is read; take them apart to have all", "several"),
+            ("hold several images, of which the first is read; take them apart to have all", "several"),
         ):
-            named = [p.name for p, h in zip(self.pictures, headers, strict=True) if h is not None and getattr(h, lost)]
+            named = [
+                p.name for p, h in zip(self.image_files, headers, strict=True) if h is not None and getattr(h, lost)
+            ]
             if named:
                 few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
                 found.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
         return found
 
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
-        total = len(self.pictures)
+        total = len(self.image_files)
         short = {name: reason for name, reason in bad.items() if reason == NO_MEMORY}
         if short:  # which others would be left out is a matter of chance
             raise OrnsteinError(
@@ -149,7 +151,7 @@ def common_format(
     return Format(size, channels, max((found.dtype for found in headers), key=DEPTHS.index), pad), notes
 
 
-def folder(root: Path) -> Pictures:
+def folder(root: Path) -> ImageFiles:
     """Every image under `root`, sorted by path; links are followed once each, hidden names are left out.
 
     Raises `UsageError` when there is none.
@@ -171,7 +173,7 @@ def folder(root: Path) -> Pictures:
     return from_names(str(root), openers, seen_as, texts)
 
 
-def archive(path: Path) -> Pictures:
+def archive(path: Path) -> ImageFiles:
     """Every image in a zip file, read in memory and never unpacked to disk. Members that are links, or whose
     names lead outside (`..`, absolute), are ignored. Raises `OrnsteinError` for a damaged file, `UsageError`
     when it holds no image."""
@@ -210,7 +212,7 @@ def from_names(
     openers: dict[str, Callable[[], IO[bytes]]],
     stamp: str,
     texts: Mapping[str, Callable[[], IO[bytes]]] | None = None,
-) -> Pictures:
+) -> ImageFiles:
     """Images by their path under a root. The class is the first folder below the folder that holds everything.
 
     There are no labels when that folder holds images itself, or no folder is below it. `texts` are the files that tell of the
@@ -235,11 +237,13 @@ def from_names(
     elif classes:
         places = {name: i for i, name in enumerate(classes)}
         labels = tuple(places[str(first)] for first in firsts)
-    pictures = tuple(Picture(name, openers[name]) for name in names)
+    image_files = tuple(ImageFile(name, openers[name]) for name in names)
     told = from_table(_table(texts, names, where), names, where) if texts else None
     if told is not None and told.labels is not None:
         labels, classes, notes = told.labels, list(told.classes), ()
-    return Pictures(where, pictures, labels, tuple(classes), stamp, notes, Beside() if told is None else told.beside)
+    return ImageFiles(
+        where, image_files, labels, tuple(classes), stamp, notes, Annotations() if told is None else told.annotations
+    )
 
 
 def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
@@ -264,15 +268,15 @@ def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], w
     return table
 
 
-def _read(picture: Picture, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:
+def _read(image: ImageFile, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:
     """What `read` makes of the file; `None`, and the reason kept in `bad`, when it is unreadable."""
     try:
-        with picture.open() as file:
+        with image.open() as file:
             return read(file)
     except Unreadable as error:
-        bad[picture.name] = str(error)
+        bad[image.name] = str(error)
     except OSError as error:
-        bad[picture.name] = error.strerror or str(error)
+        bad[image.name] = error.strerror or str(error)
     return None
 
 

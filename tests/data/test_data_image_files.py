@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from ornstein import data
-from ornstein.data import cache, decode, images, pictures, pixels
+from ornstein.data import cache, decode, image_files, images, pixels
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files import atomic
 
@@ -111,7 +111,9 @@ def test_three_damaged_files_among_ten_stop(root: Path) -> None:
 
 @pytest.mark.parametrize(("total", "allowed"), [(2, 0), (3, 1), (100, 1), (101, 1), (200, 1), (201, 2), (300, 2)])
 def test_how_many_may_be_unreadable(total: int, allowed: int) -> None:
-    many = pictures.Pictures("here", tuple(pictures.Picture(str(i), io.BytesIO) for i in range(total)), None, (), "")
+    many = image_files.ImageFiles(
+        "here", tuple(image_files.ImageFile(str(i), io.BytesIO) for i in range(total)), None, (), ""
+    )
     many._stop_if_too_many({str(i): "bad" for i in range(allowed)})
     with pytest.raises(OrnsteinError, match=f"{allowed + 1} of {total}"):
         many._stop_if_too_many({str(i): "bad" for i in range(allowed + 1)})
@@ -264,7 +266,7 @@ def test_the_first_frame_of_an_animation(root: Path) -> None:
     frames = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (10, 250)]
     for name in ("a.gif", "b.gif"):
         frames[0].save(root / name, save_all=True, append_images=frames[1:])
-    with pytest.warns(UserWarning, match=r"2 of 2 files .* several pictures, of which the first is read.*a.gif, b.gif"):
+    with pytest.warns(UserWarning, match=r"2 of 2 files .* several images, of which the first is read.*a.gif, b.gif"):
         assert (data.open(root).items == 10).all()
 
 
@@ -338,7 +340,7 @@ def test_a_zip_member_too_large_or_damaged_is_unreadable(tmp_path: Path, monkeyp
         for i in range(2):
             target.writestr(f"{i}.png", images.png(colour()))
         target.writestr("big.png", bytes(3 << 20), zipfile.ZIP_DEFLATED)
-    monkeypatch.setattr(pictures, "MAX_MEMBER", 2 << 20)
+    monkeypatch.setattr(image_files, "MAX_MEMBER", 2 << 20)
     with pytest.warns(UserWarning, match="big.png: more than 2 MB"):
         assert len(data.open(tmp_path / "a.zip")) == 2
     body = bytearray((tmp_path / "a.zip").read_bytes())
@@ -363,8 +365,8 @@ def test_the_second_opening_decodes_nothing(root: Path, monkeypatch: pytest.Monk
     seen: list[tuple[int, int]] = []
     first = data.open(root, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(i, 6) for i in range(1, 7)]
-    monkeypatch.setattr(pictures, "decode", None)
-    monkeypatch.setattr(pictures, "header", None)
+    monkeypatch.setattr(image_files, "decode", None)
+    monkeypatch.setattr(image_files, "header", None)
     again = data.open(root)
     assert np.array_equal(again.items, first.items)
     assert np.array_equal(again.labels, first.labels)

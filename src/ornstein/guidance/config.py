@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.guidance.classifier_free import ClassifierFree
-from ornstein.guidance.guided import Guided, Scale
+from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale
 from ornstein.guidance.interval import Interval
 from ornstein.guidance.rescaled import Rescaled
 
@@ -22,7 +22,7 @@ class Conditional(Denoiser, Protocol):
     def given(self, condition: Any, /) -> Denoiser: ...
 
 
-Asking = Callable[[Conditional, Any], Denoiser]
+Guidance = Callable[[Conditional, Any], Denoiser]
 """How a model is asked: from its denoiser, told nothing yet, and the condition of a batch (None: there is none)."""
 
 
@@ -32,7 +32,7 @@ def unconditional(model: Conditional, condition: Any) -> Denoiser:
 
 
 @dataclass(frozen=True)
-class Negative:
+class NegativeLabel:
     """The model told one other class for all rows: guidance goes away from it."""
 
     label: int
@@ -45,7 +45,7 @@ class Negative:
 
 
 @dataclass(frozen=True)
-class Weaker:
+class WeakModel:
     """Another model told the same, for autoguidance; `name` says which, where the choice is written down."""
 
     model: Conditional = field(repr=False)
@@ -59,7 +59,7 @@ class Weaker:
 
 
 @dataclass(frozen=True)
-class Guide:
+class GuidanceConfig:
     """`method(model.given(condition), away(model, condition), scale)`: how a model is asked, and by default plainly.
 
     Guided at noise levels σ/α between `levels` alone, `rescale`d where that is above 0 (`Rescaled`). At scale 1 the result is
@@ -68,10 +68,10 @@ class Guide:
     """
 
     scale: Scale = 1.0
-    method: Callable[[Denoiser, Denoiser, Scale], Guided] = ClassifierFree
+    method: Callable[[Denoiser, Denoiser, Scale], GuidedDenoiser] = ClassifierFree
     levels: tuple[float, float] = (0.0, math.inf)
     rescale: float = 0.0
-    away: Asking = unconditional
+    negative: Guidance = unconditional
 
     def __post_init__(self) -> None:
         if not (callable(self.scale) or math.isfinite(self.scale)):
@@ -93,7 +93,7 @@ class Guide:
         return (
             not callable(self.scale)
             and isinstance(self.method, type)
-            and (self.away is unconditional or isinstance(self.away, (Negative, Weaker)))
+            and (self.negative is unconditional or isinstance(self.negative, (NegativeLabel, WeakModel)))
         )
 
     def __str__(self) -> str:
@@ -105,7 +105,7 @@ class Guide:
             "" if self.method is ClassifierFree else getattr(self.method, "__name__", str(self.method)),
             "" if self.levels == (0, math.inf) else f"levels {_short(low)} to {_short(high)}",
             f"rescaled {_short(self.rescale)}" if self.rescale else "",
-            "" if self.away is unconditional else str(self.away),
+            "" if self.negative is unconditional else str(self.negative),
         ]
         return ", ".join(filter(None, words))
 
@@ -118,13 +118,13 @@ class Guide:
         conditional = model.given(condition)
         if self.plain:
             return conditional
-        guided = self.method(conditional, self.away(model, condition), self.scale)
+        guided = self.method(conditional, self.negative(model, condition), self.scale)
         if self.rescale:
             guided = Rescaled(guided, self.rescale)
         return guided if self.levels == (0, math.inf) else Interval.levels(guided, *self.levels)
 
 
-PLAIN = Guide()
+PLAIN = GuidanceConfig()
 
 
 def _short(value: float) -> str:
