@@ -122,7 +122,7 @@ def test_an_unknown_name_is_told_the_nearest(source: str, hint: str, tmp_path: P
 def test_a_mistyped_path_is_told_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(UsageError, match=f"did you mean {tmp_path}/images"):
-        data.open(tmp_path / "picturs")
+        data.open(tmp_path / "imags")
 
 
 def test_a_path_is_never_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,10 +86,12 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
         f"table's {found.untuned:.4f}, in {duration(time.monotonic() - began)}."
     )
     label = [] if options.label is None else [f"--label {quote(options.label)}"]
+    named = guidance_flags.TUNED
+    solver = named if options.out is None else quote(f"{named}:{options.out}")
     use = [
         "ornstein sample",
         quote(options.run),
-        f"--solver {guidance_flags.TUNED if options.out is None else quote(f'{guidance_flags.TUNED}:{options.out}')} --steps {options.steps}",
+        f"--solver {solver} --steps {options.steps}",
         *label,
         *guidance_flags.flags(options),
     ]

@@ -17,7 +17,7 @@ from ornstein.errors import UsageError
 
 @dataclass(frozen=True)
 class ImageCondition(Condition):
-    """What `degradation` leaves of an image, (B, C' + 1, H, W): its channels, 0 where it is not told, and one that is 1 where it is.
+    """What `degradation` leaves of an image, (B, C' + 1, H, W): its channels, 0 where unknown, and one that is 1 where known.
 
     The null condition is 0 everywhere: nothing is told anywhere (as in Saharia et al. 2022, "Palette", whose tasks these are).
     """
