@@ -55,8 +55,6 @@ class Asked:
 def run(given: Sequence[str]) -> int:
     """Sample and measure each run with each solver at each number of steps; a table, a JSON and an image."""
     options = parse(Compare, "compare", given)
-    if not options.runs:
-        raise UsageError("compare needs run folders; give for example `ornstein compare runs/a runs/b --steps 5,10,20`")
     within(options, count=(100, math.inf), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
     steps = _steps(options.steps)
     out = Path(options.out).expanduser()

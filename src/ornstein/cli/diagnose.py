@@ -10,7 +10,6 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
 from ornstein.cli.show import Meter, say
-from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 def run(words: Sequence[str]) -> int:
     """Print a line for each noise level, and write them beside the run and into its report page."""
     options = parse(Diagnose, "diagnose", words)
-    if not options.run:
-        raise UsageError("diagnose needs a run folder; give for example `ornstein diagnose runs/digits`")
     within(options, count=(100, math.inf), levels=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)
     import numpy as np

@@ -16,8 +16,6 @@ METHODS = ("repaint", "replacement")
 def run(words: Sequence[str]) -> int:
     """Edit one image, or all items of a file, and write the versions."""
     options = parse(Edit, "edit", words)
-    if not options.run or not options.image:
-        raise UsageError("edit needs a run folder and an image; give for example `ornstein edit runs/digits three.png`")
     if (options.mask is None) == (options.strength is None):
         raise UsageError("give either --mask FILE, to paint anew what it marks, or --strength 0.5, to change all of it")
     if options.strength is not None and not 0 < options.strength <= 1:

@@ -18,8 +18,6 @@ LENGTHS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.25)
 def run(words: Sequence[str]) -> int:
     """Write the average of a length as the run's model, or list what can be had."""
     options = parse(EMA, "ema", words)
-    if not options.run:
-        raise UsageError("ema needs a run folder; give for example `ornstein ema runs/digits --length 0.05`")
     if options.list == (options.length is not None):
         raise UsageError("give --length for the average wanted, or --list for what can be had")
     within(options, length=(1e-6, 12**-0.5))

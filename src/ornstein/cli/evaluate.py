@@ -55,8 +55,6 @@ class Samples:
 def run(given: Sequence[str]) -> int:
     """Sample, measure, print a table, and write the result beside the run and into its report page."""
     options = parse(Evaluate, "evaluate", given)
-    if not options.run:
-        raise UsageError("evaluate needs a run folder; give for example `ornstein evaluate runs/digits -n 1000`")
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)
     guidance_flags.must_name_solver(options.solver)

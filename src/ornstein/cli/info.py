@@ -23,8 +23,6 @@ HEADER = 16 << 20  # bytes that the header of a safetensors file may have
 def run(words: Sequence[str]) -> int:
     """Print one screen about a run."""
     options = parse(Info, "info", words)
-    if not options.run:
-        raise UsageError("info needs a run folder; give for example `ornstein info runs/digits`")
     folder = Path(options.run)
     must_be_run(folder)
     settings = _settings(folder)

@@ -13,10 +13,6 @@ from ornstein.errors import UsageError
 def run(words: Sequence[str]) -> int:
     """Write the frames from one item to another."""
     options = parse(Interpolate, "interpolate", words)
-    if not options.run or not options.first or not options.last:
-        raise UsageError(
-            "interpolate needs a run folder and two images; give for example `ornstein interpolate runs/digits a.png b.png`"
-        )
     within(options, frames=(2, math.inf), steps=(1, math.inf))
     import torch
 

@@ -36,8 +36,6 @@ FITTING = 150  # steps of the variational dequantisation
 def run(words: Sequence[str]) -> int:
     """Measure, print a table, and write what was found beside the run, into its report page, or to a file."""
     options = parse(Likelihood, "likelihood", words)
-    if not options.run:
-        raise UsageError("likelihood needs a run folder; give for example `ornstein likelihood runs/digits`")
     for key, value, choices in (
         ("method", options.method, tuple(METHODS)),
         ("trace", options.trace, TRACES),

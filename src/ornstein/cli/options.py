@@ -445,8 +445,8 @@ EXAMPLES = {
     "evaluate": [
         "ornstein evaluate runs/digits -n 1000 --data digits:test",
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
-        "ornstein evaluate runs/images -n 5000 --features efficientnet",
-        "ornstein evaluate runs/images -n 50000 --features inception:pt_inception-2015-12-05-6726825d.pth",
+        "ornstein evaluate runs/images --data ~/images -n 5000 --features efficientnet",
+        "ornstein evaluate runs/images --data ~/images --features inception:pt_inception-2015-12-05-6726825d.pth",
     ],
     "compare": [
         "ornstein compare runs/a runs/b --steps 5,10,20,50 --data digits:test",

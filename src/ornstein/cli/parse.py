@@ -48,7 +48,9 @@ def parse(kind: type[T], command: str, args: Sequence[str], defaults: dict[str, 
         raise UsageError(f"{_sentence(said.getvalue())}; see `ornstein {command} --help`") from None
     if unknown:
         raise UsageError(_unknown(unknown[0], command, [flag for f in fields(flags) for flag in _names(f)]))
-    return kind(**{f.name: getattr(options, f.name) for f in fields(flags)})
+    made = kind(**{f.name: getattr(options, f.name) for f in fields(flags)})
+    _must_be_whole(made, command)
+    return made
 
 
 def within(options: Any, **limits: tuple[float, float]) -> None:
@@ -60,6 +62,16 @@ def within(options: Any, **limits: tuple[float, float]) -> None:
         if value < least:
             raise UsageError(f"{flag} {brief(value)} is too small; give {least:g} or more")
         raise UsageError(f"{flag} {brief(value)} is too large; give {most:.15g} at most")
+
+
+def _must_be_whole(options: Any, command: str) -> None:
+    """Raises UsageError where a run folder or an image that the command works on is not given."""
+    places = [f for f in fields(options) if f.metadata.get("positional")]
+    if all(getattr(options, f.name) for f in places):
+        return
+    images = sum(f.metadata["name"] == "IMAGE" for f in places)
+    words = ["run folders" if places[0].default == () else "a run folder", *("", "an image", "two images")[images:][:1]]
+    raise UsageError(f"{command} needs {' and '.join(filter(None, words))}; give for example `{EXAMPLES[command][0]}`")
 
 
 def _flags(kind: Any, defaults: dict[str, Any]) -> Any:

@@ -23,10 +23,6 @@ LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed f
 def run(words: Sequence[str]) -> int:
     """Draw from the posterior given a degraded image, and write the draws."""
     options = parse(Restore, "restore", words)
-    if not options.run or not options.image:
-        raise UsageError(
-            "restore needs a run folder and an image; give for example `ornstein restore runs/digits small.png`"
-        )
     within(options, count=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     for key, positive in (("noise", options.noise), ("width", options.width), ("zeta", options.zeta)):
         if not 0 < positive < math.inf:

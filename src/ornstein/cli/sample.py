@@ -37,8 +37,6 @@ MOST_STEPS = 4096  # a table has a row and a column for each
 def run(words: Sequence[str]) -> int:
     """Draw samples and write them."""
     options = parse(Sample, "sample", words)
-    if not options.run:
-        raise UsageError("sample needs a run folder; give for example `ornstein sample runs/digits`")
     within(
         options,
         count=(1, 10**12),

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 def run(words: Sequence[str]) -> int:
     """Fit a solver to a run, save it beside it, and say how to use it."""
     options = parse(Tune, "tune", words)
-    if not options.run:
-        raise UsageError("tune needs a run folder; give for example `ornstein tune runs/digits`")
     within(options, steps=(1, 512), starts=(48, 10**6), seed=(0, 2**63 - 1), teacher=(2, 4096), seconds=(0, 10**6))
     if options.teacher < 2 * options.steps:
         raise UsageError(f"--teacher {options.teacher} is no fine solve for {options.steps} steps; give more")
