@@ -6,10 +6,11 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from typing import TextIO
 
 from ornstein import terminal
@@ -19,6 +20,7 @@ from ornstein.errors import OrnsteinError, Reported, Unheard, UsageError
 from ornstein.processes import environment, silent
 
 HELP = ("-h", "--help", "help")
+CACHE = "ORNSTEIN_CACHE"  # what `ornstein.data.cache` looks at first
 LONGEST = 500  # characters of a word in a sentence
 
 
@@ -78,9 +80,27 @@ def _dispatch(words: list[str]) -> int:
         hint = f"did you mean `ornstein {near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {command!r}; {hint}")
     try:
-        return int(import_module(f"ornstein.cli.{command}").run(rest))
+        with _cache_at(rest):
+            return int(import_module(f"ornstein.cli.{command}").run(rest))
     except SystemExit as end:  # --help
         return int(end.code or 0)
+
+
+@contextmanager
+def _cache_at(words: Sequence[str]) -> Iterator[None]:
+    """Has decoded data kept where `--cache` says, also by processes and libraries that know no flags."""
+    places = [after for word, after in pairwise(words) if word == "--cache"]
+    places += [word.removeprefix("--cache=") for word in words if word.startswith("--cache=")]
+    before = os.environ.get(CACHE)
+    try:
+        if places:
+            os.environ[CACHE] = places[-1]
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(CACHE, None)
+        else:
+            os.environ[CACHE] = before
 
 
 def _occupy() -> None:

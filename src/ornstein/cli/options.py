@@ -51,6 +51,14 @@ class TrainingData(Shared):
 
 
 @dataclass(frozen=True)
+class Cached(Shared):
+    """Where decoded data are."""
+
+    cache: str | None = field(default=None, metadata={"name": "DIR"})
+    """The folder for decoded data (default: ornstein/data in $XDG_CACHE_HOME, or ~/.cache)."""
+
+
+@dataclass(frozen=True)
 class Demo:
     """Train on bundled handwritten digits, draw them by class, and write a report page."""
 
@@ -63,7 +71,7 @@ class Demo:
 
 
 @dataclass(frozen=True)
-class Train(Settings):
+class Train(Settings, Cached):
     """Train a model on your data; the same command again goes on where it stopped."""
 
     config: str | None = field(default=None, metadata={"name": "FILE"})
@@ -246,7 +254,7 @@ class EMA:
 
 
 @dataclass(frozen=True)
-class Likelihood(TrainingData, Writes):
+class Likelihood(TrainingData, Writes, Cached):
     """How likely a trained run holds data, with standard errors: bits per dimension, or nats for vectors."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -302,7 +310,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Evaluate(GuidanceFlags, TrainingData, Writes):
+class Evaluate(GuidanceFlags, TrainingData, Writes, Cached):
     """Measure how good a run's samples are, with intervals, beside real data."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -335,7 +343,7 @@ class Evaluate(GuidanceFlags, TrainingData, Writes):
 
 
 @dataclass(frozen=True)
-class Compare(TrainingData, Writes):
+class Compare(TrainingData, Writes, Cached):
     """Plot the quality of several runs, or of several solvers, against network calls, with intervals, beside real data."""
 
     runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})
@@ -364,7 +372,7 @@ class Compare(TrainingData, Writes):
 
 
 @dataclass(frozen=True)
-class Diagnose(TrainingData, Writes):
+class Diagnose(TrainingData, Writes, Cached):
     """Ask a run's model itself: its errors, its consistency and its calibration at each noise level."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
@@ -384,6 +392,22 @@ class Diagnose(TrainingData, Writes):
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
+@dataclass(frozen=True)
+class Cache(Cached):
+    """List the decoded data and features that are kept for the next time, or remove them; none of it cannot be made again.
+
+    Beyond $ORNSTEIN_CACHE_LIMIT (default: 50GB; none: no limit) what was used longest ago goes whenever more is added. What a
+    running command uses stays.
+    """
+
+    prune: bool = False
+    """Remove all of it, or what the next two flags say."""
+    older_than: str | None = field(default=None, metadata={"name": "AGE"})
+    """With --prune: what was not used for so long: 30d, 12h or 2w."""
+    to: str | None = field(default=None, metadata={"name": "SIZE"})
+    """With --prune: what was used longest ago, until the rest takes this at most: 5GB or 500MB."""
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -398,6 +422,7 @@ COMMANDS: dict[str, type] = {
     "diagnose": Diagnose,
     "likelihood": Likelihood,
     "info": Info,
+    "cache": Cache,
     "verify": Verify,
 }
 
@@ -460,5 +485,6 @@ EXAMPLES = {
         "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
     ],
     "info": ["ornstein info runs/digits"],
+    "cache": ["ornstein cache", "ornstein cache --prune --older-than 30d", "ornstein cache --prune --to 5GB"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

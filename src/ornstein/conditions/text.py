@@ -1,7 +1,9 @@
 """Texts to vectors, once: an encoder is any function from a list of texts to an array (N, C)."""
 
+import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from hashlib import blake2b, sha256
@@ -110,6 +112,8 @@ def _cached(texts: list[str], encoder: Encoder, name: str, folder: Path) -> NDAr
     try:
         found = np.load(file, allow_pickle=False)
         if found.shape == (len(texts), first.shape[1]) and np.allclose(found[:1], first, rtol=1e-3, atol=1e-4):
+            with suppress(OSError):
+                os.utime(file)  # what was used longest ago goes first, when the cache is full
             return np.asarray(found, np.float32)
     except (OSError, ValueError, EOFError):
         pass

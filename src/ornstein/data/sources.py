@@ -158,7 +158,7 @@ def _arrays(found: ArrayFile, wanted: Wanted, progress: Progress | None, keep: K
         for done, item in enumerate((item for chunk in chunks(arrays.items) for item in chunk), 1):
             if channels is not None:
                 item = pixels.with_channels(item, channels, str(found.path))
-            items.append(item if size is None else pixels.fit(item, size, pad=pad, alpha=False))
+            items.append(item if size is None else _fitted(item, size, pad, arrays.low, arrays.high))
             if progress is not None:
                 progress(done, len(arrays.items))
         return arrays
@@ -170,6 +170,14 @@ def _arrays(found: ArrayFile, wanted: Wanted, progress: Progress | None, keep: K
         if size in (None, shape[:2]) and channels in (None, shape[-1]):
             return _limited(arrays, limit)
     return keep(build)
+
+
+def _fitted(item: NDArray[Any], size: Size, pad: bool, low: float | None, high: float | None) -> NDArray[Any]:
+    """An image in another size, within the range that the source states: an antialiasing filter swings a little beyond it."""
+    made = pixels.fit(item, size, pad=pad, alpha=False)
+    if low is None or high is None:
+        return made
+    return np.clip(made, min(low, item.min()), max(high, item.max())).astype(made.dtype)
 
 
 def _check_images(items: NDArray[Any], size: Size | None, channels: int | None, where: str) -> None:
