@@ -29,7 +29,7 @@ from ornstein.data import DataSpec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, memory_is_short
 from ornstein.files.formats import upgraded
-from ornstein.files.reading import must_be_regular, read_json
+from ornstein.files.reading import must_be_regular, read_json, spelled
 from ornstein.guidance import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import UnitVariance
@@ -293,7 +293,7 @@ def shapes(file: File, root: File | None = None) -> Shapes:
     """
     try:
         must_be_regular(file, root)
-        with safe_open(file, "pt") as stream:
+        with spelled(file) as name, safe_open(name, "pt") as stream:
             slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
         strange = [name for name, about in slices.items() if about.get_dtype() not in ("F64", "F32", "F16", "BF16")]
         if strange:
@@ -306,7 +306,8 @@ def shapes(file: File, root: File | None = None) -> Shapes:
 def _loaded(file: File, root: File | None) -> dict[str, Tensor]:
     try:
         must_be_regular(file, root)
-        return load_file(file)
+        with spelled(file) as name:
+            return load_file(name)
     except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(file, error) from error
 

@@ -25,6 +25,7 @@ FILE_KEYS = ("file_name", "file", "image")
 SET_KEYS = ("labels", "tags")
 LABEL_KEY = "label"
 KEYS = frozenset((*FILE_KEYS, LABEL_KEY, *SET_KEYS, *VECTOR_KEYS, *TEXT_KEYS))
+SEPARATORS = re.compile(r"[;,|]")  # between the parts of a cell
 MOST_JSON = 256 << 20  # bytes of a table that is one JSON object, which is read whole
 
 
@@ -175,11 +176,8 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
     classes = tuple(sorted({str(label) for label in labels or ()}))
     annotations = Annotations(captions=None if captions is None else tuple(map(str, captions)))
     if sets is not None:
-        several = [_names(entry) for entry in sets]
-        tags = tuple(sorted({name for entry in several for name in entry}))
-        number = {tag: i for i, tag in enumerate(tags)}
-        rows = ([number[name] for name in entry] for entry in several)
-        annotations = replace(annotations, sets=tables.from_rows(rows, len(tags)), tags=tags)
+        found, tags = tables.from_names(map(_names, sets))
+        annotations = replace(annotations, sets=found, tags=tags)
     if vectors is not None:
         try:
             numbers = np.array([[float(part) for part in _names(entry)] for entry in vectors])
@@ -192,5 +190,5 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
 
 def _names(entry: Any) -> list[str]:
     """The parts of a cell: a list, or words between semicolons, commas or bars."""
-    parts = entry if isinstance(entry, list) else re.split(r"[;,|]", str(entry))
+    parts = entry if isinstance(entry, list) else SEPARATORS.split(str(entry))
     return [word for part in parts if (word := str(part).strip())]

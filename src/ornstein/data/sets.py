@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,20 @@ class Sets:
         return Sets(starts, self.columns[places], self.width)
 
 
-def from_rows(rows: Iterable[Iterable[int]], width: int) -> Sets:
-    """From the columns that are true in each row."""
-    several = [sorted(set(row)) for row in rows]
-    counts = np.fromiter(map(len, several), np.int64, len(several))
-    columns = np.fromiter(chain.from_iterable(several), _type(width), int(counts.sum()))
-    return Sets(_ends(counts), columns, width)
+def from_names(rows: Iterable[Sequence[str]]) -> tuple[Sets, tuple[str, ...]]:
+    """From the names of the labels in each row; and all those names in order, which are the columns."""
+    codes, counts, number = array("L"), array("L"), dict[str, int]()
+    for names in rows:
+        codes.extend(number.setdefault(name, len(number)) for name in names)
+        counts.append(len(names))
+    tags = sorted(number)
+    place = np.empty(len(tags), np.int64)
+    place[[number[tag] for tag in tags]] = np.arange(len(tags))
+    row = np.repeat(np.arange(len(counts)), np.array(counts, np.int64))
+    row, columns = np.divmod(np.unique(row * max(len(tags), 1) + place[np.array(codes, np.int64)]), max(len(tags), 1))
+    return Sets(_ends(np.bincount(row, minlength=len(counts))), columns.astype(_type(len(tags))), len(tags)), tuple(
+        tags
+    )
 
 
 def from_table(table: NDArray[Any]) -> Sets:
@@ -86,7 +94,7 @@ def from_table(table: NDArray[Any]) -> Sets:
     return Sets(_ends(np.concatenate(counts)), np.concatenate(columns), width)
 
 
-def _ends(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ends(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
 
 

@@ -91,7 +91,8 @@ def open(
         raise
     except MemoryError:
         raise OrnsteinError(
-            f"memory ran out while {name} was read; free some, or give a smaller --size or fewer items at once."
+            f"memory ran out while {name} was read; free some, give a smaller --size, or write the items as .npy, of which a "
+            "large one is read in parts."
         ) from None
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)

@@ -12,7 +12,8 @@ import math
 import os
 import stat
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,18 @@ def read_bytes(file: Path, largest: int = LARGEST, root: Path | None = None) -> 
             f"it is larger than {largest >> 20} MB" if largest >> 20 else f"it is larger than {largest >> 10} kB"
         )
     return content
+
+
+@contextmanager
+def spelled(file: Path) -> Iterator[str]:
+    """Within, a path of an existing file that is text, for libraries that take no other; a name may be any bytes."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with file.open("rb") as stream:
+            yield f"/proc/self/fd/{stream.fileno()}"  # where names are bytes, Linux has one made of text
+    else:
+        yield str(file)
 
 
 def read_json(file: Path, largest: int = LARGEST, root: Path | None = None) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ornstein.errors import OrnsteinError
@@ -31,7 +30,7 @@ from ornstein.files.reading import must_be_inside, read_bytes, read_json
 from ornstein.processes import ALONE, Processes
 from ornstein.training import shards
 from ornstein.training.parallel import cut, gather, is_sharded, scatter
-from ornstein.training.tensors import save_tensors
+from ornstein.training.tensors import load_tensors, save_tensors
 from ornstein.training.uncertainty import Uncertainty
 
 NAME = re.compile(r"step-(\d{8,})")
@@ -264,14 +263,14 @@ def _load(place: Path, state: State) -> None:
         if (place / SHARDS).is_dir():
             moments = _load_shards(place / SHARDS, state)
         else:
-            state.load(load_file(place / "weights.safetensors"))
-            found = load_file(place / "optimizer.safetensors")
+            state.load(load_tensors(place / "weights.safetensors"))
+            found = load_tensors(place / "optimizer.safetensors")
             moments = _moments(state.optimizer, {name: tensor.shape for name, tensor in found.items()})
             for name, moment in moments.items():
                 moment.copy_(cut(found[name], moment))
         _load_optimizer(state.optimizer, moments)
-        scatter(load_file(place / "average.safetensors"), state.average)
-        scatter(load_file(place / "half.safetensors"), state.half)
+        scatter(load_tensors(place / "average.safetensors"), state.average)
+        scatter(load_tensors(place / "half.safetensors"), state.half)
         for name, value in counters(place)._asdict().items():
             setattr(state, name, value)
     except OSError as error:

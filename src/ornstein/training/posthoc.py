@@ -33,7 +33,7 @@ from torch import Tensor
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
 from ornstein.files.owner import sweep
-from ornstein.files.reading import must_be_regular
+from ornstein.files.reading import must_be_regular, spelled
 from ornstein.training.ema import exponent
 from ornstein.training.tensors import save_tensors
 
@@ -124,7 +124,7 @@ def _is_strange(file: Path) -> bool:
     if file.is_symlink() or not file.is_file():
         return True
     try:
-        with safe_open(file, "pt") as stream:
+        with spelled(file) as name, safe_open(name, "pt") as stream:
             return "ornstein" not in (stream.metadata() or {})
     except (OSError, SafetensorError):  # damaged
         return False
@@ -245,7 +245,7 @@ class _About(NamedTuple):
 def _opened(file: Path, root: Path | None) -> Iterator[tuple[Any, _About]]:
     try:
         must_be_regular(file, root)
-        with safe_open(file, "pt") as stream:
+        with spelled(file) as name, safe_open(name, "pt") as stream:
             yield stream, _About.of(stream.metadata())
     except (OSError, SafetensorError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())

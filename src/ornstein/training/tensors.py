@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from ornstein.files.reading import spelled
 
 
 def save_tensors(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
@@ -20,3 +22,9 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, 
         if number is None:
             raise OSError(str(error)) from error
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+def load_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises OSError or SafetensorError for one that cannot be read."""
+    with spelled(file) as name:
+        return load_file(name)
