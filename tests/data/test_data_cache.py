@@ -167,7 +167,7 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["--to", "5GB"], "give it too"),
         (["--prune", "--to", "some"], "--to"),
@@ -175,9 +175,9 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--prune", "--older-than", "-5d"], "--older-than"),
     ],
 )
-def test_flags_that_say_nothing(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_that_say_nothing(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cache", *words]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_flag_places_the_cache_and_is_no_setting(

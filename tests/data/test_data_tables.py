@@ -13,7 +13,7 @@ import pytest
 
 from ornstein import data
 from ornstein.cli import main
-from ornstein.data import arrays, beside, rows, sets
+from ornstein.data import annotations, arrays, rows, sets
 from ornstein.data.images import png
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -60,7 +60,7 @@ def test_sets_of_arrays_and_of_tables_are_the_same_data(tmp_path: Path) -> None:
     (tmp_path / "f" / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
     one, two = data.open(tmp_path / "a.npz"), data.open(tmp_path / "f")
     assert one.spec.content_hash == two.spec.content_hash
-    assert one.beside.tags == two.beside.tags == ("a", "b")
+    assert one.annotations.tags == two.annotations.tags == ("a", "b")
 
 
 def test_many_labels_take_what_is_there_and_not_their_product() -> None:
@@ -70,23 +70,23 @@ def test_many_labels_take_what_is_there_and_not_their_product() -> None:
     names = list(table)
     tracemalloc.start()
     try:
-        read = beside.from_table(table, names, "here")
+        read = annotations.from_table(table, names, "here")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert read.beside.sets is not None
-    assert read.beside.sets.shape == (count, width)
-    assert read.beside.sets.nbytes < count * 16
+    assert read.annotations.sets is not None
+    assert read.annotations.sets.shape == (count, width)
+    assert read.annotations.sets.nbytes < count * 16
     assert peak < 200 << 20
     some = np.array([0, 99_999, 12_345])
-    rows_of = read.beside.sets[some]
+    rows_of = read.annotations.sets[some]
     for row, i in zip(rows_of, some.tolist(), strict=True):
-        assert {read.beside.tags[j] for j in np.flatnonzero(row)} == {
+        assert {read.annotations.tags[j] for j in np.flatnonzero(row)} == {
             f"t{i % width}",
             f"t{7 * i % width}",
             f"t{i // 10}",
         }
-    assert sum(len(part) for part in map(bytes, read.beside.content())) < 2 << 20
+    assert sum(len(part) for part in map(bytes, read.annotations.content())) < 2 << 20
 
 
 def test_a_large_table_of_an_archive_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,8 +97,8 @@ def test_a_large_table_of_an_archive_is_read_in_parts(tmp_path: Path, monkeypatc
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((300, 4, 4), np.uint8), y=table)
     for _ in range(2):
         found = data.open(tmp_path / "a.npz")
-        assert found.beside.sets is not None
-        assert np.array_equal(np.asarray(found.beside.sets), table)
+        assert found.annotations.sets is not None
+        assert np.array_equal(np.asarray(found.annotations.sets), table)
 
 
 @pytest.mark.parametrize("key", ["y", "conditions", "captions", "classes", "low"])
@@ -128,8 +128,8 @@ def test_an_archive_that_unpacks_to_gigabytes_is_not_unpacked(
 
 
 def test_a_table_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "MOST_JSON", 100)
-    monkeypatch.setattr("ornstein.data.pictures.MAX_TEXT", 100)
+    monkeypatch.setattr(annotations, "MOST_JSON", 100)
+    monkeypatch.setattr("ornstein.data.image_files.MAX_TEXT", 100)
     for i in range(9):
         (tmp_path / f"{i}.png").write_bytes(png(np.full((3, 3, 1), i, np.uint8)))
     rows_of = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "remark": "x" * 50} for i in range(9)]

@@ -193,10 +193,12 @@ def written(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_under_a_run(kind: str, change: str, values: Values, tmp_path: Path, run: Any) -> None:
+def test_a_change_under_a_run(kind: str, change: str, values: Values, tmp_path: Path, run: Any, full: bool) -> None:
     """The run does not go on, with one sentence, and nothing of it is written; with the old data it does."""
     if kind == "npy" and change == "one label":
         pytest.skip("it has none")
+    if not full and (list(KINDS).index(kind) + list(CHANGES).index(change)) % 3 != 1:
+        pytest.skip("a third of them each time, all by `make faults`")
     (tmp_path / "d").mkdir()
     source, out = KINDS[kind](tmp_path / "d", values), tmp_path / "run"
     words = ["train", "--data", str(source), "--out", str(out), *TINY, "--steps"]
@@ -267,9 +269,11 @@ WHILE = {
 @pytest.mark.parametrize("how", WHILE)
 @pytest.mark.parametrize("kind", ["npy", "idx"])
 def test_a_file_that_changes_in_the_middle_of_training(
-    kind: str, how: str, values: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any
+    kind: str, how: str, values: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Any, full: bool
 ) -> None:
     """Saved after the last step that saw whole data, told, stopped; with the old data the run ends as if nothing had been."""
+    if kind == "idx" and how != "truncated" and not full:
+        pytest.skip("read as a .npy is; by `make faults`")
     from ornstein.training.batch import Batches
 
     monkeypatch.setattr(rows, "IN_MEMORY", 0)
