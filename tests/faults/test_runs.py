@@ -770,8 +770,8 @@ def test_files_of_runs_are_read_in_one_place() -> None:
         "torch.load",
     )
     allowed = {
-        ("np.load", "cli/canvas.py"),  # files that the user's command line names
-        ("np.load", "cli/given.py"),
+        ("np.load", "cli/image_io.py"),  # files that the user's command line names
+        ("np.load", "cli/condition_flags.py"),
         ("np.load", "cli/evaluate.py"),
         ("np.load", "conditions/text.py"),  # the user's own cache
         ("load_file", "metrics/inception.py"),  # weights that the user names, and those of a package
@@ -782,7 +782,7 @@ def test_files_of_runs_are_read_in_one_place() -> None:
         ("load_file", "training/checkpoint.py"),
         ("safe_open", "training/posthoc.py"),
         ("json.loads", "training/posthoc.py"),  # a part of what was read, or a line of it
-        ("json.loads", "training/run.py"),
+        ("json.loads", "training/trainer.py"),
         ("json.loads", "cli/info.py"),
     }
     found = set()
