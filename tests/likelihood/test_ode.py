@@ -13,8 +13,9 @@ from ornstein.estimate import Estimate
 from ornstein.exact import Gaussian, GaussianMixture
 from ornstein.likelihood import fixed
 from ornstein.likelihood.prior import default
-from ornstein.networks import UNet
+from ornstein.networks import MLP, UNet
 from ornstein.noise import PerSampleNoise
+from ornstein.objective import Objective
 from ornstein.path import Path, Time
 
 F64 = torch.float64
@@ -114,6 +115,45 @@ def test_priors_for_those_who_know_and_who_do_not() -> None:
     assert float(off.mean()) < 0.5 * float((likelihood.standard(wide, x) - wide.log_prob(x, 1.0)).abs().mean()) / 80
 
 
+def honest(solver: Tensor, error: Tensor) -> None:
+    """The error of the steps is known within factors of 2 and 3 for nine items of ten, and its sign."""
+    ratio = solver / error
+    assert float(((ratio > 0.5) & (ratio < 3)).double().mean()) >= 0.9, ratio
+
+
+@pytest.mark.parametrize("deviation", [3e-2, 3e-3, 3e-4, 1e-4])
+@pytest.mark.parametrize("p", [path.Linear(), path.VariancePreserving()], ids=repr)
+def test_structure_far_below_a_thousandth_is_resolved_and_its_error_told(p: Path, deviation: float) -> None:
+    means = torch.tensor([[-1.0, 0.5], [0.7, -0.3]], dtype=F64)
+    model = GaussianMixture([0.3, 0.7], means, deviation**2, p)
+    x = data(model, 48)
+    truth = model.log_prob(x)
+    assert float((likelihood.log_prob(model, x) - truth).abs().max()) <= 1e-3 * 2
+    few = likelihood.estimate(model, x, solver=likelihood.FixedSteps(32))
+    honest(few.solver, truth - few.log_prob)
+
+
+def test_the_error_of_a_trained_network_is_told() -> None:
+    """A network smooth in time, of which no step count has the method's order."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2000, 2, generator=generator) / 2
+    x = torch.stack([z[:, 0], z[:, 0] ** 2 + z[:, 1] / 5], 1)
+    network = MLP(2, width=32, depth=2, fourier=1.0)
+    denoiser = NetworkDenoiser(network, path.Linear(), target.Velocity())
+    rule, optimizer = Objective(path.Linear(), target.Velocity()), torch.optim.Adam(network.parameters(), 3e-3)
+    for _ in range(300):
+        batch = x[torch.randint(len(x), (128,), generator=generator)]
+        rule.loss(denoiser.predict, batch, generator).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    network.double().requires_grad_(False)
+    some = x[:32].double()
+    truth = likelihood.log_prob(denoiser, some, solver=likelihood.FixedSteps(1000))
+    assert float((likelihood.log_prob(denoiser, some) - truth).abs().max()) <= 1e-3 * 2
+    found = likelihood.estimate(denoiser, some, solver=likelihood.FixedSteps(24))
+    honest(found.solver, truth - found.log_prob)
+
+
 def test_the_solver_part_tells_the_size_of_the_error() -> None:
     model = mixture(16, path.Linear())
     x = data(model, 16)
@@ -121,8 +161,7 @@ def test_the_solver_part_tells_the_size_of_the_error() -> None:
     error = model.log_prob(x) - found.log_prob
     assert torch.equal(found.probe, torch.zeros_like(found.probe))
     assert float(error.abs().mean()) > 1e-3  # few steps, so that there is something to tell
-    assert float(error.abs().mean()) < 3 * float(found.solver.abs().mean())
-    assert float(found.solver.abs().mean()) < 30 * float(error.abs().mean())
+    honest(found.solver, error)
     assert torch.equal(found.log_prob, likelihood.log_prob(model, x, solver=likelihood.FixedSteps(24)))
 
 
@@ -227,8 +266,6 @@ def test_what_means_nothing_is_refused() -> None:
             likelihood.log_prob(model, x, t)
     with pytest.raises(ValueError, match="steps = 5"):
         likelihood.FixedSteps(5)
-    with pytest.raises(ValueError, match="at least 12"):
-        likelihood.estimate(model, x, solver=likelihood.FixedSteps(8))
     with pytest.raises(ValueError, match="samples = 0"):
         likelihood.Hutchinson(0)
     with pytest.raises(ValueError, match="rank = 0"):

@@ -150,6 +150,45 @@ def test_samplers_of_the_posterior_keep_the_mean_exactly(p: Path, solver: Solver
     assert torch.allclose(mean, MEAN * p.alpha(times[-1]), rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("variance", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_the_variance_of_ancestral_steps_is_between_the_posterior_and_the_forward_step(
+    p: Path, variance: float
+) -> None:
+    times = torch.tensor([0.9, 0.6, 0.2], dtype=F64)
+    table = solvers.Ancestral(variance).table(p, times)
+    forward = p.transition(times[1:], times[:-1]).sigma.log()
+    posterior = p.posterior(times[1:], times[:-1]).sigma.log()
+    assert torch.allclose(table.R.log(), variance * forward + (1 - variance) * posterior, rtol=1e-10, atol=1e-10)
+    assert torch.equal(table.P, solvers.Ancestral().table(p, times).P)
+    with_end = solvers.Ancestral(variance).table(p, grid.polynomial(p, 5))
+    assert bool(with_end.R.isfinite().all())
+
+
+def test_the_variance_of_a_ddpm_step_is_beta() -> None:
+    """On the table's own times, √β; and with it N(0, I) is kept exactly, which the posterior's variance makes too narrow."""
+    betas = path.Betas.linear()
+    times = torch.tensor([500, 499], dtype=F64) / 1000
+    step = solvers.Ancestral(1.0).table(betas, times)
+    alpha = betas.alpha(times)
+    assert float(step.R[0]) == pytest.approx(math.sqrt(1 - float(alpha[0] / alpha[1]) ** 2), rel=1e-9)
+    for variance, expected in ((1.0, 1.0), (0.0, 0.98)):
+        many = solvers.Ancestral(variance).table(betas, torch.linspace(0.9, 0.3, 20, dtype=F64))
+        weights = torch.zeros(many.calls + 2, 1, dtype=F64)
+        weights[1] = 1
+        rows = {t: i for i, t in enumerate(many.times[:-1].tolist())}
+
+        def unit(x: Tensor, t: float, s: float, rows: dict[float, int] = rows) -> Tensor:
+            return torch.zeros_like(x).index_fill_(0, torch.tensor(2 + rows[t]), 1.0)
+
+        denoiser = exact.Gaussian(torch.zeros(1, dtype=F64), 1.0, betas)
+        result = list(execute(many, denoiser, weights, unit))[-1].x
+        found = float((result[1:] - result[0]).square().sum())
+        assert found == pytest.approx(expected, rel=1e-9) if variance == 1 else found < expected
+    with pytest.raises(ValueError, match=r"Ancestral: variance = 1.5 must lie in \[0, 1\]"):
+        solvers.Ancestral(1.5)
+
+
 @pytest.mark.parametrize("p", path.ALL, ids=str)
 def test_ancestral_steps_are_exact_when_the_data_is_one_point(p: Path) -> None:
     """With C = 0 the posterior of x_s is the kernel itself, so any steps give the marginal at every level."""

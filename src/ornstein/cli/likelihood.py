@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ornstein.likelihood import Dequantisation, Measured, Method, Summary
     from ornstein.runs import Run
 
-METHODS = {"ode": 48, "elbo": 32, "bound": 100}
+METHODS = {"ode": 96, "elbo": 32, "bound": 100}
 LEAST = {"ode": 12, "elbo": 2, "bound": 2}
 TRACES = ("exact", "rademacher", "gaussian", "hutch++")
 DEQUANTISE = ("path", "uniform", "variational")
 SAID = {"ode": "−log p", "elbo": "bound on −log p", "bound": "bound on −log p"}
 CHECKED = 8  # items on which the solver's error is measured,
-COST = 3.5  # which takes each so many times as long
+COST = 5.0  # which takes each so many times as long
 GROUPS = 10  # rows of steps on the screen
 FITTING = 150  # steps of the variational dequantisation
 

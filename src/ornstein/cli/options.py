@@ -267,7 +267,7 @@ class Likelihood(TrainingData, Writes, Cached):
     method: str = "ode"
     """ode (exact up to its errors), elbo (the continuous bound) or bound (the discrete one, as in DDPM)."""
     steps: int | None = None
-    """Steps of the ODE (default: 48), calls of the elbo (32), or steps of the bound (100)."""
+    """Steps of the ODE (default: 96), calls of the elbo (32), or steps of the bound (100)."""
     trace: str | None = None
     """Of the ODE's divergence: exact, rademacher, gaussian or hutch++ (default: exact up to 16 dimensions, else rademacher)."""
     probes: int = 2

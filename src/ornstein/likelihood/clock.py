@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ornstein.path import Path
 
-DATA, NOISE = 1e-3, 0.1  # a: the noise level σ/α below which steps grow no finer; b: the same for α/σ at the noise
+DATA, NOISE = 1e-4, 0.1  # a: the noise level σ/α below which steps grow no finer; b: the same for α/σ at the noise
 SPAN = DATA + math.pi / 2 + NOISE
 
 

@@ -42,7 +42,7 @@ class FixedSteps:
     Raises ValueError for fewer than 6 steps.
     """
 
-    steps: int = 64
+    steps: int = 96
 
     def __post_init__(self) -> None:
         if self.steps < CORRECTED:

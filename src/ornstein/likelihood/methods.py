@@ -72,7 +72,7 @@ class ODE:
     """
 
     trace: Trace | None = None
-    solver: Integrator = FixedSteps(48)
+    solver: Integrator = FixedSteps(96)
     dequantisation: Dequantisation | None = None
 
     def __call__(
