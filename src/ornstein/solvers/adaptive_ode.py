@@ -27,11 +27,12 @@ class AdaptiveODE:
     """dy/ds in a chart, with steps chosen so that the error of each is below atol + rtol·|y|, either way in time.
 
     In a bounded chart both ends are finite and are met exactly. The grid's times are met as well, and a `Step` is yielded at
-    each; by default they are the ends, whatever `steps` is. Solvers of one step size for all take it from the sample with the
-    largest error (torchdiffeq's own norm is a mean over the batch, which lets a hard sample hide): each sample meets the
-    tolerance in any batch, and depends on its neighbours by less than about that. Network calls below σ/α = 1e-4 are made
-    there, an error of order 1e-8. Raises ValueError for a tolerance that is not positive, a chart without that
-    end, or a state that is not finite, and ImportError without torchdiffeq.
+    each; by default they are the ends, whatever `steps` is. All samples of a batch take the same steps, which are chosen for
+    the sample with the largest error (torchdiffeq's own norm is a mean over the batch, which lets a hard sample hide). So the
+    error of each step is within the tolerance for each sample in any batch, every sample costs as many calls as the hardest, and
+    a result depends on its neighbours by as much as the flow makes of those errors; alone in a batch it depends on none.
+    Network calls below σ/α = 1e-4 are made there, an error of order 1e-8. Raises ValueError for a tolerance that is not
+    positive, a chart without that end, or a state that is not finite, and ImportError without torchdiffeq.
     """
 
     rtol: float = 1e-5
