@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -33,13 +34,20 @@ def hold(folder: Path, doing: str = "trained", otherwise: str = OTHER) -> Iterat
         handle = _taken(folder)
     try:
         with written(folder, otherwise):
-            os.truncate(handle, 0)
-            os.pwrite(handle, f"{doing} by process {os.getpid()} on {platform.node()}".encode(), 0)
+            _sign(handle, f"{doing} by process {os.getpid()} on {platform.node()}".encode())
         yield
     finally:
         with suppress(OSError):
             os.unlink(folder / LOCK)  # before the lock goes: who waits for it sees that its file is gone
         os.close(handle)
+
+
+def _sign(handle: int, holder: bytes) -> None:
+    """Writes who holds a lock. Where there is no room for all of it, it is empty: a part would pass for somebody's own file."""
+    os.truncate(handle, 0)
+    if os.pwrite(handle, holder, 0) < len(holder):
+        os.truncate(handle, 0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def is_lock(file: Path) -> bool:
