@@ -69,11 +69,11 @@ METRICS: tuple[Callable[[Tensor, Tensor], Score | tuple[Score, ...]], ...] = (
 
 def repeat(setting: Setting, metric: Callable[[Tensor, Tensor], Score | tuple[Score, ...]], seconds: float) -> None:
     """Measure until the time is over, at most 400 times, and print a row for each score."""
-    generator, found, end = torch.Generator().manual_seed(1), list[tuple[Score, ...]](), time.monotonic() + seconds
-    while len(found) < 20 or (time.monotonic() < end and len(found) < 400):
+    generator, drawn, end = torch.Generator().manual_seed(1), list[tuple[Score, ...]](), time.monotonic() + seconds
+    while len(drawn) < 20 or (time.monotonic() < end and len(drawn) < 400):
         scores = metric(*setting.draw(generator))
-        found.append(scores if isinstance(scores, tuple) else (scores,))
-    for column in zip(*found, strict=True):
+        drawn.append(scores if isinstance(scores, tuple) else (scores,))
+    for column in zip(*drawn, strict=True):
         values = torch.tensor([one.value for one in column], dtype=torch.float64)
         null = setting.shift == 0 and setting.scale == 1
         truth = NULL.get(column[0].name, float(values.mean())) if null else float(values.mean())

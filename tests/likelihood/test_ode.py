@@ -123,7 +123,7 @@ def honest(solver: Tensor, error: Tensor) -> None:
 
 @pytest.mark.parametrize("deviation", [3e-2, 3e-3, 3e-4, 1e-4])
 @pytest.mark.parametrize("p", [path.Linear(), path.VariancePreserving()], ids=repr)
-def test_structure_far_below_a_thousandth_is_resolved_and_its_error_told(p: Path, deviation: float) -> None:
+def test_structure_far_below_a_thousandth_is_resolved_and_its_error_estimated(p: Path, deviation: float) -> None:
     means = torch.tensor([[-1.0, 0.5], [0.7, -0.3]], dtype=F64)
     model = GaussianMixture([0.3, 0.7], means, deviation**2, p)
     x = data(model, 48)
@@ -133,7 +133,7 @@ def test_structure_far_below_a_thousandth_is_resolved_and_its_error_told(p: Path
     honest(few.solver, truth - few.log_prob)
 
 
-def test_the_error_of_a_trained_network_is_told() -> None:
+def test_the_error_of_a_trained_network_is_estimated() -> None:
     """A network smooth in time, of which no step count has the method's order."""
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(2000, 2, generator=generator) / 2

@@ -76,9 +76,9 @@ def test_the_draws_of_a_run_are_independent(solver: Solver, source: PerSampleNoi
     start = begin(denoiser.path, torch.zeros(1, 1, dtype=F64), 1.0, noise)
     steps = 10 if isinstance(solver, solvers.AnnealedLangevin) else STEPS
     sample(denoiser, start=start, solver=solver, steps=steps, noise=noise)
-    found = covariance(noise.drawn)
-    assert len(found) >= STEPS / 4
-    assert float((found - torch.eye(len(found), dtype=F64)).abs().max()) < 1e-3
+    actual = covariance(noise.drawn)
+    assert len(actual) >= STEPS / 4
+    assert float((actual - torch.eye(len(actual), dtype=F64)).abs().max()) < 1e-3
 
 
 @cache
@@ -116,7 +116,7 @@ def variance_of_gaussian(made: Table, drawn: list[Weights], p: Path) -> float:
 @pytest.mark.parametrize("solver", TABLES, ids=str)
 def test_a_standard_normal_has_the_variance_of_the_tables_own_recursion(solver: Solver, p: Path) -> None:
     made = table(solver, p)
-    found = []
+    actual = []
     for source in SOURCES:
         noise = Recording(source)
         denoiser = exact.Gaussian(torch.zeros(1, dtype=F64), torch.ones(1, dtype=F64), p)
@@ -124,11 +124,11 @@ def test_a_standard_normal_has_the_variance_of_the_tables_own_recursion(solver: 
         sample(denoiser, start=start, solver=solver, steps=STEPS, noise=noise)
         apart: list[Weights] = [{i: 1.0} for i in range(len(noise.drawn))]
         expected = variance_of_gaussian(made, apart, p)
-        found.append(expected)
+        actual.append(expected)
         assert variance_of_gaussian(made, noise.drawn, p) == pytest.approx(expected, rel=1e-3)
     end = float(p.sigma(torch.zeros((), dtype=F64))) ** 2 + 1
-    assert math.isclose(found[0], found[1])
-    assert found[0] == pytest.approx(end, rel=0.12)  # of the table itself: Euler–Maruyama is at 1.116 on EDM
+    assert math.isclose(actual[0], actual[1])
+    assert actual[0] == pytest.approx(end, rel=0.12)  # of the table itself: Euler–Maruyama is at 1.116 on EDM
 
 
 def fresh(x: Tensor, t: Any, s: Any) -> Tensor:
@@ -140,7 +140,7 @@ def test_two_modes_have_the_variance_that_fresh_noise_gives_them(solver: Solver)
     denoiser = Modes(path.Linear())
     like = torch.zeros(64, 128, dtype=F64)
     sources: list[NoiseSource] = [fresh, PerSampleNoise(3), BrownianNoise(3)]
-    expected, *found = (
+    expected, *actual = (
         float(
             sample(denoiser, start=begin(denoiser.path, like, 1.0, noise), solver=solver, steps=STEPS, noise=noise)
             .square()
@@ -148,4 +148,4 @@ def test_two_modes_have_the_variance_that_fresh_noise_gives_them(solver: Solver)
         )
         for noise in sources
     )
-    assert found == pytest.approx([expected] * 2, rel=0.02)
+    assert actual == pytest.approx([expected] * 2, rel=0.02)
