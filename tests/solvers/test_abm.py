@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ornstein import Estimate, chart, exact, path, sample, solvers, trajectory
-from ornstein.solvers.abm import lagrange_integrals
+from ornstein.solvers.quadrature import lagrange_integrals
 
 F64 = torch.float64
 

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.chart import Angle, Chart, Flow
 from ornstein.grid import two_ended
 from ornstein.path import Path
+from ornstein.solvers.quadrature import lagrange_integrals
 from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, FormPair, Level, Recorder, Table
 
@@ -111,20 +109,3 @@ def integral(nodes: Sequence[float], slopes: Sequence[Form], start: float, stop:
     for weight, slope in zip(lagrange_integrals(nodes, start, stop), slopes, strict=False):
         total = total + weight * slope
     return total
-
-
-def lagrange_integrals(nodes: Sequence[float], start: float, stop: float) -> list[float]:
-    """∫ from start to stop of each Lagrange polynomial on the nodes: exact, by Gauss–Legendre quadrature."""
-    points, weights = _legendre((len(nodes) + 1) // 2)
-    u, n = (start + stop) / 2 + (stop - start) / 2 * points, np.asarray(nodes)
-    gaps = n[:, None] - n[None, :] + np.eye(len(n))  # 1 on the diagonal, where the factor is left out
-    factors = (u[:, None, None] - n[None, None, :]) / gaps
-    factors[:, range(len(n)), range(len(n))] = 1.0
-    integrals: list[float] = ((stop - start) / 2 * weights @ factors.prod(-1)).tolist()
-    return integrals
-
-
-@lru_cache
-def _legendre(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    points, weights = np.polynomial.legendre.leggauss(count)
-    return points, weights

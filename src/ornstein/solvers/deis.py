@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ornstein.path import Path
-from ornstein.solvers.abm import lagrange_integrals
-from ornstein.solvers.exponential import correction, exponential_weights, legendre, weights_from_moments
+from ornstein.solvers.exponential import correction, exponential_weights, weights_from_moments
+from ornstein.solvers.quadrature import lagrange_integrals, legendre
 from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Level, Recorder, Table
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ornstein.chart import Chart, Flow
 from ornstein.path import Path
-from ornstein.solvers.heun import heun_step
+from ornstein.solvers.runge_kutta import EULER, HEUN, advance
 from ornstein.solvers.solver import TableSolver
 from ornstein.table import Level, Recorder, Table, levels
 
@@ -54,7 +54,7 @@ class EDMHeun(TableSolver):
                     self.inflation * raised.alpha * math.sqrt(max(extra, 0.0))
                 )
                 t = raised
-            x = heun_step(record, self.chart, t, s, x)
+            x = advance(record, HEUN if s.sigma > 0 else EULER, self.chart, t, s, x)
         return record.end(x)
 
     def _raised(self, record: Recorder) -> list[Level]:

@@ -8,7 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from ornstein.path import Path
-from ornstein.solvers.exponential import correction, falling, lagrange, legendre, weights_from_moments
+from ornstein.solvers.exponential import correction, falling, weights_from_moments
+from ornstein.solvers.quadrature import lagrange, legendre
 from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, Recorder, Table
 

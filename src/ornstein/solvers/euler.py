@@ -8,8 +8,9 @@ from torch import Tensor
 from ornstein.chart import Chart, PathTime
 from ornstein.grid import uniform
 from ornstein.path import Path
+from ornstein.solvers.runge_kutta import EULER, integrate
 from ornstein.solvers.solver import TableSolver
-from ornstein.table import Recorder, Table
+from ornstein.table import Table
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,4 @@ class Euler(TableSolver):
         return uniform(path, steps)
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        record, chart = Recorder(path, grid), self.chart
-        x = record.start
-        for t, s in record.steps:
-            estimate, h = record.call(t, x), chart.clock(s) - chart.clock(t)
-            y = t.mix(estimate) / chart.scale(t) + h * chart.slope(path, t, estimate)
-            x = chart.scale(s) * y
-        return record.end(x)
+        return integrate(path, grid, self.chart, EULER, at_zero_noise=EULER)

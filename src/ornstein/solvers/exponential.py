@@ -18,11 +18,11 @@ at s) only base has a limit, and it is the step.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 import numpy as np
 
+from ornstein.solvers.quadrature import lagrange, legendre
 from ornstein.table import Form, FormPair, Level
 
 
@@ -106,18 +106,6 @@ def falling(t: Level, s: Level) -> float:
             "use a deterministic solver to run from data to noise"
         )
     return h
-
-
-@cache
-def legendre(points: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gauss–Legendre nodes and weights on [0, 1]; exact for polynomials of degree 2·points − 1."""
-    nodes, weights = np.polynomial.legendre.leggauss(points)
-    return (nodes + 1) / 2, weights / 2
-
-
-def lagrange(nodes: Sequence[float], at: np.ndarray) -> np.ndarray:
-    """The Lagrange polynomials of the nodes at the given points, (nodes, points)."""
-    return np.stack([np.prod([(at - m) / (n - m) for m in nodes if m != n] or [np.ones_like(at)], 0) for n in nodes])
 
 
 def exponential_weights(nodes: Sequence[float], z: float) -> list[float]:

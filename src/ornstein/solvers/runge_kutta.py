@@ -69,7 +69,7 @@ TABLEAUS = (EULER, MIDPOINT, HEUN, RALSTON, KUTTA3, HEUN3, RK4, THREE_EIGHTHS)
 
 FLOW = Flow()
 
-# By order: no stage at c = 1, so they never ask the network at the end of the step.
+# By order: no stage at c = 1, so there is no network call at the end of the step.
 OPEN = {1: EULER, 2: MIDPOINT, 3: HEUN3, 4: HEUN3}
 
 
@@ -92,6 +92,15 @@ def _sum(weights: tuple[float, ...], slopes: list[Form]) -> Form:
     return total
 
 
+def integrate(path: Path, grid: Tensor, chart: Chart, tableau: Tableau, at_zero_noise: Tableau) -> Table:
+    """The table of a tableau's steps over a grid in a chart, with another tableau for the step that ends at zero noise."""
+    record = Recorder(path, grid)
+    x = record.start
+    for t, s in record.steps:
+        x = advance(record, tableau if s.sigma > 0 else at_zero_noise, chart, t, s, x)
+    return record.end(x)
+
+
 @dataclass(frozen=True)
 class RungeKutta(TableSolver):
     """An explicit Runge–Kutta method on dy/ds in any chart (by default a bounded one, so both ends are finite).
@@ -108,12 +117,8 @@ class RungeKutta(TableSolver):
         return self.tableau.order
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        record = Recorder(path, grid)
-        x = record.start
-        for t, s in record.steps:
-            at_end = s.sigma == 0 and 1 in self.tableau.c
-            x = advance(record, OPEN[self.order] if at_end else self.tableau, self.chart, t, s, x)
-        return record.end(x)
+        at_zero_noise = OPEN[self.order] if 1 in self.tableau.c else self.tableau
+        return integrate(path, grid, self.chart, self.tableau, at_zero_noise)
 
 
 def midpoint(chart: Chart = FLOW) -> RungeKutta:
