@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next_writer(tmp_path: Path, 
 
 def test_what_a_living_process_writes_is_left(tmp_path: Path) -> None:
     alive = Temporary(tmp_path)
+    alive.make()
     os.utime(alive.folder, (0, 0))
     sweep(tmp_path)
     assert alive.folder.is_dir()
@@ -235,3 +237,25 @@ def test_lines_that_are_cut_or_strange_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "lines"
     file.write_text('{"a": 1}\n{"a": NaN}\n{"a": "1"}\n{"b": 1}\n[]\n{"a": true}\n{"a": 2.5}\n{"a":')
     assert read_lines(file, ("a",)) == [{"a": 1}, {"a": 2.5}]
+
+
+@pytest.mark.parametrize("name", ["mkdir", "open", "write", "fsync", "listdir", "rmdir", "unlink"])
+def test_a_signal_within_any_call_leaves_no_temporary_folder(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is raised when the call has been made, as Python does."""
+    call, met = getattr(os, name), list[str]()
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        done = call(*arguments, **named)
+        if not met:
+            met.append(name)
+            raise KeyboardInterrupt
+        return done
+
+    monkeypatch.setattr(os, name, interrupted)
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "a") as file:
+        file.write_text("new")
+    assert met
+    monkeypatch.undo()
+    assert {path.name for path in tmp_path.iterdir()} <= {"a"}

@@ -140,6 +140,7 @@ def _temporary(path: Path, instead: str = ELSEWHERE) -> Iterator[Temporary]:
         sweep(path.parent)
         temporary = Temporary(path.parent)
         try:
+            temporary.make()
             yield temporary
         finally:
             temporary.remove()

@@ -59,20 +59,20 @@ def open_here(file: Path, flags: int, mode: int = 0o666) -> int:
 
 
 class Temporary:
-    """A new hidden folder in `parent`, marked as this process's own until `remove`."""
+    """A new hidden folder in `parent`, marked as this process's own from `make` until `remove`."""
 
     def __init__(self, parent: Path) -> None:
+        self._parent = parent
+        self.folder = parent / f".ornstein-{token_hex(8)}"
+
+    def make(self) -> None:
+        """Makes and marks it: apart from its naming, so that a signal in the middle finds what there is to `remove`."""
         while True:
-            self.folder = parent / f".ornstein-{token_hex(8)}"
             os.mkdir(self.folder, 0o777)
-            try:
+            with suppress(FileNotFoundError):  # taken for abandoned before it was marked
                 if self._mark():
                     return
-            except FileNotFoundError:  # taken for abandoned before it was marked
-                continue
-            except BaseException:
-                self.remove()
-                raise
+            self.folder = self._parent / f".ornstein-{token_hex(8)}"
 
     def _mark(self) -> bool:
         self._handle = os.open(
@@ -86,6 +86,7 @@ class Temporary:
             if os.path.samestat(os.fstat(self._handle), os.stat(self.folder / MARKER)):
                 return True
         os.close(self._handle)
+        del self._handle
         return False
 
     @property
@@ -95,9 +96,14 @@ class Temporary:
 
     def remove(self) -> None:
         """Removes the folder with all that is in it."""
-        _remove(self.folder)
-        with suppress(OSError, AttributeError):
-            os.close(self._handle)
+        try:
+            _remove(self.folder)
+        except BaseException:  # a signal
+            _remove(self.folder)
+            raise
+        finally:
+            with suppress(OSError, AttributeError):
+                os.close(self._handle)
 
 
 def sweep(folder: Path) -> None:
