@@ -173,6 +173,10 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--prune", "--to", "some"], "--to"),
         (["--prune", "--older-than", "5"], "--older-than"),
         (["--prune", "--older-than", "-5d"], "--older-than"),
+        (["--cache", ""], "--cache"),
+        (["--cache="], "--cache"),
+        (["--cache", "a\0b"], "--cache"),
+        (["--cache"], "--cache"),
     ],
 )
 def test_flags_that_say_nothing(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ FLAGS: dict[str, dict[str, type]] = {
     for name, kind in COMMANDS.items()
     for hints in [get_type_hints(kind)]
 }
-SKIPPED = {"data", "out", "config", "dry_run", "label"}
+SKIPPED = {"data", "out", "cache", "config", "dry_run", "label"}
 FUZZED = "train", "sample", "tune", "verify", "demo"  # the others look at files named by their words first
 
 

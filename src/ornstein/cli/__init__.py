@@ -94,13 +94,23 @@ def _cache_at(words: Sequence[str]) -> Iterator[None]:
     before = os.environ.get(CACHE)
     try:
         if places:
-            os.environ[CACHE] = places[-1]
+            os.environ[CACHE] = _folder_name(places[-1])
         yield
     finally:
         if before is None:
             os.environ.pop(CACHE, None)
         else:
             os.environ[CACHE] = before
+
+
+def _folder_name(text: str) -> str:
+    try:
+        usable = bool(text) and b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        usable = False
+    if not usable:
+        raise UsageError("--cache: no folder can have this name; give another")
+    return text
 
 
 def _occupy() -> None:
