@@ -37,9 +37,9 @@ def serve(kind: str, options: list[str]) -> None:
     import torch
 
     from ornstein import data
+    from ornstein.settings import Settings
     from ornstein.training.loop import train
     from ornstein.training.recipe import processor
-    from ornstein.training.settings import Settings
     from ornstein.training.trainer import Run
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:

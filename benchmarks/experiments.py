@@ -29,7 +29,7 @@ from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
 from ornstein.networks import UNet
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
 CHANGES: dict[str, dict] = {

@@ -36,7 +36,7 @@ def train(file: str) -> dict[str, float]:
     import torch
 
     from ornstein import data
-    from ornstein.training.settings import Settings
+    from ornstein.settings import Settings
     from ornstein.training.trainer import Run
 
     torch.set_num_threads(1)

@@ -29,7 +29,7 @@ import ornstein
 from benchmarks.training import RESULTS, Apart, Diffusers, Ours, Side, by_time, measure, our_small, their_small
 from ornstein import cpu, data
 from ornstein.metrics import efficientnet, extract, kid, of_data
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
 FILE = RESULTS / "quality_for_time.json"

@@ -39,7 +39,7 @@ def child(data_file: str, cases: str) -> None:
 
     from ornstein import data
     from ornstein.processes import joined
-    from ornstein.training.settings import Settings
+    from ornstein.settings import Settings
     from ornstein.training.trainer import Run
 
     torch.set_num_threads(1)

@@ -37,10 +37,10 @@ from ornstein import data
 from ornstein.cpu import keep_memory
 from ornstein.device import peak
 from ornstein.networks import DiT, UNet
+from ornstein.settings import Settings
 from ornstein.training import split_batch
 from ornstein.training.loop import train
 from ornstein.training.recipe import processor
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ornstein import data, report
 from ornstein.errors import OrnsteinError
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
 

@@ -17,7 +17,7 @@ from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.model import hashed
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
 

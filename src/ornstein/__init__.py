@@ -6,6 +6,8 @@ The public names are loaded when they are first used, so `import ornstein` does 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ornstein._version import __version__
+
 if TYPE_CHECKING:
     from ornstein.denoiser import Denoiser, NetworkDenoiser
     from ornstein.estimate import Estimate
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from ornstein.sampling import encode, sample, trajectory
     from ornstein.table import Step, Table
 
-__version__ = "0.1.0"
 
 _HOME = {
     "BrownianNoise": "noise",

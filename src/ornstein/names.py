@@ -1,8 +1,9 @@
 """Names for what a user chooses: the same for the command and for Python. Importing this imports nothing of what is named."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from ornstein.errors import UsageError, brief
@@ -22,14 +23,15 @@ def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
 class Names(Mapping[str, Any]):
     """A registry: names to objects made when they are looked up. `what` is the kind of thing, for error messages.
 
-    `makers` are names of functions or classes of `module`, which are called without arguments.
+    `makers` are names of functions or classes of `module`, which are called without arguments; or functions of the module and of
+    what `pick` passes on.
     """
 
-    def __init__(self, what: str, module: str, makers: Mapping[str, str]) -> None:
+    def __init__(self, what: str, module: str, makers: Mapping[str, str | Callable[..., Any]]) -> None:
         self.what, self._module, self._makers = what, module, dict(makers)
 
     def __getitem__(self, name: str) -> Any:
-        return getattr(import_module(self._module), self._makers[name])()
+        return self._made(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._makers)
@@ -40,9 +42,17 @@ class Names(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return name in self._makers
 
-    def pick(self, name: str) -> Any:
-        """The object of that name. Raises UsageError that says which names there are, and the nearest."""
-        return pick(self.what, name, self)
+    def pick(self, name: str, *arguments: Any) -> Any:
+        """The object of that name, for data of these `arguments`. Raises UsageError that says which names there are.
+
+        The arguments of a registry are those of its functions; what is made by a plain name depends on none.
+        """
+        pick(self.what, name, dict.fromkeys(self))
+        return self._made(name, *arguments)
+
+    def _made(self, name: str, *arguments: Any) -> Any:
+        maker, module = self._makers[name], import_module(self._module)
+        return maker(module, *arguments) if callable(maker) else attrgetter(maker)(module)()
 
 
 SOLVERS = Names(
@@ -65,4 +75,65 @@ SOLVERS = Names(
         "pc": "PredictorCorrector",
         "sde": "AdaptiveSDE",
     },
+)
+PATHS = Names(
+    "path",
+    "ornstein.path",
+    {
+        "linear": "Linear",
+        "cosine": "Cosine",
+        "trigonometric": "Trigonometric",
+        "vp": "VariancePreserving",
+        "sub-vp": "SubVariancePreserving",
+        "ve": "VarianceExploding",
+        "edm": "EDM",
+        "ddpm": "Betas.linear",
+        "ddpm-scaled-linear": "Betas.scaled_linear",
+        "ddpm-cosine": "Betas.squared_cosine",
+        "ddpm-zero-snr": lambda path: path.Betas.scaled_linear().zero_terminal_snr(),
+    },
+)
+TARGETS = Names(  # for data of a standard deviation
+    "target",
+    "ornstein.target",
+    {
+        "velocity": "Velocity",
+        "noise": "Noise",
+        "clean": "Clean",
+        "v": "V",
+        "score": "Score",
+        "edm": lambda target, sigma_data=0.5: target.EDM(sigma_data),
+    },
+)
+TIMES = Names(  # a distribution, and whether a batch is stratified over it
+    "times",
+    "ornstein.objective",
+    {
+        "stratified": lambda objective: (objective.Uniform(), True),
+        "uniform": lambda objective: (objective.Uniform(), False),
+        "logit-normal": lambda objective: (objective.LogitNormal(), True),
+        "log-normal": lambda objective: (objective.LogNormal(), True),
+    },
+)
+WEIGHTS = Names(  # for data of a standard deviation
+    "weight",
+    "ornstein.objective",
+    {
+        "one": "One",
+        "min-snr": "MinSNR",
+        "sigmoid": "Sigmoid",
+        "elbo": "ELBO",
+        "edm": lambda objective, sigma_data=0.5: objective.EDM(sigma_data),
+    },
+)
+COUPLINGS = Names("coupling", "ornstein.coupling", {"independent": "Independent", "ot": "OptimalTransport"})
+DEGRADATIONS = Names(  # classes
+    "given",
+    "ornstein.degradations",
+    {"low-res": attrgetter("LowRes"), "grey": attrgetter("Grey"), "mask": attrgetter("Mask")},
+)
+NETWORKS = Names(  # classes
+    "network",
+    "ornstein.networks",
+    {"unet": attrgetter("UNet"), "dit": attrgetter("DiT"), "mlp": attrgetter("MLP")},
 )

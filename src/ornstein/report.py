@@ -24,11 +24,11 @@ from ornstein.data.spec import DataSpec
 from ornstein.errors import OrnsteinError
 from ornstein.files.atomic import new_file
 from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
+from ornstein.folder.checkpoints import Counters, checkpoints, counters
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
 from ornstein.sampling import DEFAULT, begin, trajectory
 from ornstein.terminal import clean
-from ornstein.training.checkpoint import Counters, checkpoints, counters
 
 T = TypeVar("T")
 

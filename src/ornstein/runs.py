@@ -19,15 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein import conditions
+from ornstein.compiling import compile_for_sampling
 from ornstein.conditions import Rows
 from ornstein.data import Dataset, DataSpec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file, new_folder
-from ornstein.files.folder import must_be_run
 from ornstein.files.lock import hold
 from ornstein.files.owner import sweep
 from ornstein.files.reading import read_bytes, read_json, read_lines
+from ornstein.folder import checkpoints, config, posthoc
+from ornstein.folder.config import settings_of
+from ornstein.folder.layout import METRICS_MOST, must_be_run
+from ornstein.folder.posthoc import Archive
+from ornstein.folder.publish import publish
+from ornstein.folder.tensors import save_tensors
 from ornstein.guidance import PLAIN, Guidance, GuidanceConfig, NegativeLabel, WeakModel, unconditional
 from ornstein.likelihood import Measured, Method, Units, Variational, fit_dequantisation
 from ornstein.likelihood.methods import level
@@ -35,14 +41,8 @@ from ornstein.model import Model, hashed, read
 from ornstein.model import weights as load_weights
 from ornstein.networks import placed
 from ornstein.noise import PerSampleNoise
+from ornstein.settings import Settings
 from ornstein.solvers import Solver
-from ornstein.training import checkpoint, config, posthoc
-from ornstein.training.compiling import compile_for_sampling
-from ornstein.training.posthoc import Archive
-from ornstein.training.settings import Settings
-from ornstein.training.tensors import save_tensors
-from ornstein.training.trainer import MOST as METRICS
-from ornstein.training.trainer import publish, settings_of
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[Any]
@@ -243,8 +243,8 @@ class Run:
         Raises OrnsteinError where no checkpoint is whole.
         """
         names = [name for name, _ in self.model.network.named_parameters()]
-        for place in checkpoint.checkpoints(self.folder / "checkpoints"):
-            if checkpoint.damage(place) is None:
+        for place in checkpoints.checkpoints(self.folder / "checkpoints"):
+            if checkpoints.damage(place) is None:
                 length = float(self.settings["ema"])
                 files = {length: "average", length / 2: "half"}
                 tensors = {
@@ -252,13 +252,13 @@ class Run:
                     for own, name in files.items()
                 }
                 last = {own: {name: found[name] for name in names} for own, found in tensors.items()}
-                return Archive(last, checkpoint.counters(place).updates, self.folder / "averages")
+                return Archive(last, checkpoints.counters(place).updates, self.folder / "averages")
         raise OrnsteinError(
             f"{self.folder / 'checkpoints'} holds no whole checkpoint; resume the training to write one"
         )
 
     def ema(self, length: float, out: str | Path | None = None) -> "Run":
-        """The run with its weights averaged over another length, relative to the training (`training.posthoc`).
+        """The run with its weights averaged over another length, relative to the training (`folder.posthoc`).
 
         They become the model of this run, until it is trained on or asked for another length; or of the new folder `out`, which
         appears whole or not at all, and may hold that very model already.
@@ -280,7 +280,7 @@ class Run:
         with new_folder(folder, replace=False) as new:
             for name in ("config.yaml", "metrics.jsonl"):
                 try:
-                    (new / name).write_bytes(read_bytes(self.folder / name, METRICS, self.folder))
+                    (new / name).write_bytes(read_bytes(self.folder / name, METRICS_MOST, self.folder))
                 except FileNotFoundError:
                     continue
                 except ValueError as error:

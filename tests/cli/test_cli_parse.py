@@ -16,8 +16,8 @@ from ornstein.cli import main
 from ornstein.cli.options import COMMANDS, EXAMPLES, Sample, Train
 from ornstein.cli.parse import parse
 from ornstein.errors import UsageError
-from ornstein.training import config
-from ornstein.training.settings import Settings
+from ornstein.folder import config
+from ornstein.settings import Settings
 
 
 def said(capsys: pytest.CaptureFixture[str], words: list[str], code: int) -> str:

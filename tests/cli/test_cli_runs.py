@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 import ornstein
 from ornstein.cli import main
 from ornstein.data.images import png
-from ornstein.training import checkpoint, tensors
+from ornstein.folder import checkpoints, tensors
 from ornstein.training.trainer import Event, Run
 
 TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
@@ -158,7 +158,7 @@ def test_a_stopped_run_goes_on_and_ends(
 def test_a_second_interrupt_stops_at_once(tmp_path: Path, interrupted: Callable[..., None], fails: Says) -> None:
     interrupted(signal.SIGINT, signal.SIGINT)
     assert "stopped at once" in fails(train(tmp_path / "run", "--save-every", "1", steps=6), 130).splitlines()[-1]
-    assert next(checkpoint.checkpoints(tmp_path / "run" / "checkpoints")).name == "step-00000002"
+    assert next(checkpoints.checkpoints(tmp_path / "run" / "checkpoints")).name == "step-00000002"
 
 
 # Sampling
@@ -331,7 +331,7 @@ def test_mixed_sizes_and_modes_become_one(tmp_path: Path, capsys: pytest.Capture
 
 def test_large_images_bring_the_advice_to_shrink_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from ornstein.cli.train import read
-    from ornstein.training.settings import Settings
+    from ornstein.settings import Settings
 
     folder = images(tmp_path / "images", 2, (256, 256))
     read(Settings(data=str(folder)))

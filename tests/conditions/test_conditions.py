@@ -17,10 +17,10 @@ from ornstein.conditions import Conditions, Grey, ImageCondition, LabelSet, LowR
 from ornstein.data.annotations import Annotations
 from ornstein.degradations import holes
 from ornstein.errors import UsageError
+from ornstein.folder import checkpoints
 from ornstein.guidance import ClassifierFree
 from ornstein.networks import MLP, DiT, UNet
-from ornstein.training import checkpoint
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
@@ -360,7 +360,7 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
     for event in run:
         if event.progress.step == stop_after:
             run.stop()
-    place = next(checkpoint.checkpoints(run.folder / "checkpoints"))
+    place = next(checkpoints.checkpoints(run.folder / "checkpoints"))
     return {
         f"{name}.{k}": v
         for name in ("weights", "average", "half", "optimizer")

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ornstein import data
-from ornstein.training import checkpoint
+from ornstein.folder import checkpoints
 
 LENGTH = ["--steps", "6", "--save-every", "2", "--keep", "2", "--snapshots", "0", "--samples", "0"]
 TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
@@ -26,7 +26,7 @@ def train(points: Path, out: Path, *more: str) -> list[str]:
 
 def last(out: Path) -> dict[str, torch.Tensor]:
     """All numbers that a run ended with: weights, averages, optimiser, and the model that is sampled."""
-    place = next(checkpoint.checkpoints(out / "checkpoints"))
+    place = next(checkpoints.checkpoints(out / "checkpoints"))
     files = [*place.glob("*.safetensors"), *out.glob("model/*.safetensors")]
     return {f"{file.name}.{name}": tensor for file in files for name, tensor in load_file(file).items()}
 
@@ -45,8 +45,8 @@ def whole(points: Path, tmp_path_factory: pytest.TempPathFactory, forked: Any) -
 
 def goes_on(points: Path, out: Path, whole: dict[str, torch.Tensor], forked: Any) -> None:
     """The same command ends as if nothing had happened, and leaves no litter."""
-    places = list(checkpoint.checkpoints(out / "checkpoints"))
-    assert [checkpoint.damage(place) for place in places] == [None] * len(places)
+    places = list(checkpoints.checkpoints(out / "checkpoints"))
+    assert [checkpoints.damage(place) for place in places] == [None] * len(places)
     end = forked((train(points, out), {}))
     assert (end.code, end.err) == (0, ""), end
     assert same(last(out), whole)
@@ -174,7 +174,7 @@ def test_signals(points: Path, tmp_path: Path, whole: Any, forked: Any, cases: A
         assert end.code in (0, 128 + kind, -kind), end
         if end.code == 128 + kind and "Stopping" in end.err:
             assert "Saved at step" in end.out, end
-            assert list(checkpoint.checkpoints(out / "checkpoints"))
+            assert list(checkpoints.checkpoints(out / "checkpoints"))
         if end.code:
             assert end.seconds - after < 120, end  # seconds, but on machines of any load
         if out.exists():
@@ -197,7 +197,7 @@ def test_a_reader_that_goes_away(points: Path, tmp_path: Path, whole: Any) -> No
         patch.setattr(command.Meter, "update", closed)
         patch.setattr("os.dup2", lambda *_: 0)
         assert main(train(points, out)) == 1
-    assert next(checkpoint.checkpoints(out / "checkpoints")).name == "step-00000003"
+    assert next(checkpoints.checkpoints(out / "checkpoints")).name == "step-00000003"
 
 
 def test_numbers_that_are_none(points: Path, tmp_path: Path, forked: Any, cases: Any) -> None:
@@ -221,7 +221,7 @@ def test_numbers_that_are_none(points: Path, tmp_path: Path, forked: Any, cases:
         if ended is None:
             assert (done.code, done.err) == (0, ""), done
             assert f"{sum(met)} of 30 steps had no finite loss" in done.out, done
-            state = json.loads((next(checkpoint.checkpoints(out / "checkpoints")) / "state.json").read_text())
+            state = json.loads((next(checkpoints.checkpoints(out / "checkpoints")) / "state.json").read_text())
             assert (state["step"], state["skipped"]) == (30, sum(met))
             assert end(parts, poisoned, rng.randrange(1, done.changes)).code == -9
             assert end(parts, poisoned).code == 0
@@ -230,8 +230,8 @@ def test_numbers_that_are_none(points: Path, tmp_path: Path, forked: Any, cases:
         else:
             told(done, f"10 steps in a row, up to step {ended + 1}", "last good checkpoint is kept")
             good = [step + 1 for step in range(ended - 9) if not met[step]]
-            kept = [int(place.name[5:]) for place in checkpoint.checkpoints(out / "checkpoints")]
+            kept = [int(place.name[5:]) for place in checkpoints.checkpoints(out / "checkpoints")]
             assert kept == good[-1:], (kept, good)
-        if list(checkpoint.checkpoints(out / "checkpoints")):
+        if list(checkpoints.checkpoints(out / "checkpoints")):
             assert all(tensor.isfinite().all() for tensor in last(out).values())
         shutil.rmtree(out)

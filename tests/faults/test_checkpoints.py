@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from ornstein import data
+from ornstein.folder import checkpoints
+from ornstein.settings import Settings
 from ornstein.training import checkpoint
 from ornstein.training.checkpoint import State
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
-ALL = [*checkpoint.FILES, *checkpoint.LEARNED]
+ALL = [*checkpoints.FILES, *checkpoints.LEARNED]
 
 
 def damaged(content: bytes, rng: Random) -> bytes:
@@ -56,7 +57,7 @@ def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, p
     run = Run(settings, data.open(points))
     list(run)
     folder = run.folder / "checkpoints"
-    newest, before, _ = checkpoint.checkpoints(folder)
+    newest, before, _ = checkpoints.checkpoints(folder)
     state, aside = run.state, newest.with_name(newest.name + ".damaged")
     checkpoint._load(before, state)
     expected = {name: tensor.clone() for name, tensor in tensors(state).items()}
@@ -75,32 +76,32 @@ def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, p
         assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors(state).items())
         aside.rename(newest)
         file.write_bytes(good)
-    assert checkpoint.damage(newest) is None
+    assert checkpoints.damage(newest) is None
 
 
 def test_sums_whose_white_space_changed_are_damage(settings: Settings, tmp_path: Path) -> None:
-    place = next(checkpoint.checkpoints(Path(settings.out) / "checkpoints"))
+    place = next(checkpoints.checkpoints(Path(settings.out) / "checkpoints"))
     copy = shutil.copytree(place, tmp_path / place.name)
     sums = (copy / "sha256.json").read_bytes()
     (copy / "sha256.json").write_bytes(sums.replace(b" ", b"\t", 1))
-    assert checkpoint.damage(copy) == "sha256.json is not as it was written"
+    assert checkpoints.damage(copy) == "sha256.json is not as it was written"
 
 
 @pytest.mark.parametrize("gone", [*ALL, "sha256.json"])
 def test_a_missing_file_is_damage(settings: Settings, tmp_path: Path, gone: str) -> None:
-    place = next(checkpoint.checkpoints(Path(settings.out) / "checkpoints"))
+    place = next(checkpoints.checkpoints(Path(settings.out) / "checkpoints"))
     copy = shutil.copytree(place, tmp_path / place.name)
-    assert checkpoint.damage(copy) is None
+    assert checkpoints.damage(copy) is None
     (copy / gone).unlink()
-    assert checkpoint.damage(copy) is not None
+    assert checkpoints.damage(copy) is not None
     (copy / gone).mkdir()
-    assert checkpoint.damage(copy) is not None
+    assert checkpoints.damage(copy) is not None
 
 
 def test_pruning_never_counts_a_damaged_checkpoint(settings: Settings, tmp_path: Path, cases: Any) -> None:
     """After each save the newest `keep` whole ones are there, whatever happened to the others."""
     original = Path(settings.out) / "checkpoints"
-    places = [p.name for p in checkpoint.checkpoints(original)]
+    places = [p.name for p in checkpoints.checkpoints(original)]
     for number, rng in enumerate(cases(12, 300)):
         folder, keep = tmp_path / str(number), rng.randrange(1, 4)
         folder.mkdir()
@@ -112,8 +113,8 @@ def test_pruning_never_counts_a_damaged_checkpoint(settings: Settings, tmp_path:
             file = folder / name / rng.choice(ALL)
             file.write_bytes(damaged(file.read_bytes(), rng))
         whole = [name for name in names if name not in broken]
-        checkpoint.prune(folder, keep)
-        assert [p.name for p in checkpoint.checkpoints(folder) if p.name in whole] == whole[::-1][:keep]
+        checkpoints.prune(folder, keep)
+        assert [p.name for p in checkpoints.checkpoints(folder) if p.name in whole] == whole[::-1][:keep]
         oldest = whole[-min(keep, len(whole))]
         left = {p.name for p in folder.iterdir()}
         assert left == {name for name in names if name >= oldest} or len(names) <= keep or len(whole) < keep
@@ -130,7 +131,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_bit_identical(
 
     whole = end(tmp_path / "whole")
     end(tmp_path / "broken")
-    newest, before, _ = checkpoint.checkpoints(tmp_path / "broken" / "checkpoints")
+    newest, before, _ = checkpoints.checkpoints(tmp_path / "broken" / "checkpoints")
     for place in (newest, before):
         (place / "weights.safetensors").write_bytes(b"no")
     again = end(tmp_path / "broken")

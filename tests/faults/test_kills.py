@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import ornstein
-from ornstein.training import checkpoint
+from ornstein.folder import checkpoints
 
 LENGTH = ["--steps", "9", "--save-every", "3", "--keep", "2", "--snapshots", "2", "--samples", "2"]
 SMALL = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
@@ -23,7 +23,7 @@ def train(points: Path, out: Path) -> list[str]:
 
 def changing(key: str) -> bool:
     """Whether it is the key of the time that a run took, or of the sum of a file with the time, or with a header in any order."""
-    return key in ("seconds", "state.json") or key.startswith(f"{checkpoint.SHARDS}/")
+    return key in ("seconds", "state.json") or key.startswith(f"{checkpoints.SHARDS}/")
 
 
 def contents(out: Path) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def contents(out: Path) -> dict[str, Any]:
         elif place.suffix in (".json", ".jsonl"):
             lines = place.read_text().splitlines() if place.suffix == ".jsonl" else [place.read_text()]
             found[name] = [{k: v for k, v in json.loads(line).items() if not changing(k)} for line in lines]
-        elif place.parent.name == checkpoint.SHARDS:
+        elif place.parent.name == checkpoints.SHARDS:
             length, content = int.from_bytes(place.read_bytes()[:8], "little"), place.read_bytes()[8:]
             found[name] = json.loads(content[:length]), content[length:]
         else:
@@ -46,8 +46,8 @@ def contents(out: Path) -> dict[str, Any]:
 
 def sound(out: Path) -> None:
     """What a kill may leave: whole checkpoints, and a model that can be used as soon as there has been a second one."""
-    places = list(checkpoint.checkpoints(out / "checkpoints"))
-    assert [checkpoint.damage(place) for place in places] == [None] * len(places)
+    places = list(checkpoints.checkpoints(out / "checkpoints"))
+    assert [checkpoints.damage(place) for place in places] == [None] * len(places)
     if len(places) > 1:
         ornstein.load(out)
 

@@ -27,7 +27,7 @@ import yaml
 import ornstein
 from ornstein import data, report
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.files.folder import is_run
+from ornstein.folder.layout import is_run
 from ornstein.terminal import clean
 
 ROOT = Path(ornstein.__file__).parent
@@ -741,8 +741,8 @@ def test_links_are_left_out_of_a_report_and_named(images: Path, watch: Watch, tm
 def test_names_in_a_card_and_a_page_are_text(images: Path, tmp_path: Path, name: str) -> None:
     from dataclasses import replace
 
-    from ornstein.training.settings import Settings
-    from ornstein.training.trainer import card
+    from ornstein.folder.publish import card
+    from ornstein.settings import Settings
 
     trained = ornstein.load(images)
     spec = replace(trained.spec, source=name, classes=(name, *trained.spec.classes[1:]))
@@ -780,8 +780,8 @@ def test_files_of_runs_are_read_in_one_place() -> None:
         ("safe_open", "model.py"),  # what the hardened reader has looked at
         ("load_file", "model.py"),
         ("load_file", "training/checkpoint.py"),
-        ("safe_open", "training/posthoc.py"),
-        ("json.loads", "training/posthoc.py"),  # a part of what was read, or a line of it
+        ("safe_open", "folder/posthoc.py"),
+        ("json.loads", "folder/posthoc.py"),  # a part of what was read, or a line of it
         ("json.loads", "training/trainer.py"),
         ("json.loads", "cli/info.py"),
     }

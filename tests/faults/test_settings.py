@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ornstein.cli.options import COMMANDS
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 
 NAMES = ("", "nope", "ünïcödé 🎲", "x" * 5000, "\0", "linear\n", "None", "../..", "%s{0}", "\x1b[31m", "­")
 NO_NUMBERS = ("", "x", "1.5.1", "0x", "--", "ten", "1e", "1_", "½", "∞", "\0")

@@ -18,11 +18,12 @@ from torch import Tensor, distributed, nn
 
 import ornstein
 from ornstein import cli, conditions, data
-from ornstein.training import checkpoint, parallel
+from ornstein.folder import checkpoints
+from ornstein.settings import Settings
+from ornstein.training import parallel
 from ornstein.training.batch import Batches, Part
 from ornstein.training.prefetch import supplied
 from ornstein.training.profile import profile
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
@@ -63,7 +64,7 @@ def losses(of: Run) -> list[float]:
 
 def tensors(of: Run) -> dict[str, Tensor]:
     """What the newest checkpoint holds."""
-    folder = next(checkpoint.checkpoints(of.folder / "checkpoints"))
+    folder = next(checkpoints.checkpoints(of.folder / "checkpoints"))
     return {f"{file.stem}.{name}": t for file in folder.glob("*.safetensors") for name, t in load_file(file).items()}
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from ornstein import data
+from ornstein.settings import Settings
 from ornstein.training import loop
 from ornstein.training.batch import Batches
 from ornstein.training.prefetch import prefetch, supplied
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")

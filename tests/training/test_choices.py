@@ -12,8 +12,9 @@ import ornstein
 from ornstein import data, solvers
 from ornstein.coupling import Independent, OptimalTransport
 from ornstein.errors import UsageError
-from ornstein.training import augment, checkpoint
-from ornstein.training.settings import Settings
+from ornstein.folder import checkpoints
+from ornstein.settings import Settings
+from ornstein.training import augment
 from ornstein.training.trainer import Run
 
 SETTINGS = Settings(
@@ -30,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_learned_weights_are_saved_and_not_exported(trained: Path) -> None:
-    place = next(checkpoint.checkpoints(trained / "checkpoints"))
+    place = next(checkpoints.checkpoints(trained / "checkpoints"))
     learned = {name for name in load_file(place / "weights.safetensors") if name.startswith("uncertainty.")}
     assert "uncertainty.head.weight" in learned
     assert load_file(place / "weights.safetensors")["uncertainty.head.weight"].any()

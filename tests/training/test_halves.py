@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ornstein import data
+from ornstein.settings import Settings
 from ornstein.training import loop, split_batch
 from ornstein.training.loss_module import LossModule
-from ornstein.training.settings import Settings
 from ornstein.training.split_batch import divisible, learning
 from ornstein.training.trainer import Run
 

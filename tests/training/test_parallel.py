@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from ornstein import conditions, data, path, target
 from ornstein.conditions import Conditions
 from ornstein.errors import UsageError
+from ornstein.folder import checkpoints
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes, current, environment
-from ornstein.training import checkpoint, recipe, shards
+from ornstein.settings import Settings
+from ornstein.training import recipe, shards
 from ornstein.training.batch import BLOCK, Batches, Part, normals
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
@@ -45,7 +46,7 @@ from ornstein.data import Dataset
 from ornstein.errors import OrnsteinError
 from ornstein.processes import joined
 from ornstein.training.trainer import Run
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 
 class Poisoned(Dataset):
     def batch(self, indices, flip=None):
@@ -92,13 +93,13 @@ def launch(count: int, jobs: list[dict[str, Any]]) -> list[list[tuple[list[tuple
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
-    place = next(checkpoint.checkpoints(folder / "checkpoints"))
+    place = next(checkpoints.checkpoints(folder / "checkpoints"))
     files = sorted(place.glob("*.safetensors"))
     found = {f"{file.stem}.{name}": value for file in files for name, value in load_file(file).items()}
-    if (place / checkpoint.SHARDS).is_dir():
-        stored = shards.shapes(place / checkpoint.SHARDS)
+    if (place / checkpoints.SHARDS).is_dir():
+        stored = shards.shapes(place / checkpoints.SHARDS)
         parts = {name: torch.full(shape, torch.nan) for name, shape in stored.items()}
-        shards.load(place / checkpoint.SHARDS, parts)
+        shards.load(place / checkpoints.SHARDS, parts)
         found |= parts
     return found
 
@@ -116,27 +117,27 @@ def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
 
 def sharded_files(folder: Path) -> None:
     """Each process has written its half of what is learned; a fault in any file is found."""
-    place = next(checkpoint.checkpoints(folder / "checkpoints"))
-    assert not any((place / name).exists() for name in checkpoint.LEARNED)
-    files = sorted((place / checkpoint.SHARDS).iterdir())
+    place = next(checkpoints.checkpoints(folder / "checkpoints"))
+    assert not any((place / name).exists() for name in checkpoints.LEARNED)
+    files = sorted((place / checkpoints.SHARDS).iterdir())
     sizes = [file.stat().st_size for file in files]
     assert len(sizes) == 2
     assert max(sizes) < 1.2 * min(sizes)
-    assert checkpoint.damage(place) is None
+    assert checkpoints.damage(place) is None
     for file in files:
         good = file.read_bytes()
         for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), b""):
             file.write_bytes(bad)
-            assert checkpoint.damage(place) == f"{checkpoint.SHARDS}/{file.name} does not have its sha256"
+            assert checkpoints.damage(place) == f"{checkpoints.SHARDS}/{file.name} does not have its sha256"
         file.write_bytes(good)
         file.rename(place / "away")
-        assert "is missing" in str(checkpoint.damage(place))
+        assert "is missing" in str(checkpoints.damage(place))
         (place / "away").rename(file)
-    stray = place / checkpoint.SHARDS / "other.safetensors"  # would be read with the others
+    stray = place / checkpoints.SHARDS / "other.safetensors"  # would be read with the others
     stray.write_bytes(good)
-    assert "other.safetensors is missing, or its sum is" in str(checkpoint.damage(place))
+    assert "other.safetensors is missing, or its sum is" in str(checkpoints.damage(place))
     stray.unlink()
-    assert checkpoint.damage(place) is None
+    assert checkpoints.damage(place) is None
 
 
 def parts(count: int, accumulate: int, step: int = 3) -> list[Part]:
@@ -260,7 +261,7 @@ def test_sigterm_to_torchrun_saves_once_and_the_command_goes_on(tmp_path: Path) 
         assert process.wait(timeout=60) != 0
     assert rest.count("Saved at step") == 1, rest
     assert rest.count("Stopping after this step") == 1
-    saved = [place.name for place in checkpoint.checkpoints(tmp_path / "run" / "checkpoints")]
+    saved = [place.name for place in checkpoints.checkpoints(tmp_path / "run" / "checkpoints")]
     assert len(saved) == 1
     steps = int(saved[0].removeprefix("step-"))
     out = subprocess.run([*words, "--steps", str(steps + 2)], capture_output=True, text=True, timeout=500)

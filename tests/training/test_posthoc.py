@@ -16,9 +16,10 @@ from ornstein import data
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.lock import hold
-from ornstein.training import checkpoint, ema, posthoc
-from ornstein.training.posthoc import Profile
-from ornstein.training.settings import Settings
+from ornstein.folder import checkpoints, posthoc
+from ornstein.folder.posthoc import Profile
+from ornstein.settings import Settings
+from ornstein.training import ema
 from ornstein.training.trainer import Run
 
 SETTINGS = Settings(steps=60, batch_size=16, samples=0, preset="tiny")
@@ -48,7 +49,7 @@ def trained(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def newest(folder: Path, name: str) -> dict[str, Tensor]:
-    return load_file(next(checkpoint.checkpoints(folder / "checkpoints")) / f"{name}.safetensors")
+    return load_file(next(checkpoints.checkpoints(folder / "checkpoints")) / f"{name}.safetensors")
 
 
 def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -58,7 +59,7 @@ def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 def test_inner_products_are_the_integrals() -> None:
-    n, gamma = np.array([1.0, 1.0, 0.7, 0.31]), np.array([ema.exponent(x) for x in (0.1, 0.05, 0.1, 0.2)])
+    n, gamma = np.array([1.0, 1.0, 0.7, 0.31]), np.array([posthoc.exponent(x) for x in (0.1, 0.05, 0.1, 0.2)])
     tau = (np.arange(400_000) + 0.5) / 400_000
     profiles = np.where(tau < n[:, None], (gamma[:, None] + 1) * (tau / n[:, None]) ** gamma[:, None] / n[:, None], 0)
     np.testing.assert_allclose(posthoc.inner_products(n, gamma), profiles @ profiles.T / len(tau), rtol=1e-4)
@@ -79,7 +80,7 @@ def test_polynomials_are_averaged_as_in_closed_form(length: float) -> None:
         assert found.coefficients.sum() == pytest.approx(1, abs=1e-9)
 
         def mean(profile: Profile, k: int) -> float:
-            gamma = ema.exponent(profile.length)
+            gamma = posthoc.exponent(profile.length)
             return 1 + (profile.updates / last) ** k * (gamma + 1) / (gamma + k + 1)
 
         exact = np.array([mean(Profile(length, last), k) for k in range(1, 5)])
@@ -92,7 +93,7 @@ def test_polynomials_are_averaged_as_in_closed_form(length: float) -> None:
 
 def test_discrete_updates_weigh_by_the_integral_of_the_profile() -> None:
     values, average = torch.randn(300, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    gamma = ema.exponent(0.07)
+    gamma = posthoc.exponent(0.07)
     for step, value in enumerate(values, 1):
         ema.update([average], [value], step, gamma)
     levels = (torch.arange(301, dtype=torch.float64) / 300) ** (gamma + 1)
@@ -223,7 +224,7 @@ def test_the_same_average_into_the_same_folder_is_there_already(tmp_path: Path, 
 def test_files_that_are_somebody_elses_are_neither_removed_nor_replaced(tmp_path: Path, train: Train) -> None:
     """Of the names of snapshots and checkpoints."""
     out = tmp_path / "run"
-    averages, checkpoints = out / "averages", out / "checkpoints"
+    averages, stored = out / "averages", out / "checkpoints"
     train(train(out, steps=12), steps=13)
     (tmp_path / "notes").write_text("mine")
     mine = [averages / f"update-{number:08d}.safetensors" for number in (1, 14, 15, 17)]
@@ -232,22 +233,22 @@ def test_files_that_are_somebody_elses_are_neither_removed_nor_replaced(tmp_path
     mine[2].mkdir()
     mine[3].symlink_to(tmp_path / "notes")
     for name in ("step-00000001", "step-00000002", "step-00000099", "step-00000013.damaged"):
-        (checkpoints / name).mkdir()
-        (checkpoints / name / "notes").write_text("mine")
-        mine.append(checkpoints / name / "notes")
-    (checkpoints / "step-00000003").symlink_to(averages)
-    mine.append(checkpoints / "step-00000003")
+        (stored / name).mkdir()
+        (stored / name / "notes").write_text("mine")
+        mine.append(stored / name / "notes")
+    (stored / "step-00000003").symlink_to(averages)
+    mine.append(stored / "step-00000003")
     before = [(file.lstat(), file.read_bytes() if file.is_file() else None) for file in mine]
-    (checkpoints / "step-00000013" / "weights.safetensors").write_bytes(b"")
+    (stored / "step-00000013" / "weights.safetensors").write_bytes(b"")
     train(out, steps=30, save_every=1, keep=1, snapshots=2)
-    assert (checkpoints / "step-00000013.damaged-2" / "state.json").exists()
+    assert (stored / "step-00000013.damaged-2" / "state.json").exists()
     assert [(file.lstat(), file.read_bytes() if file.is_file() else None) for file in mine] == before
-    assert [place.name for place in checkpoint.checkpoints(checkpoints)] == ["step-00000030"]
+    assert [place.name for place in checkpoints.checkpoints(stored)] == ["step-00000030"]
     assert len(posthoc.snapshots(averages)) == 2
-    (checkpoints / "step-00000031").mkdir()
-    (checkpoints / "step-00000031" / "notes").write_text("mine")
+    (stored / "step-00000031").mkdir()
+    (stored / "step-00000031" / "notes").write_text("mine")
     with pytest.raises(
         OrnsteinError, match="step-00000031 is no checkpoint, and one is to be written there; move it away"
     ):
         train(out, steps=31)
-    assert (checkpoints / "step-00000031" / "notes").read_text() == "mine"
+    assert (stored / "step-00000031" / "notes").read_text() == "mine"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ornstein import cli, data
+from ornstein.settings import Settings
 from ornstein.training.profile import profile
-from ornstein.training.settings import Settings
 from ornstein.training.trainer import Run
 
 

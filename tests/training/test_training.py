@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 import ornstein
-from ornstein import data
+from ornstein import data, names
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.training import checkpoint, ema, recipe, schedule
-from ornstein.training.settings import Settings
+from ornstein.folder import checkpoints, posthoc
+from ornstein.settings import Settings
+from ornstein.training import ema, schedule
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
@@ -33,7 +34,7 @@ def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
     for event in run:
         if event.progress.step == stop_after:
             run.stop()
-    place = next(checkpoint.checkpoints(run.folder / "checkpoints"))
+    place = next(checkpoints.checkpoints(run.folder / "checkpoints"))
     files = sorted(file.stem for file in place.glob("*.safetensors"))
     return {f"{name}.{k}": v for name in files for k, v in load_file(place / f"{name}.safetensors").items()}
 
@@ -122,7 +123,7 @@ def test_steps_that_are_not_finite_change_nothing_and_ten_end_the_run(tmp_path: 
 def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path) -> None:
     run = Run(settings(tmp_path, save_every=3), DIGITS)
     finish(run)
-    newest, older = checkpoint.checkpoints(tmp_path / "checkpoints")
+    newest, older = checkpoints.checkpoints(tmp_path / "checkpoints")
     rng = random.Random(0)
     for name in (
         "weights.safetensors",
@@ -137,11 +138,11 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path
         content[at] ^= 1 << rng.randrange(8)
         before = file.read_bytes()
         file.write_bytes(content)
-        assert checkpoint.damage(newest) == f"{name} does not have its sha256"
+        assert checkpoints.damage(newest) == f"{name} does not have its sha256"
         file.write_bytes(before[: len(before) // 2])
-        assert checkpoint.damage(newest) is not None
+        assert checkpoints.damage(newest) is not None
         file.write_bytes(before)
-    assert checkpoint.damage(newest) is None
+    assert checkpoints.damage(newest) is None
     (newest / "weights.safetensors").write_bytes(b"no")
     told: list[str] = []
     again = Run(settings(tmp_path, save_every=3), DIGITS, told.append)
@@ -154,7 +155,7 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path
 
 def test_all_damaged_is_said_in_one_sentence(tmp_path: Path) -> None:
     finish(Run(settings(tmp_path), DIGITS))
-    for place in checkpoint.checkpoints(tmp_path / "checkpoints"):
+    for place in checkpoints.checkpoints(tmp_path / "checkpoints"):
         (place / "sha256.json").unlink()
     with pytest.raises(OrnsteinError, match="every checkpoint"):
         finish(Run(settings(tmp_path), DIGITS, lambda _: None))
@@ -162,7 +163,7 @@ def test_all_damaged_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
     finish(Run(settings(tmp_path, save_every=1, keep=3), DIGITS))
-    assert [p.name for p in checkpoint.checkpoints(tmp_path / "checkpoints")] == [f"step-{i:08d}" for i in (6, 5, 4)]
+    assert [p.name for p in checkpoints.checkpoints(tmp_path / "checkpoints")] == [f"step-{i:08d}" for i in (6, 5, 4)]
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")]
 
 
@@ -170,10 +171,10 @@ def test_what_a_kill_kept_from_being_removed_is_removed_by_the_next_run(tmp_path
     """Between the last checkpoint and the removal of older ones: the run is over, and nothing saves again."""
     whole = finish(Run(settings(tmp_path, save_every=1, keep=9), DIGITS))
     folder = tmp_path / "checkpoints"
-    assert len(list(checkpoint.checkpoints(folder))) > 2
-    newest = [place.name for place in checkpoint.checkpoints(folder)][:2]
+    assert len(list(checkpoints.checkpoints(folder))) > 2
+    newest = [place.name for place in checkpoints.checkpoints(folder)][:2]
     assert same(whole, finish(Run(settings(tmp_path, save_every=1, keep=2), DIGITS)))
-    assert [place.name for place in checkpoint.checkpoints(folder)] == newest
+    assert [place.name for place in checkpoints.checkpoints(folder)] == newest
 
 
 def test_other_settings_or_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_minutes_end_in_time_and_the_rate_has_decayed(tmp_path: Path) -> None:
     assert events[-1].progress.rate < 0.25e-3
     assert events[-1].progress.seconds >= 1.2
     assert time.monotonic() - started < 20
-    state = json.loads((next(checkpoint.checkpoints(tmp_path / "checkpoints")) / "state.json").read_text())
+    state = json.loads((next(checkpoints.checkpoints(tmp_path / "checkpoints")) / "state.json").read_text())
     assert state["seconds"] == pytest.approx(events[-1].progress.seconds, abs=0.5)
     assert not list(Run(settings(tmp_path, steps=None, minutes=0.02), DIGITS))  # nothing is left of its minutes
 
@@ -253,7 +254,7 @@ def test_the_metrics_have_no_double_steps_after_a_resume(tmp_path: Path) -> None
 
 
 def test_power_function_average_is_the_integral() -> None:
-    gamma = ema.exponent(0.1)
+    gamma = posthoc.exponent(0.1)
     assert (gamma + 1) / ((gamma + 2) ** 2 * (gamma + 3)) == pytest.approx(0.01)
     values = torch.randn(500, 3, dtype=torch.float64)
     average = torch.zeros(3, dtype=torch.float64)
@@ -275,7 +276,7 @@ def test_the_rate_rises_then_falls_to_its_floor() -> None:
     assert rates[-1] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("name", recipe.PATHS)
+@pytest.mark.parametrize("name", names.PATHS)
 def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -> None:
     target = "edm" if name == "edm" else "v"
     run = Run(settings(tmp_path, steps=1, path=name, target=target), DIGITS)

@@ -70,7 +70,7 @@ def _dispatch(words: list[str]) -> int:
         terminal.write(_overview().splitlines())
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
-        from ornstein import __version__
+        from ornstein._version import __version__
 
         terminal.write(f"ornstein {__version__}")
         return 0

@@ -9,7 +9,7 @@ from ornstein.cli.options import Demo, Sample
 from ornstein.cli.parse import parse
 from ornstein.cli.show import say
 from ornstein.names import SOLVERS
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 
 ROWS = 10  # of samples in the image: a column for each digit
 

@@ -10,7 +10,7 @@ from ornstein.cli.show import folder_size, say, size, table
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
-    from ornstein.training.posthoc import Archive
+    from ornstein.folder.posthoc import Archive
 
 LENGTHS = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.25)
 
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _kept(archive: "Archive") -> list[str]:
-    from ornstein.training.posthoc import snapshots, time_of
+    from ornstein.folder.posthoc import snapshots, time_of
 
     stored = [f"{time_of(file):,}" for file in snapshots(archive.folder) if time_of(file) < archive.updates]
     after = f", after {', '.join(reversed(stored))} steps ({size(folder_size(archive.folder))})" if stored else ""

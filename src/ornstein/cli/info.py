@@ -14,8 +14,8 @@ from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.files.folder import must_be_run
 from ornstein.files.formats import upgraded
+from ornstein.folder.layout import must_be_run
 
 HEADER = 16 << 20  # bytes that the header of a safetensors file may have
 
@@ -114,8 +114,8 @@ def _asked(condition: dict[str, Any]) -> str:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    from ornstein.training import config
-    from ornstein.training.settings import Settings
+    from ornstein.folder import config
+    from ornstein.settings import Settings
 
     found = config.of_run(folder)
     if found is None:

@@ -1,12 +1,12 @@
 """The flags of the commands as plain dataclasses; a field's docstring is its help text. Nothing heavy is imported.
 
-Of `train` the flags are `ornstein.training.settings.Settings` and the few below. Metadata: `positional`, `short` (a short
+Of `train` the flags are `ornstein.settings.Settings` and the few below. Metadata: `positional`, `short` (a short
 flag) and `name` (what stands for the value in the help).
 """
 
 from dataclasses import dataclass, field
 
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 
 DEMO_MINUTES = 0.8
 

@@ -117,7 +117,7 @@ def versions() -> dict[str, str]:
     import numpy
     import torch
 
-    from ornstein import __version__
+    from ornstein._version import __version__
 
     return {
         "ornstein": __version__,

@@ -17,9 +17,9 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.errors import UsageError
+from ornstein.folder import config
 from ornstein.processes import Processes, joined
-from ornstein.training import config
-from ornstein.training.settings import Settings
+from ornstein.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ornstein.errors import OrnsteinError, Unheard, Unwritable, UsageError
 from ornstein.files.owner import Temporary, sweep
@@ -170,3 +172,9 @@ def _flush_names(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_json(file: Path, values: Mapping[str, Any]) -> None:
+    """Values as JSON into a file, whole or not at all. Raises OrnsteinError when the disk refuses."""
+    with new_file(file) as new:
+        new.write_text(json.dumps(values, indent=1))

@@ -17,8 +17,8 @@ from ornstein.data import Dataset, order
 from ornstein.noise import mix
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes
+from ornstein.settings import Settings
 from ornstein.training.augment import NUMBERS, Augment
-from ornstein.training.settings import Settings
 
 BLOCK = 1 << 16  # normals that are drawn from one seed
 

@@ -9,12 +9,13 @@ from torch import nn
 
 from ornstein.cpu import threads
 from ornstein.errors import OrnsteinError
+from ornstein.folder import posthoc
 from ornstein.processes import ALONE, Processes
+from ornstein.settings import Settings
 from ornstein.training import ema, parallel, schedule
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.prefetch import supplied
-from ornstein.training.settings import Settings
 from ornstein.training.split_batch import learning, side_by_side
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
@@ -56,7 +57,7 @@ def train(
     """
     weights, bad, before = list(state.network.parameters()), 0, state.seconds
     averages = [
-        (parallel.local(average.parameters()), ema.exponent(length))
+        (parallel.local(average.parameters()), posthoc.exponent(length))
         for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
     shards = parallel.local(weights)

@@ -1,7 +1,6 @@
-"""From settings to objects: the one place where names become paths, targets, networks and the rest."""
+"""From settings to objects: the one place where a training's names become paths, targets, networks and the rest."""
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
@@ -9,55 +8,18 @@ from typing import Any
 
 import torch
 
-from ornstein import coupling, cpu, objective, path, target
-from ornstein.conditions import Condition, Conditions, Degradation, Grey, Label, LowRes, Mask
+from ornstein import coupling, cpu, objective
+from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
 from ornstein.data import DataSpec
 from ornstein.device import choose_device, is_bf16_fast
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
-from ornstein.names import pick
+from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIMES, WEIGHTS, pick
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.processes import ALONE, LAUNCH, Processes
+from ornstein.settings import Settings
 from ornstein.training import augment, shards
-from ornstein.training.settings import Settings
 
-PATHS: dict[str, Callable[[], path.Path]] = {
-    "linear": path.Linear,
-    "cosine": path.Cosine,
-    "trigonometric": path.Trigonometric,
-    "vp": path.VariancePreserving,
-    "sub-vp": path.SubVariancePreserving,
-    "ve": path.VarianceExploding,
-    "edm": path.EDM,
-    "ddpm": path.Betas.linear,
-    "ddpm-scaled-linear": path.Betas.scaled_linear,
-    "ddpm-cosine": path.Betas.squared_cosine,
-    "ddpm-zero-snr": lambda: path.Betas.scaled_linear().zero_terminal_snr(),
-}
-TARGETS: dict[str, Callable[[float], target.Target]] = {
-    "velocity": lambda _: target.Velocity(),
-    "noise": lambda _: target.Noise(),
-    "clean": lambda _: target.Clean(),
-    "v": lambda _: target.V(),
-    "score": lambda _: target.Score(),
-    "edm": target.EDM,
-}
-TIMES: dict[str, tuple[objective.Times, bool]] = {
-    "stratified": (objective.Uniform(), True),
-    "uniform": (objective.Uniform(), False),
-    "logit-normal": (objective.LogitNormal(), True),
-    "log-normal": (objective.LogNormal(), True),
-}
-WEIGHTS: dict[str, Callable[[float], objective.Weight]] = {
-    "one": lambda _: objective.One(),
-    "min-snr": lambda _: objective.MinSNR(),
-    "sigmoid": lambda _: objective.Sigmoid(),
-    "elbo": lambda _: objective.ELBO(),
-    "edm": objective.EDM,
-}
-COUPLINGS: dict[str, coupling.Coupling] = {"independent": coupling.Independent(), "ot": coupling.OptimalTransport()}
-DEGRADATIONS: dict[str, Callable[[], Degradation]] = {"low-res": LowRes, "grey": Grey, "mask": Mask}
-NETWORKS = ("unet", "dit", "mlp")
 PRECISIONS = ("float32", "bf16")
 LARGE = 1e12  # beyond any use; what is larger is a slip
 MOST = {
@@ -90,7 +52,7 @@ def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -
     network = settings.network
     if network is None:
         network = "mlp" if spec.kind == "vector" else "unet"
-    pick("network", network, dict.fromkeys(NETWORKS))
+    NETWORKS.pick(network)
     if (network == "mlp") != (spec.kind == "vector"):
         fit = "mlp" if spec.kind == "vector" else "unet or dit"
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
@@ -117,7 +79,7 @@ def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -
         raise UsageError("flips: vectors have no left and right; leave --flips out")
     if complete.augment and spec.kind == "vector":
         raise UsageError("augment: vectors cannot be turned as images can; leave --augment out")
-    if isinstance(pick("coupling", complete.coupling, COUPLINGS), coupling.OptimalTransport) and not find_spec("scipy"):
+    if isinstance(COUPLINGS.pick(complete.coupling), coupling.OptimalTransport) and not find_spec("scipy"):
         raise UsageError("coupling: ot needs scipy; install it with `pip install ornstein[ot]`")
     return complete
 
@@ -172,7 +134,7 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
     if spec.kind == "vector":
         raise UsageError("given: vectors are no images; give conditions with the data instead, and leave --given out")
     name, _, factor = settings.given.partition(":")
-    kind = pick("given", name, DEGRADATIONS)
+    kind = DEGRADATIONS.pick(name)
     try:
         if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
             raise ValueError(f"{brief(settings.given)} is not one of low-res:4 (or another number), grey, mask")
@@ -195,7 +157,7 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> M
     except ValueError as error:
         raise UsageError(f"{spec.source}: {error}; take one of them away") from error
     others = [part for part in parts if not isinstance(part, Label)]
-    if others and isinstance(pick("coupling", settings.coupling, COUPLINGS), coupling.OptimalTransport):
+    if others and isinstance(COUPLINGS.pick(settings.coupling), coupling.OptimalTransport):
         raise UsageError(
             f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].about}; leave it out"
         )
@@ -211,11 +173,11 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> M
         raise UsageError(f"preset: {error}") from error
     made = Model(
         network=network,
-        path=pick("path", settings.path, PATHS)(),
-        target=pick("target", settings.target, TARGETS)(spec.data_std),
+        path=PATHS.pick(settings.path),
+        target=TARGETS.pick(settings.target, spec.data_std),
         spec=spec,
         conditions=told,
-        coupling=pick("coupling", settings.coupling, COUPLINGS),
+        coupling=COUPLINGS.pick(settings.coupling),
     )
     try:
         made.denoiser()
@@ -227,8 +189,8 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> M
 def loss(settings: Settings, made: Model) -> objective.Objective:
     """The objective of completed settings."""
     assert settings.times is not None
-    times, stratified = pick("times", settings.times, TIMES)
-    weight = pick("weight", settings.weight, WEIGHTS)(made.spec.data_std)
+    times, stratified = TIMES.pick(settings.times)
+    weight = WEIGHTS.pick(settings.weight, made.spec.data_std)
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 

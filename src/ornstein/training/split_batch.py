@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ornstein.settings import Settings
 from ornstein.training.batch import Part
 from ornstein.training.loss_module import LossModule
-from ornstein.training.settings import Settings
 
 ROWS, NUMBERS = 32, 4096  # of a part with fewer the operations are too small for two threads of Python
 

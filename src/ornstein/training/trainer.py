@@ -3,15 +3,12 @@
 import copy
 import json
 import os
-import platform
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +17,31 @@ import torch
 import yaml
 from torch import nn
 
-import ornstein
 from ornstein import conditions, networks, terminal
+from ornstein._version import __version__
 from ornstein.data import Dataset, DataSpec, grid_image
 from ornstein.data.content import is_of
 from ornstein.data.stamps import Changed
 from ornstein.device import choose_device
 from ornstein.errors import OrnsteinError, UsageError, brief
-from ornstein.files.atomic import new_file, written
+from ornstein.files.atomic import new_file, write_json, written
 from ornstein.files.lock import LOCK, OTHER, hold, is_lock
 from ornstein.files.owner import FORM, open_here, sweep
 from ornstein.files.reading import read_bytes, read_json
-from ornstein.model import Model
+from ornstein.folder import checkpoints, posthoc
+from ornstein.folder.config import settings_of
+from ornstein.folder.layout import FOLDERS, METRICS_MOST
+from ornstein.folder.publish import environment, publish
 from ornstein.processes import current
-from ornstein.training import checkpoint, compiling, config, parallel, posthoc, recipe
+from ornstein.settings import OPEN, Settings
+from ornstein.training import checkpoint, compiling, parallel, recipe
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, done, train
 from ornstein.training.loss_module import LossModule
 from ornstein.training.sample_sheet import SampleSheet
-from ornstein.training.settings import OPEN, Settings
 from ornstein.training.uncertainty import Uncertainty
 
-FOLDERS = ("checkpoints", "model", "samples", "averages")  # of a run, which a training writes into
-MOST = 1 << 30  # bytes of metrics, a thousand times those of a training of a million steps
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
 
 
@@ -172,11 +170,11 @@ class Run:
         if self.resumed:  # a kill may have come between a checkpoint and its model, or before older ones were removed
             self._export(self.resumed, state)
             if not state.skipped:  # else the newest may be of a skipped step, and an older one the last good one
-                checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
+                checkpoints.prune(self.folder / "checkpoints", self.settings.keep)
         posthoc.rewind(self.averages, state.updates)
-        _write_yaml(self.folder / "config.yaml", {"version": ornstein.__version__, **self.settings.to_dict()})
+        _write_yaml(self.folder / "config.yaml", {"version": __version__, **self.settings.to_dict()})
         about = {"processes": self.processes.count, "content_hash": self.dataset.spec.content_hash}
-        _write_json(self.folder / "env.json", {**environment(), **about})
+        write_json(self.folder / "env.json", {**environment(), **about})
         metrics.go_on(state.step)
 
     def batches(self) -> Batches:
@@ -227,7 +225,7 @@ class Run:
     def _must_have_room(self, state: State) -> None:
         """Raises OrnsteinError now, not after an hour, when the disk cannot hold the checkpoints."""
         weights = sum(p.numel() * p.element_size() for p in state.network.parameters())
-        there = sum(1 for _ in checkpoint.checkpoints(self.folder / "checkpoints"))
+        there = sum(1 for _ in checkpoints.checkpoints(self.folder / "checkpoints"))
         to_come = max(min(self.settings.keep, 2) - there, 0) + 1  # one more for a moment, before the oldest is removed
         snapshots = max(self.settings.snapshots - len(posthoc.snapshots(self.averages)), 0)
         # a checkpoint is weights, two averages and two moments, a snapshot two averages in half precision; the model, old and new
@@ -246,7 +244,7 @@ class Run:
 
         def finish() -> None:
             if prune:
-                checkpoint.prune(self.folder / "checkpoints", self.settings.keep)
+                checkpoints.prune(self.folder / "checkpoints", self.settings.keep)
             self._export(place, state)
 
         self.processes.on_first(finish)
@@ -310,7 +308,7 @@ class Metrics:
         """Removes the lines of steps after the checkpoint that the run goes on from."""
         file = self._file
         try:
-            lines = read_bytes(file, MOST, file.parent).decode("utf-8", "replace").splitlines()
+            lines = read_bytes(file, METRICS_MOST, file.parent).decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             lines = []
         except (OSError, ValueError) as error:
@@ -361,15 +359,6 @@ def run_folder(out: str) -> Path:
     except OSError as error:
         raise UsageError(f"out: {brief(out)} cannot be used ({error.strerror}); give another folder") from error
     return folder
-
-
-def settings_of(folder: Path) -> Settings | None:
-    """The settings that a run folder was trained with; None where there are none yet.
-
-    Raises OrnsteinError for a config.yaml that cannot be read.
-    """
-    values = config.of_run(folder)
-    return None if values is None else Settings(**values)
 
 
 def check_folder(folder: Path, settings: Settings, before: Settings | None) -> None:
@@ -424,7 +413,7 @@ def _known_data(folder: Path) -> DataSpec | str | None:
     try:
         if os.path.lexists(file):
             return DataSpec.from_json(read_json(file, root=folder)["data"])
-        if not any(checkpoint.checkpoints(folder / "checkpoints")):
+        if not any(checkpoints.checkpoints(folder / "checkpoints")):
             return None
         file = folder / "env.json"
         known = read_json(file, root=folder).get("content_hash") if os.path.lexists(file) else None
@@ -452,73 +441,6 @@ def _is_begun(place: Path) -> bool:
     return place.name == "checkpoints" and place.is_dir() and not place.is_symlink() and not any(place.iterdir())
 
 
-def environment() -> dict[str, Any]:
-    """What the run was made with."""
-    return {
-        "ornstein": ornstein.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-    }
-
-
-def publish(
-    folder: Path,
-    model: Model,
-    settings: Settings,
-    step: int,
-    write: Callable[[Path], object],
-    into: Path | None = None,
-) -> None:
-    """Put a model into a run folder: its weights, by `write(file)`, what gives them a meaning, and a page about them.
-
-    `into` is a folder that will be `folder`.
-    """
-    place = (into or folder) / "model"
-    place.mkdir(parents=True, exist_ok=True)
-    with new_file(place / "model.safetensors") as file:
-        write(file)
-    _write_json(place / "config.json", model.config())
-    with new_file(place / "README.md") as file:
-        file.write_text(card(folder, model, settings, step), "utf-8", "backslashreplace")
-
-
-def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
-    """The model's README: what it is, and how to use it."""
-    spec = model.spec
-    parameters = sum(p.numel() for p in model.network.parameters())
-    classes = f"\nClasses: {', '.join(map(_prose, spec.classes))}.\n" if spec.classes else ""
-    others = [_prose(part.about) for part in model.conditions.parts if part is not model.conditions.label]
-    classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
-    network = f"{type(model.network).__name__} of {parameters:,} parameters"
-    return f"""# {_prose(folder.name)}
-
-A {network}, trained with Ornstein {ornstein.__version__} on {_code(spec.source)}
-({spec.count:,} {spec.kind}s of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
-Path: {model.path}. Target: {model.target}. These weights are an average of length {settings.ema:g}.
-{classes}
-```python
-import ornstein
-
-run = ornstein.load({str(folder)!r})
-samples = run.sample(64)
-```
-"""
-
-
-def _prose(text: str) -> str:
-    """Words from anywhere in a line of Markdown, where they mean nothing else."""
-    text = escape(terminal.clean(text), quote=False)
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$]|:(?=//)|(?<=www)\.)", r"\\\1", text)
-
-
-def _code(text: str) -> str:
-    """A name as code in Markdown, if nothing in it means anything there."""
-    return f"`{text}`" if re.fullmatch(r"[\w./:~+-]+( [\w./:~+-]+)*", text) else _prose(text)
-
-
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
@@ -535,8 +457,3 @@ def _sweep(folder: Path) -> None:
 def _write_yaml(file: Path, values: dict[str, Any]) -> None:
     with new_file(file) as new:
         new.write_text(yaml.safe_dump(values, sort_keys=False))
-
-
-def _write_json(file: Path, values: dict[str, Any]) -> None:
-    with new_file(file) as new:
-        new.write_text(json.dumps(values, indent=1))

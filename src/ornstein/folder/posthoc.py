@@ -34,8 +34,7 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
 from ornstein.files.owner import sweep
 from ornstein.files.reading import must_be_regular, spelled
-from ornstein.training.ema import exponent
-from ornstein.training.tensors import save_tensors
+from ornstein.folder.tensors import save_tensors
 
 Averages = Mapping[float, Mapping[str, Tensor]]
 """Averages of the same weights, by length."""
@@ -59,6 +58,23 @@ class Fit:
 
     coefficients: NDArray[np.float64]
     error: float
+
+
+def exponent(length: float) -> float:
+    """γ of the power-function average θ̂(t) ∝ ∫ τ^γ θ(τ) dτ whose profile has standard deviation `length`·t.
+
+    Solves length² = (γ + 1)/((γ + 2)²(γ + 3)) (the paper's appendix C). Raises ValueError for a length that no γ ≥ 0 has.
+    """
+    if not 0 < length < 12**-0.5:
+        raise ValueError(
+            f"an average of length {length:g} has no profile; lengths lie between 0 and {12**-0.5:.3f} of the training"
+        )
+    low, high = 0.0, 1e8
+    for _ in range(200):
+        middle = (low + high) / 2
+        too_long = (middle + 1) / ((middle + 2) ** 2 * (middle + 3)) > length**2
+        low, high = (middle, high) if too_long else (low, middle)
+    return (low + high) / 2
 
 
 def fit(known: Sequence[Profile], wanted: Profile) -> Fit:

@@ -10,6 +10,8 @@ from ornstein.files.reading import read_yaml
 
 SETTINGS = "config.yaml"
 DESCRIPTION = "model/config.json"
+FOLDERS = ("checkpoints", "model", "samples", "averages")  # that a training writes into
+METRICS_MOST = 1 << 30  # bytes of metrics, a thousand times those of a training of a million steps
 WRITTEN = {"data", "path", "target", "batch_size"}  # keys that the settings of every training hold
 
 

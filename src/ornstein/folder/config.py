@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.reading import read_yaml
-from ornstein.training.settings import KEYS, Settings
+from ornstein.settings import KEYS, Settings
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 LIMITS = {"ema": (0.0, 12**-0.5), "size": (0, 1 << 20), "batch_size": (0, 1 << 20), "samples": (-1, 10_001)}
@@ -43,6 +43,15 @@ def of_run(folder: Path) -> dict[str, Any] | None:
         return found
     except UsageError as error:
         raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
+
+
+def settings_of(folder: Path) -> Settings | None:
+    """The settings that a run folder was trained with; None where there are none yet.
+
+    Raises OrnsteinError for a config.yaml that cannot be read.
+    """
+    values = of_run(folder)
+    return None if values is None else Settings(**values)
 
 
 def load(file: Path, root: Path | None = None) -> dict[str, Any]:
