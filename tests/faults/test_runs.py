@@ -779,7 +779,7 @@ def test_files_of_runs_are_read_in_one_place() -> None:
         ("torch.load", "metrics/efficientnet.py"),
         ("safe_open", "model.py"),  # what the hardened reader has looked at
         ("load_file", "model.py"),
-        ("load_file", "training/checkpoint.py"),
+        ("load_file", "folder/tensors.py"),
         ("safe_open", "folder/posthoc.py"),
         ("json.loads", "folder/posthoc.py"),  # a part of what was read, or a line of it
         ("json.loads", "training/trainer.py"),
