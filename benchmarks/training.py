@@ -387,7 +387,7 @@ def tables(known: dict[str, Any]) -> list[str]:
         for key, side in case["sides"].items():
             took = statistics.median(side["seconds"])
             speed = side["gflop"] / took
-            prefetch = statistics.median(b / a for a, b in zip(ours["seconds"], side["seconds"], strict=True))
+            ahead = statistics.median(b / a for a, b in zip(ours["seconds"], side["seconds"], strict=True))
             rows.append(
                 [
                     key,
@@ -397,8 +397,8 @@ def tables(known: dict[str, Any]) -> list[str]:
                     f"{speed:.0f}",
                     f"{100 * speed / case['peak']:.0f} %",
                     f"{side['memory']:.0f}",
-                    f"{prefetch:.2f}",
-                    f"{prefetch * ours['gflop'] / side['gflop']:.2f}",
+                    f"{ahead:.2f}",
+                    f"{ahead * ours['gflop'] / side['gflop']:.2f}",
                 ]
             )
         header = [

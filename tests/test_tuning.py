@@ -168,7 +168,7 @@ def test_the_differentiable_run_is_the_table(p: path.Path) -> None:
     x = torch.randn(8, 2, dtype=F64) * p.sigma(torch.ones((), dtype=F64))
     for table in (
         solvers.ABM().table(p, grid.polynomial(p, 4)),
-        solvers.ABM(prefetch=0).table(p, grid.polynomial(p, 4)),
+        solvers.ABM(ahead=0).table(p, grid.polynomial(p, 4)),
     ):
         weights = Weights(p, table)
         theta = torch.zeros(weights.size, dtype=F64)
@@ -196,7 +196,7 @@ def test_gradients_are_right() -> None:
 def test_a_step_solves_a_linear_problem_at_once() -> None:
     """Where the endpoint is linear in what is fitted, Gauss–Newton needs one step, and each step lowers the loss."""
     gaussian = exact.Gaussian(torch.zeros(2, dtype=F64), 0.3, LINEAR)
-    weights = Weights(LINEAR, solvers.ABM(2, prefetch=0).table(LINEAR, grid.polynomial(LINEAR, 2)))
+    weights = Weights(LINEAR, solvers.ABM(2, ahead=0).table(LINEAR, grid.polynomial(LINEAR, 2)))
     x = torch.randn(64, 2, dtype=F64)
     descent = Descent(weights, lambda rows: gaussian, x, 0.3**0.5 * x, torch.arange(64).split(24), 0)
     losses = [float(descent.errors.mean())]

@@ -7,9 +7,10 @@ computes on the CPU and refuses tensors of another device, so that a GPU meets n
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -70,22 +71,25 @@ def _exactly() -> Iterator[None]:
             torch.cuda.empty_cache()
 
 
-@contextmanager
-def _standing_in() -> Iterator[torch.device]:
-    """A device that stands in for a GPU, where this torch has the means for one; else the CPU."""
-    if "standin" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(module)
-        except (ImportError, AttributeError):
-            yield torch.device("cpu")
-            return
-        sys.modules["standin"] = module
-    with sys.modules["standin"].standing_in() as device:
-        yield device
+def _stand_in() -> ModuleType | None:
+    """`standin.py`, where this torch has the means for such a device.
+
+    Loaded with this file, before any test: autograd counts the devices once, at the first backward pass of a process.
+    """
+    spec = importlib.util.spec_from_file_location("standin", Path(__file__).with_name("standin.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (ImportError, AttributeError):
+        return None
+    return module
+
+
+STAND_IN = sys.modules["standin"] if "standin" in sys.modules else _stand_in()
+if STAND_IN is not None:
+    sys.modules["standin"] = STAND_IN
 
 
 def _cuda() -> Place:
@@ -104,7 +108,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         if request.param == "cuda":
             yield _cuda()
             return
-        with _standing_in() as device:
+        with nullcontext(torch.device("cpu")) if STAND_IN is None else STAND_IN.standing_in() as device:
             yield Place(device)
 
 
