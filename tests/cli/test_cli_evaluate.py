@@ -48,7 +48,7 @@ def test_a_run_is_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["evaluate", str(run), *QUICK, "--data", "digits:test", "--features", "pixels"]) == 0
     out = capsys.readouterr().out
     assert "120 samples beside 120 items of digits:test, pixels features." in out
-    assert "Note: frechet was left out: A Fréchet distance in 64 features of 120 samples items" in out
+    assert "Note: frechet was left out: A Fréchet distance in 64 features of 120 sample items" in out
     found = result(run)
     assert [score["name"] for score in found["scores"]] == [  # type: ignore[attr-defined]
         *("KID", "precision", "recall", "density", "coverage", "sliced Wasserstein"),
@@ -154,7 +154,7 @@ def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--data", "fashion.npy"], "There is no data source fashion.npy"),
         (
             ["--metrics", "frechet", *QUICK],
-            "A Fréchet distance in 128 features of 120 samples items would mean nothing",
+            "A Fréchet distance in 128 features of 120 sample items would mean nothing",
         ),
     ],
 )

@@ -316,9 +316,9 @@ WRONG = {
         lambda x: x.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(1e30)),
         "item 0 of the {} holds 1e.30",
     ),
-    "constant": (lambda x: torch.full_like(x, 0.3), "all 400 {} items are the same"),
-    "one": (lambda x: x[:1], "of 1 {} items would mean nothing"),
-    "empty": (lambda x: x[:0], "of 0 {} items would mean nothing"),
+    "constant": (lambda x: torch.full_like(x, 0.3), "all 400 {kind} items are the same"),
+    "one": (lambda x: x[:1], "of 1 {kind} items would mean nothing"),
+    "empty": (lambda x: x[:0], "of 0 {kind} items would mean nothing"),
     "narrow": (
         lambda x: x[:, :2],
         "compares the same features of both sides, not .* items of [23] and .* items of [23]$",
@@ -334,7 +334,7 @@ def test_what_is_no_measurement_is_refused_in_one_sentence(metric: Callable[...,
     sets = [draw(400, 3, 0), draw(400, 3, 1)]
     sets[side] = change(sets[side])
     name = ("samples", "training" if metric is metrics.memorisation else "real")[side]
-    with pytest.raises(UsageError, match=message.format(name)) as error:
+    with pytest.raises(UsageError, match=message.format(name, kind=name.removesuffix("s"))) as error:
         metric(*sets)
     assert "\n" not in str(error.value)
 
@@ -435,9 +435,9 @@ def test_the_interval_of_a_proportion_is_wilsons() -> None:
     ],
 )
 def test_few_items_are_refused(metric: Callable[[Tensor, Tensor], object]) -> None:
-    with pytest.raises(UsageError, match=r"of 40 samples items would mean nothing; give \d+ or more"):
+    with pytest.raises(UsageError, match=r"of 40 sample items would mean nothing; give \d+ or more"):
         metric(draw(40, 2, 0), draw(500, 2, 1))
-    with pytest.raises(UsageError, match="of 300 samples items would mean nothing; give 600 or more"):
+    with pytest.raises(UsageError, match="of 300 sample items would mean nothing; give 600 or more"):
         metrics.frechet(draw(300, 300, 0), draw(700, 300, 1))
 
 

@@ -100,7 +100,9 @@ def need(least: int, metric: str, **counts: int) -> None:
     """Raises UsageError when one of the named counts is too small for the metric to mean anything."""
     for what, count in counts.items():
         if count < least:
-            raise UsageError(f"{metric} of {count:,} {what} items would mean nothing; give {least:,} or more")
+            raise UsageError(
+                f"{metric} of {count:,} {what.removesuffix('s')} items would mean nothing; give {least:,} or more"
+            )
 
 
 def usable(least: int, metric: str, **sets: Tensor) -> None:
@@ -127,5 +129,5 @@ def usable(least: int, metric: str, **sets: Tensor) -> None:
             )
         if bool((rows == rows[0]).all()):
             raise UsageError(
-                f"{metric}: all {len(rows):,} {what} items are the same, which is no distribution to compare"
+                f"{metric}: all {len(rows):,} {what.removesuffix('s')} items are the same, which is no distribution to compare"
             )
