@@ -64,11 +64,11 @@ def main() -> None:
         return float((judge(x).argmax(1) == torch.from_numpy(real.labels)).double().mean())
 
     whole, made = real.batch(np.arange(len(real)))[0], run.spec.to_model(samples)
-    print(f"{len(real)} items of {held_out}, {part.about}, grey levels {run.spec.low:g} to {run.spec.high:g}")
+    print(f"{len(real)} items of {held_out}, {part.description}, grey levels {run.spec.low:g} to {run.spec.high:g}")
     for name, x in (
         ("samples", made),
         ("another item", whole.roll(1, 0)),
-        ("what was given", part.shown(rows)),
+        ("what was given", part.visible(rows)),
         ("the whole", whole),
     ):
         same = "" if name == "what was given" else f"kept {kept(x):6.2f}  "
@@ -77,7 +77,7 @@ def main() -> None:
         some = [int(np.flatnonzero(real.labels == label)[3]) for label in range(len(real.classes))][:8]
         each = ConditionBatch(tuple(row[some].repeat_interleave(6, 0) for row in told.rows))
         drawn = run.sample(6 * len(some), condition=each, seed=1).reshape(len(some), 6, *run.spec.item_shape)
-        shown = run.spec.from_model(part.shown(rows[some]))
+        shown = run.spec.from_model(part.visible(rows[some]))
         cells = np.concatenate([np.stack([shown, np.asarray(real.items[some])], 1), drawn], 1)
         grid_image(cells.reshape(-1, *run.spec.item_shape), 8, spec=run.spec).save(Path(image[0]))
 

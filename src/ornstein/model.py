@@ -79,7 +79,7 @@ class Model:
         if labels is None:
             return None
         parts = zip(self.conditions.parts, self.conditions.null(last - first), strict=True)
-        return self.conditions.told(tuple(labels if isinstance(part, Label) else null for part, null in parts))
+        return self.conditions.network_input(tuple(labels if isinstance(part, Label) else null for part, null in parts))
 
     def sample(
         self,
@@ -96,7 +96,7 @@ class Model:
     ) -> Iterator[NDArray[Any]]:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
-        `told(first, last)` gives what the network is told for them (`Conditions.told`); by default that is `drawn`. `guide` is
+        `told(first, last)` is their condition (`Conditions.network_input`); by default that is `drawn`. `guide` is
         how the model is asked for it. The batch size changes speed and memory, not the samples (up to rounding in the network).
         On a CPU two batches are made at once, each by half of its threads. Where memory is short for a batch, it and those after
         it are made in halves, with a warning. A solver that adds noise brings a warning where the model was trained with a

@@ -198,7 +198,7 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
         torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
     )
     like = run.like(dataset, range(count))
-    told = labels if like is None else run.model.conditions.told(like.rows)
+    told = labels if like is None else run.model.conditions.network_input(like.rows)
     denoiser = run.denoiser if told is None else run.denoiser.given(told)
     times, noise = DEFAULT.grid(path, 20), PerSampleNoise()
     start = begin(path, torch.zeros(count, *spec.shape), float(times[0]), noise)

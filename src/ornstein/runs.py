@@ -436,7 +436,7 @@ class Run:
             x, _ = dataset.batch(indices)
             if not conditional:
                 return denoiser, x.to(device)
-            given = told.told(told.items(dataset, indices))
+            given = told.network_input(told.of_items(dataset, indices))
             return denoiser.given(conditions.to(given, device)), x.to(device)
 
         return items, units
@@ -509,7 +509,7 @@ class Run:
         def given(start: int, stop: int) -> Any:
             if rows is None:
                 return self.model.drawn(start, stop, seed)
-            return self.model.conditions.told(tuple(row[start - first : stop - first] for row in rows))
+            return self.model.conditions.network_input(tuple(row[start - first : stop - first] for row in rows))
 
         return self.model.sample(
             count,
@@ -528,7 +528,7 @@ class Run:
         """What the model is told for `count` samples, checked; None where nothing is asked for. Raises UsageError."""
         if isinstance(condition, ConditionBatch):
             return condition.rows
-        return self.model.conditions.asked(count, self.spec, label, condition)
+        return self.model.conditions.requested(count, self.spec, label, condition)
 
     def like(self, dataset: Dataset, part: range, seed: int = 0) -> ConditionBatch | None:
         """What samples of these numbers are told so that they can be compared with data: what items of the data are told.
@@ -540,7 +540,7 @@ class Run:
         if not told or (told.label is not None and len(told.parts) == 1):
             return None
         told.must_fit(dataset, self.folder)
-        return ConditionBatch(told.items(dataset, self._items(dataset, part, seed), seed))
+        return ConditionBatch(told.of_items(dataset, self._items(dataset, part, seed), seed))
 
     def like_labels(self, dataset: Dataset, count: int, seed: int = 0) -> Tensor | None:
         """The classes of the first `count` samples made as `like` has it; None without classes."""
@@ -558,11 +558,11 @@ class Run:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
         part = self.model.conditions.label
         if part is None:
-            takes = ", ".join(part.about for part in self.model.conditions.parts)
+            takes = ", ".join(part.description for part in self.model.conditions.parts)
             raise UsageError(
                 f"label: {self.folder} was trained without classes{f' (it takes {takes})' if takes else ''}; leave the label out"
             )
-        return part.asked({"label": label}, count, self.spec)
+        return part.requested({"label": label}, count, self.spec)
 
 
 def _save_json(folder: Path, name: str, content: dict[str, Any]) -> None:

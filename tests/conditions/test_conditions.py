@@ -120,7 +120,7 @@ PARTS = (
 )
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.about)
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.description)
 def test_dropping_gives_the_null_condition_and_files_keep_all(part: conditions.Condition) -> None:
     null = part.null(4)
     rows = torch.ones_like(null)
@@ -148,35 +148,35 @@ def test_two_conditions_of_a_kind_are_refused() -> None:
 def test_what_is_asked_for() -> None:
     spec = dataclasses.replace(DIGITS.spec, shape=(3, 4, 6), low=0.0, high=255.0, dtype="uint8")
     sets = Conditions(PARTS[:1])
-    (rows,) = sets.asked(2, spec, label="red,round")
+    (rows,) = sets.requested(2, spec, label="red,round")
     assert rows.tolist() == [[True, True, False, True]] * 2
     for same in (["red", 1], np.array([1, 1, 0]), [["red", "round"], [0, 1]], np.array([[1, 1, 0]] * 2, bool)):
-        assert torch.equal(sets.asked(2, spec, label=same)[0], rows)
-    assert sets.asked(1, spec, label="a,b")[0].tolist() == [[False, False, True, True]]  # a name as it is
-    assert sets.asked(1, spec, label=[])[0].tolist() == [[False, False, False, True]]
-    assert sets.asked(1, spec) is None
+        assert torch.equal(sets.requested(2, spec, label=same)[0], rows)
+    assert sets.requested(1, spec, label="a,b")[0].tolist() == [[False, False, True, True]]  # a name as it is
+    assert sets.requested(1, spec, label=[])[0].tolist() == [[False, False, False, True]]
+    assert sets.requested(1, spec) is None
     vector = Conditions(PARTS[1:2])
-    (rows,) = vector.asked(2, spec, condition=[3.0, 2.0])
+    (rows,) = vector.requested(2, spec, condition=[3.0, 2.0])
     assert rows.tolist() == [[1.0, 0.0, 1.0]] * 2
     both = Conditions((PARTS[0], PARTS[2], PARTS[3]))
     image = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
-    asked = both.asked(2, spec, condition={"text": "a cat", "image": image})
+    asked = both.requested(2, spec, condition={"text": "a cat", "image": image})
     assert not asked[0].any()  # labels are left open
     assert torch.equal(asked[1][:, :-1], torch.from_numpy(np.repeat(Words()(["a cat"]), 2, 0)))
     means = image.astype(float).reshape(2, 2, 3, 2, 3).mean((1, 3))
     small = dataclasses.replace(spec, shape=(3, 2, 3)).from_model(asked[2][:1, :3, ::2, ::2])
     assert np.abs(small[0] - means).max() <= 0.5
-    left = both.asked(2, spec, condition={"image": small[0]})  # what is left of it is taken as it is
+    left = both.requested(2, spec, condition={"image": small[0]})  # what is left of it is taken as it is
     assert (left[2] - asked[2]).abs().max() < 1 / 127
     grey = Conditions(PARTS[4:5])
-    by_luma = grey.asked(1, spec, condition=image)[0][0, 0]
+    by_luma = grey.requested(1, spec, condition=image)[0][0, 0]
     torch.testing.assert_close(
         by_luma, (spec.to_model(image[None])[0] * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
     )
     hidden = np.zeros((4, 6))
     hidden[:, 3:] = 1
     one = dataclasses.replace(spec, shape=(1, 4, 6))
-    (rows,) = Conditions(PARTS[5:]).asked(1, one, condition=(image[..., 0], hidden))
+    (rows,) = Conditions(PARTS[5:]).requested(1, one, condition=(image[..., 0], hidden))
     assert torch.equal(rows[0, 1], torch.from_numpy(hidden == 0).float())
     assert not rows[0, 0, :, 3:].any()
 
@@ -203,7 +203,7 @@ def test_what_is_asked_for() -> None:
 def test_what_cannot_be_asked_for(parts: tuple, asked: dict, says: str) -> None:
     shape = next((part.shape for part in parts if isinstance(part, ImageCondition)), (1, 8, 8))
     with pytest.raises(UsageError, match=says):
-        Conditions(parts).asked(3, dataclasses.replace(DIGITS.spec, shape=shape), **asked)
+        Conditions(parts).requested(3, dataclasses.replace(DIGITS.spec, shape=shape), **asked)
 
 
 def test_holes_are_functions_of_their_numbers_and_hide_about_half() -> None:

@@ -93,7 +93,7 @@ def test_rows_keep_their_conditions_and_few_items_are_refused() -> None:
         asked.append(rows)
         return right
 
-    (one,) = diagnose(right, x, [0.4], given=given, batch_size=128)
+    (one,) = diagnose(right, x, [0.4], conditioned=given, batch_size=128)
     assert asked == [slice(0, 128), slice(128, 256), slice(256, 300)]
     (other,) = diagnose(right, x, [0.4], batch_size=50)
     assert other.clean.value == pytest.approx(one.clean.value, rel=1e-9)

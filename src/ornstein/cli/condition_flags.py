@@ -77,5 +77,5 @@ def show(trained: "Run", condition: "ConditionBatch", samples: "NDArray[Any]", o
 
     told = trained.model.conditions
     assert told.image is not None
-    given = told.image.shown(condition.rows[told.parts.index(told.image)][:1])
+    given = told.image.visible(condition.rows[told.parts.index(told.image)][:1])
     image_io.beside([given, trained.spec.to_model(samples)], output, trained.spec)

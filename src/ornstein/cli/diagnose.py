@@ -40,12 +40,12 @@ def run(words: Sequence[str]) -> int:
     conditions = trained.model.conditions
     if conditions:
         conditions.must_fit(data, options.run)
-        known = [row.to(device) for row in conditions.items(data, rows, options.seed)]
-        told = lambda part: denoiser.given(conditions.told(tuple(row[part] for row in known)))  # noqa: E731
+        known = [row.to(device) for row in conditions.of_items(data, rows, options.seed)]
+        told = lambda part: denoiser.given(conditions.network_input(tuple(row[part] for row in known)))  # noqa: E731
     with Results(trained, options, "evaluation", "diagnosed", data=data.spec.content_hash) as results:
         at, found = times(trained.model.path, options.levels), []
         with Meter("diagnosing", patience=1.0) as meter:
-            for level in diagnose(denoiser, x, at, given=told, seed=options.seed):
+            for level in diagnose(denoiser, x, at, conditioned=told, seed=options.seed):
                 found.append(level)
                 meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
         what = f"{len(x):,} items of {data.spec.source}"

@@ -63,11 +63,11 @@ class Conditions:
     @property
     def arguments(self) -> dict[str, int]:
         """What a network is built with: `classes`, `vector` and `image`, 0 where there is none; the last only where one is."""
-        found = {"classes": 0, "vector": 0}
+        arguments = {"classes": 0, "vector": 0}
         for part in self.parts:
-            found |= part.arguments
-        found["vector"] += self.augmented
-        return found
+            arguments |= part.arguments
+        arguments["vector"] += self.augmented
+        return arguments
 
     @property
     def numbers(self) -> int:
@@ -91,7 +91,7 @@ class Conditions:
         slices = (numbers[:, a:b] for a, b in pairwise(edges))
         return tuple(part.of(dataset, indices, x, some) for part, some in zip(self.parts, slices, strict=True))
 
-    def items(self, dataset: Dataset, indices: NDArray[np.int64], seed: int = 0) -> Rows:
+    def of_items(self, dataset: Dataset, indices: NDArray[np.int64], seed: int = 0) -> Rows:
         """The rows of items of data, outside of training: chance has its part as a function of (seed, index) alone."""
         numbers, draws = torch.zeros(len(indices), self.numbers), torch.Generator()
         for row, index in zip(numbers, indices.tolist(), strict=True):
@@ -102,20 +102,20 @@ class Conditions:
         """The rows with the null condition where `where` (parts, B) is true."""
         return tuple(part.dropped(row, w) for part, row, w in zip(self.parts, rows, where, strict=True))
 
-    def asked(self, count: int, spec: DataSpec, label: Any = None, condition: Any = None) -> Rows | None:
+    def requested(self, count: int, spec: DataSpec, label: Any = None, condition: Any = None) -> Rows | None:
         """`count` rows of what a user asks for; what is not spoken of is the null condition. None when nothing is.
 
         `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
         Raises UsageError that says what is wrong.
         """
-        given = {} if condition is None else self._named(condition)
+        values = {} if condition is None else self._named(condition)
         if label is not None:
-            given = {"label": label, **given}
-        if not given:
+            values = {"label": label, **values}
+        if not values:
             return None
-        for key in given:
+        for key in values:
             if not any(key in part.names for part in self.parts):
-                has = ", ".join(part.about for part in self.parts)
+                has = ", ".join(part.description for part in self.parts)
                 if not has and key == "label":
                     raise UsageError("label: this run was trained without classes; leave the label out")
                 raise UsageError(
@@ -123,8 +123,8 @@ class Conditions:
                 )
         rows = []
         for part in self.parts:
-            own = {key: given[key] for key in part.names if given.get(key) is not None}
-            rows.append(part.asked(own, count, spec) if own else part.null(count))
+            own = {key: values[key] for key in part.names if values.get(key) is not None}
+            rows.append(part.requested(own, count, spec) if own else part.null(count))
         return tuple(rows)
 
     def _named(self, condition: Any) -> dict[str, Any]:
@@ -137,17 +137,17 @@ class Conditions:
             raise UsageError(f"condition: this run takes {len(others)} conditions besides labels; {how}")
         return others[0].named(condition)
 
-    def told(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
+    def network_input(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
         """What a network is called with: None, a tensor or a tuple. `augmentation` follows the vector, else is one."""
-        told = list(rows or ())
+        inputs = list(rows or ())
         place = next((i for i, part in enumerate(self.parts) if "vector" in part.arguments), None)
-        if told and place is not None and self.augmented:
-            vector = told[place]
+        if inputs and place is not None and self.augmented:
+            vector = inputs[place]
             behind = vector.new_zeros(len(vector), self.augmented) if augmentation is None else augmentation
-            told[place] = torch.cat([vector, behind], 1)
+            inputs[place] = torch.cat([vector, behind], 1)
         elif augmentation is not None:
-            told.append(augmentation)
-        return None if not told else told[0] if len(told) == 1 else tuple(told)
+            inputs.append(augmentation)
+        return None if not inputs else inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     def to_json(self) -> list[dict[str, Any]]:
         """All but the classes, as plain values."""

@@ -22,7 +22,7 @@ class Condition(ABC):
     """
 
     names: ClassVar[tuple[str, ...]]
-    """What a user calls it: the keys of `asked`."""
+    """What a user calls it: the keys of `requested`."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
 
@@ -40,11 +40,11 @@ class Condition(ABC):
         """The rows of items of data, which are x in model units; `numbers` (B, self.numbers) where chance has a part."""
 
     @abstractmethod
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`count` rows of what a user asks for, by `names`. Raises UsageError that says what is wrong."""
 
     def named(self, value: Any) -> dict[str, Any]:
-        """A value without a name as `asked` takes it."""
+        """A value without a name as `requested` takes it."""
         return {self.names[0]: value}
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Condition(ABC):
 
     @property
     @abstractmethod
-    def about(self) -> str:
+    def description(self) -> str:
         """A few words for people."""
 
     def dropped(self, rows: Tensor, where: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class Condition(ABC):
         return {"type": type(self).__name__, **plain}
 
 
-def known(to: bool, message: str) -> None:
+def require(to: bool, message: str) -> None:
     """Raises ValueError with the message unless `to` is true: for values that come from files."""
     if not to:
         raise ValueError(message)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.conditions.condition import Condition, known
+from ornstein.conditions.condition import Condition, require
 from ornstein.data import Dataset, DataSpec
 from ornstein.degradations import DEGRADATIONS, Degradation, Mask
 from ornstein.errors import UsageError
@@ -29,7 +29,7 @@ class ImageCondition(Condition):
 
     def __post_init__(self) -> None:
         sides = len(self.shape) == 3 and all(type(n) is int and n > 0 for n in self.shape)
-        known(sides, f"the shape of an image condition is {self.shape}")
+        require(sides, f"the shape of an image condition is {self.shape}")
         self.degradation.check(self.shape)
 
     @property
@@ -41,7 +41,7 @@ class ImageCondition(Condition):
         return {"image": self.degradation.channels(self.shape[0]) + 1}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"an image, {self.degradation}"
 
     def null(self, count: int) -> Tensor:
@@ -51,14 +51,14 @@ class ImageCondition(Condition):
         return "" if dataset.spec.shape == self.shape else f"lacks images of shape {self.shape}"
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        left, told = self.degradation(x, numbers)
-        return torch.cat([left * told, told], 1)
+        left, mask = self.degradation(x, numbers)
+        return torch.cat([left * mask, mask], 1)
 
     def named(self, value: Any) -> dict[str, Any]:
         pair = isinstance(value, tuple) and len(value) == 2
         return dict(zip(("image", "mask"), value, strict=True)) if pair else {"image": value}
 
-    def shown(self, rows: Tensor) -> Tensor:
+    def visible(self, rows: Tensor) -> Tensor:
         """What is told as images (B, C, H, W) to look at, in model units: grey where nothing is."""
         left = rows[:, :-1] * rows[:, -1:]
         channels = self.shape[0]
@@ -67,22 +67,22 @@ class ImageCondition(Condition):
         colour = left.expand(-1, min(channels, 3), -1, -1)
         return torch.cat([colour, torch.ones_like(left)], 1) if channels == 4 else colour
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`given["image"]`: an image, or one for each sample, in the units of the data: whole (H, W, C), which the task is then
-        done to, or what is left of it. `given["mask"]` (H, W), not 0 where it is hidden, for inpainting."""
-        if "image" not in given:
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`values["image"]`: an image, or one for each sample, in the units of the data: whole (H, W, C), which the task is then
+        done to, or what is left of it. `values["mask"]` (H, W), not 0 where it is hidden, for inpainting."""
+        if "image" not in values:
             raise UsageError("condition: a mask needs the image that it belongs to; give both")
-        x = self._read(given["image"], spec)
+        x = self._read(values["image"], spec)
         if x.shape[1:] == self.shape:
-            left, told = self._whole(x, given.get("mask"))
+            left, mask = self._whole(x, values.get("mask"))
         else:
             left = self.degradation.widened(x, self.shape)
-            told = torch.ones_like(left[:, :1])
-        if given.get("mask") is not None and not isinstance(self.degradation, Mask):
+            mask = torch.ones_like(left[:, :1])
+        if values.get("mask") is not None and not isinstance(self.degradation, Mask):
             raise UsageError(
                 f"condition: this run was trained with --given {self.degradation}, which takes no mask; leave it out"
             )
-        rows = torch.cat([left * told, told], 1)
+        rows = torch.cat([left * mask, mask], 1)
         if len(rows) not in (1, count):
             raise UsageError(f"condition: {len(rows)} images for {count} samples; give one, or one for each")
         return rows.expand(count, -1, -1, -1)
@@ -110,8 +110,8 @@ class ImageCondition(Condition):
         hidden = hidden[None] if hidden.ndim == 2 else hidden
         if hidden.shape not in ((1, *self.shape[1:]), (len(x), *self.shape[1:])):
             raise UsageError(f"condition: the mask must have shape {self.shape[1:]}, not {np.asarray(mask).shape}")
-        told = torch.from_numpy(hidden == 0).to(x).unsqueeze(1).expand(len(x), -1, -1, -1)
-        return x * told, told
+        visible = torch.from_numpy(hidden == 0).to(x).unsqueeze(1).expand(len(x), -1, -1, -1)
+        return x * visible, visible
 
     def to_json(self) -> dict[str, Any]:
         degradation = {"type": type(self.degradation).__name__, **vars(self.degradation)}

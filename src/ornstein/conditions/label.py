@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.conditions.condition import Condition, known
+from ornstein.conditions.condition import Condition, require
 from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
 from ornstein.noise import mix
@@ -31,16 +31,16 @@ class Label(Condition):
 
     def __post_init__(self) -> None:
         count, wrong = len(self.frequencies), len(self.classes)
-        known(count == wrong > 0, f"there are {count} frequencies for {wrong} classes")
+        require(count == wrong > 0, f"there are {count} frequencies for {wrong} classes")
         valid = min(self.frequencies) >= 0 and 0 < sum(self.frequencies) < math.inf
-        known(valid, "frequencies must be positive numbers")
+        require(valid, "frequencies must be positive numbers")
 
     @property
     def arguments(self) -> dict[str, int]:
         return {"classes": len(self.classes)}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"one of {len(self.classes)} classes"
 
     def null(self, count: int) -> Tensor:
@@ -54,9 +54,9 @@ class Label(Condition):
         assert dataset.labels is not None
         return torch.from_numpy(dataset.labels[indices])
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`given["label"]`: a class by number or name for all, or one number for each."""
-        label = given["label"]
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`values["label"]`: a class by number or name for all, or one number for each."""
+        label = values["label"]
         label = number_of(label, self.classes) if isinstance(label, str) else label
         numbers = torch.as_tensor(label)
         numbers = numbers.expand(count) if numbers.ndim == 0 else numbers
@@ -86,14 +86,14 @@ class LabelSet(Condition):
     names = ("label",)
 
     def __post_init__(self) -> None:
-        known(len(self.labels) > 0 and all(isinstance(name, str) for name in self.labels), "labels must be names")
+        require(len(self.labels) > 0 and all(isinstance(name, str) for name in self.labels), "labels must be names")
 
     @property
     def arguments(self) -> dict[str, int]:
         return {"classes": len(self.labels)}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"any of {len(self.labels)} labels"
 
     def null(self, count: int) -> Tensor:
@@ -105,12 +105,12 @@ class LabelSet(Condition):
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
         assert dataset.annotations.sets is not None
-        return _told(torch.from_numpy(dataset.annotations.sets[indices]))
+        return _marked(torch.from_numpy(dataset.annotations.sets[indices]))
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`given["label"]`: labels by number or name, one or a sequence of them ("a,b" is one too), for all samples; or for
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`values["label"]`: labels by number or name, one or a sequence of them ("a,b" is one too), for all samples; or for
         each a sequence of them; or booleans (K,) or (N, K)."""
-        label = given["label"]
+        label = values["label"]
         width = len(self.labels)
         if isinstance(label, (np.ndarray, Tensor)):
             sets = torch.as_tensor(label)
@@ -128,7 +128,7 @@ class LabelSet(Condition):
         rows = rows.expand(count, -1) if rows.ndim == 1 else rows
         if rows.shape != (count, width):
             raise UsageError(f"label: {len(rows)} sets of labels for {count} samples; give one, or one for each")
-        return _told(rows)
+        return _marked(rows)
 
     def _set(self, entries: Sequence[int | str]) -> Tensor:
         row = torch.zeros(len(self.labels), dtype=torch.bool)
@@ -139,7 +139,7 @@ class LabelSet(Condition):
         return row
 
 
-def _told(sets: Tensor) -> Tensor:
+def _marked(sets: Tensor) -> Tensor:
     return torch.cat([sets, torch.ones(len(sets), 1, dtype=torch.bool)], 1)
 
 

@@ -33,14 +33,14 @@ class Words:
     width: int = 256
 
     def __call__(self, texts: list[str]) -> NDArray[np.float32]:
-        found = np.zeros((len(texts), self.width), np.float32)
-        for row, text in zip(found, texts, strict=True):
+        vectors = np.zeros((len(texts), self.width), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
             for word in re.findall(r"\w+", text.lower()):
                 framed = f"<{word}>"
                 for part in (framed, *(framed[i : i + 3] for i in range(len(framed) - 2))):
                     number = int.from_bytes(blake2b(part.encode("utf-8", "replace"), digest_size=8).digest(), "little")
                     row[number % self.width] += (1 if number >> 63 else -1) / (1 if part == framed else len(framed) - 2)
-        return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-6)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
 def minilm() -> Encoder:
@@ -110,24 +110,24 @@ def _cached(texts: list[str], encoder: Encoder, name: str, folder: Path) -> NDAr
     digest = sha256("\0".join([name, *texts]).encode("utf-8", "surrogatepass")).hexdigest()[:32]
     file = folder / f"text-{digest}.npy"
     try:
-        found = np.load(file, allow_pickle=False)
-        if found.shape == (len(texts), first.shape[1]) and np.allclose(found[:1], first, rtol=1e-3, atol=1e-4):
+        vectors = np.load(file, allow_pickle=False)
+        if vectors.shape == (len(texts), first.shape[1]) and np.allclose(vectors[:1], first, rtol=1e-3, atol=1e-4):
             with suppress(OSError):
                 os.utime(file)  # what was used longest ago goes first, when the cache is full
-            return np.asarray(found, np.float32)
+            return np.asarray(vectors, np.float32)
     except (OSError, ValueError, EOFError):
         pass
-    found = _encode(texts, encoder, name)
+    vectors = _encode(texts, encoder, name)
     with new_file(file) as fresh, fresh.open("wb") as stream:
-        np.save(stream, found)
-    return found
+        np.save(stream, vectors)
+    return vectors
 
 
 def _encode(texts: list[str], encoder: Encoder, name: str) -> NDArray[np.float32]:
-    found = np.asarray(encoder(texts), np.float32)
-    if found.ndim != 2 or len(found) != len(texts) or not found.size or not np.isfinite(found).all():
+    vectors = np.asarray(encoder(texts), np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(texts) or not vectors.size or not np.isfinite(vectors).all():
         raise OrnsteinError(
-            f"text: the encoder {name} made {found.shape} of {len(texts)} texts; it must make an array ({len(texts)}, C) of "
+            f"text: the encoder {name} made {vectors.shape} of {len(texts)} texts; it must make an array ({len(texts)}, C) of "
             "finite numbers"
         )
-    return found
+    return vectors

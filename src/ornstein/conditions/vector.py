@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.conditions.condition import Condition, known
+from ornstein.conditions.condition import Condition, require
 from ornstein.conditions.text import embed
 from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
@@ -30,16 +30,18 @@ class Vector(Condition):
 
     def __post_init__(self) -> None:
         numbers = (*self.mean, *self.std)
-        known(len(self.mean) == len(self.std) > 0, "the mean and std of a vector condition are not alike")
+        require(len(self.mean) == len(self.std) > 0, "the mean and std of a vector condition are not alike")
         finite = all(type(v) in (int, float) and math.isfinite(v) for v in numbers)
-        known(finite and min(self.std) >= 0, "the mean and std of a vector condition must be numbers, std not negative")
+        require(
+            finite and min(self.std) >= 0, "the mean and std of a vector condition must be numbers, std not negative"
+        )
 
     @property
     def arguments(self) -> dict[str, int]:
         return {"vector": len(self.mean) + 1}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"vectors of {len(self.mean)} numbers"
 
     def null(self, count: int) -> Tensor:
@@ -54,11 +56,11 @@ class Vector(Condition):
         assert dataset.annotations.vectors is not None
         return self._rows(dataset.annotations.vectors[indices])
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`given["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
+    def requested(self, named: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
         width = len(self.mean)
         try:
-            values = np.asarray(given["vector"], np.float64)
+            values = np.asarray(named["vector"], np.float64)
         except (TypeError, ValueError):
             values = np.full(0, np.nan)
         values = values[None] if values.ndim < 2 and values.size == width else values
@@ -86,14 +88,14 @@ class Text(Vector):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known(type(self.encoder) is str and self.encoder != "", "the encoder of a text condition has a name")
+        require(type(self.encoder) is str and self.encoder != "", "the encoder of a text condition has a name")
 
     def named(self, value: Any) -> dict[str, Any]:
         texts = isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))
         return {"text" if texts else "vector": value}
 
     @property
-    def about(self) -> str:
+    def description(self) -> str:
         return f"texts, as {len(self.mean)} numbers by {self.encoder}"
 
     def missing(self, dataset: Dataset) -> str:
@@ -101,11 +103,11 @@ class Text(Vector):
         lacks = vectors is None or by != self.encoder or vectors.shape[1] != len(self.mean)
         return f"lacks captions that were encoded by {self.encoder}" if lacks else ""
 
-    def asked(self, given: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`given["text"]`: one text for all samples, or one for each; or `given["vector"]`, what the encoder made of them."""
-        if "text" not in given:
-            return super().asked(given, count, spec)
-        texts = [given["text"]] if isinstance(given["text"], str) else list(given["text"])
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        """`values["text"]`: one text for all samples, or one for each; or `values["vector"]`, what the encoder made of them."""
+        if "text" not in values:
+            return super().requested(values, count, spec)
+        texts = [values["text"]] if isinstance(values["text"], str) else list(values["text"])
         if not texts or not all(isinstance(text, str) for text in texts):
             raise UsageError("text: give one text, or a list with a text for each sample")
-        return super().asked({"vector": embed(texts, self.encoder)}, count, spec)
+        return super().requested({"vector": embed(texts, self.encoder)}, count, spec)

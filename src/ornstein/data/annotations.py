@@ -70,10 +70,10 @@ def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> 
     for key in [key for key in VECTOR_KEYS if key in held]:
         vectors = checked_vectors(archive[key], count, f"{key} in {where}")
     for key in [key for key in TEXT_KEYS if key in held]:
-        found = archive[key]
-        if found.dtype.kind not in "US" or found.shape != (count,):
-            raise UsageError(f"{key} in {where} has type {found.dtype} and shape {found.shape}; give {count} texts.")
-        captions = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in found.tolist())
+        texts = archive[key]
+        if texts.dtype.kind not in "US" or texts.shape != (count,):
+            raise UsageError(f"{key} in {where} has type {texts.dtype} and shape {texts.shape}; give {count} texts.")
+        captions = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in texts.tolist())
     return Annotations(vectors=vectors, captions=captions)
 
 
@@ -103,11 +103,11 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
         raise UsageError(
             f"{where} has type {array.dtype} and shape {tuple(array.shape)}; give numbers ({count}, C), a vector for each item."
         )
-    found = array.astype(np.float32)
-    if not np.isfinite(found).all():
-        row = int(np.argmin(np.isfinite(found).all(axis=1)))
+    vectors = array.astype(np.float32)
+    if not np.isfinite(vectors).all():
+        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
         raise UsageError(f"Row {row} of {where} is not finite as a 32-bit number; mend it.")
-    return np.ascontiguousarray(found)
+    return np.ascontiguousarray(vectors)
 
 
 # Tables beside images
@@ -137,8 +137,8 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
         content = file.read(MOST_JSON + 1)
         if len(content) > MOST_JSON:
             raise ValueError(f"larger than {MOST_JSON >> 20} MB; write it as metadata.jsonl, a line for each image")
-        found = json.loads(content.decode("utf-8-sig"))
-        yield from found if isinstance(found, list) else ({"file_name": key, **row} for key, row in found.items())
+        rows = json.loads(content.decode("utf-8-sig"))
+        yield from rows if isinstance(rows, list) else ({"file_name": key, **row} for key, row in rows.items())
         return
     is_csv = name.endswith(".csv")
     with io.TextIOWrapper(file, "utf-8-sig", newline="" if is_csv else None) as lines:
@@ -176,8 +176,8 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
     classes = tuple(sorted({str(label) for label in labels or ()}))
     annotations = Annotations(captions=None if captions is None else tuple(map(str, captions)))
     if sets is not None:
-        found, tags = tables.from_names(map(_names, sets))
-        annotations = replace(annotations, sets=found, tags=tags)
+        members, tags = tables.from_names(map(_names, sets))
+        annotations = replace(annotations, sets=members, tags=tags)
     if vectors is not None:
         try:
             numbers = np.array([[float(part) for part in _names(entry)] for entry in vectors])

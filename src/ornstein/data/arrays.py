@@ -189,8 +189,8 @@ class _Members(Mapping[str, NDArray[Any]]):
                 _must_be_small(header.nbytes, self.path)
                 return _in_memory(stream.read(header.nbytes), header)
             file = unpack(stream, header.nbytes, self.path, self.scratch)
-        found = read_at(file, header._replace(offset=0), own=True)
-        return np.asarray(found) if key in OTHER_KEYS or (key in LABEL_KEYS and not is_table) else found
+        values = read_at(file, header._replace(offset=0), own=True)
+        return np.asarray(values) if key in OTHER_KEYS or (key in LABEL_KEYS and not is_table) else values
 
 
 def _must_be_small(size: int, path: Path) -> None:
@@ -204,8 +204,8 @@ def _in_memory(content: bytes, header: Header) -> NDArray[Any]:
     if len(content) < header.nbytes:
         raise ValueError("cut short")
     flat = np.frombuffer(content, header.dtype, math.prod(header.shape))
-    found = flat.reshape(header.shape, order="F" if header.fortran else "C")
-    return found.astype(header.dtype.newbyteorder("="))
+    array = flat.reshape(header.shape, order="F" if header.fortran else "C")
+    return array.astype(header.dtype.newbyteorder("="))
 
 
 def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
@@ -250,15 +250,15 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     annotations = from_arrays(archive, len(items), where)
     if label_key is None:
         return Arrays(items, low=low, high=high, annotations=annotations)
-    found, place = archive[label_key], f"{label_key} in {where}"
+    values, place = archive[label_key], f"{label_key} in {where}"
     names = _names(archive["classes"], f"classes in {where}") if "classes" in keys else None
-    if is_sets(found, len(items)):
-        sets, tags = checked_sets(found, names, place)
+    if is_sets(values, len(items)):
+        sets, tags = checked_sets(values, names, place)
         return Arrays(items, low=low, high=high, annotations=replace(annotations, sets=sets, tags=tags))
     if names is not None:
-        labels, classes = checked_labels(found, len(items), names, place), names
+        labels, classes = checked_labels(values, len(items), names, place), names
     else:
-        labels, classes = named_labels(found, len(items), place)
+        labels, classes = named_labels(values, len(items), place)
     return Arrays(items, labels, classes, low, high, annotations=annotations)
 
 
@@ -364,7 +364,7 @@ def _idx_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, 
     return np.dtype(IDX_TYPES[magic[2]]), tuple(np.frombuffer(sizes, ">u4").tolist()), 4 + len(sizes)
 
 
-def idx_labels_beside(path: Path) -> Path | None:
+def idx_labels_of(path: Path) -> Path | None:
     """The file of labels that belongs to a file of images by its name: `train-images-idx3-ubyte` has
     `train-labels-idx1-ubyte` beside it, gzipped or not."""
     name = path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")

@@ -114,9 +114,9 @@ def cached(
     Raises what these raise, and `OrnsteinError` when the disk refuses.
     """
     entry = folder / _name(fingerprint)
-    found, most = _read(entry), limit()
-    if found is not None:
-        return found
+    hit, most = _read(entry), limit()
+    if hit is not None:
+        return hit
     with new_folder(entry, instead=ELSEWHERE) as fresh:
         with (fresh / "items.npy").open("w+b") as file:
             items = Items(file)
@@ -177,8 +177,8 @@ def entries(folder: Path) -> list[Entry]:
         places = [Path(place.path) for place in os.scandir(folder)]
     except OSError:
         return []
-    found = [entry for place in places for entry in (_entry(place),) if entry is not None]
-    return sorted(found, key=lambda entry: entry.used)
+    cached_entries = [entry for place in places for entry in (_entry(place),) if entry is not None]
+    return sorted(cached_entries, key=lambda entry: entry.used)
 
 
 def remove(entry: Entry) -> bool:

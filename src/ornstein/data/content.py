@@ -33,29 +33,29 @@ def item_bytes(items: NDArray[Any]) -> memoryview:
 
 def digest_of(items: NDArray[Any]) -> str:
     """SHA-256 of all items' numbers."""
-    found = sha256()
+    digest = sha256()
     for chunk in chunks(items):
-        found.update(item_bytes(chunk))
-    return found.hexdigest()
+        digest.update(item_bytes(chunk))
+    return digest.hexdigest()
 
 
 def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
     """Of everything that a model can learn from: the items, whose digest is `items`, their type, shape and range, labels and the
     names of classes, sets and vectors. Captions count where they are used (`derived`)."""
     shape = tuple(arrays.items.shape)
-    found = sha256(f"{arrays.items.dtype.name} {shape} {arrays.classes} {low} {high} {items}".encode())
+    digest = sha256(f"{arrays.items.dtype.name} {shape} {arrays.classes} {low} {high} {items}".encode())
     if arrays.labels is not None:
-        found.update(b"\0labels")
-        found.update(item_bytes(arrays.labels))
+        digest.update(b"\0labels")
+        digest.update(item_bytes(arrays.labels))
     for part in arrays.annotations.content():
-        found.update(part)
-    return FORM + found.hexdigest()[:DIGITS]
+        digest.update(part)
+    return FORM + digest.hexdigest()[:DIGITS]
 
 
 def derived(content: str, name: str, captions: Sequence[str]) -> str:
     """The hash of data that a text encoder of that name has made conditions for."""
-    found = sha256("\0".join([content, name, *captions]).encode("utf-8", "surrogatepass")).hexdigest()
-    return FORM + found[:DIGITS] if content.startswith(FORM) else found[:16]
+    digest = sha256("\0".join([content, name, *captions]).encode("utf-8", "surrogatepass")).hexdigest()
+    return FORM + digest[:DIGITS] if content.startswith(FORM) else digest[:16]
 
 
 def is_of(dataset: Dataset, known: str) -> bool:
@@ -74,16 +74,16 @@ def measured(items: NDArray[Any]) -> NDArray[Any]:
 def _old_hash(dataset: Dataset) -> str:
     spec, items, annotations = dataset.spec, dataset.items, dataset.annotations
     shape = tuple(items.shape)
-    found = sha256(f"{spec.dtype} {shape} {spec.classes} {spec.low} {spec.high}".encode())
-    found.update(np.ascontiguousarray(measured(items)).data)
+    digest = sha256(f"{spec.dtype} {shape} {spec.classes} {spec.low} {spec.high}".encode())
+    digest.update(np.ascontiguousarray(measured(items)).data)
     if dataset.labels is not None:
-        found.update(dataset.labels.tobytes())
+        digest.update(dataset.labels.tobytes())
     if annotations.sets is not None:
-        found.update(str(annotations.tags).encode())
+        digest.update(str(annotations.tags).encode())
         for start in range(0, len(items), MEASURED):
-            found.update(annotations.sets[np.arange(start, min(start + MEASURED, len(items)))].tobytes())
+            digest.update(annotations.sets[np.arange(start, min(start + MEASURED, len(items)))].tobytes())
     if annotations.vectors is not None and not annotations.encoder:
-        found.update(str(annotations.vectors.shape).encode())
-        found.update(annotations.vectors.tobytes())
-    base = found.hexdigest()[:16]
+        digest.update(str(annotations.vectors.shape).encode())
+        digest.update(annotations.vectors.tobytes())
+    base = digest.hexdigest()[:16]
     return derived(base, annotations.encoder, annotations.captions or ()) if annotations.encoder else base

@@ -80,27 +80,27 @@ class ImageFiles:
             warnings.simplefilter("ignore")
             headers = [_read(file_, header, bad) for file_ in self.image_files]
             self._stop_if_too_many(bad)
-            good = [i for i, found in enumerate(headers) if found is not None]
+            good = [i for i, head in enumerate(headers) if head is not None]
             remarks = self._remarks(headers)
             to, note = common_format([h for h in headers if h is not None], size, channels, pad)
-            kept = []
+            decoded = []
             for i, image in _in_order(lambda i: _read(self.image_files[i], lambda file: decode(file, to), bad), good):
                 if image is not None:
                     items.append(image)
-                    kept.append(i)
+                    decoded.append(i)
                 if progress is not None:
                     progress(i + 1, total)
             self._stop_if_too_many(bad)
         notes = [*self.notes, *note, *remarks]
         if bad:
             notes.append(f"{len(bad)} of {total} files in {self.where} cannot be read and are skipped: {_listed(bad)}.")
-        labels = None if self.labels is None else np.array([self.labels[i] for i in kept], np.int64)
-        annotations = self.annotations.take(np.array(kept, np.int64))
+        labels = None if self.labels is None else np.array([self.labels[i] for i in decoded], np.int64)
+        annotations = self.annotations.take(np.array(decoded, np.int64))
         return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), annotations=annotations)
 
     def _remarks(self, headers: Sequence[Header | None]) -> list[str]:
         """What will not be read of files that can be."""
-        found = []
+        remarks = []
         for holds, lost in (
             ("have more than 8 bits a channel, of which 8 are read; save them as 16-bit PNG to keep all", "cut"),
             ("hold several images, of which the first is read; take them apart to have all", "several"),
@@ -110,8 +110,8 @@ class ImageFiles:
             ]
             if named:
                 few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
-                found.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
-        return found
+                remarks.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
+        return remarks
 
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
         total = len(self.image_files)
@@ -133,7 +133,7 @@ def common_format(
     """What all images become: the asked size and channels; without them the size that all have, or the median
     shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type."""
     notes = []
-    sizes = {found.size for found in headers}
+    sizes = {head.size for head in headers}
     if size is None and len(sizes) == 1:
         (size,) = sizes
     elif size is None:
@@ -145,10 +145,10 @@ def common_format(
             "ask for a size to have another."
         )
     if channels is None:
-        channels = max(found.colours for found in headers)
+        channels = max(head.colours for head in headers)
     elif channels not in (1, 3, 4):
         raise UsageError(f"Image files can be read with 1, 3 or 4 channels, not {channels}.")
-    return Format(size, channels, max((found.dtype for found in headers), key=DEPTHS.index), pad), notes
+    return Format(size, channels, max((head.dtype for head in headers), key=DEPTHS.index), pad), notes
 
 
 def folder(root: Path) -> ImageFiles:
@@ -165,9 +165,9 @@ def folder(root: Path) -> ImageFiles:
             continue
         seen.add((about.st_dev, about.st_ino))
         folders[:] = sorted(name for name in folders if not _hidden(name))
-        paths += [Path(here, name) for name in files if not _hidden(name) and (_is_image(name) or _is_beside(name))]
+        paths += [Path(here, name) for name in files if not _hidden(name) and (_is_image(name) or _is_sidecar(name))]
     names = {path.relative_to(root).as_posix(): path for path in paths}
-    texts = {name: opener(names.pop(name)) for name in beside_images(names)}
+    texts = {name: opener(names.pop(name)) for name in sidecars(names)}
     seen_as = f"{root.resolve()}\n{stamps(root, [*names, *texts])}"
     openers = {name: opener(path) for name, path in names.items() if _is_image(name)}
     return from_names(str(root), openers, seen_as, texts)
@@ -189,14 +189,14 @@ def archive(path: Path) -> ImageFiles:
         nameless = not member.filename  # Python's own is_dir takes it for no such thing
         if nameless or member.is_dir() or link or outside or any(map(_hidden, parts)):
             continue
-        if _is_image(member.filename) or _is_beside(member.filename):
+        if _is_image(member.filename) or _is_sidecar(member.filename):
             openers[member.filename] = _member_opener(opened, member)
-    texts = {name: openers.pop(name) for name in beside_images(openers)}
+    texts = {name: openers.pop(name) for name in sidecars(openers)}
     images = {name: member for name, member in openers.items() if _is_image(name)}
     return from_names(str(path), images, f"{path.resolve()} {stamp(path)}", texts)
 
 
-def beside_images(names: Iterable[str]) -> list[str]:
+def sidecars(names: Iterable[str]) -> list[str]:
     """Of the names of files those that tell of images: the table at the root, and texts with the name of an image."""
     names = list(names)
     stems = {PurePosixPath(name).with_suffix("") for name in names if _is_image(name)}
@@ -238,11 +238,17 @@ def from_names(
         places = {name: i for i, name in enumerate(classes)}
         labels = tuple(places[str(first)] for first in firsts)
     image_files = tuple(ImageFile(name, openers[name]) for name in names)
-    told = from_table(_table(texts, names, where), names, where) if texts else None
-    if told is not None and told.labels is not None:
-        labels, classes, notes = told.labels, list(told.classes), ()
+    described = from_table(_table(texts, names, where), names, where) if texts else None
+    if described is not None and described.labels is not None:
+        labels, classes, notes = described.labels, list(described.classes), ()
     return ImageFiles(
-        where, image_files, labels, tuple(classes), stamp, notes, Annotations() if told is None else told.annotations
+        where,
+        image_files,
+        labels,
+        tuple(classes),
+        stamp,
+        notes,
+        Annotations() if described is None else described.annotations,
     )
 
 
@@ -339,7 +345,7 @@ def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
-def _is_beside(name: str) -> bool:
+def _is_sidecar(name: str) -> bool:
     return name.endswith(".txt") or PurePosixPath(name).name in TABLES
 
 

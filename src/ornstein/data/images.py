@@ -43,12 +43,12 @@ def grid_image(
     """
     _must_be_images(arrays)
     count, height, width, channels = arrays.shape
-    shown = _visible(arrays if channels in (1, 3, 4) else arrays[..., : 1 if channels == 2 else 3], spec)
+    visible = _visible(arrays if channels in (1, 3, 4) else arrays[..., : 1 if channels == 2 else 3], spec)
     zoom, columns, rows = _layout(count, height, width, columns, zoom)
-    shown = shown.repeat(zoom, axis=1).repeat(zoom, axis=2)
+    visible = visible.repeat(zoom, axis=1).repeat(zoom, axis=2)
     high, wide = height * zoom + GAP, width * zoom + GAP
-    sheet = np.full((rows * columns, high, wide, shown.shape[-1]), 255, np.uint8)
-    sheet[:count, : high - GAP, : wide - GAP] = shown
+    sheet = np.full((rows * columns, high, wide, visible.shape[-1]), 255, np.uint8)
+    sheet[:count, : high - GAP, : wide - GAP] = visible
     sheet = sheet.reshape(rows, columns, high, wide, -1).swapaxes(1, 2).reshape(rows * high, columns * wide, -1)
     sheet = sheet[: rows * high - GAP, : columns * wide - GAP]
     return Image.fromarray(np.ascontiguousarray(sheet[..., 0] if sheet.shape[-1] == 1 else sheet))

@@ -77,8 +77,10 @@ def emoji() -> ImageFiles:
                 openers[name], captions[name] = opener(path), f"{called}, {said} skin tone" if said else called
                 files.append(path)
     names = (path.relative_to(folder).as_posix() for path in files)
-    found = from_names("emoji", openers, f"{folder.resolve()}\n{stamps(folder, names)}")
-    return replace(found, annotations=Annotations(captions=tuple(captions[image.name] for image in found.image_files)))
+    result = from_names("emoji", openers, f"{folder.resolve()}\n{stamps(folder, names)}")
+    return replace(
+        result, annotations=Annotations(captions=tuple(captions[image.name] for image in result.image_files))
+    )
 
 
 NAMED: dict[str, Callable[[], ArrayFile | ImageFiles]] = {
@@ -134,7 +136,7 @@ def _own_places(package: str) -> Iterator[Path]:
 
 
 def _first(places: Iterator[Path] | list[Path], name: str, command: str) -> Path:
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
+    folder = next((place for place in places if place.is_dir()), None)
+    if folder is None:
         raise UsageError(f"{name} is not installed; run `{command}` (or point ORNSTEIN_DATA at the folder it is in).")
-    return found
+    return folder

@@ -44,9 +44,9 @@ def _over_white(image: NDArray[Any]) -> NDArray[Any]:
 
 def hide_white(image: NDArray[Any]) -> NDArray[Any]:
     """The same `(H, W, C+1)` image whose fully transparent pixels are white: what cannot be seen is not learned."""
-    shown = image.copy()
-    np.copyto(shown[..., :-1], opaque(image.dtype), where=image[..., -1:] == 0, casting="unsafe")
-    return shown
+    hidden = image.copy()
+    np.copyto(hidden[..., :-1], opaque(image.dtype), where=image[..., -1:] == 0, casting="unsafe")
+    return hidden
 
 
 def with_channels(image: NDArray[Any], channels: int, where: str) -> NDArray[Any]:

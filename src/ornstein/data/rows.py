@@ -134,9 +134,9 @@ class Rows:
         self._seal = digest
 
     def __getitem__(self, key: int | slice | NDArray[Any]) -> NDArray[Any]:
-        found = self._items(key)
+        rows = self._items(key)
         self._must_be_as_it_was()
-        return found
+        return rows
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or self.dtype, copy=False)

@@ -44,9 +44,9 @@ class Sets:
         else:
             indices = np.arange(len(self))[key]
         some = self.take(np.atleast_1d(indices))
-        found = np.zeros(some.shape, np.bool_)
-        found[np.repeat(np.arange(len(some)), np.diff(some.starts)), some.columns] = True
-        return found if np.ndim(indices) else found[0]
+        members = np.zeros(some.shape, np.bool_)
+        members[np.repeat(np.arange(len(some)), np.diff(some.starts)), some.columns] = True
+        return members if np.ndim(indices) else members[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[:].astype(dtype or np.bool_, copy=False)

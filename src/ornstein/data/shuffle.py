@@ -46,15 +46,15 @@ def permuted(places: NDArray[np.int64], count: int, key: tuple[int, int]) -> NDA
     """
     base = np.uint64(math.isqrt(count - 1) + 1)
     keys = np.random.default_rng(key).integers(0, 1 << 64, ROUNDS, dtype=np.uint64)
-    found = places.astype(np.uint64)
-    outside = np.arange(len(found))
+    mixed = places.astype(np.uint64)
+    outside = np.arange(len(mixed))
     while len(outside):
-        left, right = np.divmod(found[outside], base)
+        left, right = np.divmod(mixed[outside], base)
         for round_key in keys:
             left, right = right, (left + _scrambled(right ^ round_key) % base) % base
-        found[outside] = left * base + right
-        outside = outside[found[outside] >= count]
-    return found.astype(np.int64)
+        mixed[outside] = left * base + right
+        outside = outside[mixed[outside] >= count]
+    return mixed.astype(np.int64)
 
 
 def _scrambled(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

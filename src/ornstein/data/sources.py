@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import image_files, packages, pixels
-from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_beside
+from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_of
 from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
 from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
@@ -65,8 +65,8 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    found, name, folder = find(source), str(source), default_folder() if cache is None else cache
-    fingerprint = found.fingerprint()
+    matched, name, folder = find(source), str(source), default_folder() if cache is None else cache
+    fingerprint = matched.fingerprint()
 
     def still() -> None:
         if not name.startswith(HUB) and _fingerprint(source) != fingerprint:
@@ -74,10 +74,10 @@ def open(
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
     try:
-        if isinstance(found, ImageFiles):
-            arrays = _images(found, wanted, progress, keep)
+        if isinstance(matched, ImageFiles):
+            arrays = _images(matched, wanted, progress, keep)
         else:
-            arrays = _arrays(found, wanted, progress, keep, folder)
+            arrays = _arrays(matched, wanted, progress, keep, folder)
         if arrays.spec is not None:
             spec = replace(arrays.spec, source=name)
         elif arrays.items.nbytes < REMEMBERED:
@@ -125,7 +125,7 @@ def find(source: str | Path) -> ArrayFile | ImageFiles:
     if path.suffix in (".npy", ".npz"):
         return ArrayFile(path)
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
-        return ArrayFile(path, labels=idx_labels_beside(path))
+        return ArrayFile(path, labels=idx_labels_of(path))
     raise UsageError(
         f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, or an IDX file."
     )
@@ -139,34 +139,34 @@ def _fingerprint(source: str | Path) -> str:
         return ""
 
 
-def _images(found: ImageFiles, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
+def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
     size, channels, pad, limit = wanted
-    if limit is not None and limit < len(found.image_files):
-        found = found.take(_spread(len(found.image_files), limit))
-    return keep(lambda items: found.decode_into(items, size, channels, pad, progress))
+    if limit is not None and limit < len(files.image_files):
+        files = files.take(_spread(len(files.image_files), limit))
+    return keep(lambda items: files.decode_into(items, size, channels, pad, progress))
 
 
-def _arrays(found: ArrayFile, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
+def _arrays(file: ArrayFile, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
     size, channels, pad, limit = wanted
 
     def build(items: Items) -> Arrays:
         with scratch(folder, ELSEWHERE) as place:
-            return copied(items, found.load(place))
+            return copied(items, file.load(place))
 
     def copied(items: Items, arrays: Arrays) -> Arrays:
         arrays = _limited(arrays, limit)
-        _check_images(arrays.items, size, channels, str(found.path))
+        _check_images(arrays.items, size, channels, str(file.path))
         for done, item in enumerate((item for chunk in chunks(arrays.items) for item in chunk), 1):
             if channels is not None:
-                item = pixels.with_channels(item, channels, str(found.path))
+                item = pixels.with_channels(item, channels, str(file.path))
             items.append(item if size is None else _fitted(item, size, pad, arrays.low, arrays.high))
             if progress is not None:
                 progress(done, len(arrays.items))
         return arrays
 
-    if found.direct:
-        arrays = found.load()
-        _check_images(arrays.items, size, channels, str(found.path))
+    if file.direct:
+        arrays = file.load()
+        _check_images(arrays.items, size, channels, str(file.path))
         shape = arrays.items.shape[1:]
         if size in (None, shape[:2]) and channels in (None, shape[-1]):
             return _limited(arrays, limit)

@@ -65,15 +65,15 @@ class DataSpec:
         strange = sorted(fields.keys() - DataSpec.__dataclass_fields__.keys())
         if strange:
             raise ValueError(f"data: there is no {strange[0]!r}")
-        found = DataSpec(**fields)
-        _check(found)
+        spec = DataSpec(**fields)
+        _check(spec)
         return replace(  # JSON's may be whole numbers of any length, which torch does not take
-            found,
-            low=float(found.low),
-            high=float(found.high),
-            data_std=float(found.data_std),
-            mean=tuple(map(float, found.mean)),
-            std=tuple(map(float, found.std)),
+            spec,
+            low=float(spec.low),
+            high=float(spec.high),
+            data_std=float(spec.data_std),
+            mean=tuple(map(float, spec.mean)),
+            std=tuple(map(float, spec.std)),
         )
 
     @property

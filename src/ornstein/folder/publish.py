@@ -54,7 +54,7 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     spec = model.spec
     parameters = sum(p.numel() for p in model.network.parameters())
     classes = f"\nClasses: {', '.join(map(_prose, spec.classes))}.\n" if spec.classes else ""
-    others = [_prose(part.about) for part in model.conditions.parts if part is not model.conditions.label]
+    others = [_prose(part.description) for part in model.conditions.parts if part is not model.conditions.label]
     classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
     network = f"{type(model.network).__name__} of {parameters:,} parameters"
     return f"""# {_prose(folder.name)}

@@ -6,17 +6,17 @@ from torch import Tensor
 from ornstein.metrics.score import Score, need, proportion
 
 
-def agreement(asked: Tensor, recognised: Tensor, classes: tuple[str, ...]) -> tuple[Score, dict[str, Score]]:
+def agreement(requested: Tensor, recognised: Tensor, classes: tuple[str, ...]) -> tuple[Score, dict[str, Score]]:
     """The part of samples that a classifier of the real data takes for what they were asked to be, in all and by class.
 
     Class numbers (N,) each. Classes with fewer than 10 samples are left out. The classifier errs too: see its accuracy on real
     data (Ravuri and Vinyals 2019 ask the converse question). Raises UsageError below 100 samples.
     """
-    need(100, "Label agreement", samples=len(asked))
-    right = asked == recognised
-    counts = torch.bincount(asked, minlength=len(classes)).tolist()
+    need(100, "Label agreement", samples=len(requested))
+    right = requested == recognised
+    counts = torch.bincount(requested, minlength=len(classes)).tolist()
     by_class = {
-        name: proportion(name, right[asked == label])
+        name: proportion(name, right[requested == label])
         for label, (name, count) in enumerate(zip(classes, counts, strict=True))
         if count >= 10
     }

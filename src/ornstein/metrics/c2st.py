@@ -19,22 +19,22 @@ def c2st(samples: Tensor, real: Tensor, steps: int = 500, seed: int = 0) -> Scor
         side.flatten(1)[torch.randperm(len(side), generator=generator)[:count]].float() for side in (samples, real)
     ]
     x = torch.stack(sides, 1)  # (count, 2, D): a sample beside a real item
-    known, asked = x[: count // 2].flatten(0, 1), x[count // 2 :].flatten(0, 1)
-    mean, std = known.mean(0), known.std(0).clamp(min=1e-6)
-    known, asked = (known - mean) / std, (asked - mean) / std
+    train, test = x[: count // 2].flatten(0, 1), x[count // 2 :].flatten(0, 1)
+    mean, std = train.mean(0), train.std(0).clamp(min=1e-6)
+    train, test = (train - mean) / std, (test - mean) / std
     truth = torch.tensor([1.0, 0.0]).repeat(count // 2)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
         width = 64
-        net = nn.Sequential(nn.Linear(known.shape[1], width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        net = nn.Sequential(nn.Linear(train.shape[1], width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         net.append(nn.Linear(width, 1))
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.1)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / steps)
         rows = torch.randint(count, (256,), generator=generator)
-        nn.functional.binary_cross_entropy_with_logits(net(known[rows])[:, 0], truth[rows]).backward()
+        nn.functional.binary_cross_entropy_with_logits(net(train[rows])[:, 0], truth[rows]).backward()
         optimizer.step()
         optimizer.zero_grad()
     with torch.inference_mode():
-        return proportion("C2ST accuracy", (net(asked)[:, 0] > 0) == (truth > 0.5))
+        return proportion("C2ST accuracy", (net(test)[:, 0] > 0) == (truth > 0.5))

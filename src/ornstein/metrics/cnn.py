@@ -32,9 +32,9 @@ def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) 
         return Arrays(np.zeros(0), None, ())
 
     about = ("classifier", RECIPE, steps, dataset.spec.content_hash, dataset.spec.shape, dataset.classes)
-    kept = cached(default_folder() if cache is None else cache, about, build)
+    saved = cached(default_folder() if cache is None else cache, about, build)
     net.eval().requires_grad_(False)
-    values = torch.from_numpy(np.array(kept.items[0])).split([value.numel() for value in net.parameters()])
+    values = torch.from_numpy(np.array(saved.items[0])).split([value.numel() for value in net.parameters()])
     for own, value in zip(net.parameters(), values, strict=True):
         own.copy_(value.view(own.shape))
     return net
@@ -55,8 +55,8 @@ def accuracy(net: Classifier, dataset: Dataset) -> torch.Tensor:
     """Whether each item that was not learned from is recognised: boolean (N,)."""
     assert dataset.labels is not None
     rows = held_out(len(dataset))
-    found = [
+    correct = [
         net(dataset.batch(part)[0]).argmax(1) == torch.from_numpy(dataset.labels[part])
         for part in np.array_split(rows, max(1, len(rows) // 500))
     ]
-    return torch.cat(found)
+    return torch.cat(correct)

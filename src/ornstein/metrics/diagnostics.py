@@ -54,8 +54,8 @@ class Level:
 def times(path: Path, count: int = 12) -> list[float]:
     """Times of evenly spaced noise levels, by the angle arctan(σ/α), without the ends."""
     angles = (torch.arange(count, dtype=torch.float64) + 0.5) / count * (math.pi / 2)
-    found = path.time(-2 * angles.tan().log()).tolist()
-    return [t for t in found if 0 < t < 1]
+    candidates = path.time(-2 * angles.tan().log()).tolist()
+    return [t for t in candidates if 0 < t < 1]
 
 
 def diagnose(
@@ -63,12 +63,14 @@ def diagnose(
     x: Tensor,
     at: Sequence[float] | None = None,
     *,
-    given: Callable[[slice], Denoiser] | None = None,
+    conditioned: Callable[[slice], Denoiser] | None = None,
     exact: Denoiser | None = None,
     seed: int = 0,
     batch_size: int = 128,
 ) -> Iterator[Level]:
-    """One `Level` after another for real data x (B, ...) in model units; `given(rows)` is the denoiser told the rows' conditions.
+    """One `Level` after another for real data x (B, ...) in model units.
+
+    `conditioned(rows)` is the denoiser with the rows' conditions.
 
     `exact` is the true denoiser, where the distribution is known. Each level costs one call of the denoiser and one gradient.
     Raises UsageError below 100 items.
@@ -78,8 +80,8 @@ def diagnose(
         parts = []
         for start in range(0, len(x), batch_size):
             rows = slice(start, min(start + batch_size, len(x)))
-            told = denoiser if given is None else given(rows)
-            parts.append(_measure(told, x[rows], t, PerSampleNoise(seed, start), exact))
+            conditional = denoiser if conditioned is None else conditioned(rows)
+            parts.append(_measure(conditional, x[rows], t, PerSampleNoise(seed, start), exact))
         yield _level(denoiser.path, t, [torch.cat(column) for column in zip(*parts, strict=True)], exact is not None)
 
 
@@ -95,7 +97,7 @@ def _measure(denoiser: Denoiser, x: Tensor, t: float, source: PerSampleNoise, ex
     trace = (pulled * probe).flatten(1).mean(1)  # Hutchinson's estimate, over D
     foretold = (point.sigma**2 / point.alpha).flatten() * trace
     velocity = (point.d_alpha * x + point.d_sigma * noise).flatten(1)
-    told = (point.d_alpha * clean + point.d_sigma * said).flatten(1)
+    predicted = (point.d_alpha * clean + point.d_sigma * said).flatten(1)
     waves, phases = _functions(x_t.flatten(1).shape[1], float((point.alpha**2 + point.sigma**2).sqrt()))
     waves, phases = waves.to(x_t), phases.to(x_t)
     slopes = (x_t.flatten(1) @ waves + phases).cos()
@@ -106,7 +108,7 @@ def _measure(denoiser: Denoiser, x: Tensor, t: float, source: PerSampleNoise, ex
         _square(noise - said),
         foretold.expand(len(x)),
         difference,
-        slopes * (told @ unit),
+        slopes * (predicted @ unit),
         slopes * (velocity @ unit),
     ]
 
@@ -125,17 +127,17 @@ def _square(x: Tensor) -> Tensor:
 
 
 def _level(path: Path, t: float, columns: list[Tensor], known: bool) -> Level:
-    clean, noise, foretold, difference, told, true = (column.double() for column in columns)
-    gap = told - true
+    clean, noise, expected, difference, predicted, true = (column.double() for column in columns)
+    gap = predicted - true
     residual = gap.mean(0).square() - gap.var(0) / len(gap)  # less its own sampling noise: unbiased
-    ratio = float(clean.mean() / foretold.mean())
+    ratio = float(clean.mean() / expected.mean())
     return Level(
         t=t,
         log_snr=float(path.log_snr(torch.tensor(t, dtype=torch.float64))),
         clean=smooth("clean", float(clean.mean()), clean),
         noise=smooth("noise", float(noise.mean()), noise),
         continuity=float(residual.mean() / true.square().mean()),
-        foretold=smooth("foretold", float(foretold.mean()), foretold),
-        calibration=smooth("calibration", ratio, (clean - ratio * foretold) / foretold.mean()),
+        foretold=smooth("foretold", float(expected.mean()), expected),
+        calibration=smooth("calibration", ratio, (clean - ratio * expected) / expected.mean()),
         score=smooth("score", float(difference.mean()), difference) if known else None,
     )

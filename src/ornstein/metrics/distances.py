@@ -31,12 +31,12 @@ class Nearest(NamedTuple):
 def nearest(x: Tensor, y: Tensor | None = None, k: int = 1) -> Nearest:
     """The k nearest of y to each of x, Euclidean; without y, of the other items of x itself."""
     others = x if y is None else y
-    found = []
+    places = []
     for rows, matrix in blocks(x, others):
         if y is None:
             matrix.diagonal(rows.start).fill_(torch.inf)
-        found.append(matrix.topk(k, largest=False).indices)
-    index = torch.cat(found)
+        places.append(matrix.topk(k, largest=False).indices)
+    index = torch.cat(places)
     # once more from the differences, exact also for copies
     distance = torch.stack([(x - others[index[:, j]]).norm(dim=1) for j in range(k)], 1)
     return Nearest(distance, index)

@@ -74,7 +74,7 @@ class Reference:
 class Labels:
     """What each sample was asked to be and is taken for (N,), and how often that is right for real items, boolean (M,)."""
 
-    asked: Tensor
+    requested: Tensor
     recognised: Tensor
     real: Tensor
     classes: tuple[str, ...]
@@ -107,7 +107,7 @@ def reference(
     same = training is data
     rows = _shuffled(len(data))[: 2 * count]
     half = min(count, len(data) // 2) if same else count
-    kept, beside = np.sort(rows[:half]), np.sort(rows[half : 2 * half])
+    first, second = np.sort(rows[:half]), np.sort(rows[half : 2 * half])
     everything = None if training is None or not memory else of_data(extractor, training, progress=progress)
 
     def features(dataset: Dataset, wanted: NDArray[np.int64]) -> Tensor:
@@ -115,10 +115,10 @@ def reference(
             return everything[torch.from_numpy(wanted)]
         return of_data(extractor, dataset, wanted, progress=progress)
 
-    real = features(data, kept)
+    real = features(data, first)
     fresh: Tensor | None = None
     if same:
-        fresh = features(data, beside)
+        fresh = features(data, second)
     elif training is not None:
         fresh = features(training, np.sort(_shuffled(len(training))[:count]))
     return Reference(real, fresh, everything, None if same else real[:SEARCHED])
@@ -126,7 +126,7 @@ def reference(
 
 def evaluate(
     samples: Tensor,
-    beside: Reference,
+    reference: Reference,
     names: tuple[str, ...] | None = None,
     *,
     extractor: Extractor,
@@ -146,7 +146,7 @@ def evaluate(
             raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
     rows: list[Row] = []
     by_class: Mapping[str, Score] = {}
-    found: Memorisation | None = None
+    memorised: Memorisation | None = None
     notes: list[str] = []
     for done, name in enumerate(names):
         if progress is not None:
@@ -156,26 +156,26 @@ def evaluate(
                 row, by_class = _agreement(labels)
                 rows.append(row)
             elif name == "memorisation":
-                more, found = _memorisation(samples, beside)
+                more, memorised = _memorisation(samples, reference)
                 rows += more
-                notes += found.notes
+                notes += memorised.notes
             else:
-                rows += _two_sample(name, samples, beside, extractor)
+                rows += _two_sample(name, samples, reference, extractor)
         except UsageError as error:
             if not usual:
                 raise
             notes.append(f"{name} was left out: {error}")
     if not rows:
         raise UsageError(f"nothing can be measured: {notes[0]}")
-    return Evaluation(tuple(rows), by_class, found, tuple(notes))
+    return Evaluation(tuple(rows), by_class, memorised, tuple(notes))
 
 
-def _two_sample(name: str, samples: Tensor, beside: Reference, extractor: Extractor) -> list[Row]:
-    scores = _as_tuple(TWO_SAMPLE[name](samples, beside.real))
+def _two_sample(name: str, samples: Tensor, reference: Reference, extractor: Extractor) -> list[Row]:
+    scores = _as_tuple(TWO_SAMPLE[name](samples, reference.real))
     floors: tuple[Score | None, ...] = (None,) * len(scores)
-    if beside.fresh is not None:
+    if reference.fresh is not None:
         with suppress(UsageError):  # too few for a floor
-            floors = _as_tuple(TWO_SAMPLE[name](beside.fresh[: len(samples)], beside.real))
+            floors = _as_tuple(TWO_SAMPLE[name](reference.fresh[: len(samples)], reference.real))
     if name == "frechet":
         scores = tuple(score.named(extractor.frechet) for score in scores)
     return [Row(score, floor) for score, floor in zip(scores, floors, strict=True)]
@@ -188,17 +188,17 @@ def _as_tuple(scores: Score | tuple[Score, ...]) -> tuple[Score, ...]:
 def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score]]:
     if labels is None:
         raise UsageError("label agreement needs samples whose classes are known, and a classifier of the real images")
-    score, by_class = agreement(labels.asked, labels.recognised, labels.classes)
+    score, by_class = agreement(labels.requested, labels.recognised, labels.classes)
     return Row(score, proportion("label agreement", labels.real)), by_class
 
 
-def _memorisation(samples: Tensor, beside: Reference) -> tuple[list[Row], Memorisation]:
-    if beside.training is None:
+def _memorisation(samples: Tensor, reference: Reference) -> tuple[list[Row], Memorisation]:
+    if reference.training is None:
         raise UsageError(
             "the nearest-neighbour test needs the training data, which were not opened or are not there any more"
         )
-    found = memorisation(samples[:SEARCHED], beside.training, beside.held)
-    return [Row(score) for score in found.scores], found
+    result = memorisation(samples[:SEARCHED], reference.training, reference.held)
+    return [Row(score) for score in result.scores], result
 
 
 def _shuffled(count: int) -> NDArray[np.int64]:

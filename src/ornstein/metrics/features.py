@@ -61,11 +61,11 @@ class Network:
     @property
     def digest(self) -> str:
         """Of the module's text and its state."""
-        found = sha256(repr(self.module).encode())
+        digest = sha256(repr(self.module).encode())
         for key, value in self.module.state_dict().items():
-            found.update(key.encode())
-            found.update(np.ascontiguousarray(value.cpu().numpy()).data)
-        return found.hexdigest()[:16]
+            digest.update(key.encode())
+            digest.update(np.ascontiguousarray(value.cpu().numpy()).data)
+        return digest.hexdigest()[:16]
 
     def __call__(self, x: Tensor) -> Tensor:
         """Computed where the module is; the features are on the CPU."""
@@ -76,12 +76,12 @@ class Network:
 
 def extract(extractor: Extractor, items: NDArray[Any], spec: DataSpec, progress: Progress | None = None) -> Tensor:
     """Features (N, D) of items in their own units, in batches."""
-    found = []
+    features = []
     for start in range(0, len(items), BATCH):
-        found.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
+        features.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
         if progress is not None:
             progress(min(start + BATCH, len(items)), len(items))
-    return torch.cat(found)
+    return torch.cat(features)
 
 
 def of_data(
@@ -106,5 +106,5 @@ def of_data(
             entry.append(row)
         return Arrays(np.zeros(0), None, ())
 
-    kept = cached(default_folder() if cache is None else cache, about, build)
-    return torch.from_numpy(np.array(kept.items))
+    saved = cached(default_folder() if cache is None else cache, about, build)
+    return torch.from_numpy(np.array(saved.items))

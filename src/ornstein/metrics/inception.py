@@ -72,19 +72,19 @@ class Mixed(nn.Module):
             self.branch_pool = Conv(channels, pooled, ONE)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = []
+        branches = []
         for chain in self._chains:
             part = x
             for names in chain:
                 part = torch.cat([self.get_submodule(name)(part) for name in names], 1)
-            found.append(part)
+            branches.append(part)
         if self._halves:
-            found.append(F.max_pool2d(x, 3, 2))
+            branches.append(F.max_pool2d(x, 3, 2))
         elif self._top:
-            found.append(self.branch_pool(F.max_pool2d(x, 3, 1, 1)))
+            branches.append(self.branch_pool(F.max_pool2d(x, 3, 1, 1)))
         else:
-            found.append(self.branch_pool(F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)))
-        return torch.cat(found, 1)
+            branches.append(self.branch_pool(F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)))
+        return torch.cat(branches, 1)
 
 
 def _a(channels: int, pooled: int) -> Mixed:

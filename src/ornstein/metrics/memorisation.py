@@ -36,7 +36,7 @@ def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None,
     score is left out, with a note. Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "The nearest-neighbour test", samples=samples, training=training)
-    found = nearest(samples, training)
+    neighbours = nearest(samples, training)
     if fresh is None:
         count = min(len(samples), len(training))
         rows = torch.arange(count) * len(training) // count
@@ -47,7 +47,7 @@ def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None,
         usable(100, "The nearest-neighbour test", fresh=fresh, training=training)
         held = nearest(fresh, training).distance[:, 0]
         group, independent = torch.arange(len(held)), float(len(held))
-    ours = found.distance[:, 0]
+    ours = neighbours.distance[:, 0]
     order = ours.argsort()[:pairs]
     notes = _repeats(training, fresh)
     scores = [_nearer(ours, held, group)]
@@ -62,7 +62,7 @@ def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None,
     else:
         notes.append("the distance ratio is left out: half of the fresh items or more equal a training item")
     scores.append(proportion("exact copies", places(samples, training) >= 0))
-    return Memorisation(tuple(scores), order, found.place[order, 0], tuple(notes))
+    return Memorisation(tuple(scores), order, neighbours.place[order, 0], tuple(notes))
 
 
 def _repeats(training: Tensor, fresh: Tensor | None) -> list[str]:
@@ -79,9 +79,9 @@ def _repeats(training: Tensor, fresh: Tensor | None) -> list[str]:
 
 def _leave_one_out(training: Tensor, rows: Tensor) -> Nearest:
     """The nearest other of these training items."""
-    found: Nearest = nearest(training[rows], training, k=2)
-    itself = found.place[:, :1] == rows[:, None]
-    return Nearest(*(torch.where(itself, each[:, 1:], each[:, :1]) for each in found))
+    neighbours: Nearest = nearest(training[rows], training, k=2)
+    itself = neighbours.place[:, :1] == rows[:, None]
+    return Nearest(*(torch.where(itself, each[:, 1:], each[:, :1]) for each in neighbours))
 
 
 def _pairs(rows: Tensor, other: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Batches:
                 None if labels is None else _sent(labels, self.device),
                 _sent(u[rows], self.device),
                 normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device),
-                told.told(tuple(_sent(row, self.device) for row in known), vector),
+                told.network_input(tuple(_sent(row, self.device) for row in known), vector),
                 mix(seed, 3, first),
             )
 

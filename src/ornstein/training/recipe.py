@@ -159,7 +159,7 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> M
     others = [part for part in parts if not isinstance(part, Label)]
     if others and isinstance(COUPLINGS.pick(settings.coupling), coupling.OptimalTransport):
         raise UsageError(
-            f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].about}; leave it out"
+            f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].description}; leave it out"
         )
     try:
         if settings.network == "mlp":

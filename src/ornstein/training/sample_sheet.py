@@ -37,17 +37,17 @@ class SampleSheet:
             )
         wanted = count if image is None else max(1, count // EACH)
         items = np.arange(wanted) * len(dataset) // wanted
-        rows = conditions.items(dataset, items)
+        rows = conditions.of_items(dataset, items)
         if image is None:
             return SampleSheet(count, rows, conditions, None)
-        given = dataset.spec.from_model(image.shown(rows[conditions.parts.index(image)]))
+        given = dataset.spec.from_model(image.visible(rows[conditions.parts.index(image)]))
         left = np.stack([given, np.asarray(dataset.items[items])], 1)
         each = tuple(row.repeat_interleave(EACH, 0) for row in rows)
         return SampleSheet(wanted * EACH, each, conditions, EACH + 2, left)
 
     def told(self, first: int, last: int) -> Any:
         """What the network is told for samples first..last−1."""
-        return self.conditions.told(None if self.rows is None else tuple(row[first:last] for row in self.rows))
+        return self.conditions.network_input(None if self.rows is None else tuple(row[first:last] for row in self.rows))
 
     def laid(self, samples: NDArray[Any]) -> NDArray[Any]:
         """The cells of the grid, row by row."""
