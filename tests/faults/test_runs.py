@@ -327,6 +327,7 @@ def remove(place: Path) -> None:
 def spoil(folder: Path, rng: Random, watch: Watch) -> str:
     """Break or booby-trap something in a run; what it was."""
     files = [path for path in sorted(folder.rglob("*")) if not path.is_symlink() and path.is_file()]
+    files = [path for path in files if path.stat().st_size < 1 << 30]  # not those made enormous before
     notable = [path for path in files if path.suffix in (".json", ".yaml", ".jsonl", ".png", ".npz")]
     file = rng.choice(notable if rng.random() < 0.7 and notable else files) if files else folder / "config.yaml"
     match rng.randrange(9):
