@@ -22,7 +22,7 @@ FLOORS = [
     {"model"},
     {"folder"},
     {"training", "runs"},
-    {"report", "plots"},
+    {"report", "plots", "learn"},
     {"cli"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

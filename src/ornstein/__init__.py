@@ -11,6 +11,7 @@ from ornstein._version import __version__
 if TYPE_CHECKING:
     from ornstein.denoiser import Denoiser, NetworkDenoiser
     from ornstein.estimate import Estimate
+    from ornstein.learn import Trainer, train
     from ornstein.noise import BrownianNoise, PerSampleNoise
     from ornstein.runs import load
     from ornstein.sampling import encode, sample, trajectory
@@ -23,8 +24,10 @@ _HOME = {
     "NetworkDenoiser": "denoiser",
     "Estimate": "estimate",
     "PerSampleNoise": "noise",
+    "Trainer": "learn",
     "load": "runs",
     "sample": "sampling",
+    "train": "learn",
     "trajectory": "sampling",
     "encode": "sampling",
     "Step": "table",
@@ -61,10 +64,12 @@ __all__ = [
     "PerSampleNoise",
     "Step",
     "Table",
+    "Trainer",
     "__version__",
     "encode",
     "load",
     "sample",
+    "train",
     "trajectory",
 ]
 

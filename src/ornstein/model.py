@@ -7,7 +7,7 @@ import dataclasses
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -21,18 +21,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ornstein import conditions, coupling, cpu, networks, path, target
+from ornstein import conditions, coupling, cpu, networks, path, preconditioning, target
 from ornstein.arguments import as_solver, as_times
-from ornstein.conditions import Conditions, Label
+from ornstein.conditions import Condition, Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import DataSpec
 from ornstein.denoiser import NetworkDenoiser
-from ornstein.errors import OrnsteinError, memory_is_short
+from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
 from ornstein.guidance import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
-from ornstein.preconditioning import UnitVariance
+from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin, sample
 from ornstein.solvers import Solver
 
@@ -53,10 +53,23 @@ class Model:
     """What the network is told beside x_t and t."""
     coupling: Coupling = Independent()
     """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
+    preconditioning: Preconditioning | None = None
+    """What the network is called with; None: `UnitVariance` of the data."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network's class is not one of the library's, so that no file says how to build it."""
+        return type(self.network) not in networks.ALL
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's numbers, in which samples are made."""
+        return next(p.dtype for p in self.network.parameters() if p.is_floating_point())
 
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
-        return NetworkDenoiser(network or self.network, self.path, self.target, UnitVariance(self.spec.data_std))
+        inputs = self.preconditioning or UnitVariance(self.spec.data_std)
+        return NetworkDenoiser(network or self.network, self.path, self.target, inputs)
 
     @property
     def batch_size(self) -> int:
@@ -103,7 +116,7 @@ class Model:
         coupling, since it rests on scores.
         """
         shape, denoiser = self.spec.shape, self.denoiser(network)
-        device = next((network or self.network).parameters()).device
+        device, dtype = next((network or self.network).parameters()).device, self.dtype
         method = as_solver(solver)
         times = as_times(self.path, method, steps, None)
         compiling = (network or self.network)._compiled_call_impl is not None
@@ -119,8 +132,8 @@ class Model:
         def make(rows: range) -> NDArray[Any]:
             condition = self.drawn(rows.start, rows.stop, seed) if told is None else told(rows.start, rows.stop)
             noise = PerSampleNoise(seed, rows.start)
-            bound = guide(denoiser, conditions.to(condition, device))
-            x = begin(self.path, torch.zeros(len(rows), *shape, device=device), float(times[0]), noise)
+            bound = guide(denoiser, conditions.to(condition, device, dtype))
+            x = begin(self.path, torch.zeros(len(rows), *shape, device=device, dtype=dtype), float(times[0]), noise)
             with torch.inference_mode():
                 made = sample(bound, start=x, solver=method, grid=times, noise=noise)
             return self.spec.from_model(made)
@@ -128,10 +141,13 @@ class Model:
         return _in_batches(make, range(first, first + count), batch_size or self.batch_size, workers)
 
     def config(self) -> dict[str, Any]:
-        """Numbers, strings and lists only; `from_config` is the inverse."""
+        """Numbers, strings and lists only; `from_config` is the inverse. Of a network of anybody's there is its name alone."""
+        arguments: dict[str, Any] = {"own": True} if self.is_own else self.network.config  # type: ignore[assignment]
+        inputs = {} if self.preconditioning is None else {"preconditioning": to_config(self.preconditioning)}
         return {
             "format": FORMAT,
-            "network": {"type": type(self.network).__name__, **self.network.config},  # type: ignore[dict-item]
+            "network": {"type": type(self.network).__name__, **arguments},
+            **inputs,
             "path": to_config(self.path),
             "target": to_config(self.target),
             "frequencies": list(self.frequencies),
@@ -196,13 +212,19 @@ def _endless(value: Any) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def read(folder: File) -> tuple[Model, str]:
+def read(
+    folder: File, network: torch.nn.Module | None = None, parts: Sequence[Condition] | None = None
+) -> tuple[Model, str]:
     """The model in a folder, on the CPU and in evaluation mode, and the sha256 of the file that its weights were read from.
+
+    `network` is the one that the weights are loaded into, and `parts` the conditions, where they are of classes that are not the
+    library's: nothing that a file names is imported.
 
     The files may come from anywhere: nothing in them is run, and a network that its file of weights does not hold is refused
     before memory is taken for it. Links are not followed. Raises OrnsteinError that names the file which is missing or damaged,
     or holds numbers that are not finite.
     """
+    reject_class("network", network)
     file, stored, root = folder / "config.json", folder / "model.safetensors", folder.parent
     try:
         config = read_json(file, root=root)
@@ -217,25 +239,48 @@ def read(folder: File) -> tuple[Model, str]:
     with _described(file):
         config = upgraded(config)
         arguments = dict(config["network"])
+        name, own = str(arguments.pop("type")), arguments.pop("own", False) is True
         if endless := [key for key, value in arguments.items() if _endless(value)]:
             raise ValueError(f"network: {endless[0]} is no finite number")
-        kind = {kind.__name__: kind for kind in networks.ALL}[arguments.pop("type")]
+    if own and network is None:
+        kind_name = name if name.isidentifier() else "Network"
+        raise OrnsteinError(
+            f"{folder.parent} was trained with a network of its own, {kind_name}, which no file says how to build: "
+            f"give it, as in ornstein.load({str(folder.parent)!r}, network={kind_name}())"
+        )
+    strange = [kind for kind in _kinds(config) if kind not in conditions.KINDS]
+    if own and strange and parts is None:
+        raise OrnsteinError(
+            f"{folder.parent} was trained with a condition of its own, {brief(strange[0])}, which no file says how to make: "
+            f"give all of its conditions, as in ornstein.load({str(folder.parent)!r}, network=..., conditions=[...])"
+        )
+    with _described(file):
         spec = DataSpec.from_json(config["data"])
         frequencies = tuple(float(part) for part in config["frequencies"])
-        told = _conditions(arguments, spec, frequencies, config.get("conditions", []))
-        _must_fit(arguments, spec, told)
+        if parts is None:
+            told = _conditions(None if own else arguments, spec, frequencies, config.get("conditions", []))
+        else:
+            told = Conditions(tuple(parts))
+        if not own:
+            _must_fit(arguments, spec, told)
         made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
         made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
-    held = shapes(stored, root)
-    with _described(file):
-        expected = _shapes_of(kind, arguments, held)
-    _must_be(expected, held, stored)
-    network = kind(**arguments).eval().requires_grad_(False)
-    model = Model(network, made_path, made_target, spec, told, made_coupling)
+        inputs = from_config(config["preconditioning"], preconditioning) if "preconditioning" in config else None
+    held = shapes(stored, root, floating=network is None or _is_floating(network))
+    if network is None:
+        with _described(file):
+            kind = {kind.__name__: kind for kind in networks.ALL}[name]
+            expected = _shapes_of(kind, arguments, held)
+        _must_be(expected, held, stored)
+        network = kind(**arguments)
+    else:
+        _must_be(_shapes_in(network), held, stored, f"the network {type(network).__name__} that was passed")
+    filled = network.eval().requires_grad_(False)
+    model = Model(filled, made_path, made_target, spec, told, made_coupling, inputs)
     with _described(file):
         model.denoiser()
-    _, digest = hashed(stored, lambda file: network.load_state_dict(_loaded(file, root)), root)
-    endless = [name for name, tensor in network.state_dict().items() if not bool(tensor.isfinite().all())]
+    _, digest = hashed(stored, lambda file: filled.load_state_dict(_loaded(file, root)), root)
+    endless = [name for name, tensor in filled.state_dict().items() if not bool(tensor.isfinite().all())]
     if endless:
         raise OrnsteinError(
             f"{stored} holds numbers that are not finite (in {endless[0]}), so nothing can be made with it; resume the "
@@ -279,15 +324,31 @@ def weights(file: File, network: torch.nn.Module, root: File | None = None) -> d
 
     Raises OrnsteinError that names the file.
     """
-    _must_be({name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}, shapes(file, root), file)
+    _must_be(_shapes_in(network), shapes(file, root, _is_floating(network)), file)
     return _loaded(file, root)
 
 
 Shapes = dict[str, tuple[int, ...]]
 
 
-def shapes(file: File, root: File | None = None) -> Shapes:
-    """The shapes of the tensors in a safetensors file, within `root` no link, by its header alone.
+def _shapes_in(network: torch.nn.Module) -> Shapes:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _is_floating(network: torch.nn.Module) -> bool:
+    return all(tensor.is_floating_point() for tensor in network.state_dict().values())
+
+
+def _kinds(config: Mapping[str, Any]) -> list[str]:
+    """The types of the conditions that a model file describes, as far as they have its form."""
+    entries = config.get("conditions", [])
+    return (
+        [str(entry.get("type")) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
+    )
+
+
+def shapes(file: File, root: File | None = None, floating: bool = True) -> Shapes:
+    """The shapes of the tensors in a safetensors file, within `root` no link, by its header alone; all of a `floating` type.
 
     Raises OrnsteinError that names the file.
     """
@@ -296,7 +357,7 @@ def shapes(file: File, root: File | None = None) -> Shapes:
         with spelled(file) as name, safe_open(name, "pt") as stream:
             slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
         strange = [name for name, about in slices.items() if about.get_dtype() not in ("F64", "F32", "F16", "BF16")]
-        if strange:
+        if strange and floating:
             raise ValueError(f"{strange[0]} is not of a floating type")
         return {name: tuple(about.get_shape()) for name, about in slices.items()}
     except (OSError, SafetensorError, ValueError) as error:
@@ -317,11 +378,11 @@ def _unreadable(file: File, error: Exception) -> OrnsteinError:
     return OrnsteinError(f"{file} cannot be read ({reason}); resume the training to write it anew")
 
 
-def _must_be(expected: Shapes, found: Shapes, file: File) -> None:
+def _must_be(expected: Shapes, found: Shapes, file: File, what: str = "its config.json") -> None:
     if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))[0]
         raise OrnsteinError(
-            f"{file} does not fit its config.json: {wrong} is {found.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
+            f"{file} does not fit {what}: {wrong} is {found.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
         )
 
 
@@ -355,13 +416,15 @@ def _whole(value: Any) -> Iterator[int]:
 
 
 def _conditions(
-    arguments: Mapping[str, Any], spec: DataSpec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
+    arguments: Mapping[str, Any] | None, spec: DataSpec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
 ) -> Conditions:
     """The conditions of a model file; what the network's vector has beyond them was told of augmentations in training."""
     if len(frequencies) != len(spec.classes):
         raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
     parts = ((Label(spec.classes, frequencies),) if frequencies else ()) + conditions.from_json(others)
     known = Conditions(parts)
+    if arguments is None:
+        return known
     return Conditions(parts, augmented=arguments.get("vector", 0) - known.arguments["vector"])
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ornstein import conditions
 from ornstein.compiling import compile_for_sampling
-from ornstein.conditions import Rows
+from ornstein.conditions import Condition, Rows
 from ornstein.data import Dataset, DataSpec
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
@@ -117,7 +117,10 @@ class Run:
 
     def to(self, device: str | torch.device) -> "Run":
         """The same run with its network moved to a device."""
-        placed(self.model.network, device)
+        if self.model.is_own:
+            self.model.network.to(device)
+        else:
+            placed(self.model.network, device)
         return self
 
     def is_outdated(self) -> bool:
@@ -270,7 +273,7 @@ class Run:
             with hold(self.folder, "averaged"):
                 settings, archive, state = self._averaged(length)
                 publish(self.folder, self.model, settings, archive.updates, partial(save_tensors, state))
-            return load(self.folder, device)
+            return self._reread(self.folder).to(device)
         folder = Path(out)
         settings, archive, state = self._averaged(length)
         if folder.exists() and not folder.is_dir():
@@ -286,7 +289,13 @@ class Run:
                 except ValueError as error:
                     raise OrnsteinError(f"{self.folder / name} cannot be read ({error}); take it away") from error
             publish(folder, self.model, settings, archive.updates, partial(save_tensors, state), into=new)
-        return load(folder, device)
+        return self._reread(folder).to(device)
+
+    def _reread(self, folder: Path) -> "Run":
+        """The run in a folder, of a network and conditions like these."""
+        if not self.model.is_own:
+            return load(folder)
+        return load(folder, network=deepcopy(self.model.network), conditions=self.model.conditions.parts)
 
     def _averaged(self, length: float) -> tuple[Settings, Archive, dict[str, Tensor]]:
         """The settings of the run with this length, its averages, and the network's state with that one."""
@@ -303,7 +312,7 @@ class Run:
         """The run in a folder that this model was written to before. Raises UsageError for any other folder."""
         other = UsageError(f"out: {folder} is not empty; give a new folder")
         try:
-            found = load(folder)
+            found = self._reread(folder)
         except OrnsteinError:
             raise other from None
         theirs = found.model.network.state_dict()
@@ -570,11 +579,20 @@ def _save_json(folder: Path, name: str, content: dict[str, Any]) -> None:
         file.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def load(folder: str | Path, device: str | torch.device = "cpu") -> Run:
+def load(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    network: torch.nn.Module | None = None,
+    conditions: Sequence[Condition] | None = None,
+) -> Run:
     """The run in a folder, ready to sample; no link within it is followed.
+
+    A run of a network or a condition of one's own needs it here, since no file names a class to import: the weights are loaded
+    into `network`, which is then in evaluation mode and needs no gradients.
 
     Raises UsageError for what is no run, OrnsteinError that names a file which is missing or damaged.
     """
     folder = Path(folder)
     must_be_run(folder, OrnsteinError)
-    return Run(folder, *read(folder / "model")).to(device)
+    return Run(folder, *read(folder / "model", network, conditions)).to(device)

@@ -154,11 +154,13 @@ class Conditions:
         return [part.to_json() for part in self.parts if not isinstance(part, Label)]
 
 
-def to(condition: Any, device: torch.device) -> Any:
-    """What a network is called with, on a device."""
+def to(condition: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """What a network is called with, on a device; floating numbers in a type."""
     if isinstance(condition, tuple):
-        return tuple(to(part, device) for part in condition)
-    return condition.to(device) if isinstance(condition, Tensor) else condition
+        return tuple(to(part, device, dtype) for part in condition)
+    if not isinstance(condition, Tensor):
+        return condition
+    return condition.to(device, dtype if condition.is_floating_point() else None)
 
 
 def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:

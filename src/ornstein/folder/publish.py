@@ -53,6 +53,7 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     """The model's README: what it is, and how to use it."""
     spec = model.spec
     parameters = sum(p.numel() for p in model.network.parameters())
+    own = f", network={type(model.network).__name__}()" if model.is_own else ""
     classes = f"\nClasses: {', '.join(map(_prose, spec.classes))}.\n" if spec.classes else ""
     others = [_prose(part.description) for part in model.conditions.parts if part is not model.conditions.label]
     classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
@@ -66,7 +67,7 @@ Path: {model.path}. Target: {model.target}. These weights are an average of leng
 ```python
 import ornstein
 
-run = ornstein.load({str(folder)!r})
+run = ornstein.load({str(folder)!r}{own})
 samples = run.sample(64)
 ```
 """

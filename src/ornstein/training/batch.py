@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.conditions import Conditions, Label
+from ornstein.conditions import Conditions, Label, to
 from ornstein.data import Dataset, order
 from ornstein.noise import mix
 from ornstein.objective import Objective
@@ -48,6 +48,8 @@ class Batches:
     device: torch.device
     processes: Processes = ALONE
     conditions: Conditions = Conditions()
+    dtype: torch.dtype = torch.float32
+    """Of the network. All is drawn in float32."""
 
     def parts(self, step: int) -> Iterator[Part]:
         """This process's share of the batch of a step, in `settings.accumulate` parts. A pure function of the step."""
@@ -75,12 +77,15 @@ class Batches:
                 x, vector = augment(x, _sent(changes[rows], self.device))
             known = told.dropped(told.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
             labels = next((row for part, row in zip(told.parts, known, strict=True) if isinstance(part, Label)), None)
+            noise = normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device)
             yield Part(
-                x,
+                x.to(self.dtype),
                 None if labels is None else _sent(labels, self.device),
-                _sent(u[rows], self.device),
-                normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device),
-                told.network_input(tuple(_sent(row, self.device) for row in known), vector),
+                _sent(u[rows], self.device).to(self.dtype),
+                noise.to(self.dtype),
+                to(
+                    told.network_input(tuple(_sent(row, self.device) for row in known), vector), self.device, self.dtype
+                ),
                 mix(seed, 3, first),
             )
 

@@ -159,8 +159,18 @@ def _named(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Its state by `index.key`. Raises OrnsteinError for a state that is no tensor, which no file here holds."""
     states = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items()}
+    found = {
+        f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items() if value is not None
+    }
+    strange = [name for name, value in found.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise OrnsteinError(
+            f"{type(optimizer).__name__} has a state that is no tensor ({strange[0]}), so that a run with it cannot go on "
+            "exactly; give another optimiser, or leave out away"
+        )
+    return found
 
 
 def _moments(optimizer: torch.optim.Optimizer, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:

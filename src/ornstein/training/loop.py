@@ -1,7 +1,7 @@
 """The training loop, all of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -47,20 +47,22 @@ def train(
     state: State,
     peak: float,
     processes: Processes = ALONE,
+    rate: Callable[[float], float] | None = None,
 ) -> Iterator[Progress]:
     """Train until the steps or minutes of the settings are used up, one `Progress` per step.
 
-    `learner` gives the loss of a part of a batch: a `Learner`, or torch's wrapper around one. Batches and all randomness of step
-    k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the unbroken run, bit for bit. A step whose loss
-    or gradient is not finite in any process changes nothing in all and is counted; after ten in a row an OrnsteinError ends the
-    run.
+    `rate` is the part of the peak rate at a part of the run (default: `schedule.rate`); groups of an optimiser that have an
+    `initial_lr` have peaks of their own. `learner` gives the loss of a part of a batch: a `Learner`, or torch's wrapper around
+    one. Batches and all randomness of step k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the
+    unbroken run, bit for bit. A step whose loss or gradient is not finite in any process changes nothing in all and is counted;
+    after ten in a row an OrnsteinError ends the run.
     """
     weights, bad, before = list(state.network.parameters()), 0, state.seconds
     averages = [
         (parallel.local(average.parameters()), posthoc.exponent(length))
         for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
-    shards = parallel.local(weights)
+    shards, buffers = parallel.local(weights), list(state.network.buffers())
     network, started = state.network.train(), time.monotonic()
     assert settings.batch_size is not None
     device = batches.device
@@ -71,8 +73,9 @@ def train(
         while (part_done := done(settings, state)) < 1:
             with threads(count):
                 step = state.step
+                factor = schedule.rate(part_done, settings.warmup) if rate is None else rate(part_done)
                 for group in state.optimizer.param_groups:
-                    group["lr"] = peak * schedule.rate(part_done, settings.warmup)
+                    group["lr"] = group.get("initial_lr", peak) * factor
                 total = torch.zeros((), device=device)
                 for i, part in enumerate(parts(step), 1):
                     with parallel.accumulating(learner, last=i == settings.accumulate):
@@ -87,6 +90,8 @@ def train(
                     state.optimizer.step()
                     for average, gamma in averages:
                         ema.update(average, shards, state.updates + 1, gamma)
+                    for module in (state.average, state.half):
+                        ema.follow(list(module.buffers()), buffers)
                 state.optimizer.zero_grad(set_to_none=True)
                 state.step, state.images = step + 1, state.images + settings.batch_size
                 state.seconds = each[0, 2].item()  # one clock for all

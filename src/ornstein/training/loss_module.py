@@ -1,5 +1,7 @@
 """The network together with its loss, as one module: what torch's DDP and FSDP2 wrap, so that they see all that is learned."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,3 +38,20 @@ class LossModule(nn.Module):
             return error, error.detach()
         clock = self._denoiser.preconditioning(self._denoiser.path, draw.t)[1]
         return self.uncertainty.weigh(errors, clock).mean(), error.detach()
+
+
+class OwnLossModule(LossModule):
+    """The same of an objective of one's own, by its loss(predict, x, generator) -> (B,) or a mean.
+
+    The generator is seeded anew for each part of each step, so that a run which was resumed draws what it would have drawn.
+    """
+
+    def __init__(self, network: nn.Module, model: Model, objective: Any, precision: str) -> None:
+        super().__init__(network, model, objective, precision)
+
+    def forward(self, part: Part) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator(part.x.device).manual_seed(part.seed)
+        with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
+            errors: Tensor = self._objective.loss(self._denoiser.given(part.condition).predict, part.x, generator)
+        error = errors.mean()
+        return error, error.detach()

@@ -83,7 +83,16 @@ def profile(run: Run, steps: int) -> Profile:
         settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, split_batch=False)
         clock = Clock(run.device)
         batches = TimedBatches(
-            run.settings, run.dataset, run.objective, run.device, run.processes, run.model.conditions, clock
+            *(
+                run.settings,
+                run.dataset,
+                run.objective,
+                run.device,
+                run.processes,
+                run.model.conditions,
+                run.model.dtype,
+            ),
+            clock,
         )
         for module, key in (*_parts(state.network), *_kinds(state.network)):
             _time(module, key, clock)

@@ -1,8 +1,11 @@
 """From settings to objects: the one place where a training's names become paths, targets, networks and the rest."""
 
+import copy
 import math
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, is_dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -10,15 +13,80 @@ import torch
 
 from ornstein import coupling, cpu, objective
 from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
+from ornstein.coupling import Coupling
 from ornstein.data import DataSpec
 from ornstein.device import choose_device, is_bf16_fast
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
 from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIMES, WEIGHTS, pick
 from ornstein.networks import MLP, DiT, UNet
+from ornstein.objective import Times, Weight
+from ornstein.path import Path
+from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.settings import Settings
+from ornstein.target import Target
 from ornstein.training import augment, shards
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """Objects of Python in place of names of the settings; where one is None, the settings choose."""
+
+    path: Path | None = None
+    target: Target | None = None
+    times: Times | None = None
+    weight: Weight | None = None
+    coupling: Coupling | None = None
+    network: torch.nn.Module | None = None
+    """Trained as it is, on x_t and t as they are unless there is a preconditioning."""
+    preconditioning: Preconditioning | None = None
+    conditions: tuple[Condition, ...] | None = None
+    objective: Any = None
+    """An `Objective`, or anything with loss(predict, x, generator)."""
+    optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
+    """Makes the optimiser of the parameters; its learning rates are the peaks."""
+    schedule: Callable[[float], float] | None = None
+    """The part of the peak rate at a part of the run, from 0 to 1."""
+
+
+NOTHING = Objects()
+
+
+def named(value: Any, choices: Mapping[str, Any]) -> str:
+    """What config.yaml calls an object: the name of an equal one, else its own description, the same in every process."""
+    for name, choice in choices.items():
+        if type(choice) is type(value) and choice == value:
+            return name
+    text = getattr(value, "__qualname__", None) or (repr(value) if is_dataclass(value) else type(value).__qualname__)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def with_names(settings: Settings, spec: DataSpec, objects: Objects) -> Settings:
+    """The settings with a description of each object in place of a name."""
+    s = spec.data_std
+    choices: dict[str, Mapping[str, Any]] = {
+        "path": PATHS,
+        "target": {name: TARGETS.pick(name, s) for name in TARGETS},
+        "times": {name: times for name, (times, stratified) in TIMES.items() if stratified},
+        "weight": {name: WEIGHTS.pick(name, s) for name in WEIGHTS},
+        "coupling": COUPLINGS,
+    }
+    found: dict[str, Any] = {
+        key: named(value, known) for key, known in choices.items() if (value := getattr(objects, key)) is not None
+    }
+    if objects.network is not None:
+        found |= {"network": type(objects.network).__qualname__, "preset": None, "split_batch": False}
+        found |= {"channels_last": False}
+    if objects.objective is not None and not is_plain(objects.objective):
+        found["weight"] = named(objects.objective, {})
+    return replace(settings, **found)
+
+
+def is_plain(own: Any) -> bool:
+    """Whether an objective has the parts of `Objective`, by which its draws are functions of (seed, step, row)."""
+    return all(hasattr(own, name) for name in ("levels", "at", "error"))
+
 
 PRECISIONS = ("float32", "bf16")
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -44,11 +112,14 @@ FROM_ZERO = {
 }
 
 
-def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -> Settings:
+def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE, objects: Objects = NOTHING) -> Settings:
     """The settings with every choice made that was left open.
 
     Raises UsageError for values that do not fit each other or the data.
     """
+    settings = with_names(settings, spec, objects)
+    if objects.network is not None:
+        return _complete(settings, spec, processes, objects)
     network = settings.network
     if network is None:
         network = "mlp" if spec.kind == "vector" else "unet"
@@ -56,10 +127,15 @@ def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -
     if (network == "mlp") != (spec.kind == "vector"):
         fit = "mlp" if spec.kind == "vector" else "unet or dit"
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
-    side = max(spec.shape[1:], default=64)
-    preset, times = settings.preset, settings.times
+    preset = settings.preset
     if preset is None:
-        preset = "tiny" if spec.kind == "image" and side <= 16 else "small"
+        preset = "tiny" if spec.kind == "image" and max(spec.shape[1:]) <= 16 else "small"
+    return _complete(replace(settings, network=network, preset=preset), spec, processes, objects)
+
+
+def _complete(settings: Settings, spec: DataSpec, processes: Processes, objects: Objects) -> Settings:
+    """The same for all but the network."""
+    side, times = max(spec.shape[1:], default=64), settings.times
     if times is None:
         times = "log-normal" if settings.path == "edm" else "stratified"
     steps = settings.steps if settings.minutes is not None or settings.steps is not None else 2000
@@ -70,7 +146,7 @@ def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -
     batch_size = settings.batch_size
     if batch_size is None:
         batch_size = 256 if spec.kind == "vector" else 32 if place.type == "cpu" and side > 16 else 64
-    chosen = {"network": network, "preset": preset, "times": times, "steps": steps}
+    chosen = {"times": times, "steps": steps}
     threads = settings.threads if settings.threads is not None or place.type != "cpu" else cpu.usable_threads()
     complete = replace(settings, **chosen, precision=precision, batch_size=batch_size, threads=threads)  # type: ignore[arg-type]
     _check(complete)
@@ -79,7 +155,11 @@ def complete(settings: Settings, spec: DataSpec, processes: Processes = ALONE) -
         raise UsageError("flips: vectors have no left and right; leave --flips out")
     if complete.augment and spec.kind == "vector":
         raise UsageError("augment: vectors cannot be turned as images can; leave --augment out")
-    if isinstance(COUPLINGS.pick(complete.coupling), coupling.OptimalTransport) and not find_spec("scipy"):
+    if complete.augment and objects.network is not None:
+        raise UsageError(
+            "augment: a network of one's own is not called with what was done to an image; leave augment out"
+        )
+    if isinstance(_coupling(complete, objects), coupling.OptimalTransport) and not find_spec("scipy"):
         raise UsageError("coupling: ot needs scipy; install it with `pip install ornstein[ot]`")
     return complete
 
@@ -145,39 +225,36 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
     return found
 
 
-def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> Model:
-    """The untrained model of completed settings, its weights a function of the seed alone.
+def _coupling(settings: Settings, objects: Objects) -> coupling.Coupling:
+    return objects.coupling or COUPLINGS.pick(settings.coupling)
+
+
+def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], objects: Objects = NOTHING) -> Model:
+    """The untrained model of completed settings, its weights a function of the seed alone, or a copy of those of a network.
 
     Raises UsageError for unknown names, conditions that exclude each other, or a target that the path does not allow.
     """
-    assert settings.preset is not None
     torch.manual_seed(settings.seed)
     try:
         told = Conditions(parts, augment.WIDTH if settings.augment else 0)
     except ValueError as error:
         raise UsageError(f"{spec.source}: {error}; take one of them away") from error
     others = [part for part in parts if not isinstance(part, Label)]
-    if others and isinstance(COUPLINGS.pick(settings.coupling), coupling.OptimalTransport):
+    if others and isinstance(_coupling(settings, objects), coupling.OptimalTransport):
         raise UsageError(
             f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].description}; leave it out"
         )
-    try:
-        if settings.network == "mlp":
-            network: torch.nn.Module = MLP.preset(settings.preset, dim=spec.shape[0], **told.arguments)
-        elif settings.network == "dit":
-            channels, *size = spec.shape
-            network = DiT.preset(settings.preset, channels=channels, size=(size[0], size[1]), **told.arguments)
-        else:
-            network = UNet.preset(settings.preset, channels=spec.shape[0], **told.arguments)
-    except ValueError as error:
-        raise UsageError(f"preset: {error}") from error
+    own = objects.network
+    inputs = objects.preconditioning or (None if own is None else Identity())
+    network = _network(settings, spec, told) if own is None else copy.deepcopy(own)
     made = Model(
         network=network,
-        path=PATHS.pick(settings.path),
-        target=TARGETS.pick(settings.target, spec.data_std),
+        path=objects.path or PATHS.pick(settings.path),
+        target=objects.target or TARGETS.pick(settings.target, spec.data_std),
         spec=spec,
         conditions=told,
-        coupling=COUPLINGS.pick(settings.coupling),
+        coupling=_coupling(settings, objects),
+        preconditioning=inputs,
     )
     try:
         made.denoiser()
@@ -186,11 +263,31 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...]) -> M
     return made
 
 
-def loss(settings: Settings, made: Model) -> objective.Objective:
-    """The objective of completed settings."""
-    assert settings.times is not None
-    times, stratified = TIMES.pick(settings.times)
-    weight = WEIGHTS.pick(settings.weight, made.spec.data_std)
+def _network(settings: Settings, spec: DataSpec, told: Conditions) -> torch.nn.Module:
+    assert settings.preset is not None
+    try:
+        if settings.network == "mlp":
+            return MLP.preset(settings.preset, dim=spec.shape[0], **told.arguments)
+        if settings.network == "dit":
+            channels, *size = spec.shape
+            return DiT.preset(settings.preset, channels=channels, size=(size[0], size[1]), **told.arguments)
+        return UNet.preset(settings.preset, channels=spec.shape[0], **told.arguments)
+    except ValueError as error:
+        raise UsageError(f"preset: {error}") from error
+
+
+def loss(settings: Settings, made: Model, objects: Objects = NOTHING) -> objective.Objective:
+    """The objective of completed settings. Of an objective of one's own there is only how the batch is drawn here."""
+    if objects.objective is not None and is_plain(objects.objective):
+        found: objective.Objective = objects.objective
+        return found
+    if objects.times is not None:
+        times, stratified = objects.times, True
+    else:
+        assert settings.times is not None
+        times, stratified = TIMES.pick(settings.times)
+    known = objects.weight is not None or objects.objective is not None
+    weight = objects.weight or objective.One() if known else WEIGHTS.pick(settings.weight, made.spec.data_std)
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 

@@ -38,7 +38,8 @@ from ornstein.training import checkpoint, compiling, parallel, recipe
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.loop import Progress, done, train
-from ornstein.training.loss_module import LossModule
+from ornstein.training.loss_module import LossModule, OwnLossModule
+from ornstein.training.recipe import NOTHING, Objects
 from ornstein.training.sample_sheet import SampleSheet
 from ornstein.training.uncertainty import Uncertainty
 
@@ -54,33 +55,27 @@ class Event:
     grid: Path | None = None
 
 
-class Run:
-    """A run being trained. Iterate over it for its events; `stop()` ends it after the step at work, saved.
+class Training:
+    """A training in memory. Iterate over it for its events; `stop()` ends it after the step at work. Nothing is written.
 
-        run = Run(Settings(data="digits", out="runs/digits", steps=1000), data.open("digits"))
-        for event in run:
-            print(event.progress.loss)
-
-    Raises UsageError when the folder holds a run with other settings or other data, OrnsteinError when another process is
-    training in it, its checkpoints are all damaged, or the disk refuses.
+    `objects` stand in place of names of the settings. Raises UsageError for settings that do not fit each other or the data.
     """
 
-    def __init__(self, settings: Settings, dataset: Dataset, tell: Callable[[str], None] = terminal.write) -> None:
-        if settings.text is not None and (not settings.text or dataset.annotations.encoder != settings.text):
-            dataset = conditions.encoded(dataset, settings.text)
-        self.folder, self.tell = run_folder(settings.out), tell
-        before = settings_of(self.folder)
-        if before is not None:  # what was left open then was chosen for that machine, and stays
-            settings = replace(
-                settings, **{key: getattr(before, key) for key in OPEN if getattr(settings, key) is None}
-            )
-        self.processes = current()
-        self.settings = recipe.complete(settings, dataset.spec, self.processes)
-        check_folder(self.folder, self.settings, before)
-        self.dataset = dataset = as_before(self.folder, self.settings, dataset)
-        told = conditions.of(dataset, recipe.degradation(self.settings, dataset.spec))
-        self.model = recipe.model(self.settings, dataset.spec, told)
-        self.objective = recipe.loss(self.settings, self.model)
+    def __init__(
+        self,
+        settings: Settings,
+        dataset: Dataset,
+        tell: Callable[[str], None] = terminal.write,
+        objects: Objects = NOTHING,
+    ) -> None:
+        self.tell, self.objects, self.processes = tell, objects, current()
+        self.settings = recipe.complete(settings, dataset.spec, self.processes, objects)
+        self.dataset = dataset
+        parts = objects.conditions
+        if parts is None:
+            parts = conditions.of(dataset, recipe.degradation(self.settings, dataset.spec))
+        self.model = recipe.model(self.settings, dataset.spec, parts, objects)
+        self.objective = recipe.loss(self.settings, self.model, objects)
         self.device = choose_device(settings.device, self.processes)
         self.peak = recipe.learning_rate(self.settings, self.model.network)
         self._stopped = False
@@ -92,14 +87,101 @@ class Run:
         assert self.settings.batch_size is not None
         return self.settings.batch_size
 
+    def stop(self) -> None:
+        """Ends the training after the step at work."""
+        self._stopped = True
+
+    def __iter__(self) -> Iterator[Event]:
+        with recipe.processor(self.settings, self.device):
+            self.state, learner = self.ready()
+            for progress in self._steps(learner):
+                yield Event(progress)
+                if self._stopped:
+                    return
+
+    def _steps(self, learner: nn.Module) -> Iterator[Progress]:
+        rate = self.objects.schedule
+        return train(self.settings, learner, self.batches(), self.state, self.peak, self.processes, rate)
+
+    def batches(self) -> Batches:
+        """The batches of this run."""
+        model = self.model
+        return Batches(
+            self.settings, self.dataset, self.objective, self.device, self.processes, model.conditions, model.dtype
+        )
+
+    def ready(self) -> tuple[State, nn.Module]:
+        """The untrained state, and the module that gives the loss of a part of a batch in this process."""
+        network = self.model.network
+        if self.settings.channels_last and not self.settings.shard:  # FSDP2 takes contiguous weights alone
+            network = networks.placed(network, self.device)
+        else:
+            network = network.to(self.device)
+        average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
+        assert self.settings.precision is not None
+        uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
+        learner: nn.Module
+        if self.objects.objective is not None and not recipe.is_plain(self.objects.objective):
+            learner = OwnLossModule(network, self.model, self.objects.objective, self.settings.precision)
+        else:
+            learner = LossModule(network, self.model, self.objective, self.settings.precision, uncertainty)
+        if self.settings.compile:
+            self.tell("Compiling the network, and checking its gradients: this takes a minute or more.")
+            compiling.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
+        if self.settings.shard:
+            self._bare = copy.deepcopy(average).to("meta")
+            learner, average, half = (
+                parallel.sharded(module, self.device, self.processes) for module in (learner, average, half)
+            )
+        elif self.processes.count > 1:
+            learner = parallel.copied(learner, self.device)
+        fused = self.device.type in ("cpu", "cuda", "mps")
+        learned = [*network.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())]
+        if self.objects.optimizer is not None:
+            optimizer = self.objects.optimizer(learned)
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        else:
+            optimizer = torch.optim.AdamW(
+                learned, lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
+            )
+        return State(network, average, half, optimizer, uncertainty), learner
+
+
+class Run(Training):
+    """A run being trained. Iterate over it for its events; `stop()` ends it after the step at work, saved.
+
+        run = Run(Settings(data="digits", out="runs/digits", steps=1000), data.open("digits"))
+        for event in run:
+            print(event.progress.loss)
+
+    Raises UsageError when the folder holds a run with other settings or other data, OrnsteinError when another process is
+    training in it, its checkpoints are all damaged, or the disk refuses.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        dataset: Dataset,
+        tell: Callable[[str], None] = terminal.write,
+        objects: Objects = NOTHING,
+    ) -> None:
+        if settings.text is not None and (not settings.text or dataset.annotations.encoder != settings.text):
+            dataset = conditions.encoded(dataset, settings.text)
+        self.folder = run_folder(settings.out)
+        before = settings_of(self.folder)
+        if before is not None:  # what was left open then was chosen for that machine, and stays
+            settings = replace(
+                settings, **{key: getattr(before, key) for key in OPEN if getattr(settings, key) is None}
+            )
+        settings = recipe.complete(settings, dataset.spec, current(), objects)
+        check_folder(self.folder, settings, before)
+        super().__init__(settings, as_before(self.folder, settings, dataset), tell, objects)
+
     @property
     def averages(self) -> Path:
         """The folder of the snapshots that `posthoc` combines."""
         return self.folder / "averages"
-
-    def stop(self) -> None:
-        """Ends the run after the step at work; it is saved and can go on later."""
-        self._stopped = True
 
     def __iter__(self) -> Iterator[Event]:
         with ExitStack() as held:
@@ -126,8 +208,7 @@ class Run:
             state.step,
             sum(done(self.settings, state) >= part for part in GRIDS),
         )
-        steps = train(self.settings, learner, self.batches(), state, self.peak, processes)
-        for progress in self._while_data_stay(steps, state, metrics):
+        for progress in self._while_data_stay(self._steps(learner), state, metrics):
             if processes.is_first:
                 metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
@@ -176,38 +257,6 @@ class Run:
         about = {"processes": self.processes.count, "content_hash": self.dataset.spec.content_hash}
         write_json(self.folder / "env.json", {**environment(), **about})
         metrics.go_on(state.step)
-
-    def batches(self) -> Batches:
-        """The batches of this run."""
-        return Batches(self.settings, self.dataset, self.objective, self.device, self.processes, self.model.conditions)
-
-    def ready(self) -> tuple[State, nn.Module]:
-        """The untrained state, and the module that gives the loss of a part of a batch in this process."""
-        network = self.model.network
-        if self.settings.channels_last and not self.settings.shard:  # FSDP2 takes contiguous weights alone
-            network = networks.placed(network, self.device)
-        else:
-            network = network.to(self.device)
-        average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
-        assert self.settings.precision is not None
-        uncertainty = Uncertainty().to(self.device) if self.settings.uncertainty else None
-        learner: nn.Module = LossModule(network, self.model, self.objective, self.settings.precision, uncertainty)
-        if self.settings.compile:
-            self.tell("Compiling the network, and checking its gradients: this takes a minute or more.")
-            compiling.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
-        if self.settings.shard:
-            self._bare = copy.deepcopy(average).to("meta")
-            learner, average, half = (
-                parallel.sharded(module, self.device, self.processes) for module in (learner, average, half)
-            )
-        elif self.processes.count > 1:
-            learner = parallel.copied(learner, self.device)
-        fused = self.device.type in ("cpu", "cuda", "mps")
-        learned = [*network.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())]
-        optimizer = torch.optim.AdamW(
-            learned, lr=self.peak, weight_decay=self.settings.weight_decay, betas=(0.9, 0.99), fused=fused
-        )
-        return State(network, average, half, optimizer, uncertainty), learner
 
     def _averages(self, state: State) -> posthoc.Averages:
         tracked = ((self.settings.ema, state.average), (self.settings.ema / 2, state.half))

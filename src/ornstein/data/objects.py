@@ -1,0 +1,168 @@
+"""Objects of Python as data: arrays, tensors, tables and torch data sets become the same `Dataset` as files do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data.arrays import DATA_KEYS, LABEL_KEYS, from_mapping
+from ornstein.data.dataset import Dataset
+from ornstein.data.sources import open as open_source
+from ornstein.data.spec import measure
+from ornstein.errors import UsageError
+
+IN_MEMORY = "memory"
+"""The source of data that came as objects."""
+KINDS = (
+    "a source's name or path, an array or tensor, a pair (x, y), a table with columns, a torch Dataset that can be indexed, "
+    "or a Dataset of ornstein.data"
+)
+
+
+def dataset_of(value: Any, *, size: int | None = None, channels: int | None = None) -> Dataset:
+    """The data set of an object.
+
+    - a name or path: as `ornstein.data.open` reads it, with `size` and `channels`, which are for these alone;
+    - an array (N, D), (N, H, W) or (N, H, W, C), or a tensor (N, D), (N, H, W) or (N, C, H, W);
+    - a pair (x, y) of such: whole numbers or words (N,) in y are labels, a table (N, K) of whole numbers 0 and 1 is sets of
+      labels, floating numbers (N,) or (N, C) are vectors; or a mapping with the keys of an .npz file (x, y, conditions, …);
+    - a table with `.columns` and `.to_numpy()`: its column `label` or `y`, where there is one, holds the labels;
+    - a map-style data set, with `len` and whole-number indices, of items x, (x, y) or mappings with keys as above. Each item
+      is read once, into memory: what an item draws at random is drawn once.
+
+    Raises UsageError for anything else, and for values that do not fit each other.
+    """
+    if isinstance(value, (str, Path)):
+        return open_source(value, size=size, channels=channels)
+    if size is not None or channels is not None:
+        raise UsageError("size and channels are for sources of images by name; resize the data themselves")
+    if isinstance(value, Dataset):
+        return value
+    arrays = from_mapping(_columns(value), IN_MEMORY)
+    return Dataset(arrays.items, arrays.labels, measure(arrays, IN_MEMORY), arrays.annotations)
+
+
+def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
+    """The arrays of all items, by the keys of an .npz file."""
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise UsageError(
+                f"data: a tuple is a pair (x, y) of arrays, and this one has {len(value)}; give data or (x, y)"
+            )
+        return {"x": _items(value[0]), **_labels(value[1])}
+    if isinstance(value, Mapping):
+        x = next((key for key in DATA_KEYS if key in value), None)
+        return {key: _items(part) if key == x else _array(part) for key, part in value.items()}
+    if _is_array(value):
+        return {"x": _items(value)}
+    if hasattr(value, "to_numpy") and hasattr(value, "columns"):
+        return _table(value)
+    if hasattr(value, "dataset") and hasattr(value, "batch_sampler"):
+        raise UsageError("data: this is a DataLoader; give its data set, loader.dataset, and batch_size")
+    if not isinstance(value, type) and hasattr(value, "__getitem__") and hasattr(value, "__len__"):
+        return _listed(value)
+    if hasattr(value, "__iter__") and not isinstance(value, type):
+        raise UsageError(
+            "data: items that can only be read in turn have no order by seed; give a data set with len and indices, or a list"
+        )
+    raise UsageError(f"data: a {type(value).__name__} is no data; give {KINDS}")
+
+
+def _listed(items: Any) -> Mapping[str, NDArray[Any]]:
+    """The columns of a map-style data set, whose items are read in turn."""
+    found: dict[str, list[NDArray[Any]]] = {}
+    for number in range(len(items)):
+        row = _row(items[number])
+        if found and row.keys() != found.keys():
+            raise UsageError(f"data: item {number} has {', '.join(row)}, and those before have {', '.join(found)}")
+        for key, value in row.items():
+            before = found.setdefault(key, [])
+            if before and value.shape != before[0].shape:
+                raise UsageError(
+                    f"data: {key} of item {number} has shape {value.shape}, and of item 0 {before[0].shape}; "
+                    "give items of one shape"
+                )
+            before.append(value)
+    if not found:
+        raise UsageError("data: this data set has no items")
+    stacked = {key: np.stack(values) for key, values in found.items()}
+    y = stacked.pop("y", None)
+    return stacked if y is None else {**stacked, **_labels(y)}
+
+
+def _row(item: Any) -> dict[str, NDArray[Any]]:
+    """One item by the keys x, y, conditions, captions."""
+    if isinstance(item, Mapping):
+        x = next((key for key in DATA_KEYS if key in item), "")
+        if not x:
+            raise UsageError(
+                f"data: an item has the keys {', '.join(map(str, item))}; call the one to learn x, its label y"
+            )
+        names = {x: "x", **dict.fromkeys(LABEL_KEYS, "y")}
+        return {
+            names.get(key, key): _item(part) if key == x else _array(part)
+            for key, part in item.items()
+            if part is not None
+        }
+    if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2:
+        return dict(zip(("x", "y"), (_item(item[0]), *map(_array, item[1:])), strict=False))
+    if isinstance(item, (tuple, list)):
+        raise UsageError(f"data: an item is a tuple of {len(item)}; give x, (x, y), or a mapping with the keys x and y")
+    return {"x": _item(item)}
+
+
+def _table(table: Any) -> Mapping[str, NDArray[Any]]:
+    names = [str(name) for name in table.columns]
+    values = np.asarray(table.to_numpy())
+    label = next((names.index(key) for key in LABEL_KEYS if key in names), None)
+    rest = [i for i in range(len(names)) if i != label]
+    wrong = [names[i] for i in rest if not _is_numeric(values[:, i])]
+    if wrong:
+        raise UsageError(
+            f"data: column {wrong[0]!r} holds no numbers; take it away, or call it label if it holds the classes"
+        )
+    x = values[:, rest].astype(np.result_type(*(np.asarray(values[:, i].tolist()).dtype for i in rest)))
+    return {"x": x, **({} if label is None else _labels(np.asarray(values[:, label].tolist())))}
+
+
+def _is_numeric(column: NDArray[Any]) -> bool:
+    return np.asarray(column.tolist()).dtype.kind in "biuf"
+
+
+def _labels(value: Any) -> dict[str, NDArray[Any]]:
+    """What belongs to the items: labels or sets of labels, or where the numbers are floating, vectors."""
+    array = _array(value)
+    return {"conditions" if array.dtype.kind == "f" else "y": array}
+
+
+def _items(value: Any) -> NDArray[Any]:
+    """All items: images of tensors have their channels first, those of arrays last."""
+    array = _array(value)
+    return np.moveaxis(array, 1, -1) if array.ndim == 4 and _is_tensor(value) else array
+
+
+def _item(value: Any) -> NDArray[Any]:
+    array = _array(value)
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 and _is_tensor(value) else array
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "detach") and hasattr(value, "cpu")
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) or _is_tensor(value)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    if _is_tensor(value):
+        value = value.detach().cpu()
+        return np.asarray(value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy())
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise UsageError(f"data: these values make no array ({error}); give numbers of one shape") from error

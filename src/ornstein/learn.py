@@ -1,0 +1,288 @@
+"""Training from Python: own data, networks, objectives and optimisers, in a run folder or in memory alone."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ornstein import coupling, preconditioning
+from ornstein import data as sources
+from ornstein import path as paths
+from ornstein import target as targets
+from ornstein.conditions import Condition
+from ornstein.denoiser import NetworkDenoiser
+from ornstein.errors import UsageError, reject_class
+from ornstein.folder import config
+from ornstein.model import from_config, to_config
+from ornstein.runs import Run, load
+from ornstein.settings import KEYS, Settings
+from ornstein.training.loop import Progress
+from ornstein.training.recipe import Objects
+from ornstein.training.trainer import Event, Training
+from ornstein.training.trainer import Run as FolderTraining
+
+OBJECTS = ("path", "target", "times", "weight", "coupling")
+IN_MEMORY = Path("memory")
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryRun(Run):
+    """A trained run that is in memory alone: it samples and measures; what lies in a run's folder it does not have."""
+
+    chosen: Settings = field(default_factory=Settings)
+    lines: tuple[dict[str, float], ...] = ()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training by name."""
+        return self.chosen.to_dict()
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The loss of each step."""
+        return list(self.lines)
+
+    def is_outdated(self) -> bool:
+        """Never: nothing else has these weights."""
+        return False
+
+    @property
+    def unconditional(self) -> bool:
+        """Whether the model can also be called without conditions."""
+        return not self.model.conditions or self.chosen.label_dropout > 0
+
+    def _no_folder(self, *_: Any, **__: Any) -> Any:
+        raise UsageError("this run is in memory alone and has no folder; train with out=FOLDER for that")
+
+    averages = property(_no_folder)
+    ema = tune = tuned = earlier = _no_folder
+
+
+class Trainer:
+    """A training, step by step: iterate over it for its events, each with its `progress` (step, loss, rate, …).
+
+        trainer = ornstein.Trainer(network, objective, data, steps=1000)
+        for event in trainer:
+            if event.progress.loss < 0.1:
+                trainer.stop()
+        samples = trainer.run().sample(64)
+
+    - network: any nn.Module with forward(x, t, condition=None), x (B, ...) in model units and t (B,) in (0, 1]; it is copied, and
+      trained on x_t and t as they are, unless there is a `preconditioning`. Or a name, or None for one that fits the data.
+    - objective: an `objective.Objective`, anything with loss(predict, x, generator) -> (B,), where predict(x_t, t) calls the
+      network; or None for the one of `path`, `target`, `times` and `weight`, which are objects or names.
+    - data: what `data.dataset_of` takes.
+    - out: a run folder, in which the same call goes on, bit for bit, where it stopped; None writes nothing.
+    - conditions: `Condition`s of one's own, in place of those that the data bring; () for none.
+    - optimizer: a function from the parameters to a torch optimiser, whose learning rates are the peaks; schedule: the part of
+      the peak at a part of the run, both from 0 to 1.
+    - start: a `Run` whose weights are started from, of the same network. A table of classes that has another size begins anew,
+      with a line of `tell`.
+    - all other keys of the settings (steps, minutes, seed, batch_size, learning_rate, precision, device, ...).
+
+    Leaving the loop by `break` saves a run that has a folder. A run goes on exactly if data, network, objective, optimiser and
+    schedule are those of before. Raises UsageError that says what does not fit, TypeError for a class in place of an object.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module | str | None,
+        objective: Any,
+        data: Any,
+        out: str | Path | None = None,
+        *,
+        conditions: Sequence[Condition] | None = None,
+        preconditioning: Any = None,
+        optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
+        schedule: Callable[[float], float] | None = None,
+        start: Run | None = None,
+        tell: Callable[[str], None] = print,
+        **settings: Any,
+    ) -> None:
+        own = {key: settings.pop(key) for key in OBJECTS if not isinstance(settings.get(key), (str, type(None)))}
+        if hasattr(objective, "path") and hasattr(objective, "target"):
+            known = ("path", "target", "times", "weight", "coupling")
+            own |= {key: found for key in known if (found := getattr(objective, key, None)) is not None}
+        chosen = {key: value for key, value in _checked(settings).items() if value is not None}
+        if isinstance(network, str):
+            chosen["network"], network = network, None
+        for name, value in (("network", network), ("objective", objective), *own.items()):
+            reject_class(name, value)
+        if network is not None and not any(p.requires_grad for p in network.parameters()):
+            raise UsageError("network: it has no parameters that can be trained")
+        if optimizer is not None and "learning_rate" in chosen:
+            raise UsageError("learning_rate is for the library's optimiser; give your own its rate where you make it")
+        dataset = sources.dataset_of(data, size=chosen.get("size"), channels=chosen.get("channels"))
+        self._objects = Objects(
+            **own,
+            network=network,
+            preconditioning=preconditioning,
+            conditions=None if conditions is None else tuple(conditions),
+            objective=objective,
+            optimizer=optimizer,
+            schedule=schedule,
+        )
+        full = Settings(**{"samples": 0, **chosen, "data": dataset.spec.source, "out": "" if out is None else str(out)})
+        self._lines: list[dict[str, float]] = []
+        self._training: Training
+        if out is None:
+            self._training = Training(full, dataset, tell, self._objects)
+        else:
+            _must_be_writable({**own, "preconditioning": preconditioning})
+            self._training = FolderTraining(full, dataset, tell, self._objects)
+        if start is not None:
+            _start_from(start, self._training.model.network, tell)
+
+    @property
+    def settings(self) -> Settings:
+        """All settings, with every choice made."""
+        return self._training.settings
+
+    @property
+    def network(self) -> nn.Module:
+        """The network as it is being trained, a copy of the one that was passed; `denoiser` and `run` have the average."""
+        return self._training.model.network
+
+    @property
+    def denoiser(self) -> NetworkDenoiser:
+        """The denoiser of the average of the weights so far. Raises UsageError before the first step."""
+        return self._training.model.denoiser(self._average())
+
+    def stop(self) -> None:
+        """Ends the training after the step at work, saved."""
+        self._training.stop()
+
+    def __iter__(self) -> Iterator[Event]:
+        events = iter(self._training)
+        try:
+            for event in events:
+                progress = event.progress
+                self._lines.append(
+                    {"step": progress.step, "loss": progress.loss, "gradient": progress.gradient, "rate": progress.rate}
+                )
+                yield event
+        except GeneratorExit:  # the loop was left
+            self._training.stop()
+            for _ in events:
+                pass
+            raise
+
+    def run(self) -> Run:
+        """The trained run: of the folder, or in memory. Raises UsageError before the first step."""
+        training = self._training
+        network = copy.deepcopy(self._average()).eval().requires_grad_(False)
+        if isinstance(training, FolderTraining):
+            if not training.model.is_own:
+                return load(training.folder, training.device)
+            return load(training.folder, training.device, network=network, conditions=training.model.conditions.parts)
+        model = replace(training.model, network=network)
+        return MemoryRun(IN_MEMORY, model, "in-memory", training.settings, tuple(self._lines))
+
+    def _average(self) -> nn.Module:
+        state = getattr(self._training, "state", None)
+        if state is None:
+            raise UsageError("nothing is trained yet: iterate over the trainer first")
+        average: nn.Module = state.average
+        return average
+
+
+def train(
+    data: Any,
+    *,
+    network: nn.Module | str | None = None,
+    out: str | Path | None = None,
+    path: paths.Path | str = "linear",
+    target: targets.Target | str = "velocity",
+    objective: Any = None,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    conditions: Sequence[Condition] | None = None,
+    progress: Callable[[Progress], object] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model of the data and return its run, which samples: in the folder `out`, or in memory alone.
+
+        run = ornstein.train(points, path=path.Linear(), target=target.Velocity(), steps=2000)
+        samples = run.sample(64)
+
+    The arguments are those of `Trainer`; `progress` is called after each step. The same call with the same `out` goes on where
+    the run stopped, bit for bit, and returns a finished run at once. Raises what `Trainer` raises.
+    """
+    trainer = Trainer(
+        network,
+        objective,
+        data,
+        out,
+        conditions=conditions,
+        path=path,
+        target=target,
+        steps=steps,
+        seed=seed,
+        batch_size=batch_size,
+        **settings,
+    )
+    for event in trainer:
+        if progress is not None:
+            progress(event.progress)
+    return trainer.run()
+
+
+def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by keyword, in their own types. Raises UsageError that names an unknown one and the nearest."""
+    for key in settings:
+        if key not in KEYS:
+            near = get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KEYS)}"
+            raise UsageError(f"{key}: there is no such setting; {hint}")
+    plain = {key: value.item() if hasattr(value, "item") else value for key, value in settings.items()}
+    try:
+        return config.checked(plain, Path("settings"))
+    except UsageError as error:
+        raise UsageError(str(error).removeprefix("settings: ")) from None
+
+
+def _must_be_writable(objects: Mapping[str, Any]) -> None:
+    """Raises UsageError for an object that config.json cannot hold, so that the run could not be loaded."""
+    homes = {"path": paths, "target": targets, "coupling": coupling, "preconditioning": preconditioning}
+    for key, home in homes.items():
+        value = objects.get(key)
+        if value is None:
+            continue
+        try:
+            held = from_config(to_config(value), home) == value
+        except (TypeError, ValueError, KeyError, AttributeError):
+            held = False
+        if not held:
+            raise UsageError(
+                f"{key}: a {type(value).__name__} cannot be written into a run's config.json; give an object of "
+                f"ornstein.{key}, or leave out away to train in memory"
+            )
+
+
+def _start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> None:
+    """Copies a run's weights into a network of the same kind, but for a table of classes of another size.
+
+    Raises UsageError that names the first tensor which does not fit.
+    """
+    if not isinstance(start, Run):
+        raise UsageError(f"start: a {type(start).__name__} is no run; give ornstein.load(FOLDER)")
+    theirs, mine = start.model.network.state_dict(), network.state_dict()
+    tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
+    taken = {}
+    for name in sorted(theirs.keys() | mine.keys()):
+        one, other = theirs.get(name), mine.get(name)
+        if one is not None and other is not None and one.shape == other.shape:
+            taken[name] = one
+        elif name in tables and (one is None or other is None or one.shape[1:] == other.shape[1:]):
+            tell(f"start: the classes are others, so the table {name} begins anew.")
+        else:
+            has, wants = (None if t is None else tuple(t.shape) for t in (one, other))
+            raise UsageError(
+                f"start: {start.folder} has another network: {name} is {has or 'missing'} there and {wants or 'missing'} here"
+            )
+    network.load_state_dict({**mine, **taken})
