@@ -104,7 +104,7 @@ def _row(item: Any) -> dict[str, NDArray[Any]]:
             )
         names = {x: "x", **dict.fromkeys(LABEL_KEYS, "y")}
         return {
-            names.get(key, key): _item(part) if key == x else _array(part)
+            str(names.get(key, key)): _item(part) if key == x else _array(part)
             for key, part in item.items()
             if part is not None
         }
