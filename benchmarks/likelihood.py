@@ -1,9 +1,9 @@
 """Likelihoods of mixtures in 1, 2, 16 and 64 dimensions on every path, beside their closed form.
 
-    python -m benchmarks.likelihood             # about six minutes on one core
+    python -m benchmarks.likelihood             # about fifteen minutes on one core
 
 Writes results/likelihood.json and likelihood.md. First the largest error of a value, in nats per dimension, with exact traces: of
-`ornstein likelihood` (48 steps), of `log_prob` as it comes (64), and of tight steps (160). Then what standard errors promise: of
+`ornstein likelihood` and `log_prob` as they come (96 steps), and of tight steps (160). Then what standard errors promise: of
 100 repeats, each with fresh probes, how many 95 % intervals hold the truth; once with the items given, whose density is known, so
 that only probes and steps err, and once with fresh items, for the entropy of the mixture (by a million draws).
 """
@@ -23,11 +23,11 @@ from ornstein.noise import PerSampleNoise
 from ornstein.path import Path
 
 DIMENSIONS = 1, 2, 16, 64
-STEPS = {"command": 48, "default": 64, "tight": 160}
+STEPS = {"default": 96, "tight": 160}
 REPEATS, ITEMS, PROBES = 100, 64, 2
 ENTROPY_DRAWS = 1_000_000
 Z = 1.96
-COVERED = likelihood.FixedSteps(STEPS["command"])
+COVERED = likelihood.FixedSteps(STEPS["default"])
 
 
 def mixture(dim: int, p: Path) -> GaussianMixture:
