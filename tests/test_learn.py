@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,10 +19,11 @@ from torch.utils.data import TensorDataset
 
 import ornstein
 from ornstein import objective, path, target
-from ornstein.conditions import Vector
-from ornstein.data import dataset_of
+from ornstein.conditions import Condition, Vector
+from ornstein.data import Dataset, DataSpec, dataset_of
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.folder import checkpoints
+from ornstein.likelihood import ODE
 
 POINTS = np.random.default_rng(0).normal(size=(300, 2)) * [1.0, 5.0] + [0.0, 3.0]
 SHORT: dict[str, Any] = {"steps": 6, "batch_size": 16, "save_every": 2, "device": "cpu"}
@@ -200,6 +201,9 @@ def test_an_own_network_sees_x_and_t_as_they_are(tmp_path: Path, dtype: torch.dt
     assert np.array_equal(loaded.sample(8), run.sample(8))
     x, t = torch.randn(5, 2, dtype=dtype), torch.full((5,), 0.3, dtype=dtype)
     assert torch.equal(loaded.denoiser.predict(x, t), loaded.model.network(x, t))
+    nats = next(loaded.likelihood(dataset_of(POINTS), np.arange(4), ODE())).nats
+    assert nats.dtype == dtype
+    assert bool(nats.isfinite().all())
     assert int(run.model.network.body[1].num_batches_tracked) == 6  # type: ignore[index, union-attr]
 
 
@@ -245,6 +249,63 @@ def test_killed_and_resumed_is_unbroken(tmp_path: Path) -> None:
     _own(tmp_path / "whole")
     _own(tmp_path / "parts")
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+@dataclass(frozen=True)
+class Quadrant(Condition):
+    """A condition of one's own: the sign of the first number, 0 when nothing is said."""
+
+    names = ("side",)
+
+    @property
+    def arguments(self) -> dict[str, int]:
+        return {}
+
+    def null(self, count: int) -> Tensor:
+        return torch.zeros(count, 1)
+
+    def of(self, dataset: Dataset, indices: np.ndarray[Any, Any], x: Tensor, numbers: Tensor) -> Tensor:
+        return x[:, :1].sign()
+
+    def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
+        return torch.full((count, 1), float(values["side"]))
+
+    def missing(self, dataset: Dataset) -> str:
+        return ""
+
+    @property
+    def description(self) -> str:
+        return "a side"
+
+
+def test_a_condition_of_ones_own(tmp_path: Path) -> None:
+    own = {"network": Net(), "conditions": [Quadrant()], **SHORT}
+    run = ornstein.train(POINTS, out=tmp_path / "run", **own)
+    loaded = ornstein.load(tmp_path / "run", network=Net(), conditions=[Quadrant()])
+    one, other = (loaded.sample(8, condition={"side": side}) for side in (1, -1))
+    assert not np.array_equal(one, other)
+    assert np.array_equal(one, run.sample(8, condition={"side": 1}))
+    with pytest.raises(OrnsteinError, match="Quadrant"):
+        ornstein.load(tmp_path / "run", network=Net())
+
+
+WRONG = {
+    "conditions": [3],
+    "optimizer": 3,
+    "schedule": 3,
+    "path": 3,
+    "target": 3,
+    "weight": 3,
+    "network": 3,
+    "objective": 3,
+}
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_wrong_kinds_are_one_sentence(key: str) -> None:
+    with pytest.raises(TypeError, match=f"^{key} = .*must be") as caught:
+        ornstein.train(POINTS, **{**SHORT, key: WRONG[key]})
+    assert "\n" not in str(caught.value)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from ornstein.model import from_config, to_config
 from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
 from ornstein.training.loop import Progress
-from ornstein.training.recipe import Objects
+from ornstein.training.recipe import Objects, is_plain
 from ornstein.training.trainer import Event, Training
 from ornstein.training.trainer import Run as FolderTraining
 
@@ -112,6 +112,14 @@ class Trainer:
             chosen["network"], network = network, None
         for name, value in (("network", network), ("objective", objective), *own.items()):
             reject_class(name, value)
+        _must_be_kinds(
+            {**own, "network": network, "objective": objective, "optimizer": optimizer, "schedule": schedule}
+        )
+        strange = [part for part in conditions or () if not isinstance(part, Condition)]
+        if strange:
+            raise TypeError(
+                f"conditions = {strange[0]!r:.80} must be objects of classes derived from conditions.Condition"
+            )
         if network is not None and not any(p.requires_grad for p in network.parameters()):
             raise UsageError("network: it has no parameters that can be trained")
         if optimizer is not None and "learning_rate" in chosen:
@@ -244,6 +252,24 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         return config.checked(plain, Path("settings"))
     except UsageError as error:
         raise UsageError(str(error).removeprefix("settings: ")) from None
+
+
+def _must_be_kinds(objects: Mapping[str, Any]) -> None:
+    """Raises TypeError that says what an argument must be."""
+    kinds = {
+        "path": ("an object such as path.Linear(), or its name", lambda v: hasattr(v, "alpha") and hasattr(v, "sigma")),
+        "network": ("an nn.Module with forward(x, t, condition=None), or a name", lambda v: isinstance(v, nn.Module)),
+        "objective": (
+            "an objective.Objective, or an object with loss(predict, x, generator)",
+            lambda v: is_plain(v) or callable(getattr(v, "loss", None)),
+        ),
+        "optimizer": ("a function from the parameters to an optimiser of torch", callable),
+        "schedule": ("a function from the part of the run to the part of the peak rate", callable),
+    }
+    for key, value in objects.items():
+        what, fits = kinds.get(key, ("an object that can be called, or a name", callable))
+        if value is not None and not fits(value):
+            raise TypeError(f"{key} = {value!r:.80} must be {what}")
 
 
 def _must_be_writable(objects: Mapping[str, Any]) -> None:

@@ -434,7 +434,7 @@ class Run:
                 "--unconditional out"
             )
         dataset = dataset.in_units_of(mine)
-        width, device = mine.level_width, self.device
+        width, device, dtype = mine.level_width, self.device, self.model.dtype
         bounds = (-1.0, 1.0) if mine.kind == "image" else (-math.inf, math.inf)
         units = Units(None if width is None else torch.as_tensor(width, device=device), mine.log_volume, *bounds)
         # torch takes derivatives along many vectors at once in this layout alone
@@ -444,9 +444,9 @@ class Run:
         def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
             x, _ = dataset.batch(indices)
             if not conditional:
-                return denoiser, x.to(device)
+                return denoiser, x.to(device, dtype)
             given = told.network_input(told.of_items(dataset, indices))
-            return denoiser.given(conditions.to(given, device)), x.to(device)
+            return denoiser.given(conditions.to(given, device, dtype)), x.to(device, dtype)
 
         return items, units
 
