@@ -1,6 +1,8 @@
 """Imports go only downward: each room may import the rooms named before it, and no sibling of its own line."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import ornstein
@@ -69,3 +71,10 @@ def test_imports_go_only_downward() -> None:
 
 def test_networks_are_a_leaf() -> None:
     assert all(not rooms_imported(file) - {"networks"} for file in (ROOT / "networks").rglob("*.py"))
+
+
+def test_loading_and_sampling_import_nothing_of_training() -> None:
+    code = "import sys; from ornstein.runs import load; print(*[m for m in sys.modules if m.startswith('ornstein.')])"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "ornstein.folder.config" in modules
+    assert not [module for module in modules if module.startswith("ornstein.training")]

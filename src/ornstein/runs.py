@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import partial
 from hashlib import file_digest, sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,21 +46,6 @@ from ornstein.solvers import Solver
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 Label = int | str | Sequence[Any]
-P = ParamSpec("P")
-
-
-def _gathered(
-    batches: Callable[Concatenate["Run", P], Iterator[NDArray[Any]]],
-) -> Callable[Concatenate["Run", P], NDArray[Any]]:
-    """A method of the same signature that gives in one array what the other gives in batches."""
-
-    @wraps(batches)
-    def gathered(self: "Run", *args: P.args, **kwargs: P.kwargs) -> NDArray[Any]:
-        return np.concatenate(list(batches(self, *args, **kwargs)))
-
-    gathered.__doc__ = f"What `{batches.__name__}` gives, in one array. {batches.__doc__}"
-    gathered.__annotations__["return"] = NDArray[Any]
-    return gathered
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,11 +141,11 @@ class Run:
         a model of numbers that are not finite, where another process tunes this run, and when the disk refuses.
         """
         self.check_guide(guide)
-        file, asked = self._kept(steps, label, guide)
+        file, asked = self._tuned_place(steps, label, guide)
         shape = self.spec.shape
         device = self.device
         most = 2 * max(starts, 32)  # with those held out; the cost of a call is measured on 32
-        labels = self.model.labels(0, most, seed) if label is None else self.numbers(label, most)
+        labels = self.model.labels(0, most, seed) if label is None else self.label_ids(label, most)
         labels = None if labels is None else labels.to(device)
 
         def given(rows: Tensor) -> Denoiser:
@@ -207,9 +192,9 @@ class Run:
         command = command or f"`ornstein tune {self.folder} --steps {steps}`"
         if file is not None:
             return self._tuned_in(Path(file), steps, None, command)
-        own, asked = self._kept(steps, label if isinstance(label, (int, str)) else None, guide)
+        own, asked = self._tuned_place(steps, label if isinstance(label, (int, str)) else None, guide)
         if not os.path.lexists(own):
-            own, asked = self._kept(steps, None, guide)
+            own, asked = self._tuned_place(steps, None, guide)
         if not os.path.lexists(own):
             guided = "" if asked["guidance"] == str(PLAIN) else f" with {guide}"
             raise UsageError(
@@ -477,14 +462,14 @@ class Run:
                 "away from; train with label dropout, or guide away from another label or a weaker model"
             )
 
-    def _kept(self, steps: int, label: int | str | None, guide: Guidance) -> tuple[Path, dict[str, Any]]:
+    def _tuned_place(self, steps: int, label: int | str | None, guide: Guidance) -> tuple[Path, dict[str, Any]]:
         """The file of a tuned solver, and what it says that it is for. Raises UsageError for guidance without a name."""
         if not (isinstance(guide, GuidanceConfig) and guide.named):
             raise UsageError(
                 f"guidance: {guide} has no name that a tuned solver could be kept under; give a guidance.Guide whose scale is "
                 "a number, or use tuning.fit"
             )
-        number = None if label is None else int(self.numbers(label, 1))
+        number = None if label is None else int(self.label_ids(label, 1))
         of_label = [] if number is None else [f"label-{number}"]
         words = [f"steps-{steps}", *of_label, *([] if guide.plain else [guide.slug])]
         return self.folder / "tuned" / f"{'-'.join(words)}.json", {"label": number, "guidance": str(guide)}
@@ -513,7 +498,7 @@ class Run:
         if count < 1:
             raise UsageError(f"count = {count}: ask for at least one sample")
         self.check_guide(guide)
-        rows = self.told(count, label, condition)
+        rows = self.condition_rows(count, label, condition)
 
         def given(start: int, stop: int) -> Any:
             if rows is None:
@@ -531,9 +516,34 @@ class Run:
             batch_size=batch_size,
         )
 
-    sample = _gathered(batches)
+    def sample(
+        self,
+        count: int,
+        *,
+        label: Label | None = None,
+        condition: Any = None,
+        guide: Guidance = PLAIN,
+        solver: Solver | str | None = None,
+        steps: int = 20,
+        seed: int = 0,
+        first: int = 0,
+        batch_size: int | None = None,
+    ) -> NDArray[Any]:
+        """`count` samples in one array, images (count, H, W, C), vectors (count, D): what `batches` gives, with its arguments."""
+        made = self.batches(
+            count,
+            label=label,
+            condition=condition,
+            guide=guide,
+            solver=solver,
+            steps=steps,
+            seed=seed,
+            first=first,
+            batch_size=batch_size,
+        )
+        return np.concatenate(list(made))
 
-    def told(self, count: int, label: Label | None = None, condition: Any = None) -> Rows | None:
+    def condition_rows(self, count: int, label: Label | None = None, condition: Any = None) -> Rows | None:
         """What the model is told for `count` samples, checked; None where nothing is asked for. Raises UsageError."""
         if isinstance(condition, ConditionBatch):
             return condition.rows
@@ -563,7 +573,7 @@ class Run:
     def _items(dataset: Dataset, part: range, seed: int) -> NDArray[np.int64]:
         return np.random.default_rng(seed).permutation(len(dataset))[np.arange(part.start, part.stop) % len(dataset)]
 
-    def numbers(self, label: Label, count: int) -> Tensor:
+    def label_ids(self, label: Label, count: int) -> Tensor:
         """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
         part = self.model.conditions.label
         if part is None:

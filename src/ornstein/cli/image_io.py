@@ -156,7 +156,7 @@ def told(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
             "knows; results are approximate",
             stacklevel=2,
         )
-    return Asked(trained.denoiser, None if label is None else trained.numbers(label, 1).to(trained.device), guide)
+    return Asked(trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide)
 
 
 @dataclass(frozen=True, eq=False)

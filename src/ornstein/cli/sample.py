@@ -105,7 +105,7 @@ def asked(trained: "Run", options: Sample) -> "ConditionBatch | None":
     condition = condition_flags.read(trained, options.condition, options.mask, options.text)
     if condition is None:
         return None
-    rows = trained.told(options.count, options.label, condition)
+    rows = trained.condition_rows(options.count, options.label, condition)
     return None if rows is None else ConditionBatch(rows)
 
 
@@ -136,7 +136,7 @@ def draw(
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if condition is None and label is not None:
-        trained.told(1 if isinstance(label, (int, str)) else options.count, label)
+        trained.condition_rows(1 if isinstance(label, (int, str)) else options.count, label)
     into_folder = os.path.isdir(out) or not out.suffix
     about = _made(trained, options, solver, guide, condition, label)
     whole = digest({**about, "first": options.first, "count": options.count, "columns": columns})
