@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset
 
 import ornstein
 from ornstein import objective, path, target
+from ornstein.cli import main
 from ornstein.conditions import Condition, Vector
 from ornstein.data import Dataset, DataSpec, dataset_of
 from ornstein.errors import OrnsteinError, UsageError
@@ -372,3 +373,14 @@ def test_a_start_of_another_run(tmp_path: Path) -> None:
     assert "conditioning.labels.weight" in said[0]
     with pytest.raises(UsageError, match="another network"):
         ornstein.Trainer(Net(), None, POINTS, start=first, **SHORT)
+
+
+def test_the_command_starts_from_a_run(tmp_path: Path) -> None:
+    first = ornstein.train(POINTS, out=tmp_path / "first", **SHORT)
+    np.save(tmp_path / "points.npy", POINTS)
+    words = ["train", "--data", str(tmp_path / "points.npy"), "--out", str(tmp_path / "next"), "--samples", "0"]
+    words += ["--steps", "1", "--learning-rate", "1e-12", "--device", "cpu", "--from", str(tmp_path / "first")]
+    assert main(words) == 0
+    started = ornstein.load(tmp_path / "next").model.network.state_dict()
+    for name, tensor in first.model.network.state_dict().items():
+        assert torch.allclose(started[name], tensor, atol=1e-9)

@@ -143,7 +143,7 @@ class Trainer:
             _must_be_writable({**own, "preconditioning": preconditioning})
             self._training = FolderTraining(full, dataset, tell, self._objects)
         if start is not None:
-            _start_from(start, self._training.model.network, tell)
+            start_from(start, self._training.model.network, tell)
 
     @property
     def settings(self) -> Settings:
@@ -290,7 +290,7 @@ def _must_be_writable(objects: Mapping[str, Any]) -> None:
             )
 
 
-def _start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> None:
+def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> None:
     """Copies a run's weights into a network of the same kind, but for a table of classes of another size.
 
     Raises UsageError that names the first tensor which does not fit.

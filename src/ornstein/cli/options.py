@@ -76,6 +76,8 @@ class Train(Settings, Cached):
 
     config: str | None = field(default=None, metadata={"name": "FILE"})
     """A YAML file of these settings; flags override it. The config.yaml of a run folder is one."""
+    start: str | None = field(default=None, metadata={"name": "RUN", "short": "--from"})
+    """Start from the weights of another run, of the same network (a table of other classes begins anew)."""
     dry_run: bool = False
     """Say what would be trained and write nothing."""
     profile: int | None = field(default=None, metadata={"name": "N"})

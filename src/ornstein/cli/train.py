@@ -41,6 +41,8 @@ def run(words: Sequence[str]) -> int:
         say(f"Data: {settings.data}, with the settings of {options.config}.")
     with joined() as processes:
         training = _training(settings, processes)
+        if options.start is not None:
+            _start(training, options.start)
         say(describe(training))
         if options.dry_run:
             say("Dry run: nothing was written.")
@@ -57,6 +59,14 @@ def _training(settings: Settings, processes: Processes) -> "Run":
     from ornstein.training.trainer import Run
 
     return processes.on_all(lambda: Run(settings, dataset, tell=say))
+
+
+def _start(training: "Run", folder: str) -> None:
+    """The weights of another run, in every process."""
+    from ornstein.learn import start_from
+    from ornstein.runs import load
+
+    training.processes.on_all(lambda: start_from(load(folder), training.model.network, training.tell))
 
 
 def _options(words: Sequence[str]) -> Train:
