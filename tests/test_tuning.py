@@ -208,7 +208,7 @@ def test_a_step_solves_a_linear_problem_at_once() -> None:
 
 
 @pytest.mark.parametrize("p", path.ALL, ids=str)
-def test_a_first_call_asked_ahead_changes_nothing_that_depends_on_clean_alone(p: path.Path) -> None:
+def test_a_first_call_midpoint_first_changes_nothing_that_depends_on_clean_alone(p: path.Path) -> None:
     """Where clean is constant, the table whose first call was moved has the same result."""
 
     class Constant:
@@ -222,7 +222,7 @@ def test_a_first_call_asked_ahead_changes_nothing_that_depends_on_clean_alone(p:
     x = torch.randn(5, 3, dtype=F64)
     for solver in (solvers.DPMSolverPP(), solvers.DDIM()):
         table = solver.table(p, grid.polynomial(p, 4))
-        moved = tuning.asked_ahead(p, table)
+        moved = tuning.midpoint_first(p, table)
         assert 0 < moved.times[0] < 1
         ends = [list(execute(each, Constant(), x, PerSampleNoise()))[-1].x for each in (table, moved)]
         assert torch.allclose(*ends, rtol=1e-9, atol=1e-9)

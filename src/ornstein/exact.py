@@ -394,15 +394,15 @@ def _spectrum(what: str, cov: Tensor, lead: tuple[int, ...], shape: tuple[int, .
     """Eigenvalues (*lead, 1 or D) of covariances given as numbers, variances or matrices, and eigenvectors of matrices."""
     size = math.prod(shape)
     eps = torch.finfo(cov.dtype).eps if cov.is_floating_point() else torch.finfo(torch.float64).eps
-    given, cov = tuple(cov.shape), cov.double()
+    actual, cov = tuple(cov.shape), cov.double()
     if not bool(cov.isfinite().all()):
         raise ValueError(f"{what} holds a value that is not finite")
     basis: Tensor | None = None
-    if given == lead:
+    if actual == lead:
         values = cov[..., None]
-    elif given == (*lead, *shape):
+    elif actual == (*lead, *shape):
         values = cov.reshape(*lead, size)
-    elif given == (*lead, size, size):
+    elif actual == (*lead, size, size):
         scale = cov.abs().amax((-2, -1), keepdim=True)
         if bool(((cov - cov.mT).abs() > 16 * eps * scale).any()):
             raise ValueError(f"{what} is not symmetric; give (C + C.T)/2")
@@ -411,7 +411,7 @@ def _spectrum(what: str, cov: Tensor, lead: tuple[int, ...], shape: tuple[int, .
         values = torch.where(values.abs() <= 4 * size * eps * scale[..., 0], 0, values)
     else:
         forms = ", ".join(str(form) for form in dict.fromkeys([lead, (*lead, *shape), (*lead, size, size)]))
-        raise ValueError(f"{what} has shape {given} where one of {forms} is needed")
+        raise ValueError(f"{what} has shape {actual} where one of {forms} is needed")
     if bool((values < 0).any()):
         raise ValueError(f"{what} is not positive semi-definite: it has the variance {float(values.min()):g}")
     return values, basis

@@ -150,7 +150,7 @@ class Path:
     def transition(self, s: Time, t: Time) -> Transition:
         """The forward kernel x_t | x_s for s ≤ t. Raises ValueError for s > t, or where α_s = 0."""
         s, t = self._ordered(s, t)
-        alpha = self._finite("the transition α_t/α_s", self._kept(s, t), s)
+        alpha = self._finite("the transition α_t/α_s", self._retained(s, t), s)
         return Transition(alpha, self.sigma(t) * self._fresh(s, t).sqrt())
 
     def posterior(self, s: Time, t: Time) -> Posterior:
@@ -161,7 +161,7 @@ class Path:
         s, t = self._ordered(s, t)
         fresh = self._fresh(s, t)
         ratio = self._finite("the posterior σ_s/σ_t", self.sigma(s) / self.sigma(t), t)
-        return Posterior(self._kept(s, t) * ratio**2, self.alpha(s) * fresh, self.sigma(s) * fresh.sqrt())
+        return Posterior(self._retained(s, t) * ratio**2, self.alpha(s) * fresh, self.sigma(s) * fresh.sqrt())
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(α, σ), for paths where both come from one computation."""
@@ -179,7 +179,7 @@ class Path:
         sigma = self.sigma(t)
         return 2 * sigma * (self.d_sigma(t) - self.d_alpha(t) / self.alpha(t) * sigma)
 
-    def _kept(self, s: Tensor, t: Tensor) -> Tensor:
+    def _retained(self, s: Tensor, t: Tensor) -> Tensor:
         """α_t/α_s, which is 1 from a time to itself also where α = 0."""
         ratio = self.alpha(t) / self.alpha(s)
         return torch.where(s == t, torch.ones_like(ratio), ratio)

@@ -75,9 +75,9 @@ class Processes:
             return [value]
         from torch import distributed
 
-        found: list[Any] | None = [None] * self.count if self.is_first else None
-        distributed.gather_object(value, found)
-        return found or []
+        values: list[Any] | None = [None] * self.count if self.is_first else None
+        distributed.gather_object(value, values)
+        return values or []
 
     def on_first(self, work: Callable[[], T]) -> T:
         """What `work()` gives on the first process, everywhere. Where it fails, it fails everywhere: see `on_all`."""
@@ -100,7 +100,7 @@ class Processes:
     def on_all(self, work: Callable[[], T]) -> T:
         """`work()` in each process; where one fails with an OrnsteinError, all do, so that none waits for it.
 
-        The first process raises the error, whosever it was; the others raise `Told`.
+        The first process raises the error, whosever it was; the others raise `Reported`.
         """
         if self.count == 1:
             return work()
@@ -113,10 +113,10 @@ class Processes:
             error = failed
         errors: list[OrnsteinError | None] = [None] * self.count
         distributed.all_gather_object(errors, error)
-        found = next(((rank, e) for rank, e in enumerate(errors) if e is not None), None)
-        if found is None:
+        failure = next(((rank, e) for rank, e in enumerate(errors) if e is not None), None)
+        if failure is None:
             return value  # type: ignore[return-value]
-        rank, first = found
+        rank, first = failure
         if not self.is_first:
             raise Reported(str(first)) from error
         raise first if rank == 0 else type(first)(f"process {rank}: {first}")
@@ -130,13 +130,13 @@ def environment() -> Processes:
 
     Raises UsageError when it said only a part of what is needed, or what makes no sense.
     """
-    given = [name for name in NEEDED if os.environ.get(name)]
-    if not {"RANK", "WORLD_SIZE"} & set(given):
+    present = [name for name in NEEDED if os.environ.get(name)]
+    if not {"RANK", "WORLD_SIZE"} & set(present):
         return ALONE
-    if len(given) < len(NEEDED):
-        missing = ", ".join(name for name in NEEDED if name not in given)
+    if len(present) < len(NEEDED):
+        missing = ", ".join(name for name in NEEDED if name not in present)
         raise UsageError(
-            f"{given[0]} is set in the environment, but not {missing}: start several processes with `{LAUNCH} …`, or unset it"
+            f"{present[0]} is set in the environment, but not {missing}: start several processes with `{LAUNCH} …`, or unset it"
         )
     values = {}
     for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):

@@ -35,7 +35,7 @@ T = TypeVar("T")
 FOLLOWED = 4  # samples in the trajectory
 TIMES = 8  # columns of it
 POINTS = 1000  # of vectors in a plot
-SHOWN = 40  # real images beside samples, where the settings do not say how many
+COMPARED = 40  # real images beside samples, where the settings do not say how many
 CURVE = 20_000  # points of a loss curve, at most
 MOST = 1e100  # of a step or a loss
 GRID = re.compile(r"step-(\d{8,})\.(png|npz)")
@@ -52,7 +52,7 @@ def write(folder: Path, dataset: Dataset) -> Path:
     drawn = _drawn(run, dataset, files)
     head = _head(run, lines, files)
     sections = [
-        _beside(run, dataset, drawn, files),
+        _comparison(run, dataset, drawn, files),
         _losses(lines),
         _over_time(drawn),
         _trajectory(run, dataset),
@@ -145,7 +145,7 @@ def _number(value: Any) -> float:
     return value if type(value) in (int, float) and 0 <= value < 1 << 63 else 0
 
 
-def _beside(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
+def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
     """The newest samples and real data, in the same layout."""
     if run.spec.kind == "vector":
         samples = _plot(run.sample(POINTS, condition=run.like(dataset, range(POINTS))), dataset)
@@ -153,19 +153,19 @@ def _beside(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) ->
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
     if not drawn:
         return ""
-    samples = _figure(drawn[-1].shown, f"samples after step {drawn[-1].step:,}")
+    samples = _figure(drawn[-1].sheet, f"samples after step {drawn[-1].step:,}")
     settings = files.read(run.folder / "config.yaml", lambda _: run.settings)
-    told, count = run.model.conditions, max(1, settings["samples"]) if settings else SHOWN
-    if told.image is not None:
+    conditions, count = run.model.conditions, max(1, settings["samples"]) if settings else COMPARED
+    if conditions.image is not None:
         note = "Each row: what the model was given, the whole image, and samples of what it may have been."
         return _section("Samples beside what they were given", note, samples)
-    by_class = told.label is not None and len(told.parts) == 1
+    by_class = conditions.label is not None and len(conditions.parts) == 1
     body = samples + _figure(
         _real(dataset, count) if by_class else _image(grid_image(_some(dataset, count), spec=dataset.spec)),
         "real data",
     )
     note = "Each column is one class, asked for by its label." if _columns(run.spec) and by_class else ""
-    if told and not by_class:
+    if conditions and not by_class:
         note = "Each sample was told what is known of the real item in its place."
     return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
 
@@ -185,7 +185,7 @@ def _over_time(drawn: list["_Drawn"]) -> str:
     if len(drawn) < 2:
         return ""
     note = "The same noise and the same classes each time, drawn with the running average of the weights."
-    figures = [_figure(each.shown, f"step {each.step:,}") for each in drawn]
+    figures = [_figure(each.sheet, f"step {each.step:,}") for each in drawn]
     return _section("Samples over time", note, f'<div class="many">{"".join(figures)}</div>')
 
 
@@ -198,32 +198,32 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
         torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
     )
     like = run.like(dataset, range(count))
-    told = labels if like is None else run.model.conditions.network_input(like.rows)
-    denoiser = run.denoiser if told is None else run.denoiser.given(told)
+    condition = labels if like is None else run.model.conditions.network_input(like.rows)
+    denoiser = run.denoiser if condition is None else run.denoiser.given(condition)
     times, noise = DEFAULT.grid(path, 20), PerSampleNoise()
     start = begin(path, torch.zeros(count, *spec.shape), float(times[0]), noise)
     wanted = {round(i * (len(times) - 1) / (TIMES - 1)) for i in range(TIMES)}
     steps = [s for i, s in enumerate(trajectory(denoiser, start, grid=times, noise=noise)) if i in wanted]
-    shown_x, shown_clean = [], []
+    states, clean = [], []
     for step in steps:
         alpha, sigma = path.levels(step.t, step.x)
         loud = max(
             1.0, math.hypot(float(alpha), float(sigma))
         )  # the noise of paths such as VE is far outside the range
-        shown_x.append(spec.from_model(step.x / loud))
-        shown_clean.append(spec.from_model(step.estimate.clean))
+        states.append(spec.from_model(step.x / loud))
+        clean.append(spec.from_model(step.estimate.clean))
     if spec.kind == "vector":
-        columns = [f"{_figure(_plot(x, dataset), f't = {s.t:.2g}')}" for x, s in zip(shown_x, steps, strict=True)]
+        columns = [f"{_figure(_plot(x, dataset), f't = {s.t:.2g}')}" for x, s in zip(states, steps, strict=True)]
         return _section(
             "From noise to data", f"{count:,} samples on their way.", f'<div class="many">{"".join(columns)}</div>'
         )
     heads = "".join(f"<span>{s.t:.2g}</span>" for s in steps)
     row = f'<div class="times" style="grid-template-columns:repeat({len(steps)},1fr)">{heads}</div>'
     image_files = "".join(
-        f"<h3>{name}</h3>{row}{_image(grid_image(np.stack(shown, 1).reshape(-1, *spec.item_shape), len(steps), spec=spec))}"
-        for name, shown in (
-            ("What the solver has, x<sub>t</sub>", shown_x),
-            ("What the network sees in it", shown_clean),
+        f"<h3>{name}</h3>{row}{_image(grid_image(np.stack(images, 1).reshape(-1, *spec.item_shape), len(steps), spec=spec))}"
+        for name, images in (
+            ("What the solver has, x<sub>t</sub>", states),
+            ("What the network sees in it", clean),
         )
     )
     note = "Each row is one sample; the numbers are the times t, from 1 (noise) to 0 (data)."
@@ -250,16 +250,16 @@ def _evaluations(files: _Files) -> list[str]:
     return sections
 
 
-def _evaluation(found: dict[str, Any]) -> tuple[str, str, str]:
+def _evaluation(evaluation: dict[str, Any]) -> tuple[str, str, str]:
     """Title, words and table of what was measured. Raises ValueError, LookupError or TypeError for anything else."""
     rows = [("", "value", "95 % interval", "real data")]
-    for score in (*found["scores"], *found.get("by_class", {}).values()):
+    for score in (*evaluation["scores"], *evaluation.get("by_class", {}).values()):
         floor = score.get("floor")
-        beside = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
+        reference = "" if floor is None else f"{floor['value']:.4g} ({floor['low']:.4g} to {floor['high']:.4g})"
         interval = f"{score['low']:.4g} to {score['high']:.4g}"
-        rows.append((str(score["name"]), f"{score['value']:.4g}", interval, beside))
+        rows.append((str(score["name"]), f"{score['value']:.4g}", interval, reference))
     body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return _text(found["title"]), _text(found["about"]), f"<table>{body}</table>"
+    return _text(evaluation["title"]), _text(evaluation["about"]), f"<table>{body}</table>"
 
 
 def _settings(run: Run, files: _Files) -> str:
@@ -283,7 +283,7 @@ class _Drawn(NamedTuple):
     """Samples that the training drew: after which step, and as HTML."""
 
     step: int
-    shown: str
+    sheet: str
 
 
 def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
@@ -297,16 +297,16 @@ def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
             raise ValueError(f"it holds no samples of shape {run.spec.shape}")
         return _plot(samples, dataset)
 
-    found = []
+    drawn = []
     for file in files.listed("samples"):
         match = GRID.fullmatch(file.name)
         if match is None or (match[2] == "png") != (run.spec.kind == "image"):
             if file.name.startswith("step-"):
                 files.leave(file, "a training gives its samples no such name")
             continue
-        if (shown := files.read(file, show)) is not None:
-            found.append(_Drawn(int(match[1]), shown))
-    return sorted(found)
+        if (sheet := files.read(file, show)) is not None:
+            drawn.append(_Drawn(int(match[1]), sheet))
+    return sorted(drawn)
 
 
 def _png(file: Path, root: Path) -> bytes:
@@ -330,8 +330,8 @@ def _real(dataset: Dataset, count: int) -> str:
     if columns is None or dataset.labels is None:
         return _image(grid_image(_some(dataset, count), spec=dataset.spec))
     rows = math.ceil(count / columns)
-    found = [np.flatnonzero(dataset.labels == label) for label in range(columns)]
-    indices = [where[row * len(where) // rows] for row in range(rows) for where in found if len(where)]
+    by_class = [np.flatnonzero(dataset.labels == label) for label in range(columns)]
+    indices = [where[row * len(where) // rows] for row in range(rows) for where in by_class if len(where)]
     return _image(grid_image(np.asarray(dataset.items[np.array(indices)[:count]]), columns, spec=dataset.spec))
 
 
@@ -356,19 +356,19 @@ def _img(png: bytes, smooth: bool = False) -> str:
 def _plot(samples: NDArray[Any] | None, dataset: Dataset) -> str:
     """Samples over real data: points in the first two dimensions, or histograms where there is only one."""
     real = _some(dataset, POINTS).astype(np.float64)[:, :2]
-    shown = {"real": real} if samples is None else {"real": real, "made": samples[:POINTS].astype(np.float64)[:, :2]}
+    panels = {"real": real} if samples is None else {"real": real, "made": samples[:POINTS].astype(np.float64)[:, :2]}
     low, high = np.quantile(real, 0.005, axis=0), np.quantile(real, 0.995, axis=0)
     margin = np.where(high > low, (high - low) * 0.15, 1.0)
     low, high = low - margin, high + margin
     if real.shape[1] == 1:
         edges = np.linspace(float(low[0]), float(high[0]), 41)
-        heights = {name: np.histogram(values[:, 0], edges)[0] / len(values) for name, values in shown.items()}
+        heights = {name: np.histogram(values[:, 0], edges)[0] / len(values) for name, values in panels.items()}
         top = max(float(height.max()) for height in heights.values()) or 1.0
         paths = [f'<path class="{name} area" d="{_steps(height / top)}"/>' for name, height in heights.items()]
     else:
         dots = {
             name: [(x, y) for x, y in _square(values, low, high) if 0 <= min(x, y) <= max(x, y) <= 200]
-            for name, values in shown.items()
+            for name, values in panels.items()
         }
         paths = [
             f'<path class="{name} dots" d="{"".join(f"M{x:.1f} {y:.1f}h0" for x, y in at)}"/>'

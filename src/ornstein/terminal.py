@@ -29,7 +29,7 @@ def clean(text: str, longest: int = LONGEST) -> str:
     if text.isascii() and text.isprintable() and len(text) < longest:
         return text
     text = re.sub(rf"\S{{{longest},}}", lambda word: f"{word[0][:100]}...{word[0][-20:]}", text)
-    joins = {found.end() - 1 for found in JOINED.finditer(text) if all(map(_is_emoji, found.groups()))}
+    joins = {match.end() - 1 for match in JOINED.finditer(text) if all(map(_is_emoji, match.groups()))}
     return "".join(
         c if i in joins or _is_harmless(c) else c.encode("unicode_escape").decode() for i, c in enumerate(text)
     )

@@ -163,10 +163,10 @@ def candidates(path: Path, steps: int) -> list[list[Table]]:
         polynomial(path, steps, 2.0),
         log_snr(path, steps, -7.0, 7.0),
     )
-    return [[asked_ahead(path, solver.table(path, grid)) for solver in solvers] for grid in grids]
+    return [[midpoint_first(path, solver.table(path, grid)) for solver in solvers] for grid in grids]
 
 
-def asked_ahead(path: Path, table: Table) -> Table:
+def midpoint_first(path: Path, table: Table) -> Table:
     """The table with its first call in the middle of its first step, in the clock of `Flow`, where it was at t = 1.
 
     Where clean is the same at both times, so is the result (`solvers.abm.remainder`).
@@ -232,8 +232,8 @@ def fit(
     def error(table: Table) -> float:
         """The mean held-out error; infinite where a solve breaks down."""
         with torch.no_grad():
-            found = float(_distance(torch.cat(list(solved(table, held))), goal[held]).mean())
-        return found if math.isfinite(found) else math.inf
+            mean = float(_distance(torch.cat(list(solved(table, held))), goal[held]).mean())
+        return mean if math.isfinite(mean) else math.inf
 
     held = everything[starts:]
     with torch.no_grad():

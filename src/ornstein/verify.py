@@ -174,10 +174,10 @@ def conversion(quantity: Target, oracle: "Oracle") -> Row:
     truth, point = oracle.mixture(x, t), path.at(t, x)
     blind = not bool(target.determinant(quantity, path.at(1.0, x)).abs().max() > ROUND_TRIP)
     try:
-        found = NetworkDenoiser(lambda *_: truth.of(quantity(point)), path, quantity)(x, t)
+        result = NetworkDenoiser(lambda *_: truth.of(quantity(point)), path, quantity)(x, t)
     except ValueError:
         return Row(*names, wrong=() if blind else ("it was refused though it can be inverted",))
-    pairs = (found.clean, truth.clean), (found.noise, truth.noise), (found.score(point), _score(oracle.mixture, x, t))
+    pairs = (result.clean, truth.clean), (result.noise, truth.noise), (result.score(point), _score(oracle.mixture, x, t))
     error = max(float(((mine - exact).abs() / (1 + exact.abs())).max()) for mine, exact in pairs)
     wrong = ["it should be refused: it says nothing about the data at t = 1"] if blind else []
     if not error < ROUND_TRIP:
@@ -206,9 +206,9 @@ def _density(method: Method, path: Path, gap: float | None) -> Row:
     shift = -2 * math.log(7)
     # on a path that ends with noise the ODE gives the density of the data with it, bounds that of the data
     truth = -(plain if gap is None else data).log_prob(x) - shift
-    found = method(counted, x, Units(None, shift), PerSampleNoise())
-    calls, off = counted.calls, found.nats - truth
-    drawn = bool((found.probe > 0).any())
+    result = method(counted, x, Units(None, shift), PerSampleNoise())
+    calls, off = counted.calls, result.nats - truth
+    drawn = bool((result.probe > 0).any())
     spread = float(off.std()) / math.sqrt(ITEMS) if drawn else 0.0
     mean, wrong = float(off.mean()), list[str]()
     error = abs(mean) / 2 if drawn or gap is not None else float(off.abs().max()) / 2
@@ -328,8 +328,8 @@ def order_of_moments(method: TableSolver, oracle: Oracle, steps: Sequence[int]) 
         times = oracle.grid(polynomial, n)
         alpha, sigma = path.alpha(times[[0, -1]])[:, None], path.sigma(times[[0, -1]])[:, None]
         mean, variance = alpha * GAUSSIAN[0], alpha**2 * GAUSSIAN[1] + sigma**2
-        found = moments(method.table(path, times), path, mean[0], variance[0], GAUSSIAN)
-        errors.append(float((found[0] - mean[1]).norm() + (found[1] - variance[1]).norm()))
+        result = moments(method.table(path, times), path, mean[0], variance[0], GAUSSIAN)
+        errors.append(float((result[0] - mean[1]).norm() + (result[1] - variance[1]).norm()))
     return fitted_order(steps, errors)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
-from ornstein.guidance.gradient import gradient, told, usable
+from ornstein.guidance.gradient import gradient, gradient_time, usable
 from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale, move_clean, scale_at
 from ornstein.path import Time
 
@@ -34,7 +34,7 @@ class Classifier(GuidedDenoiser):
         plain, scale = self.denoiser(x_t, t), scale_at(self.scale, t, x_t)
         if isinstance(scale, float) and scale == 0:
             return plain, plain
-        at, _ = told(self.path, usable(t))
+        at, _ = gradient_time(self.path, usable(t))
         (slope,) = gradient(lambda x: (self.log_prob(x, at), ()), x_t)
         alpha, sigma = self.path.levels(at, x_t)
         return move_clean(self.path, plain, t, scale * sigma**2 / alpha * slope), plain

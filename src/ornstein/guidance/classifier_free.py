@@ -36,7 +36,7 @@ class ClassifierFree(Contrast):
             return None
         scales = [scale_at(self.scale, t, like) for t in times]
 
-        def asked(i: int) -> Callable[[Tensor], Tensor]:
+        def predictor(i: int) -> Callable[[Tensor], Tensor]:
             one, other, scale = asks[i], others[i], scales[i]
             if scale == 1:
                 return one
@@ -47,4 +47,4 @@ class ClassifierFree(Contrast):
 
             return ask
 
-        return [asked(i) for i in range(len(times))]
+        return [predictor(i) for i in range(len(times))]

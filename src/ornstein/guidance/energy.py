@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
-from ornstein.guidance.gradient import gradient, told, usable
+from ornstein.guidance.gradient import gradient, gradient_time, usable
 from ornstein.guidance.guided_denoiser import GuidedDenoiser, Scale, move_clean, scale_at
 from ornstein.path import Time
 
@@ -35,7 +35,7 @@ class Energy(GuidedDenoiser):
         if isinstance(scale, float) and scale == 0:
             plain = self.denoiser(x_t, t)
             return plain, plain
-        at, moved = told(self.path, usable(t))
+        at, moved = gradient_time(self.path, usable(t))
 
         def value(x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             estimate = self.denoiser(x, at)

@@ -18,11 +18,11 @@ def gradient(function: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]], x_
     """
     with torch.inference_mode(False), torch.enable_grad():
         x = x_t.detach().clone().requires_grad_()
-        values, kept = function(x)
+        values, extras = function(x)
         if values.shape != x.shape[:1]:
             raise ValueError(f"guidance needs one value for each of the {len(x)} samples, not {tuple(values.shape)}")
         (slope,) = torch.autograd.grad(values.sum(), x)
-    return slope, *(tensor.detach() for tensor in kept)
+    return slope, *(tensor.detach() for tensor in extras)
 
 
 def usable(t: Time) -> Time:
@@ -33,7 +33,7 @@ def usable(t: Time) -> Time:
         return t.clone()
 
 
-def told(path: Path, t: Time) -> tuple[Time, bool]:
+def gradient_time(path: Path, t: Time) -> tuple[Time, bool]:
     """The time at which to ask for a gradient, and whether it is another one than t.
 
     The pull on the clean estimate is (σ²/α)·∇. At zero SNR x_t says nothing, so ∇ is 0 and its factor infinite; the product

@@ -88,15 +88,15 @@ class ODE:
         alpha, _ = denoiser.path.levels(t, x)
         trace = self.trace or (ExactTrace() if size <= SMALL else Hutchinson())
         gained = gained + size * float(alpha.log())
-        found = estimate(denoiser, alpha * y, t, trace=trace, solver=self.solver, noise=noise, check=check)
-        return Measured(-(found.log_prob + gained), found.probe, found.solver if check else None, {})
+        result = estimate(denoiser, alpha * y, t, trace=trace, solver=self.solver, noise=noise, check=check)
+        return Measured(-(result.log_prob + gained), result.probe, result.solver if check else None, {})
 
 
-def _terms(found: Bound, units: Units) -> Measured:
+def _terms(bound: Bound, units: Units) -> Measured:
     """A bound with the Jacobian of the data's units, which belongs to the decoder's density."""
     jacobian = units.log_volume if units.width is None else 0.0
-    terms = {"prior": found.prior, "diffusion": found.diffusion, "reconstruction": found.reconstruction - jacobian}
-    return Measured(found.total - jacobian, found.probe, None, terms, found.steps, found.times)
+    terms = {"prior": bound.prior, "diffusion": bound.diffusion, "reconstruction": bound.reconstruction - jacobian}
+    return Measured(bound.total - jacobian, bound.probe, None, terms, bound.steps, bound.times)
 
 
 def _decoder(units: Units) -> Decoder:

@@ -87,16 +87,16 @@ def estimate(
     solver, prior, noise = solver or FixedSteps(), prior or default(denoiser), noise or PerSampleNoise()
     y, divergence = solver.run(flow, flow.start(x.detach()), trace, noise)
     with torch.no_grad():
-        found = flow.log_prob(prior, y, divergence)
-    samples = len(found)
+        values = flow.log_prob(prior, y, divergence)
+    samples = len(values)
     if trace.exact:
-        probe = torch.zeros_like(found[0])
+        probe = torch.zeros_like(values[0])
     else:
-        probe = found.std(0) / math.sqrt(samples) if samples > 1 else torch.full_like(found[0], math.nan)
-    error = torch.full_like(found[0], math.nan)
+        probe = values.std(0) / math.sqrt(samples) if samples > 1 else torch.full_like(values[0], math.nan)
+    error = torch.full_like(values[0], math.nan)
     if check:
-        error = solver_error(flow, x, trace, solver, prior, noise, found if trace.exact else None)
-    return Estimated(found.mean(0), probe, error)
+        error = solver_error(flow, x, trace, solver, prior, noise, values if trace.exact else None)
+    return Estimated(values.mean(0), probe, error)
 
 
 def solver_error(
@@ -106,7 +106,7 @@ def solver_error(
     solver: Integrator,
     prior: Prior,
     noise: NoiseSource,
-    found: Tensor | None = None,
+    fine_values: Tensor | None = None,
 ) -> Tensor:
     """What is to be added to each value (B,) for the error of its steps: the value in finer steps less the value.
 
@@ -125,7 +125,7 @@ def solver_error(
         with torch.no_grad():
             return flow.log_prob(prior, y, divergence).mean(0)
 
-    return values(finer) - (values(solver) if found is None else found.mean(0))
+    return values(finer) - (values(solver) if fine_values is None else fine_values.mean(0))
 
 
 def trace_for(x: Tensor) -> Trace:

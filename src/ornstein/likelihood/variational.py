@@ -70,16 +70,16 @@ def fit_dequantisation(
     `ratio` is the noise level σ/α where the density is taken. Each step is a network call without gradients. Any result is a
     valid bound; use other items than those that are to be measured. Raises ValueError where there are fewer batches than steps.
     """
-    found, noise, seen = None, PerSampleNoise(seed), 0
+    flow, noise, seen = None, PerSampleNoise(seed), 0
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(seed)
         for denoiser, x in batches:
-            if found is None:
-                found = fresh(x, ratio)
-                optimizer = torch.optim.Adam(found.network.parameters(), lr=RATE)
+            if flow is None:
+                flow = fresh(x, ratio)
+                optimizer = torch.optim.Adam(flow.network.parameters(), lr=RATE)
                 rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
                 t = clock.nearest(denoiser.path, ratio)
-            y, minus_log_q = found(x, width, repeat(noise, 1 + seen))
+            y, minus_log_q = flow(x, width, repeat(noise, 1 + seen))
             alpha, sigma = denoiser.path.levels(t, x)
             with torch.no_grad():
                 score = -denoiser(alpha * y, t).noise * (alpha / sigma)
@@ -93,7 +93,7 @@ def fit_dequantisation(
                 progress(seen, steps)
             if seen == steps:
                 break
-    if found is None or seen < steps:
+    if flow is None or seen < steps:
         raise ValueError(f"fit_dequantisation: {seen} batches for {steps} steps")
-    found.network.requires_grad_(False).eval()
-    return found
+    flow.network.requires_grad_(False).eval()
+    return flow

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SelfAttention
-from .embedding import Condition, Conditioning, beside, grid_positions
+from .embedding import Condition, Conditioning, concat_image, grid_positions
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -137,7 +137,7 @@ class DiT(nn.Module):
             expected = ", ".join(map(str, (self.channels, *self.size)))
             raise ValueError(f"x must have shape (B, {expected}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(self._patches(beside(x, condition, self.image))) + self.positions
+        h = self.stem(self._patches(concat_image(x, condition, self.image))) + self.positions
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).unsqueeze(1).chunk(2, dim=-1)

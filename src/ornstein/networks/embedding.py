@@ -164,11 +164,11 @@ class Conditioning(nn.Module):
         if labels.ndim == 1:
             embedded: Tensor = table(labels.long())
             return embedded
-        told = labels[:, -1:]
-        return torch.cat([labels[:, :-1] & told, ~told], 1).to(table.weight.dtype) @ table.weight
+        present = labels[:, -1:]
+        return torch.cat([labels[:, :-1] & present, ~present], 1).to(table.weight.dtype) @ table.weight
 
 
-def beside(x: Tensor, condition: Condition, channels: int) -> Tensor:
+def concat_image(x: Tensor, condition: Condition, channels: int) -> Tensor:
     """x (B, C, *spatial) with the `channels` of the image in a condition behind its own, zeros where there is none.
 
     Raises ValueError for an image that does not fit x, or that a network without one is given.
@@ -194,18 +194,18 @@ class _Parts(NamedTuple):
 
 def _split(condition: Condition) -> _Parts:
     """The parts of a condition by what they are."""
-    found: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}
     for part in condition if isinstance(condition, tuple) else (condition,):
         if part is None:
             continue
         kind = "image" if part.ndim > 2 else "vector" if part.is_floating_point() else "labels"
-        if kind in found:
+        if kind in parts:
             raise ValueError(
                 f"a condition holds labels, a vector (floating) and an image once at most, not {kind} twice: "
-                f"{found[kind].dtype} {tuple(found[kind].shape)} and {part.dtype} {tuple(part.shape)}"
+                f"{parts[kind].dtype} {tuple(parts[kind].shape)} and {part.dtype} {tuple(part.shape)}"
             )
-        found[kind] = part
-    return _Parts(found.get("labels"), found.get("vector"), found.get("image"))
+        parts[kind] = part
+    return _Parts(parts.get("labels"), parts.get("vector"), parts.get("image"))
 
 
 def _check_labels(labels: Tensor, classes: int, batch: int) -> None:

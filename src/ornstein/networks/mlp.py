@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embedding import Condition, Conditioning, beside
+from .embedding import Condition, Conditioning, concat_image
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ class MLP(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(beside(x, condition, 0))
+        h = self.stem(concat_image(x, condition, 0))
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).chunk(2, dim=-1)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SpatialAttention
-from .embedding import Condition, Conditioning, beside
+from .embedding import Condition, Conditioning, concat_image
 from .layers import largest_divisor, modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -231,7 +231,7 @@ class UNet(nn.Module):
             sides = ", ".join("DHW"[3 - self.dims :])
             raise ValueError(f"x must have shape (B, {self.channels}, {sides}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, len(x)))
-        h = self.stem(beside(x, condition, self.image))
+        h = self.stem(concat_image(x, condition, self.image))
         skips = [h]
         for layer in self.down:
             h = layer(h) if isinstance(layer, _Down) else layer(h, c)

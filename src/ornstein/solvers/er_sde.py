@@ -58,9 +58,9 @@ class ERSDE(TableSolver):
                 [estimate.clean, *cleans[: self.estimates - 1]],
             )
             ratio = math.exp(self._log(rho) - self._log(nodes[0])) if math.isfinite(h) else 0.0
-            kept = ratio * nodes[0]
-            x = s.alpha * (estimate.clean + kept * estimate.noise) + record.fresh(
-                s.alpha * math.sqrt(max(rho**2 - kept**2, 0.0))
+            retained = ratio * nodes[0]
+            x = s.alpha * (estimate.clean + retained * estimate.noise) + record.fresh(
+                s.alpha * math.sqrt(max(rho**2 - retained**2, 0.0))
             )
             if len(nodes) > 1:
                 x = x + s.alpha * correction(self._weights(nodes, rho, ratio), cleans)
@@ -78,7 +78,7 @@ class ERSDE(TableSolver):
         log_step = math.log(nodes[0] / rho)
         inner = rho * np.exp(log_step * u)
         v = (inner - nodes[0]) / (rho - nodes[0])
-        kept = np.exp(self._log(rho) - self.log_scale(inner)) * inner * (log_step / (nodes[0] - rho)) * weights
-        moments = [1 - k * float(v ** (k - 1) @ kept) for k in range(1, len(nodes))]
+        retained = np.exp(self._log(rho) - self.log_scale(inner)) * inner * (log_step / (nodes[0] - rho)) * weights
+        moments = [1 - k * float(v ** (k - 1) @ retained) for k in range(1, len(nodes))]
         at = [(node - nodes[0]) / (rho - nodes[0]) for node in nodes]
         return weights_from_moments(at, [1 - ratio, *moments])

@@ -43,11 +43,11 @@ class EulerMaruyama(TableSolver):
             if eta and h < 0:
                 raise ValueError("EulerMaruyama: noise needs a grid that falls; use eta = 0 to run from data to noise")
             d_alpha, d_sigma = t.slopes(path)
-            kept = t.sigma - h * (d_sigma + (eta**2 / (2 * t.sigma) if eta else 0.0))
-            if eta and kept < 0:
+            retained = t.sigma - h * (d_sigma + (eta**2 / (2 * t.sigma) if eta else 0.0))
+            if eta and retained < 0:
                 x = s.alpha * estimate.clean + record.fresh(s.sigma)
             else:
-                x = (t.alpha - h * d_alpha) * estimate.clean + kept * estimate.noise
+                x = (t.alpha - h * d_alpha) * estimate.clean + retained * estimate.noise
                 x = x + record.fresh(eta * math.sqrt(h) if eta and s.t > 0 else 0.0)
         return record.end(x)
 

@@ -44,7 +44,7 @@ class PredictorCorrector:
     def run(self, denoiser: Denoiser, x: Tensor, grid: Tensor, noise: NoiseSource) -> Iterator[Step]:
         path, times, calls = denoiser.path, falling(grid, "PredictorCorrector"), 0
         tables = [self.predictor.table(path, grid[i : i + 2]) for i in range(len(times) - 1)]
-        levels = zip(tables, times[1:], path.sigma(grid[1:]).tolist(), _kept(path, grid[1:]), strict=True)
+        levels = zip(tables, times[1:], path.sigma(grid[1:]).tolist(), _retained(path, grid[1:]), strict=True)
         for table, t, sigma, factor in levels:
             end = yield from _predict(table, denoiser, x, noise, calls)
             if sigma > 0 and self.corrections:
@@ -63,7 +63,7 @@ def _predict(
     return step.after(calls)
 
 
-def _kept(path: Path, grid: Tensor) -> list[float]:
+def _retained(path: Path, grid: Tensor) -> list[float]:
     """(α_t/α_s)² for each time t of a grid and the s below it: 1 − β of the grid as a chain of steps; 1 for the last."""
     alpha = path.alpha(grid)
     return [*((alpha[:-1] / alpha[1:]) ** 2).tolist(), 1.0]
