@@ -123,8 +123,8 @@ class Mask:
         return left
 
     def __call__(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        told = (~holes(numbers, x.shape[2], x.shape[3]).to(x.device)).to(x).unsqueeze(1)
-        return x * told, told
+        visible = (~holes(numbers, x.shape[2], x.shape[3]).to(x.device)).to(x).unsqueeze(1)
+        return x * visible, visible
 
 
 def holes(numbers: Tensor, height: int, width: int) -> Tensor:

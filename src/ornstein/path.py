@@ -100,11 +100,11 @@ class Path:
         raise NotImplementedError
 
     def d_alpha(self, t: Tensor) -> Tensor:
-        """dα/dt, by forward-mode differentiation unless the subclass knows it."""
+        """dα/dt, by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.alpha, t)[1]
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        """dσ/dt, by forward-mode differentiation unless the subclass knows it."""
+        """dσ/dt, by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.sigma, t)[1]
 
     def levels(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ornstein.errors import OrnsteinError
 from ornstein.files.output import KEYWORD, Output
 from ornstein.metrics import Score
-from ornstein.metrics.diagnostics import Level
+from ornstein.metrics.diagnostics import NoiseLevel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def comparison(output: Output, panels: Sequence[tuple[str, Sequence[Curve], Scor
     _save(figure, output, about)
 
 
-def diagnosis(output: Output, levels: Sequence[Level], about: str) -> None:
+def diagnosis(output: Output, levels: Sequence[NoiseLevel], about: str) -> None:
     """Errors of both estimates, the continuity residual and the calibration by log-SNR.
 
     Raises Missing without matplotlib, and what `Output.write` raises.

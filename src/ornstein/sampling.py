@@ -224,7 +224,11 @@ class Recomputed:
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
         """Those of the denoiser, if it has any (see `Predictor`)."""
         predictors = self.denoiser.predictors(times, like) if isinstance(self.denoiser, Predictor) else None
-        return None if predictors is None else [partial(checkpoint, predict, use_reentrant=False) for predict in predictors]
+        return (
+            None
+            if predictors is None
+            else [partial(checkpoint, predict, use_reentrant=False) for predict in predictors]
+        )
 
     def inverse(self, t: Tensor) -> Tensor:
         """That of the denoiser; used only where `predictors` are there."""

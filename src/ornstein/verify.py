@@ -56,7 +56,7 @@ PLANE = torch.tensor([[-1.0, 0.3], [0.8, -0.5]], dtype=F64)
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """What was found for one subject on one path; None where a column has no meaning. `wrong` says what failed.
 
     `declared` and `fitted` are orders; `error` is the root mean square error of endpoints (solvers), the largest relative
@@ -98,7 +98,7 @@ HEADER = f"{'':46} {'path':26}{'order':>5}{'fitted':>7}{'error':>9}{'distrib.':>
 class Report:
     """Rows to print, and whether all of them are as they should be."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[CheckRow, ...]
 
     @property
     def ok(self) -> bool:
@@ -126,7 +126,7 @@ def everything(
     methods: Sequence[Solver] | None = None,
     on: Sequence[Path] = paths.ALL,
     others: bool = True,
-) -> Iterator[Row]:
+) -> Iterator[CheckRow]:
     """A row for every solver and path, then (with `others`) for every target and path and every likelihood and path, as found.
 
     `methods` None: all of the library, without AdaptiveODE where torchdiffeq is missing.
@@ -146,7 +146,7 @@ def available() -> list[Solver]:
     return [*solvers.ALL, *loops]
 
 
-def check(method: Solver, oracle: "Oracle") -> Row:
+def check(method: Solver, oracle: "Oracle") -> CheckRow:
     """One solver on the path of an oracle.
 
     A table must be finite, begin and end at its grid's ends, and add no noise to clean data; its fitted order must be the
@@ -159,10 +159,10 @@ def check(method: Solver, oracle: "Oracle") -> Row:
         method = as_solver(method)
         return _table(method, oracle) if isinstance(method, TableSolver) else _loop(method, oracle)
     except Exception as error:
-        return Row(str(method), str(oracle.path), wrong=(f"it raised {type(error).__name__}: {error}",))
+        return CheckRow(str(method), str(oracle.path), wrong=(f"it raised {type(error).__name__}: {error}",))
 
 
-def conversion(quantity: Target, oracle: "Oracle") -> Row:
+def conversion(quantity: Target, oracle: "Oracle") -> CheckRow:
     """A target on the path of an oracle: from the exact estimate to the prediction and back, at levels from λ = 8 to −8.
 
     The score of what comes back must be the gradient of the density. A target that says nothing about the data at t = 1 (its
@@ -176,16 +176,20 @@ def conversion(quantity: Target, oracle: "Oracle") -> Row:
     try:
         result = NetworkDenoiser(lambda *_: truth.of(quantity(point)), path, quantity)(x, t)
     except ValueError:
-        return Row(*names, wrong=() if blind else ("it was refused though it can be inverted",))
-    pairs = (result.clean, truth.clean), (result.noise, truth.noise), (result.score(point), _score(oracle.mixture, x, t))
+        return CheckRow(*names, wrong=() if blind else ("it was refused though it can be inverted",))
+    pairs = (
+        (result.clean, truth.clean),
+        (result.noise, truth.noise),
+        (result.score(point), _score(oracle.mixture, x, t)),
+    )
     error = max(float(((mine - exact).abs() / (1 + exact.abs())).max()) for mine, exact in pairs)
     wrong = ["it should be refused: it says nothing about the data at t = 1"] if blind else []
     if not error < ROUND_TRIP:
         wrong.append(f"a round trip errs by {error:.1e}")
-    return Row(*names, error=error, wrong=tuple(wrong))
+    return CheckRow(*names, error=error, wrong=tuple(wrong))
 
 
-def density(method: Method, path: Path, gap: float | None = None) -> Row:
+def density(method: Method, path: Path, gap: float | None = None) -> CheckRow:
     """A way to measure −log p on a path, for items of a mixture in two dimensions with 1/7 as the unit, and for whole numbers.
 
     Without `gap` every value must be within 1e-3 nats per dimension, or, where probes are drawn, their mean within 4 standard
@@ -197,10 +201,10 @@ def density(method: Method, path: Path, gap: float | None = None) -> Row:
     try:
         return _density(method, path, gap)
     except Exception as error:
-        return Row(f"likelihood {method}", str(path), wrong=(f"it raised {type(error).__name__}: {error}",))
+        return CheckRow(f"likelihood {method}", str(path), wrong=(f"it raised {type(error).__name__}: {error}",))
 
 
-def _density(method: Method, path: Path, gap: float | None) -> Row:
+def _density(method: Method, path: Path, gap: float | None) -> CheckRow:
     plain, data = (GaussianMixture(WEIGHTS, PLANE, VARIANCES, p) for p in (path, paths.Linear()))
     counted, x = _Counted(plain), data.draw(ITEMS, generator=torch.Generator().manual_seed(0))
     shift = -2 * math.log(7)
@@ -223,7 +227,7 @@ def _density(method: Method, path: Path, gap: float | None) -> Row:
     off = levels.nats + _bins(whole)
     if not float(off.mean()) > -4 * float(off.std()) / math.sqrt(ITEMS):
         wrong.append(f"of whole numbers it lies {-float(off.mean()):.1e} nats below what it bounds")
-    return Row(f"likelihood {method}", str(path), error=error, calls=calls, wrong=tuple(wrong))
+    return CheckRow(f"likelihood {method}", str(path), error=error, calls=calls, wrong=tuple(wrong))
 
 
 def _bins(x: Tensor) -> Tensor:
@@ -291,7 +295,7 @@ def moments(
 ) -> tuple[Tensor, Tensor]:
     """Mean and variance (D,) of a table's result for data N(data), from those of its start, by running it on affine forms.
 
-    Row 0 of the batch is the run from 0 without noise, row 1 from 1 without noise, row 2 + i from 0 with noise 1 in step i.
+    CheckRow 0 of the batch is the run from 0 without noise, row 1 from 1 without noise, row 2 + i from 0 with noise 1 in step i.
     """
     forms = torch.zeros(table.calls + 2, len(mean), dtype=F64)
     forms[1] = 1
@@ -333,7 +337,7 @@ def order_of_moments(method: TableSolver, oracle: Oracle, steps: Sequence[int]) 
     return fitted_order(steps, errors)
 
 
-def _table(method: TableSolver, oracle: Oracle) -> Row:
+def _table(method: TableSolver, oracle: Oracle) -> CheckRow:
     times = oracle.grid(polynomial, STEPS[0])
     table = method.table(oracle.path, times)
     wrong = _promises(table, oracle.path, times)
@@ -355,7 +359,7 @@ def _table(method: TableSolver, oracle: Oracle) -> Row:
     return replace(row, declared=method.order, fitted=fitted, wrong=(*wrong, *row.wrong))
 
 
-def _loop(method: Solver, oracle: Oracle) -> Row:
+def _loop(method: Solver, oracle: Oracle) -> CheckRow:
     for n in LOOP_STEPS:
         row = _ends(method, oracle, method.grid(oracle.path, n), method.stochastic)
         if row.ok:
@@ -363,7 +367,7 @@ def _loop(method: Solver, oracle: Oracle) -> Row:
     return row
 
 
-def _ends(method: Solver, oracle: Oracle, times: Tensor, stochastic: bool) -> Row:
+def _ends(method: Solver, oracle: Oracle, times: Tensor, stochastic: bool) -> CheckRow:
     """The errors where a method ends, and its network calls. It starts from quantiles, which have no chance in them."""
     counted, count = _Counted(oracle.mixture), 1024 if stochastic else 256
     start, truth = oracle.quantiles(count, float(times[0])), oracle.quantiles(count, 0.0)
@@ -379,7 +383,7 @@ def _ends(method: Solver, oracle: Oracle, times: Tensor, stochastic: bool) -> Ro
         wrong.append(
             f"after {counted.calls} network calls its samples are {distribution:.3g} standard deviations from the data"
         )
-    return Row(
+    return CheckRow(
         str(method),
         str(oracle.path),
         error=error,

@@ -4,7 +4,7 @@ import pytest
 
 from ornstein import solvers, verify
 from ornstein.cli import main
-from ornstein.verify import Row
+from ornstein.verify import CheckRow
 
 
 def test_rows_and_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +28,7 @@ def test_a_failure_is_named_and_exits_with_1(
 
     def wrong(method: solvers.Solver, oracle: verify.Oracle) -> Row:
         row = check(method, oracle)
-        return Row(row.subject, row.path, wrong=("it is late",)) if isinstance(method, solvers.EDMHeun) else row
+        return CheckRow(row.subject, row.path, wrong=("it is late",)) if isinstance(method, solvers.EDMHeun) else row
 
     monkeypatch.setattr(verify, "check", wrong)
     assert main(["verify", "--solver", "heun", "--path", "cosine"]) == 1

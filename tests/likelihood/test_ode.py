@@ -179,7 +179,7 @@ def test_fresh_probes_at_every_step_beat_one_for_the_whole_way() -> None:
     model = mixture(12, path.Linear())
     x = data(model, 64)
     exact, errors = likelihood.log_prob(model, x, solver=likelihood.FixedSteps(24)), []
-    flow = likelihood.ode.Flow(model, 0.0)
+    flow = likelihood.ode.ProbabilityFlow(model, 0.0)
     for same in (False, True):
         solver, trace = likelihood.FixedSteps(24), likelihood.Hutchinson(1)
         y, divergence = solver.run(flow, flow.start(x), trace, PerSampleNoise(), same)
@@ -196,7 +196,7 @@ def test_adaptive_steps_agree() -> None:
     assert torch.allclose(found.log_prob, truth, rtol=0, atol=2e-2)
     assert torch.allclose(found.log_prob + found.solver, truth, rtol=0, atol=2e-4)
     probes, solver = likelihood.Hutchinson(8), likelihood.Adaptive(1e-3, 1e-3)
-    flow = likelihood.ode.Flow(model, 0.0)
+    flow = likelihood.ode.ProbabilityFlow(model, 0.0)
     y, divergence = solver.run(flow, flow.start(x), probes, PerSampleNoise())
     same = likelihood.FixedSteps(32).run(flow, flow.start(x), probes, PerSampleNoise(), same=True)
     assert torch.allclose(y, same[0], atol=0.05)

@@ -31,7 +31,7 @@ SOLVER = "abm"
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Candidate:
     """One way of sampling: a run by the name it is shown under, a solver by its own, and its steps."""
 
     name: str
@@ -52,9 +52,9 @@ class Asked:
         }
 
 
-def run(given: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> int:
     """Sample and measure each run with each solver at each number of steps; a table, a JSON and an image."""
-    options = parse(Compare, "compare", given)
+    options = parse(Compare, "compare", words)
     within(options, count=(100, math.inf), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
     steps = _steps(options.steps)
     out = Path(options.out).expanduser()
@@ -78,11 +78,11 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     device = choose_device(options.device, processes)
     runs = [load(folder, device) for folder in options.runs]
     _alike(runs, options.data)
-    asked = _asked(runs, options.solver, steps)
+    candidates = _candidates(runs, options.solver, steps)
     data, training = real_data(runs[0], options.data, options.train_data)
     spec = runs[0].spec
     record, image = _outputs(options, out, data.spec.content_hash)
-    processes.on_all(lambda: _must_be_free(record, image, asked))
+    processes.on_all(lambda: _must_be_free(record, image, candidates))
     names = words(options.metrics) or DEFAULT[spec.kind]
     for name in names:
         if name not in METRICS:
@@ -90,10 +90,14 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     if not options.metrics:
         names = tuple(name for name in names if name != "agreement" or (net is not None and spec.classes))
-    beside = (
+    reference_set = (
         reference(extractor, data, training, options.count, "memorisation" in names) if processes.is_first else None
     )
-    if beside is not None and not options.metrics and 2 * beside.real.shape[1] > min(options.count, len(beside.real)):
+    if (
+        reference_set is not None
+        and not options.metrics
+        and 2 * reference_set.real.shape[1] > min(options.count, len(reference_set.real))
+    ):
         names = tuple(name for name in names if name != "frechet")
     about = {
         "count": options.count,
@@ -103,34 +107,34 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
         "features": {"name": extractor.name, "digest": extractor.digest},
         "versions": versions(),
     }
-    kept = processes.on_first(lambda: _kept(record.path, about))
+    saved = processes.on_first(lambda: _saved_points(record.path, about))
     points: list[dict[str, Any]] = []
     say(f"{options.count:,} samples each, beside {data.spec.source}, {extractor.name} features.")
     with Meter("comparing", patience=1.0) as meter:
-        for place, one in enumerate(asked):
+        for place, one in enumerate(candidates):
             key = one.about()
-            point = next((p for p in kept if {k: p.get(k) for k in key} == key), None)
+            point = next((p for p in saved if {k: p.get(k) for k in key} == key), None)
             if point is None:
 
-                def tell(made: int, place: int = place, one: Asked = one) -> None:
+                def tell(made: int, place: int = place, one: Candidate = one) -> None:
                     text = f"{one.name}, {one.solver_name}, {one.steps} steps: {made:,} of {options.count:,}"
-                    meter.update((place + made / options.count) / len(asked), text)
+                    meter.update((place + made / options.count) / len(candidates), text)
 
                 items, calls = _drawn(one, processes, options, tell)
                 parts = processes.gather((extract(extractor, items, spec), items))
-                if beside is None:  # the first process measures
+                if reference_set is None:  # the first process measures
                     continue
                 features = torch.cat([part for part, _ in parts])
                 labels = one.run.model.labels(0, options.count, options.seed)
                 known = None
                 if net is not None and labels is not None and "agreement" in names:
                     known = recognition(net, labels, [i for _, i in parts], spec, extractor, features, data)
-                found = evaluate(features, beside, names, extractor=extractor, kind=spec.kind, labels=known)
-                scores = [row.to_json() for row in found.rows]
+                evaluation = evaluate(features, reference_set, names, extractor=extractor, kind=spec.kind, labels=known)
+                scores = [row.to_json() for row in evaluation.rows]
                 point = {"name": one.name, "solver_name": one.solver_name, "calls": calls, **key, "scores": scores}
             if processes.is_first:
                 points.append(point)
-                _must_be_free(record, image, asked)
+                _must_be_free(record, image, candidates)
                 record.write_json({**about, "points": points})
     if not processes.is_first:
         return
@@ -147,12 +151,12 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
 
 def _steps(text: str) -> tuple[int, ...]:
     """5,10,20 as numbers, rising."""
-    found = text.replace(",", " ").split()
-    if not found or not all(word.isdecimal() and 1 <= int(word) <= MOST_STEPS for word in found):
+    steps = text.replace(",", " ").split()
+    if not steps or not all(word.isdecimal() and 1 <= int(word) <= MOST_STEPS for word in steps):
         raise UsageError(
             f"--steps {text!r} is no list of steps; give whole numbers from 1 to {MOST_STEPS} as in 5,10,20"
         )
-    return tuple(sorted({int(word) for word in found}))
+    return tuple(sorted({int(word) for word in steps}))
 
 
 def _alike(runs: "list[Run]", data: str | None) -> None:
@@ -174,26 +178,26 @@ def _alike(runs: "list[Run]", data: str | None) -> None:
             )
 
 
-def _asked(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> list[Asked]:
+def _candidates(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> list[Candidate]:
     """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well."""
     from ornstein.names import pick
 
     named = words(wanted) or (SOLVER,)
     for name in named:
         pick("solver", name, dict.fromkeys([*SOLVERS, TUNED]))
-    found = []
-    for shown, trained in zip(_names(runs), runs, strict=True):
+    candidates = []
+    for label, trained in zip(_names(runs), runs, strict=True):
         for name in named:
             for count in _tuned(trained, steps) if name == TUNED else steps:
                 solver = trained.tuned(count) if name == TUNED else SOLVERS[name]
-                found.append(Asked(shown, trained, name, solver, count))
+                candidates.append(Candidate(label, trained, name, solver, count))
         if wanted is None:
             for count in _tuned(trained, None):
                 try:
-                    found.append(Asked(shown, trained, TUNED, trained.tuned(count), count))
+                    candidates.append(Candidate(label, trained, TUNED, trained.tuned(count), count))
                 except OrnsteinError as error:  # of other weights, or damaged
                     say(f"Note: left out: {error}.")
-    return found
+    return candidates
 
 
 def _tuned(trained: "Run", wanted: tuple[int, ...] | None) -> tuple[int, ...]:
@@ -221,7 +225,7 @@ def _names(runs: "list[Run]") -> list[str]:
 
 
 def _drawn(
-    one: Asked, processes: Processes, options: Compare, tell: Callable[[int], None]
+    one: Candidate, processes: Processes, options: Compare, tell: Callable[[int], None]
 ) -> "tuple[NDArray[Any], float]":
     """This process's samples in the data's own units, and the mean network calls of one of all."""
     import numpy as np
@@ -248,8 +252,8 @@ def _counted(trained: "Run") -> Iterator[list[int]]:
     """Within, how many rows the network has been asked about: of a solver with its own loop no table tells."""
     rows = [0]
 
-    def count(_: object, given: tuple[Any, ...], __: object) -> None:
-        rows[0] += len(given[0])
+    def count(_: object, inputs: tuple[Any, ...], __: object) -> None:
+        rows[0] += len(inputs[0])
 
     hook = trained.model.network.register_forward_hook(count)
     try:
@@ -277,11 +281,11 @@ def _outputs(options: Compare, out: Path, data: str) -> "tuple[Output, Output]":
     return replace(image, path=out.with_suffix(".json")), image
 
 
-def _must_be_free(record: "Output", image: "Output", asked: list[Asked]) -> None:
+def _must_be_free(record: "Output", image: "Output", candidates: list[Candidate]) -> None:
     """Raises UsageError where a result of others is there, or one of this kind with points that would be lost."""
     record.check()
     image.check()
-    wanted = [one.about() for one in asked]
+    wanted = [one.about() for one in candidates]
     if not record.force and any({k: p.get(k) for k in wanted[0]} not in wanted for p in _points(record.path)):
         raise UsageError(f"{record.path} holds points of other runs, solvers or steps; {record.instead}")
 
@@ -300,9 +304,9 @@ def _points(record: Path) -> list[dict[str, Any]]:
 def _is_whole(point: dict[str, Any], names: Sequence[str]) -> bool:
     """Whether a point holds what the table and the plot show of these metrics."""
 
-    def is_score(found: Any) -> bool:
-        numbers = [found[key] for key in ("value", "low", "high")]
-        return isinstance(found["name"], str) and all(type(n) is float and math.isfinite(n) for n in numbers)
+    def is_score(entry: Any) -> bool:
+        numbers = [entry[key] for key in ("value", "low", "high")]
+        return isinstance(entry["name"], str) and all(type(n) is float and math.isfinite(n) for n in numbers)
 
     try:
         scores, calls = point["scores"], point["calls"]
@@ -318,13 +322,13 @@ def _is_whole(point: dict[str, Any], names: Sequence[str]) -> bool:
         return False
 
 
-def _kept(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+def _saved_points(record: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
     """The points that an earlier comparison of the same kind has measured."""
     from ornstein.files.reading import read_json
 
     try:
-        found = read_json(record)
-        points = _points(record) if {key: found[key] for key in about} == about else []
+        content = read_json(record)
+        points = _points(record) if {key: content[key] for key in about} == about else []
         return [point for point in points if _is_whole(point, about["metrics"])]
     except (OSError, ValueError, KeyError):
         return []
@@ -335,8 +339,8 @@ def _table(points: list[dict[str, Any]]) -> list[str]:
     scores = points[0]["scores"]
     lines = [("run", "solver", "steps", "calls", *(score["name"] for score in scores))]
     for p in points:
-        shown = (f"{s['value']:.4g} ({s['low']:.3g} to {s['high']:.3g})" for s in p["scores"])
-        lines.append((p["name"], p["solver_name"], str(p["steps"]), f"{p['calls']:.4g}", *shown))
+        cells = (f"{s['value']:.4g} ({s['low']:.3g} to {s['high']:.3g})" for s in p["scores"])
+        lines.append((p["name"], p["solver_name"], str(p["steps"]), f"{p['calls']:.4g}", *cells))
     floors = ("" if s["floor"] is None else f"{s['floor']['value']:.4g}" for s in scores)
     lines.append(("real data", "", "", "", *floors))
     return columns(lines)
@@ -346,22 +350,22 @@ def _draw(image: "Output", points: list[dict[str, Any]], about: str) -> None:
     from ornstein import plots
     from ornstein.metrics import Score
 
-    def score(found: dict[str, Any]) -> Score:
-        return Score(*(found[key] for key in ("name", "value", "low", "high")))
+    def score(entry: dict[str, Any]) -> Score:
+        return Score(*(entry[key] for key in ("name", "value", "low", "high")))
 
     several = len({p["name"] for p in points}) > 1, len({p["solver_name"] for p in points}) > 1
 
     def curve(p: dict[str, Any]) -> str:
-        told = [text for text, differs in zip((p["name"], p["solver_name"]), several, strict=True) if differs]
-        return ", ".join(told) or str(p["name"])
+        parts = [text for text, differs in zip((p["name"], p["solver_name"]), several, strict=True) if differs]
+        return ", ".join(parts) or str(p["name"])
 
     panels = []
-    for place, shown in enumerate(points[0]["scores"]):
+    for place, metric in enumerate(points[0]["scores"]):
         curves = []
         for name, group in groupby(points, curve):
-            found = sorted(group, key=lambda p: p["calls"])
-            scores = tuple(score(p["scores"][place]) for p in found)
-            curves.append(plots.Curve(name, tuple(p["calls"] for p in found), scores))
-        panels.append((shown["name"], curves, None if shown["floor"] is None else score(shown["floor"])))
+            entry = sorted(group, key=lambda p: p["calls"])
+            scores = tuple(score(p["scores"][place]) for p in entry)
+            curves.append(plots.Curve(name, tuple(p["calls"] for p in entry), scores))
+        panels.append((metric["name"], curves, None if metric["floor"] is None else score(metric["floor"])))
     plots.comparison(image, panels, about)
     say(f"The image: {image.path.resolve()}")

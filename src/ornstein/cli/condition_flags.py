@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def read(trained: "Run", condition: str | None, mask: str | None, text: str | None) -> dict[str, Any] | None:
     """The flags by the names that `Run.sample` knows. Raises UsageError for files that do not fit."""
-    found: dict[str, Any] = {} if text is None else {"text": text}
+    values: dict[str, Any] = {} if text is None else {"text": text}
     if mask is not None and condition is None:
         raise UsageError("--mask belongs to an image; give it with --condition")
     if condition is not None:
-        found |= _condition(trained, condition, mask)
-    return found or None
+        values |= _condition(trained, condition, mask)
+    return values or None
 
 
 def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
@@ -54,14 +54,14 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
         from ornstein.data.arrays import ArrayFile
 
         items = np.asarray(ArrayFile(file).load().items)
-        found: dict[str, Any] = {"image": items}
+        inputs: dict[str, Any] = {"image": items}
         size = items.shape[1:3]
     else:
         values, size = image_io.left(name, spec, left)
-        found = {"image": values}
+        inputs = {"image": values}
     if mask is not None:
-        found["mask"] = 1 - image_io.kept(mask, spec, (size[0], size[1])).numpy().reshape(spec.shape[1:])
-    return found
+        inputs["mask"] = 1 - image_io.visible_mask(mask, spec, (size[0], size[1])).numpy().reshape(spec.shape[1:])
+    return inputs
 
 
 def place(trained: "Run", condition: "ConditionBatch | None", output: "Output") -> "Output | None":
@@ -75,7 +75,7 @@ def show(trained: "Run", condition: "ConditionBatch", samples: "NDArray[Any]", o
     """Write an image of what the first sample was given and the first samples in one row."""
     from ornstein.cli import image_io
 
-    told = trained.model.conditions
-    assert told.image is not None
-    given = told.image.visible(condition.rows[told.parts.index(told.image)][:1])
-    image_io.beside([given, trained.spec.to_model(samples)], output, trained.spec)
+    conditions = trained.model.conditions
+    assert conditions.image is not None
+    image = conditions.image.visible(condition.rows[conditions.parts.index(conditions.image)][:1])
+    image_io.save_comparison([image, trained.spec.to_model(samples)], output, trained.spec)

@@ -13,7 +13,7 @@ from ornstein.cli.show import Meter, say
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset
-    from ornstein.metrics.diagnostics import Level
+    from ornstein.metrics.diagnostics import NoiseLevel
     from ornstein.runs import Run
 
 
@@ -36,27 +36,27 @@ def run(words: Sequence[str]) -> int:
     x, _ = data.batch(rows)
     x = x.to(device)
     denoiser = trained.denoiser
-    told = None
+    conditioned = None
     conditions = trained.model.conditions
     if conditions:
         conditions.must_fit(data, options.run)
         known = [row.to(device) for row in conditions.of_items(data, rows, options.seed)]
-        told = lambda part: denoiser.given(conditions.network_input(tuple(row[part] for row in known)))  # noqa: E731
+        conditioned = lambda part: denoiser.given(conditions.network_input(tuple(row[part] for row in known)))  # noqa: E731
     with Results(trained, options, "evaluation", "diagnosed", data=data.spec.content_hash) as results:
-        at, found = times(trained.model.path, options.levels), []
+        at, measured = times(trained.model.path, options.levels), []
         with Meter("diagnosing", patience=1.0) as meter:
-            for level in diagnose(denoiser, x, at, conditioned=told, seed=options.seed):
-                found.append(level)
-                meter.update(len(found) / len(at), f"{len(found)} of {len(at)} noise levels")
+            for level in diagnose(denoiser, x, at, conditioned=conditioned, seed=options.seed):
+                measured.append(level)
+                meter.update(len(measured) / len(at), f"{len(measured)} of {len(at)} noise levels")
         what = f"{len(x):,} items of {data.spec.source}"
         output = results.at("diagnosis.json")
-        where = results.write(output, _record(trained, data, options, found, what))
+        where = results.write(output, _record(trained, data, options, measured, what))
         say(f"{what}; errors are per number, in model units.")
-        say(_table(found))
+        say(_table(measured))
         say(f"The numbers: {where}")
         drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
         try:
-            if results.also(lambda: plots.diagnosis(drawn, found, what)):
+            if results.also(lambda: plots.diagnosis(drawn, measured, what)):
                 say(f"The image: {drawn.path.resolve()}")
         except plots.Missing as error:  # what was measured is written
             say(f"Note: {error}.")
@@ -65,7 +65,9 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _record(trained: "Run", data: "Dataset", options: Diagnose, found: "list[Level]", what: str) -> dict[str, Any]:
+def _record(
+    trained: "Run", data: "Dataset", options: Diagnose, levels: "list[NoiseLevel]", what: str
+) -> dict[str, Any]:
     return {
         "title": "Diagnosis of the model",
         "about": f"By noise level, on {what}: the error of the noise estimate, and the actual squared error of the denoiser "
@@ -73,10 +75,10 @@ def _record(trained: "Run", data: "Dataset", options: Diagnose, found: "list[Lev
         "scores": [
             score.named(f"{name} at t = {level.t:.3f}").to_json()
             for name, of in (("noise error", "noise"), ("calibration", "calibration"))
-            for level in found
+            for level in levels
             for score in (getattr(level, of),)
         ],
-        "levels": [level.to_json() for level in found],
+        "levels": [level.to_json() for level in levels],
         "weights": trained.weights_hash,
         "data": {
             "source": data.spec.source,
@@ -88,7 +90,7 @@ def _record(trained: "Run", data: "Dataset", options: Diagnose, found: "list[Lev
     }
 
 
-def _table(levels: "list[Level]") -> list[str]:
+def _table(levels: "list[NoiseLevel]") -> list[str]:
     """A line for each noise level."""
     head = f"  {'t':>6}  {'log-SNR':>7}  {'noise error':>11}  {'clean error':>11}  {'continuity':>10}"
     lines = [f"{head}  calibration (1: right)"]

@@ -35,35 +35,35 @@ def run(words: Sequence[str]) -> int:
     pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.device
-    given, size = image_io.read(options.image, spec)
-    kept = None if options.mask is None else image_io.kept(options.mask, spec, size).to(place)
+    images, size = image_io.read(options.image, spec)
+    visible = None if options.mask is None else image_io.visible_mask(options.mask, spec, size).to(place)
     solver: solvers.Solver = DEFAULT
     calls = options.steps
-    if kept is not None and options.method == "repaint":
+    if visible is not None and options.method == "repaint":
         solver = repaint = RePaint()
         calls = sum(there > here for here, there in pairwise(repaint.schedule(options.steps)))
     made = []
-    guidance_flags = image_io.told(trained, options.label, options)
+    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
     sources, name = (options.image, options.mask), f"edit-{Path(options.image).stem}-seed-{options.seed}"
     with (
-        image_io.results("edit", options, trained, name, sources, len(given) * options.count) as written,
+        image_io.results("edit", options, trained, name, sources, len(images) * options.count) as written,
         torch.inference_mode(),
     ):
         with Meter("editing", patience=1.0) as meter:
-            batches = given.repeat_interleave(options.count, 0).split(image_io.MOST)
-            told = image_io.watched(guidance_flags, meter, calls * len(batches))
+            batches = images.repeat_interleave(options.count, 0).split(image_io.MOST)
+            denoiser = image_io.watched(guidance_flags, meter, calls * len(batches))
             for i, x in enumerate(batches):
                 noise = PerSampleNoise(options.seed, i * image_io.MOST)
                 x = x.to(place)
-                if kept is None:
+                if visible is None:
                     assert options.strength is not None
-                    made.append(sdedit(told, x, options.strength, solver=solver, steps=options.steps, noise=noise))
+                    made.append(sdedit(denoiser, x, options.strength, solver=solver, steps=options.steps, noise=noise))
                 else:
-                    made.append(inpaint(told, x, kept, solver=solver, steps=options.steps, noise=noise))
+                    made.append(inpaint(denoiser, x, visible, solver=solver, steps=options.steps, noise=noise))
         results = torch.cat(made)
         written.write(spec.from_model(results))
         if written.row is not None:
-            hidden = [] if kept is None else [torch.where(kept.cpu().bool(), given[:1], 0.0)]
-            image_io.beside([given[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
+            hidden = [] if visible is None else [torch.where(visible.cpu().bool(), images[:1], 0.0)]
+            image_io.save_comparison([images[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
     image_io.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", written)
     return 0

@@ -25,7 +25,7 @@ def run(words: Sequence[str]) -> int:
 
     trained = load(options.run)
     if options.length is None:
-        say(_kept(trained.averages))
+        say(_snapshots(trained.averages))
         return 0
     made = trained.ema(options.length, options.out)
     say(
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _kept(archive: "Archive") -> list[str]:
+def _snapshots(archive: "Archive") -> list[str]:
     from ornstein.folder.posthoc import snapshots, time_of
 
     stored = [f"{time_of(file):,}" for file in snapshots(archive.folder) if time_of(file) < archive.updates]

@@ -52,9 +52,9 @@ class Samples:
     title: str
 
 
-def run(given: Sequence[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Sample, measure, print a table, and write the result beside the run and into its report page."""
-    options = parse(Evaluate, "evaluate", given)
+    options = parse(Evaluate, "evaluate", arguments)
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)
     guidance_flags.must_name_solver(options.solver)
@@ -105,7 +105,7 @@ def _measure(
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     prepared = time.monotonic() - began
     if options.samples:
-        samples = _given(options, trained, processes)
+        samples = _from_file(options, trained, processes)
     else:
         samples = _drawn(options, trained, processes, data, guide)
     began = time.monotonic()
@@ -118,14 +118,14 @@ def _measure(
         if not processes.is_first:
             return
         features = torch.cat(parts)
-        beside = reference(extractor, data, training, len(features), "memorisation" in names, progress)
+        compared = reference(extractor, data, training, len(features), "memorisation" in names, progress)
     with Meter("measuring", patience=1.0) as meter:
         labels = None
         if net is not None and samples.labels is not None:
             labels = recognition(net, samples.labels, [samples.items], samples.spec, extractor, features, data)
-        found = evaluate(
+        evaluation = evaluate(
             features,
-            beside,
+            compared,
             wanted,
             extractor=extractor,
             kind=spec.kind,
@@ -134,17 +134,15 @@ def _measure(
         )
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{extractor.name}"
-    said = (
-        f"{len(features):,} samples beside {len(beside.real):,} items of {data.spec.source}, {extractor.name} features"
-    )
+    said = f"{len(features):,} samples beside {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"
     record = {
-        "scores": [row.to_json() for row in found.rows],
-        "by_class": {name: score.to_json() for name, score in found.by_class.items()},
-        "notes": list(found.notes),
+        "scores": [row.to_json() for row in evaluation.rows],
+        "by_class": {name: score.to_json() for name, score in evaluation.by_class.items()},
+        "notes": list(evaluation.notes),
         "title": f"Evaluation: {samples.title}",
         "about": f"{said}. The last column is what other real data score in the place of the samples.",
         "samples": samples.made,
-        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(beside.real)},
+        "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(compared.real)},
         "training": {"source": spec.source, "content_hash": spec.content_hash},
         "features": {"name": extractor.name, "digest": extractor.digest},
         "versions": versions(),
@@ -154,13 +152,13 @@ def _measure(
     output = results.at(f"{stem}.json")
     where = results.write(output, record)
     say(f"{said}.")
-    say(show(found))
-    for note in found.notes:
+    say(show(evaluation))
+    for note in evaluation.notes:
         say(f"Note: {note}.")
     say(f"Measured in {duration(sum(seconds.values()))}: {where}")
-    if found.nearest is not None and training is not None and spec.kind == "image":
+    if evaluation.nearest is not None and training is not None and spec.kind == "image":
         pairs = replace(output, path=output.path.with_name(f"{output.path.stem}-nearest.png"))
-        nearest = found.nearest, training
+        nearest = evaluation.nearest, training
         results.also(lambda: _save_pairs(pairs, samples, *nearest))
     if training is not None and results.out is None:
         report_page(results, training)
@@ -207,18 +205,18 @@ def _imported(name: str) -> "Network":
     place, _, attribute = name.partition(":")
     sys.path.insert(0, "")  # also the user's own file, beside which the command runs
     try:
-        found = getattr(import_module(place), attribute)
-        if not isinstance(found, nn.Module):
-            found = found()
+        network = getattr(import_module(place), attribute)
+        if not isinstance(network, nn.Module):
+            network = network()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UsageError(
             f"--features {name} cannot be used ({error}); give PACKAGE.MODULE:NAME of a torch module"
         ) from error
     finally:
         sys.path.remove("")
-    if not isinstance(found, nn.Module):
-        raise UsageError(f"--features {name} is a {type(found).__name__}; give PACKAGE.MODULE:NAME of a torch module")
-    return Network(name.replace(":", "."), found.eval().requires_grad_(False))
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"--features {name} is a {type(network).__name__}; give PACKAGE.MODULE:NAME of a torch module")
+    return Network(name.replace(":", "."), network.eval().requires_grad_(False))
 
 
 def words(names: str | None) -> tuple[str, ...] | None:
@@ -228,7 +226,7 @@ def words(names: str | None) -> tuple[str, ...] | None:
 
 def recognition(
     net: "Classifier",
-    asked: "Tensor",
+    requested: "Tensor",
     blocks: "Sequence[NDArray[Any]]",
     spec: "DataSpec",
     extractor: "Extractor",
@@ -244,7 +242,7 @@ def recognition(
     from ornstein.metrics import Labels, cnn, extract
 
     hidden = features if extractor.name == "cnn" else torch.cat([extract(cnn.cnn(net), i, spec) for i in blocks])
-    return Labels(asked, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
+    return Labels(requested, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
 
 
 # Samples
@@ -273,14 +271,14 @@ def _drawn(
         "seed": options.seed,
         "guidance": str(guide),
     }
-    asked = "" if guide.plain else f"-{guide.slug}"
+    suffix = "" if guide.plain else f"-{guide.slug}"
     return Samples(
         mine=mine,
         items=np.concatenate(blocks) if processes.is_first else mine,
         spec=trained.spec,
         labels=trained.like_labels(data, options.count, options.seed),
         made=made,
-        name=f"{guidance_flags.slug(options.solver)}-{options.steps}{asked}-n{options.count}-seed{options.seed}",
+        name=f"{guidance_flags.slug(options.solver)}-{options.steps}{suffix}-n{options.count}-seed{options.seed}",
         title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),
     )
 
@@ -318,7 +316,7 @@ def draw(
     return np.concatenate(batches)
 
 
-def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
+def _from_file(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
     """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of images."""
     import numpy as np
     import torch
@@ -342,11 +340,11 @@ def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
         with file.open("rb") as stream:
             digest = file_digest(stream, "sha256").hexdigest()
     else:
-        found = data.open(file, channels=spec.shape[0] if spec.kind == "image" else None)
-        if found.spec.shape != spec.shape:
-            raise UsageError(f"--samples {file} holds items of shape {found.spec.shape}, not {spec.shape}")
-        items, digest = found.items, found.spec.content_hash
-        spec = found.spec if spec.kind == "image" else spec
+        opened = data.open(file, channels=spec.shape[0] if spec.kind == "image" else None)
+        if opened.spec.shape != spec.shape:
+            raise UsageError(f"--samples {file} holds items of shape {opened.spec.shape}, not {spec.shape}")
+        items, digest = opened.items, opened.spec.content_hash
+        spec = opened.spec if spec.kind == "image" else spec
     if labels is not None and len(labels) != len(items):
         raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
     made = {"file": str(file.resolve()), "digest": digest, "count": len(items)}
@@ -357,19 +355,19 @@ def _given(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
 # Results
 
 
-def show(found: "Evaluation") -> list[str]:
+def show(evaluation: "Evaluation") -> list[str]:
     """The scores as a table: value, interval, and what other real data score."""
     lines = [("", "value", "95 % interval", "real data")]
-    for row in found.rows:
+    for row in evaluation.rows:
         lines.append(_line(row.score, row.floor))
-    if found.by_class:
-        lines += [("", "", "", ""), *(_line(score, None, "  ") for score in found.by_class.values())]
+    if evaluation.by_class:
+        lines += [("", "", "", ""), *(_line(score, None, "  ") for score in evaluation.by_class.values())]
     return columns(lines)
 
 
 def _line(score: "Score", floor: "Score | None", indent: str = "") -> tuple[str, str, str, str]:
-    beside = "" if floor is None else f"{floor.value:.4g} ({floor.low:.4g} to {floor.high:.4g})"
-    return f"{indent}{score.name}", f"{score.value:.4g}", f"{score.low:.4g} to {score.high:.4g}", beside
+    reference = "" if floor is None else f"{floor.value:.4g} ({floor.low:.4g} to {floor.high:.4g})"
+    return f"{indent}{score.name}", f"{score.value:.4g}", f"{score.low:.4g} to {score.high:.4g}", reference
 
 
 def _save_pairs(output: "Output", samples: Samples, nearest: "Memorisation", training: "Dataset") -> None:

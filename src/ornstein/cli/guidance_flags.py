@@ -35,30 +35,30 @@ def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
         "apg": (g.APG, 0.0),
     }
     method, rescale = pick("guidance-method", options.guidance_method, methods)
-    told = flags(options)
+    used = flags(options)
     if not isfinite(options.guidance):
         raise UsageError(f"--guidance {options.guidance} is no finite number; give for example --guidance 2")
-    if options.guidance == 1 and told:
-        raise UsageError(f"{told[0]} does nothing at scale 1; give for example --guidance 2 with it")
+    if options.guidance == 1 and used:
+        raise UsageError(f"{used[0]} does nothing at scale 1; give for example --guidance 2 with it")
     try:
-        found = g.GuidanceConfig(options.guidance, method, _levels(options), rescale, _negative(options, trained))
-        trained.check_guide(found)
-        found(trained.denoiser, torch.zeros(1, dtype=torch.int64))  # raises for paths that do not fit
+        config = g.GuidanceConfig(options.guidance, method, _levels(options), rescale, _negative(options, trained))
+        trained.check_guide(config)
+        config(trained.denoiser, torch.zeros(1, dtype=torch.int64))  # raises for paths that do not fit
     except ValueError as error:
         raise UsageError(f"--guidance: {str(error).removeprefix('GuidanceConfig: ')}") from error
-    return found
+    return config
 
 
 def flags(options: GuidanceFlags) -> list[str]:
     """The flags of a command line that ask for the same, each with its value."""
-    told = [
+    used = [
         (f.name.replace("_", "-"), getattr(options, f.name))
         for f in fields(GuidanceFlags)
         if getattr(options, f.name) != f.default
     ]
     return [
         f"--{name} {str(value).removesuffix('.0') if isinstance(value, float) else quote(value)}"
-        for name, value in told
+        for name, value in used
     ]
 
 
@@ -131,10 +131,10 @@ def _weaker(place: Path, trained: "Run") -> "Run":
         if not place.exists():
             raise UsageError(f"--autoguidance {place} is not there; give a run folder, a snapshot or a checkpoint")
         return trained.earlier(place)
-    found, mine = load(place, trained.device), trained.spec
-    theirs = found.spec
+    weak, mine = load(place, trained.device), trained.spec
+    theirs = weak.spec
     if (theirs.kind, theirs.shape, theirs.classes) != (mine.kind, mine.shape, mine.classes):
         raise UsageError(
             f"--autoguidance {place} makes other items or classes than {trained.folder}; give a weaker model of the same data"
         )
-    return found
+    return weak

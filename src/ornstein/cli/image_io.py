@@ -50,10 +50,10 @@ def read(name: str, spec: DataSpec) -> tuple[Tensor, Size]:
     if spec.kind == "vector":
         raise UsageError(f"{file} is no array, and the run makes vectors; give a .npy of {dims(spec)}")
     channels, height, width = spec.shape
-    found = _read_file(file, decode.header)
-    if found.size != (height, width):
-        say(f"{file} is {found.size[1]}x{found.size[0]} and becomes {width}x{height}, cropped at the centre.")
-    return image(file, (height, width), channels), found.size
+    head = _read_file(file, decode.header)
+    if head.size != (height, width):
+        say(f"{file} is {head.size[1]}x{head.size[0]} and becomes {width}x{height}, cropped at the centre.")
+    return image(file, (height, width), channels), head.size
 
 
 def image(file: Path, size: Size, channels: int) -> Tensor:
@@ -77,10 +77,10 @@ def seen(name: str, spec: DataSpec, size: Size) -> Tensor:
             )
         values = 2 * (items - spec.low) / (spec.high - spec.low) - 1
         return torch.from_numpy(values.transpose(0, 3, 1, 2).astype(np.float32))
-    found = _read_file(file, decode.header)
-    if found.size != size:
+    head = _read_file(file, decode.header)
+    if head.size != size:
         raise UsageError(
-            f"{file} is {found.size[1]}x{found.size[0]}, but this operator turns the run's {spec.shape[2]}x{spec.shape[1]} "
+            f"{file} is {head.size[1]}x{head.size[0]}, but this operator turns the run's {spec.shape[2]}x{spec.shape[1]} "
             f"into {width}x{height}; give an image of that size"
         )
     return image(file, size, spec.shape[0])
@@ -96,7 +96,7 @@ def left(name: str, spec: DataSpec, shape: tuple[int, ...]) -> tuple[NDArray[Any
     return replace(spec, shape=shape).from_model(image(file, size, shape[0])), size
 
 
-def kept(name: str, spec: DataSpec, size: Size) -> Tensor:
+def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     """1 where a mask is black and 0 where it is white, broadcasting against items (B, *shape); `size` is the image's own."""
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
@@ -111,10 +111,10 @@ def kept(name: str, spec: DataSpec, size: Size) -> Tensor:
             f"--mask {file} is an image, and the run makes vectors; give a .npy of {spec.shape[0]} numbers"
         )
     else:
-        found = _read_file(file, decode.header).size
-        if found != size:
+        actual = _read_file(file, decode.header).size
+        if actual != size:
             raise UsageError(
-                f"--mask {file} is {found[1]}x{found[0]}, but the image is {size[1]}x{size[0]}; give a mask of the same size"
+                f"--mask {file} is {actual[1]}x{actual[0]}, but the image is {size[1]}x{size[0]}; give a mask of the same size"
             )
         marked = image(file, (spec.shape[1], spec.shape[2]), 1) > 0
     if not bool(marked.any()):
@@ -127,7 +127,7 @@ def kept(name: str, spec: DataSpec, size: Size) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Conditioned:
     """A network's denoiser asked for one class or none, whatever the size of the batch."""
 
     denoiser: NetworkDenoiser
@@ -142,7 +142,7 @@ class Asked:
         return self.guide(self.denoiser, None if self.label is None else self.label.expand(len(x_t)))(x_t, t)
 
 
-def told(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
+def guided_denoiser(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
     """The run's denoiser with a class, or with none, guided as asked. Warns where the model's scores are not exact.
 
     Raises UsageError for guidance towards no class.
@@ -156,7 +156,7 @@ def told(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
             "knows; results are approximate",
             stacklevel=2,
         )
-    return Asked(trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide)
+    return Conditioned(trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,7 @@ def watched(denoiser: Denoiser, meter: Meter, calls: int) -> Watched:
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class ImageResults:
     """Where results go, and the image of them beside what they were made from; `missing` are those that are not there yet."""
 
     output: Output
@@ -220,8 +220,14 @@ class Results:
 
 @contextmanager
 def results(
-    command: str, options: Any, trained: Run, name: str, files: Sequence[str | None], count: int, beside: bool = True
-) -> Iterator[Results]:
+    command: str,
+    options: Any,
+    trained: Run,
+    name: str,
+    files: Sequence[str | None],
+    count: int,
+    comparison: bool = True,
+) -> Iterator[ImageResults]:
     """Within, where the results of a command go: `--out`, by default a file of that name in the run folder.
 
     `files` are those that the results depend on, besides the flags and the weights. Raises UsageError for what cannot hold the
@@ -240,23 +246,23 @@ def results(
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
     whole = digest(recipe)
     output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
-    shown = row(output, spec) if beside else None
+    panel = row(output, spec) if comparison else None
     if is_folder or not ending:
         folder = SampleFolder(out, recipe, spec, options.force, spec.source)
         must_have_room(out, 0, count)
-        if shown is not None:
-            shown.check()
+        if panel is not None:
+            panel.check()
         with folder.filling():
-            yield Results(output, shown, folder, spec)
+            yield ImageResults(output, panel, folder, spec)
         return
     output.check()
-    if shown is not None:
-        shown.check()
+    if panel is not None:
+        panel.check()
     if ending == ".npz":
         must_have_room(out, count * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize)
     else:
         must_be_a_grid(out, count, spec, count if command == "interpolate" else None)
-    yield Results(output, shown, None, spec)
+    yield ImageResults(output, panel, None, spec)
 
 
 def _recipe(command: str, options: Any, trained: Run, files: Sequence[str | None]) -> dict[str, Any]:
@@ -280,13 +286,13 @@ def row(output: Output, spec: DataSpec) -> Output | None:
     return replace(output, path=out.with_name(name))
 
 
-def beside(panels: list[Tensor], output: Output, spec: DataSpec) -> None:
+def save_comparison(panels: list[Tensor], output: Output, spec: DataSpec) -> None:
     """Write an image of what was given and the first results in one row."""
     items = spec.from_model(torch.cat([panel.cpu() for panel in panels]))
     save_grid(grid_image(items, len(items), spec=spec), output)
 
 
-def report(what: str, written: Results) -> None:
+def report(what: str, written: ImageResults) -> None:
     """Where everything is."""
     say(f"{what}: {written.output.path.resolve()}")
     if written.row is not None:

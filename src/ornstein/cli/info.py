@@ -50,10 +50,12 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
 
     spec = DataSpec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"), folder)
-    kept = [place for place in _listed(folder / "checkpoints", folder) if re.fullmatch(r"step-\d{8,}", place.name)]
+    checkpoints = [
+        place for place in _listed(folder / "checkpoints", folder) if re.fullmatch(r"step-\d{8,}", place.name)
+    ]
     last: dict[str, Any] = {"step": 0, "images": 0, "seconds": 0.0, **(lines[-1] if lines else {})}
-    if kept:  # the checkpoint is exact; metrics are written every few steps
-        last |= _state(kept[-1] / "state.json", folder)
+    if checkpoints:  # the checkpoint is exact; metrics are written every few steps
+        last |= _state(checkpoints[-1] / "state.json", folder)
     minutes, steps = settings["minutes"], settings["steps"]
     goal = f"{minutes:g} minutes" if minutes is not None else "no given length" if steps is None else f"{steps:,} steps"
     weights = folder / "model" / "model.safetensors"
@@ -70,7 +72,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("model", f"{weights.parent} ({size(folder_size(weights.parent))})"),
         (
             "checkpoints",
-            f"{', '.join(place.name for place in kept) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
+            f"{', '.join(place.name for place in checkpoints) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
         ),
         *_averages(folder),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
@@ -80,20 +82,20 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
 def _averages(folder: Path) -> list[tuple[str, str]]:
     """What the snapshots of averages take, where there are any."""
     place = folder / "averages"
-    kept = sum(file.name.startswith("update-") for file in _listed(place, folder))
-    return [("averages", f"{kept} snapshots for `ornstein ema` ({size(folder_size(place))})")] if kept else []
+    count = sum(file.name.startswith("update-") for file in _listed(place, folder))
+    return [("averages", f"{count} snapshots for `ornstein ema` ({size(folder_size(place))})")] if count else []
 
 
 def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
     classes = config["data"]["classes"]
-    given = f", label={classes[-1]!r}" if classes else ""
+    label = f", label={classes[-1]!r}" if classes else ""
     out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
     return [
         "Sample it:",
         f"  {sampling(folder, config)} --out {out}",
         "In Python:",
         f"  run = ornstein.load({str(folder)!r})",
-        f"  samples = run.sample(64{given})",
+        f"  samples = run.sample(64{label})",
     ]
 
 
@@ -101,11 +103,11 @@ def sampling(folder: Path, config: dict[str, Any]) -> str:
     """A command that samples a model, told what it takes."""
     classes = config["data"]["classes"]
     label = f" --label {quote(classes[-1])}" if classes else ""
-    asked = "".join(_asked(entry) for entry in config.get("conditions", ()))
-    return f"ornstein sample {quote(str(folder))} -n 64{label}{asked}"
+    options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))
+    return f"ornstein sample {quote(str(folder))} -n 64{label}{options}"
 
 
-def _asked(condition: dict[str, Any]) -> str:
+def _condition_options(condition: dict[str, Any]) -> str:
     """The flags that ask for a condition."""
     if condition["type"] == "ImageCondition":
         return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "Mask")
@@ -117,10 +119,10 @@ def _settings(folder: Path) -> dict[str, Any]:
     from ornstein.folder import config
     from ornstein.settings import Settings
 
-    found = config.of_run(folder)
-    if found is None:
+    settings = config.of_run(folder)
+    if settings is None:
         raise UsageError(f"{folder} holds a model, but no config.yaml; bring back the one of its training")
-    return Settings(**found).to_dict()
+    return Settings(**settings).to_dict()
 
 
 def _json(file: Path, root: Path) -> dict[str, Any] | None:
@@ -148,8 +150,8 @@ def _listed(place: Path, folder: Path) -> list[Path]:
 def _state(file: Path, folder: Path) -> dict[str, Any]:
     """The numbers of a checkpoint; nothing, with a warning, where it cannot be read."""
     try:
-        found = _json(file, folder) or {}
-        return {key: found[key] for key in ("step", "images", "seconds") if 0 <= found[key] < 1 << 63}
+        state = _json(file, folder) or {}
+        return {key: state[key] for key in ("step", "images", "seconds") if 0 <= state[key] < 1 << 63}
     except (OrnsteinError, KeyError, TypeError) as error:
         warnings.warn(f"{file} was left out ({error})", stacklevel=2)
         return {}

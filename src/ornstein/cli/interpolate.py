@@ -28,10 +28,10 @@ def run(words: Sequence[str]) -> int:
     for file, items in ((options.first, first), (options.last, last)):
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
-    guidance_flags = image_io.told(trained, options.label, options)
+    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
     sources = (options.first, options.last)
     with (
-        image_io.results("interpolate", options, trained, name, sources, options.frames, beside=False) as written,
+        image_io.results("interpolate", options, trained, name, sources, options.frames, comparison=False) as written,
         torch.inference_mode(),
     ):
         with Meter("interpolating", patience=1.0) as meter:

@@ -63,10 +63,10 @@ def run(words: Sequence[str]) -> int:
     with Results(trained, options, "evaluation", "measured", data=dataset.spec.content_hash, steps=steps) as results:
         try:
             method = _method(options, steps, _dequantisation(options, trained, training))
-            found, indices, seconds = _measure(trained, dataset, options, method)
+            measured, indices, seconds = _measure(trained, dataset, options, method)
         except ImportError as error:
             raise OrnsteinError(str(error)) from error
-        _tell(trained, dataset, training, options, method, found, indices, seconds, results)
+        _tell(trained, dataset, training, options, method, measured, indices, seconds, results)
     return 0
 
 
@@ -137,14 +137,14 @@ def _measure(
     )
     began, done = time.monotonic(), 0
     more = (COST - 1) * min(CHECKED, total) if options.method == "ode" else 0.0
-    found: list[Measured] = []
+    measured: list[Measured] = []
     with Meter("measuring", patience=1.0) as meter:
         for batch in batches:
-            found.append(batch)
+            measured.append(batch)
             done, seconds = done + len(batch.nats), time.monotonic() - began
             left = duration(seconds * (total - done) / (done + more))
             meter.update(done / total, f"{done:,} of {total:,}  {left} left")
-    return found, indices, time.monotonic() - began
+    return measured, indices, time.monotonic() - began
 
 
 def _tell(
@@ -153,7 +153,7 @@ def _tell(
     training: "Dataset | None",
     options: Likelihood,
     method: "Method",
-    found: "list[Measured]",
+    measured: "list[Measured]",
     indices: "NDArray[Any]",
     seconds: float,
     results: Results,
@@ -164,29 +164,29 @@ def _tell(
     from ornstein.metrics.score import Score, Z
 
     spec = trained.spec
-    nats, probe = (torch.cat([getattr(batch, key).cpu() for batch in found]) for key in ("nats", "probe"))
+    nats, probe = (torch.cat([getattr(batch, key).cpu() for batch in measured]) for key in ("nats", "probe"))
     if not bool(nats.isfinite().all()):
         bad = int((~nats.isfinite()).sum())
         raise OrnsteinError(f"{bad} of {len(nats)} values are not finite; try more --steps, or --method elbo")
-    checks = [batch.solver.cpu() for batch in found if batch.solver is not None]
+    checks = [batch.solver.cpu() for batch in measured if batch.solver is not None]
     summary = summarise(nats, probe, torch.cat(checks) if checks else None)
     dims = math.prod(spec.shape)
     unit, factor = ("bits/dim", 1 / (dims * math.log(2))) if spec.kind == "image" else ("nats", 1.0)
     rows = {SAID[options.method]: summary.scaled(factor)}
     rows |= {
-        f"  {name}": summarise(torch.cat([b.terms[name].cpu() for b in found])).scaled(factor)
-        for name in found[0].terms
+        f"  {name}": summarise(torch.cat([b.terms[name].cpu() for b in measured])).scaled(factor)
+        for name in measured[0].terms
     }
-    told = trained.model.conditions
-    conditional = bool(told) and not options.unconditional
-    what = "its label" if told.label is not None and len(told.parts) == 1 else "what the run is told of it"
-    given = f"given {what}" if conditional else "unconditional" if told else ""
+    conditions = trained.model.conditions
+    conditional = bool(conditions) and not options.unconditional
+    what = "its label" if conditions.label is not None and len(conditions.parts) == 1 else "what the run is told of it"
+    condition_text = f"given {what}" if conditional else "unconditional" if conditions else ""
     whole = spec.level_width is not None
     density = "probability of its whole numbers" if whole else f"density in the units of the data, {dims} dimensions"
     about = f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, " + ", ".join(
-        filter(None, (given, density))
+        filter(None, (condition_text, density))
     )
-    steps = _steps(trained, found, factor)
+    steps = _steps(trained, measured, factor)
     record: dict[str, Any] = {
         "title": f"Likelihood: {options.method}",
         "about": f"{about}; {unit}.",
@@ -221,14 +221,14 @@ def _tell(
         report_page(results, training)
 
 
-def _steps(trained: "Run", found: "list[Measured]", factor: float) -> list[dict[str, float]]:
+def _steps(trained: "Run", measured: "list[Measured]", factor: float) -> list[dict[str, float]]:
     """What each step of a bound costs on average, from the data to the noise, with the standard error."""
     import torch
 
-    if found[0].steps is None or found[0].times is None:
+    if measured[0].steps is None or measured[0].times is None:
         return []
-    steps = torch.cat([batch.steps.cpu() for batch in found if batch.steps is not None], 1).double() * factor
-    times = found[0].times.cpu().double()
+    steps = torch.cat([batch.steps.cpu() for batch in measured if batch.steps is not None], 1).double() * factor
+    times = measured[0].times.cpu().double()
     alpha, sigma = trained.model.path.levels(times, times)
     log_snr = 2 * (alpha.log() - sigma.log())
     errors = steps.std(1) / math.sqrt(steps.shape[1]) if steps.shape[1] > 1 else torch.full((len(steps),), math.nan)

@@ -103,7 +103,7 @@ def _plain(kind: Any) -> Any:
 
 def _docstrings(kind: type) -> dict[str, str]:
     """The string below each field, of the class and those it extends."""
-    found: dict[str, str] = {}
+    docstrings: dict[str, str] = {}
     for owner in reversed(kind.__mro__[:-1]):
         (body,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
         assert isinstance(body, ast.ClassDef)
@@ -113,8 +113,8 @@ def _docstrings(kind: type) -> dict[str, str]:
                 and isinstance(after, ast.Expr)
                 and isinstance(after.value, ast.Constant)
             ):
-                found[ast.unparse(item.target)] = inspect.cleandoc(str(after.value.value))
-    return found
+                docstrings[ast.unparse(item.target)] = inspect.cleandoc(str(after.value.value))
+    return docstrings
 
 
 def _description(kind: type, command: str) -> str:

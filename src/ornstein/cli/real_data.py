@@ -20,13 +20,13 @@ def opened(trained: "Run", source: str) -> "Dataset":
 
     settings = trained.settings
     with Meter(f"reading {source}", patience=1.0) as meter:
-        found = data.open(
+        dataset = data.open(
             source,
             size=settings["size"],
             channels=settings["channels"],
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
-    spec, run = found.spec, trained.spec
+    spec, run = dataset.spec, trained.spec
     if (spec.kind, spec.shape) != (run.kind, run.shape):
         raise UsageError(
             f"{source} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}; "
@@ -35,8 +35,8 @@ def opened(trained: "Run", source: str) -> "Dataset":
     if settings["text"] is not None:
         from ornstein.conditions import encoded
 
-        found = encoded(found, settings["text"])
-    return found.in_units_of(run)
+        dataset = encoded(dataset, settings["text"])
+    return dataset.in_units_of(run)
 
 
 def real_data(trained: "Run", source: str | None, training: str | None) -> "tuple[Dataset, Dataset | None]":
@@ -74,13 +74,13 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
     wanted = trained.spec.content_hash
     if source is not None:
         say(f"Training data: {source}.")
-        found = opened(trained, source)
-        if not is_of(found, wanted):
+        dataset = opened(trained, source)
+        if not is_of(dataset, wanted):
             raise UsageError(
                 f"--train-data {source} is not what {trained.folder} was trained on ({trained.spec.source}, {wanted}; here "
-                f"{found.spec.content_hash}); give that, or leave it out"
+                f"{dataset.spec.content_hash}); give that, or leave it out"
             )
-        return found
+        return dataset
     if closed is not None:
         say(
             f"Note: the training data, {trained.spec.source}, are not opened unasked, since {closed}; "
@@ -89,11 +89,11 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
         return None
     say(f"Training data: {trained.spec.source}.")
     try:
-        found = opened(trained, trained.spec.source)
+        dataset = opened(trained, trained.spec.source)
     except OrnsteinError as error:
         say(f"Note: the training data are left out: {error}.")
         return None
-    return found if is_of(found, wanted) else None
+    return dataset if is_of(dataset, wanted) else None
 
 
 def _closed(trained: "Run") -> str | None:

@@ -59,11 +59,11 @@ def run(words: Sequence[str]) -> int:
         operator = operators.Downsample(options.factor)
     y = image_io.seen(options.image, spec, size).to(place)
     if options.mask is not None:
-        kept = image_io.kept(options.mask, spec, size).to(place)
-        y, operator = y * kept, operators.Mask(kept)
+        visible = image_io.visible_mask(options.mask, spec, size).to(place)
+        y, operator = y * visible, operators.Mask(visible)
     measurement = Measurement(operator, y, 2 * options.noise)
     made = []
-    guidance_flags = image_io.told(trained, options.label, options)
+    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
     with (
         image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written,
@@ -73,17 +73,17 @@ def run(words: Sequence[str]) -> int:
             times = DEFAULT.grid(trained.model.path, options.steps)
             starts = range(0, options.count, image_io.MOST)
             prior = image_io.watched(guidance_flags, meter, options.steps * len(starts))
-            told = _method(options, prior, measurement, spec.data_std)
+            denoiser = _method(options, prior, measurement, spec.data_std)
             for start in starts:
                 rows = min(image_io.MOST, options.count - start)
                 noise = PerSampleNoise(options.seed, start)
                 x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
-                made.append(sample(told, start=x, grid=times, noise=noise))
+                made.append(sample(denoiser, start=x, grid=times, noise=noise))
         results = torch.cat(made)
         written.write(spec.from_model(results))
         if written.row is not None:
             enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
-            image_io.beside([enlarged, results[:8]], written.row, spec)
+            image_io.save_comparison([enlarged, results[:8]], written.row, spec)
     gap = float((operator(results) - y).square().mean().sqrt()) / 2
     image_io.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",

@@ -62,7 +62,7 @@ def _run(options: Sample, processes: Processes) -> None:
         _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     try:
-        condition = asked(trained, options)
+        condition = requested(trained, options)
         draw(
             trained,
             out,
@@ -97,7 +97,7 @@ def compiling(trained: "Run", guide: "GuidanceConfig", rows: int) -> None:
         meter.update(1.0, "the network as written is kept" if reason else "the answers are the same")
 
 
-def asked(trained: "Run", options: Sample) -> "ConditionBatch | None":
+def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     """What the flags ask for besides a class, read from their files; None where they ask for nothing."""
     from ornstein.cli import condition_flags
     from ornstein.runs import ConditionBatch
@@ -198,12 +198,12 @@ def draw(
                 number += len(batch)
 
         made, began = 0, time.monotonic()
-        shown: NDArray[Any] | None = None
+        first_images: NDArray[Any] | None = None
 
         def keep(number: int, batch: "NDArray[Any]") -> None:
-            nonlocal made, shown
+            nonlocal made, first_images
             _write_finite(write, number, batch)
-            shown = batch[:8] if shown is None else shown
+            first_images = batch[:8] if first_images is None else first_images
             made, seconds = made + len(batch), time.monotonic() - began
             done = min(made * (processes.count if into_folder else 1), to_make)
             left = duration(seconds * (to_make / done - 1))
@@ -232,8 +232,8 @@ def draw(
                 stopped.args = (f"{reason}; {so_far}, and the same command makes the others",)
             raise
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
-    if row is not None and condition is not None and shown is not None and processes.is_first:
-        condition_flags.show(trained, condition, shown, row)
+    if row is not None and condition is not None and first_images is not None and processes.is_first:
+        condition_flags.show(trained, condition, first_images, row)
         say(f"Beside what was given: {row.path.resolve()}")
 
 
@@ -315,20 +315,20 @@ def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "GuidanceC
 
     grid = solver.grid(path, steps)
     times = [f"{t:.3g}" for t in grid.tolist()]
-    shown = times if len(times) <= 7 else [*times[:3], "...", *times[-3:]]
+    some_times = times if len(times) <= 7 else [*times[:3], "...", *times[-3:]]
     calls = "network calls as its loop needs"
     if isinstance(solver, TableSolver):
         table = solver.table(path, grid)
         first = f" (the first at {float(table.times[0]):.3g})" if table.times[0] < grid[0] else ""
         calls = f"{table.calls} network calls{first}"
     noise = "fresh noise in each step" if solver.stochastic else "no fresh noise"
-    return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(shown)} on {path}, {guide}."
+    return f"{solver}: {len(times) - 1} steps, {calls}, {noise}, times {' '.join(some_times)} on {path}, {guide}."
 
 
 def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
-    asked = "" if guide.plain else f"-{guide.slug}"
-    name = f"samples{label}{asked}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
+    suffix = "" if guide.plain else f"-{guide.slug}"
+    name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))

@@ -114,7 +114,7 @@ def folder_size(folder: Path) -> int:
     """The bytes of all files in a folder; links count as what they are."""
     if folder.is_symlink():
         return 0
-    return sum(found.st_size for file in folder.rglob("*") if stat.S_ISREG((found := file.lstat()).st_mode))
+    return sum(status.st_size for file in folder.rglob("*") if stat.S_ISREG((status := file.lstat()).st_mode))
 
 
 def table(rows: Sequence[tuple[str, str]]) -> list[str]:
@@ -143,7 +143,7 @@ def dims(spec: "DataSpec") -> str:
     return f"{width}x{height} {colour}"
 
 
-def few(names: Sequence[str], shown: int = 12) -> str:
+def few(names: Sequence[str], most: int = 12) -> str:
     """How many names there are, and the first of them."""
-    rest = ", ..." if len(names) > shown else ""
-    return f"{len(names)}: {', '.join(names[:shown])}{rest}"
+    rest = ", ..." if len(names) > most else ""
+    return f"{len(names)}: {', '.join(names[:most])}{rest}"

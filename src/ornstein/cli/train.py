@@ -71,15 +71,15 @@ def _start(training: "Run", folder: str) -> None:
 
 def _options(words: Sequence[str]) -> Train:
     """The flags, over the file that --config names, over the defaults."""
-    given = parse(Train, "train", words)
-    if given.config is None:
-        return given
-    values = config.read(Path(given.config))
+    options = parse(Train, "train", words)
+    if options.config is None:
+        return options
+    values = config.read(Path(options.config))
     if values.get("minutes") is not None and values.get("steps") is not None:
-        raise UsageError(f"{given.config}: give steps or minutes, not both")
-    if given.steps is not None:
+        raise UsageError(f"{options.config}: give steps or minutes, not both")
+    if options.steps is not None:
         values["minutes"] = None
-    if given.minutes is not None:
+    if options.minutes is not None:
         values["steps"] = None
     return parse(Train, "train", words, defaults=values)
 
@@ -152,24 +152,24 @@ def profile(training: "Run", steps: int) -> list[str]:
     from ornstein.training.profile import profile
 
     work = 3 * gflop(training) * training.batch_size  # backward is twice forward
-    found = profile(training, steps)
+    measured = profile(training, steps)
 
     def row(name: str, *seconds: float) -> tuple[str, str]:
         times = "  ".join(f"{1e3 * s:8.1f} ms" for s in seconds)
-        return name, f"{times}  {100 * sum(seconds) / found.seconds:5.1f} %"
+        return name, f"{times}  {100 * sum(seconds) / measured.seconds:5.1f} %"
 
-    speed, peak, unit = work / found.seconds, found.peak / 1e9, training.settings.precision
+    speed, peak, unit = work / measured.seconds, measured.peak / 1e9, training.settings.precision
     return [
-        f"{found.steps} steps of {found.images}: {1e3 * found.seconds:.1f} ms a step, "
-        f"{found.images / found.seconds:.3g} {training.dataset.spec.kind}s/s.",
+        f"{measured.steps} steps of {measured.images}: {1e3 * measured.seconds:.1f} ms a step, "
+        f"{measured.images / measured.seconds:.3g} {training.dataset.spec.kind}s/s.",
         "",
-        *table([row(name, seconds) for name, seconds in found.stages.items()]),
+        *table([row(name, seconds) for name, seconds in measured.stages.items()]),
         "",
         "Parts of the network, forward and backward:",
-        *table([row(name, *pair) for name, pair in found.parts.items()]),
+        *table([row(name, *pair) for name, pair in measured.parts.items()]),
         "",
         "Kinds of layers, forward and backward:",
-        *table([row(name, *pair) for name, pair in found.kinds.items()]),
+        *table([row(name, *pair) for name, pair in measured.kinds.items()]),
         "",
         f"{speed:.0f} GFLOP/s: {100 * speed / peak:.0f} % of the {peak:.0f} that matrix products in {unit} reach here.",
         "Profile: nothing was written.",

@@ -62,7 +62,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
             except OSError as error:  # a closed pipe or terminal: what was found is saved first
                 deaf.append(error)
 
-        found = trained.tune(
+        tuned = trained.tune(
             options.steps,
             label=options.label,
             guide=guide,
@@ -80,8 +80,8 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
     if stopped:
         say("Stopped early; what was found is saved.")
     say(
-        f"Mean error of held-out endpoints: {found.error:.4f}, {found.error / found.untuned:.2f} of the best untuned "
-        f"table's {found.untuned:.4f}, in {duration(time.monotonic() - began)}."
+        f"Mean error of held-out endpoints: {tuned.error:.4f}, {tuned.error / tuned.untuned:.2f} of the best untuned "
+        f"table's {tuned.untuned:.4f}, in {duration(time.monotonic() - began)}."
     )
     label = [] if options.label is None else [f"--label {quote(options.label)}"]
     named = guidance_flags.TUNED

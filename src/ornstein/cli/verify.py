@@ -45,10 +45,10 @@ def _matching(key: str, part: str | None, choices: Sequence[T]) -> list[T]:
     """The choices whose printed name holds `part`, in any case. Raises UsageError that names the nearest."""
     if part is None:
         return list(choices)
-    found = [choice for choice in choices if part.lower() in str(choice).lower()]
-    if not found:
+    matching = [choice for choice in choices if part.lower() in str(choice).lower()]
+    if not matching:
         names = list(dict.fromkeys(str(choice).split("(")[0] for choice in choices))
         near = get_close_matches(part, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
         raise UsageError(f"--{key} {part!r} is part of no {key}'s name; {hint}")
-    return found
+    return matching

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.annotations import TEXT_KEYS, VECTOR_KEYS, Annotations, checked_sets, from_arrays, is_sets
-from ornstein.data.rows import Header, npy_header, read_at, read_npy
+from ornstein.data.rows import ArrayHeader, npy_header, read_at, read_npy
 from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -200,7 +200,7 @@ def _must_be_small(size: int, path: Path) -> None:
         )
 
 
-def _in_memory(content: bytes, header: Header) -> NDArray[Any]:
+def _in_memory(content: bytes, header: ArrayHeader) -> NDArray[Any]:
     if len(content) < header.nbytes:
         raise ValueError("cut short")
     flat = np.frombuffer(content, header.dtype, math.prod(header.shape))
@@ -339,7 +339,7 @@ def read_idx(path: Path, scratch: Path | None = None, count: int | None = None) 
     with gzip.open(path) if packed else path.open("rb") as opened:
         file = cast(IO[bytes], opened)
         dtype, shape, offset = _idx_header(file, path)
-        header = Header(dtype, shape, False, offset)
+        header = ArrayHeader(dtype, shape, False, offset)
         if count is not None and math.prod(shape) != count:
             raise UsageError(f"{path} has shape {shape}, but there are {count} items: give one label for each.")
         if not packed:

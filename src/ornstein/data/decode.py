@@ -32,7 +32,7 @@ class Unreadable(Exception):
     """Why a file is not an image that can be used."""
 
 
-class Header(NamedTuple):
+class ImageHeader(NamedTuple):
     """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type.
 
     `cut`: only 8 of more bits of each number can be read. `several`: there are more images behind the first.
@@ -54,7 +54,7 @@ class Format(NamedTuple):
     pad: bool
 
 
-def header(file: IO[bytes]) -> Header:
+def header(file: IO[bytes]) -> ImageHeader:
     """Reads the header only. Raises `Unreadable`."""
     with _opened(file) as image:
         width, height = image.size
@@ -62,7 +62,7 @@ def header(file: IO[bytes]) -> Header:
             width, height = height, width
         grey = image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16")
         cut = bit_depth.is_cut(image, file)
-        return Header((height, width), 1 if grey else 3, _dtype(image), cut, _several(image))
+        return ImageHeader((height, width), 1 if grey else 3, _dtype(image), cut, _several(image))
 
 
 def decode(file: IO[bytes], to: Format) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ornstein.data.annotations import TABLES, Annotations, from_table, read_table
 from ornstein.data.arrays import DAMAGE, Arrays
 from ornstein.data.cache import Items
-from ornstein.data.decode import DEPTHS, NO_MEMORY, SUFFIXES, Format, Header, Unreadable, decode, header
+from ornstein.data.decode import DEPTHS, NO_MEMORY, SUFFIXES, Format, ImageHeader, Unreadable, decode, header
 from ornstein.data.pixels import Size
 from ornstein.data.stamps import stamp, stamps
 from ornstein.errors import OrnsteinError, UsageError
@@ -98,7 +98,7 @@ class ImageFiles:
         annotations = self.annotations.take(np.array(decoded, np.int64))
         return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), annotations=annotations)
 
-    def _remarks(self, headers: Sequence[Header | None]) -> list[str]:
+    def _remarks(self, headers: Sequence[ImageHeader | None]) -> list[str]:
         """What will not be read of files that can be."""
         remarks = []
         for holds, lost in (
@@ -128,7 +128,7 @@ class ImageFiles:
 
 
 def common_format(
-    headers: Sequence[Header], size: Size | None, channels: int | None, pad: bool
+    headers: Sequence[ImageHeader], size: Size | None, channels: int | None, pad: bool
 ) -> tuple[Format, list[str]]:
     """What all images become: the asked size and channels; without them the size that all have, or the median
     shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type."""

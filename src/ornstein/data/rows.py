@@ -25,7 +25,7 @@ IN_MEMORY = 64 << 20  # bytes up to which an array is read whole: indexing it is
 LONGEST_HEADER = 1 << 16  # bytes; numpy would read one of gigabytes
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """What a .npy file says of its array, and where that begins."""
 
     dtype: np.dtype[Any]
@@ -39,7 +39,7 @@ class Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def npy_header(file: IO[bytes]) -> Header:
+def npy_header(file: IO[bytes]) -> ArrayHeader:
     """The header at the beginning of a .npy file. Raises ValueError for any other file, and for arrays of objects."""
     version = np.lib.format.read_magic(cast(Any, file))
     if version not in ((1, 0), (2, 0)):
@@ -55,7 +55,7 @@ def npy_header(file: IO[bytes]) -> Header:
         raise ValueError("it holds Python objects, which are not unpickled")
     if min(shape, default=0) < 0:
         raise ValueError(f"its shape is {shape}")
-    return Header(dtype, shape, fortran, len(np.lib.format.magic(*version)) + width + length)
+    return ArrayHeader(dtype, shape, fortran, len(np.lib.format.magic(*version)) + width + length)
 
 
 def read_npy(path: Path, own: bool = False) -> NDArray[Any]:
@@ -65,7 +65,7 @@ def read_npy(path: Path, own: bool = False) -> NDArray[Any]:
     return read_at(path, header, own)
 
 
-def read_at(path: Path, header: Header, own: bool = False) -> NDArray[Any]:
+def read_at(path: Path, header: ArrayHeader, own: bool = False) -> NDArray[Any]:
     """An array in a file, up to 64 MB in memory, in the machine's byte order; a larger one as `Rows`, which serve as an array
     where items are only indexed.
 
@@ -85,7 +85,7 @@ class Rows:
     `seal` has been given a hash.
     """
 
-    def __init__(self, path: Path, header: Header, own: bool = False) -> None:
+    def __init__(self, path: Path, header: ArrayHeader, own: bool = False) -> None:
         self.dtype, self.shape = header.dtype.newbyteorder("="), header.shape
         self._path, self._header, self._own, self._seal, self._lock = path, header, own, "", Lock()
         self._file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0))

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ornstein.editing.tweedie import Covariance, Posterior
+from ornstein.editing.tweedie import Covariance, PosteriorDenoiser
 from ornstein.guidance.guided_denoiser import inner
 
 
 @dataclass(frozen=True, eq=False)
-class DPS(Posterior):
+class DPS(PosteriorDenoiser):
     """x given x_t is taken for certain, its posterior mean: ∇log p(y | x_t) ≈ −ζ·∇‖y − A(E[x | x_t])‖.
 
     The likelihood of Gaussian noise, equation 16, has the gradient of ‖·‖²/2σ_y², which ignores the spread of x given x_t and is

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ornstein.editing.conjugate import solve
-from ornstein.editing.tweedie import Covariance, Posterior
+from ornstein.editing.tweedie import Covariance, PosteriorDenoiser
 
 
 @dataclass(frozen=True, eq=False)
-class MMPS(Posterior):
+class MMPS(PosteriorDenoiser):
     """x given x_t is taken as N(E[x | x_t], Σ) with its own covariance Σ = (σ²/α)·J (Tweedie), so that
 
     ∇log p(y | x_t) ≈ JᵀAᵀ(AΣAᵀ + σ_y²I)⁻¹(y − A(E[x | x_t]))     (section 4.2 of the paper)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ornstein.editing.conjugate import solve
-from ornstein.editing.tweedie import Covariance, Posterior
+from ornstein.editing.tweedie import Covariance, PosteriorDenoiser
 
 
 @dataclass(frozen=True, eq=False)
-class PiGDM(Posterior):
+class PiGDM(PosteriorDenoiser):
     """x given x_t is taken as N(E[x | x_t], r²I): ∇log p(y | x_t) ≈ JᵀAᵀ(r²AAᵀ + σ_y²I)⁻¹(y − A(E[x | x_t])), equation 7.
 
     r² = σ²s²/(α²s² + σ²) is right for isotropic Gaussian data of standard deviation s = `data_std` (the paper's r on its VE path

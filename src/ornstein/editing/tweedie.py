@@ -60,7 +60,7 @@ def shifted(denoiser: Denoiser, x_t: Tensor, t: Time, least_signal: float, shift
 
 
 @dataclass(frozen=True, eq=False)
-class Posterior(Views, ABC):
+class PosteriorDenoiser(Views, ABC):
     """Abstract: the denoiser of x given y, around the `denoiser` of x; a subclass tells how far its estimate moves.
 
     `least_signal` is the α/σ below which the covariance is taken at that level.

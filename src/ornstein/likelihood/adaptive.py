@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.likelihood.flow import Flow
+from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.trace import Trace
 from ornstein.noise import NoiseSource
 
@@ -27,7 +27,9 @@ class Adaptive:
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"Adaptive: rtol = {self.rtol} and atol = {self.atol} must be positive")
 
-    def run(self, flow: Flow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = True) -> tuple[Tensor, Tensor]:
+    def run(
+        self, flow: ProbabilityFlow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """y where the way ends, and the integrated divergence (S, B)."""
         samples, size = trace.samples, y[0].numel()
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ornstein.likelihood.flow import Flow
+from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.trace import Trace
 from ornstein.noise import NoiseSource
 from ornstein.solvers.runge_kutta import Tableau
@@ -48,7 +48,9 @@ class FixedSteps:
         if self.steps < CORRECTED:
             raise ValueError(f"FixedSteps: steps = {self.steps}; the quadrature needs at least {CORRECTED}")
 
-    def run(self, flow: Flow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = False) -> tuple[Tensor, Tensor]:
+    def run(
+        self, flow: ProbabilityFlow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """y where the way ends, and the integrated divergence (S, B). `same` keeps one probe for the whole way."""
         h = (flow.end - flow.begin) / self.steps
         nodes = torch.linspace(flow.begin, flow.end, self.steps + 1, dtype=torch.float64)

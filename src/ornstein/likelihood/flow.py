@@ -29,7 +29,7 @@ class Mark(NamedTuple):
     rate: float
 
 
-class Flow:
+class ProbabilityFlow:
     """dy/dw and d(log-density)/dw of a denoiser from time t to the noise, w running from `begin` to `end`."""
 
     def __init__(self, denoiser: Denoiser, t: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ornstein.denoiser import Denoiser
 from ornstein.likelihood.adaptive import Adaptive
 from ornstein.likelihood.fixed import FixedSteps
-from ornstein.likelihood.flow import Flow
+from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.hutchinson import Hutchinson
 from ornstein.likelihood.prior import LARGE, Prior, default
 from ornstein.likelihood.trace import ExactTrace, Trace
@@ -26,7 +26,7 @@ class Integrator(Protocol):
     """How the ODE is solved: y (B, ...) where it ends, and the integrated divergence (S, B)."""
 
     def run(
-        self, flow: Flow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = ...
+        self, flow: ProbabilityFlow, y: Tensor, trace: Trace, noise: NoiseSource, same: bool = ...
     ) -> tuple[Tensor, Tensor]: ...
 
 
@@ -100,7 +100,7 @@ def estimate(
 
 
 def solver_error(
-    flow: Flow,
+    flow: ProbabilityFlow,
     x: Tensor,
     trace: Trace,
     solver: Integrator,
@@ -133,7 +133,7 @@ def trace_for(x: Tensor) -> Trace:
     return ExactTrace() if math.prod(x.shape[1:]) <= LARGE else Hutchinson()
 
 
-def _flow(denoiser: Denoiser, t: float) -> Flow:
+def _flow(denoiser: Denoiser, t: float) -> ProbabilityFlow:
     if not 0 <= t < 1:
         raise ValueError(f"log_prob: t = {t:g} must lie in [0, 1)")
-    return Flow(denoiser, t)
+    return ProbabilityFlow(denoiser, t)

@@ -27,7 +27,7 @@ FUNCTIONS = 64  # random φ(x) = sin(w·x + b)/‖w‖, with ‖w‖ from one ov
 
 
 @dataclass(frozen=True)
-class Level:
+class NoiseLevel:
     """What was found at one time. Errors are per number of x, in model units; scores carry 95 % intervals.
 
     - `clean`, `noise`: mean squared errors of both estimates;
@@ -67,8 +67,8 @@ def diagnose(
     exact: Denoiser | None = None,
     seed: int = 0,
     batch_size: int = 128,
-) -> Iterator[Level]:
-    """One `Level` after another for real data x (B, ...) in model units.
+) -> Iterator[NoiseLevel]:
+    """One `NoiseLevel` after another for real data x (B, ...) in model units.
 
     `conditioned(rows)` is the denoiser with the rows' conditions.
 
@@ -126,12 +126,12 @@ def _square(x: Tensor) -> Tensor:
     return x.flatten(1).square().mean(1)
 
 
-def _level(path: Path, t: float, columns: list[Tensor], known: bool) -> Level:
+def _level(path: Path, t: float, columns: list[Tensor], known: bool) -> NoiseLevel:
     clean, noise, expected, difference, predicted, true = (column.double() for column in columns)
     gap = predicted - true
     residual = gap.mean(0).square() - gap.var(0) / len(gap)  # less its own sampling noise: unbiased
     ratio = float(clean.mean() / expected.mean())
-    return Level(
+    return NoiseLevel(
         t=t,
         log_snr=float(path.log_snr(torch.tensor(t, dtype=torch.float64))),
         clean=smooth("clean", float(clean.mean()), clean),
