@@ -17,10 +17,12 @@ TWICE = {"EDM", "ELBO", "Score", "Uniform"}  # names of methods, each in a names
 UNCLEAN: set[str] = {
     "cli/sample.py",
     "compiling.py",
+    "data/objects.py",
     "folder/checkpoints.py",
     "folder/config.py",
     "folder/posthoc.py",
     "folder/tensors.py",
+    "learn.py",
     "model.py",
     "runs.py",
     "training/batch.py",

@@ -189,11 +189,11 @@ def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, w
 
 def to_config(value: Any) -> dict[str, Any]:
     """A frozen dataclass of numbers (or such dataclasses) as {"type": name, field: value, ...}."""
-    found: dict[str, Any] = {"type": type(value).__name__}
+    config: dict[str, Any] = {"type": type(value).__name__}
     for f in dataclasses.fields(value):
         inner = getattr(value, f.name)
-        found[f.name] = to_config(inner) if dataclasses.is_dataclass(inner) else inner
-    return found
+        config[f.name] = to_config(inner) if dataclasses.is_dataclass(inner) else inner
+    return config
 
 
 def from_config(data: Mapping[str, Any], module: Any) -> Any:
@@ -258,11 +258,11 @@ def read(
         spec = DataSpec.from_json(config["data"])
         frequencies = tuple(float(part) for part in config["frequencies"])
         if parts is None:
-            told = _conditions(None if own else arguments, spec, frequencies, config.get("conditions", []))
+            declared = _conditions(None if own else arguments, spec, frequencies, config.get("conditions", []))
         else:
-            told = Conditions(tuple(parts))
+            declared = Conditions(tuple(parts))
         if not own:
-            _must_fit(arguments, spec, told)
+            _must_fit(arguments, spec, declared)
         made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
         made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
         inputs = from_config(config["preconditioning"], preconditioning) if "preconditioning" in config else None
@@ -276,7 +276,7 @@ def read(
     else:
         _must_be(_shapes_in(network), held, stored, f"the network {type(network).__name__} that was passed")
     filled = network.eval().requires_grad_(False)
-    model = Model(filled, made_path, made_target, spec, told, made_coupling, inputs)
+    model = Model(filled, made_path, made_target, spec, declared, made_coupling, inputs)
     with _described(file):
         model.denoiser()
     _, digest = hashed(stored, lambda file: filled.load_state_dict(_loaded(file, root)), root)
@@ -299,12 +299,12 @@ def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> t
             must_be_regular(file, root)
             with file.open("rb") as stream:
                 before = os.fstat(stream.fileno())
-                found, digest = load(file), file_digest(stream, "sha256").hexdigest()
+                tensors, digest = load(file), file_digest(stream, "sha256").hexdigest()
             after = file.stat()
         except (OSError, ValueError) as error:
             raise _unreadable(file, error) from error
         if all(getattr(before, key) == getattr(after, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
-            return found, digest
+            return tensors, digest
     raise OrnsteinError(f"{file} is being replaced all the time; wait for who writes it, and try again")
 
 
@@ -378,11 +378,11 @@ def _unreadable(file: File, error: Exception) -> OrnsteinError:
     return OrnsteinError(f"{file} cannot be read ({reason}); resume the training to write it anew")
 
 
-def _must_be(expected: Shapes, found: Shapes, file: File, what: str = "its config.json") -> None:
-    if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))[0]
+def _must_be(expected: Shapes, actual: Shapes, file: File, what: str = "its config.json") -> None:
+    if expected != actual:
+        wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))[0]
         raise OrnsteinError(
-            f"{file} does not fit {what}: {wrong} is {found.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
+            f"{file} does not fit {what}: {wrong} is {actual.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
         )
 
 
@@ -428,14 +428,14 @@ def _conditions(
     return Conditions(parts, augmented=arguments.get("vector", 0) - known.arguments["vector"])
 
 
-def _must_fit(arguments: Mapping[str, Any], spec: DataSpec, told: Conditions) -> None:
+def _must_fit(arguments: Mapping[str, Any], spec: DataSpec, declared: Conditions) -> None:
     """Raises ValueError when a network's arguments, the data and the conditions do not fit each other."""
     channels, *size = spec.shape
-    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "image": 0, **told.arguments}
+    facts = {"channels": channels, "dim": channels, "size": size, "dims": len(size), "image": 0, **declared.arguments}
     for key, value in facts.items():
         if key in arguments and arguments[key] != value:
             raise ValueError(f"network.{key} is {arguments[key]}, and the data ask for {value}")
-    if told.augmented < 0 or any(key not in arguments for key, value in told.arguments.items() if value):
+    if declared.augmented < 0 or any(key not in arguments for key, value in declared.arguments.items() if value):
         raise ValueError("the network takes no such conditions")
-    if told.image is not None and told.image.shape != spec.shape:
-        raise ValueError(f"the image condition has shape {told.image.shape}, the data {spec.shape}")
+    if declared.image is not None and declared.image.shape != spec.shape:
+        raise ValueError(f"the image condition has shape {declared.image.shape}, the data {spec.shape}")

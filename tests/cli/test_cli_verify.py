@@ -26,7 +26,7 @@ def test_a_failure_is_named_and_exits_with_1(
 ) -> None:
     check = verify.check
 
-    def wrong(method: solvers.Solver, oracle: verify.Oracle) -> Row:
+    def wrong(method: solvers.Solver, oracle: verify.Oracle) -> CheckRow:
         row = check(method, oracle)
         return CheckRow(row.subject, row.path, wrong=("it is late",)) if isinstance(method, solvers.EDMHeun) else row
 
