@@ -59,6 +59,8 @@ def identifiers(tree: ast.AST) -> set[str]:
             names.add(node.name)
         elif isinstance(node, ast.alias):
             names |= {*node.name.split("."), node.asname or ""}
+        elif isinstance(node, ast.ImportFrom):
+            names |= set((node.module or "").split("."))
     return names
 
 
