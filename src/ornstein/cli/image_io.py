@@ -156,7 +156,9 @@ def guided_denoiser(trained: Run, label: str | None, options: GuidanceFlags) -> 
             "knows; results are approximate",
             stacklevel=2,
         )
-    return Conditioned(trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide)
+    return Conditioned(
+        trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide
+    )
 
 
 @dataclass(frozen=True, eq=False)
