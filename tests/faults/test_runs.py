@@ -809,6 +809,7 @@ def test_files_of_runs_are_read_in_one_place() -> None:
         ("load_file", "model.py"),
         ("load_file", "folder/tensors.py"),
         ("safe_open", "folder/posthoc.py"),
+        ("safe_open", "folder/checkpoints.py"),
         ("json.loads", "folder/posthoc.py"),  # a part of what was read, or a line of it
         ("json.loads", "training/trainer.py"),
         ("json.loads", "cli/info.py"),
