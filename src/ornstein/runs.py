@@ -60,7 +60,7 @@ class ConditionBatch:
 
     @property
     def digest(self) -> str:
-        """Of their content."""
+        """The hash of the conditions' values, 16 hex digits."""
         return sha256(b"".join(row.contiguous().numpy().tobytes() for row in self.rows)).hexdigest()[:16]
 
 

@@ -101,8 +101,7 @@ class Sample(GuidanceFlags, Writes):
     """A class, by number or name; of a run with sets of labels several, with commas (default: classes as often as they occur in
     the data)."""
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """What a run that was trained to be given something is given: an image, or a .npy or numbers (0.3,1.2), one for all samples
-    or a row of the .npy for each."""
+    """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
     """With an image, of a run that was trained by --given mask: white where it is to be filled in."""
     text: str | None = None
@@ -183,7 +182,7 @@ class Interpolate(GuidanceFlags, Writes):
 
 @dataclass(frozen=True)
 class Restore(GuidanceFlags, Writes):
-    """Draw what a trained run holds for likely behind a blurred, coarse or partly hidden image."""
+    """Sample the posterior given a degraded image (blurred, downsampled or masked)."""
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
     """The run folder: the --out of a training."""
