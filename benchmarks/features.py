@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import torch
-from ornstein.training.machine import keep_memory
+from ornstein.cpu import keep_memory
 
 from ornstein import data
 from ornstein.metrics import efficientnet, extract
