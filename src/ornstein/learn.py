@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ornstein import coupling, preconditioning
+from ornstein import coupling, preconditioning, terminal
 from ornstein import data as sources
 from ornstein import path as paths
 from ornstein import target as targets
@@ -100,7 +100,7 @@ class Trainer:
         optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
         start: Run | None = None,
-        tell: Callable[[str], None] = print,
+        tell: Callable[[str], None] = terminal.write,
         **settings: Any,
     ) -> None:
         own = {key: settings.pop(key) for key in OBJECTS if not isinstance(settings.get(key), (str, type(None)))}
