@@ -11,9 +11,9 @@ import time
 
 import numpy as np
 import torch
-from ornstein.cpu import keep_memory
 
 from ornstein import data
+from ornstein.cpu import keep_memory
 from ornstein.metrics import efficientnet, extract
 
 

@@ -69,9 +69,10 @@ def _must_be_whole(options: Any, command: str) -> None:
     places = [f for f in fields(options) if f.metadata.get("positional")]
     if all(getattr(options, f.name) for f in places):
         return
-    images = sum(f.metadata["name"] == "IMAGE" for f in places)
-    words = ["run folders" if places[0].default == () else "a run folder", *("", "an image", "two images")[images:][:1]]
-    raise UsageError(f"{command} needs {' and '.join(filter(None, words))}; give for example `{EXAMPLES[command][0]}`")
+    run, *images = places
+    folder = "run folders" if run.default == () else "a run folder"
+    needed = folder + ("", " and an image", " and two images")[len(images)]
+    raise UsageError(f"{command} needs {needed}; give for example `{EXAMPLES[command][0]}`")
 
 
 def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
