@@ -178,3 +178,17 @@ def test_a_reader_that_goes_away_has_not_taken_the_result(
 def test_one_tunes_at_a_time(copied: Path) -> None:
     with hold(copied / "tuned", "tuned"), pytest.raises(OrnsteinError, match="is being tuned by process"):
         ornstein.load(copied).tune(2, seconds=1.0)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "diagnose"])
+def test_a_file_of_somebody_else_in_the_place_of_a_result_stays(copied: Path, command: str) -> None:
+    assert main(words(command, copied)) == 0
+    (result,) = (copied / "evaluation").glob("*.json")
+    before = result.read_text()
+    assert main(words(command, copied)) == 0  # an earlier result makes room
+    assert result.read_text() == before
+    result.write_text("mine")
+    assert main(words(command, copied)) == 0
+    assert result.read_text() == "mine"
+    (other,) = (copied / "evaluation").glob(f"{result.stem}-*.json")
+    assert KEYS[command] in json.loads(other.read_text())

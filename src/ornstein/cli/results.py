@@ -1,6 +1,7 @@
 """What a command measures on a run: written before it is printed, and printed whole where it cannot be written."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -79,7 +80,21 @@ class Results:
         return self
 
     def at(self, name: str) -> "Output":
-        """The place of a result: --out, or a file of this name in the folder, which is this program's own."""
+        """The place of a result: --out, or a file of this name in the folder.
+
+        An earlier result there, of any recipe, makes room; beside a file that somebody else wrote, the name is another one.
+        """
+        from ornstein.files.output import Output, recipe_of, unused
+
+        place = self.folder / name
+        if self.out is not None:
+            return self.out
+        if os.path.lexists(place) and recipe_of(place) is None:
+            return unused(place, self.recipe, self.force)
+        return Output(place, self.recipe, force=True)
+
+    def by_name(self, name: str) -> "Output":
+        """As `at`, for a file that is read again by its name, and made anew where it is damaged."""
         from ornstein.files.output import Output
 
         return self.out or Output(self.folder / name, self.recipe, force=True)

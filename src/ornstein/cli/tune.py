@@ -73,7 +73,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
             tell=tell,
             progress=progress,
             stop=lambda: bool(stopped or deaf),
-            save=lambda name, content: results.write(results.at(name), content),
+            save=lambda name, content: results.write(results.by_name(name), content),
         )
     if deaf:
         raise deaf[0]
