@@ -35,7 +35,7 @@ class Net(nn.Module):
 
     def __init__(self, width: int = 16, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             self.body = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.1), nn.Linear(width, 2))
         self.to(dtype)
