@@ -245,7 +245,8 @@ def test_killed_and_resumed_is_unbroken(tmp_path: Path) -> None:
     )
     root = Path(__file__).parent.parent
     places = os.pathsep.join([str(root), str(Path(ornstein.__file__).parent.parent)])
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "parts"], env={**os.environ, "PYTHONPATH": places})
+    env = {**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # whose runs are alike
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "parts"], env=env)
     assert done.returncode == -signal.SIGKILL
     _own(tmp_path / "whole")
     _own(tmp_path / "parts")
