@@ -36,7 +36,7 @@ def fitted(steps: int = 5, iterations: int = 60, seed: int = 0) -> Tuned:
         steps,
         starts=192,
         held_out=96,
-        batch=96,
+        batch_size=96,
         iterations=iterations,
         teacher=50,
         seed=seed,
@@ -88,7 +88,7 @@ def test_more_steps_are_not_worse() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    arguments = {"starts": 32, "held_out": 16, "batch": 16, "iterations": 25, "teacher": 20}
+    arguments = {"starts": 32, "held_out": 16, "batch_size": 16, "iterations": 25, "teacher": 20}
     one, two, other = (tuning.fit(mixture(), (2,), 3, **arguments, seed=seed) for seed in (0, 0, 1))
     assert one.fitted == two.fitted
     assert one.error == two.error
@@ -104,7 +104,7 @@ def test_conditions_travel_with_their_starts() -> None:
         asked.update(rows.tolist())
         return denoiser.given(labels[rows])
 
-    found = tuning.fit(denoiser, (2,), 3, given=given, starts=32, held_out=16, batch=16, iterations=30, teacher=40)
+    found = tuning.fit(denoiser, (2,), 3, bind=given, starts=32, held_out=16, batch_size=16, iterations=30, teacher=40)
     assert asked == set(range(48))
     noise, held = PerSampleNoise(0, 32), denoiser.given(labels[32:])
     teacher, mine = (
@@ -278,7 +278,7 @@ def test_a_model_of_numbers_that_are_not_finite_is_refused_before_the_fit(below:
     """In its first batch of fine solves."""
     denoiser = Breaking(below, number)
     with pytest.raises(OrnsteinError, match="solves of this model in 20 network calls are not finite"):
-        tuning.fit(denoiser, (2,), 3, starts=320, held_out=160, batch=32, teacher=20)
+        tuning.fit(denoiser, (2,), 3, starts=320, held_out=160, batch_size=32, teacher=20)
     assert len(denoiser.calls) <= 20
 
 
@@ -286,7 +286,7 @@ def test_a_fit_keeps_to_its_seconds_where_calls_are_slow() -> None:
     """However much slower than when the effort was chosen: one round of untuned tables and one try are all there is."""
     denoiser = Breaking(-1.0, pause=0.005)
     began = time.monotonic()
-    found = tuning.fit(denoiser, (2,), 3, starts=64, held_out=16, batch=16, teacher=20, seconds=0.5)
+    found = tuning.fit(denoiser, (2,), 3, starts=64, held_out=16, batch_size=16, teacher=20, seconds=0.5)
     fine = 5 * 20 * 0.005
     assert time.monotonic() - began < 0.5 + fine + 1.5
     assert math.isfinite(found.error)

@@ -10,10 +10,11 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ornstein.denoiser import Denoiser, for_rows
 from ornstein.errors import reject_class
 from ornstein.grid import explicit
 from ornstein.names import SOLVERS
-from ornstein.noise import NoiseSource, PerSampleNoise
+from ornstein.noise import NoiseSource, PerSampleNoise, skip
 from ornstein.path import Path
 from ornstein.solvers import ABM, Solver, TableSolver
 from ornstein.solvers.solver import grid_of
@@ -23,6 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 DEFAULT: TableSolver = ABM()
+
+Report = Callable[[int, int], object]
+"""progress(done, total): how much of the work is done."""
 
 CONDITIONS = "label", "labels", "condition", "conditions", "class_labels", "y", "prompt"
 ELSEWHERE = {  # what other libraries call it
@@ -221,6 +225,17 @@ def as_tensor(function: str, name: str, value: Any) -> Tensor:
         )
     kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
     raise TypeError(f"{function}: {name} must be a floating-point tensor (B, ...), not {kind}")
+
+
+def batches(
+    denoiser: Denoiser, x: Tensor, noise: NoiseSource, batch_size: int | None
+) -> list[tuple[Denoiser, Tensor, NoiseSource]]:
+    """The rows of x (B, ...) in batches, each with the denoiser and the noise of its rows; None: one batch of all."""
+    size = len(x) if batch_size is None else as_whole("batch_size", batch_size, 1)
+    if size >= len(x):
+        return [(denoiser, x, noise)]
+    rows = [slice(first, first + size) for first in range(0, len(x), size)]
+    return [(for_rows(denoiser, part, x), x[part], skip(noise, part.start)) for part in rows]
 
 
 def place_of(

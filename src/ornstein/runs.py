@@ -160,7 +160,7 @@ class Run:
                 denoiser,
                 shape,
                 steps,
-                given=given,
+                bind=given,
                 **chosen._asdict(),
                 seconds=seconds,
                 teacher=teacher,

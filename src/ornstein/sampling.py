@@ -11,26 +11,25 @@ from torch.utils.checkpoint import checkpoint
 
 from ornstein.arguments import (
     DEFAULT,
+    Report,
     as_noise,
     as_shape,
     as_solver,
     as_tensor,
     as_times,
-    as_whole,
+    batches,
     check_denoiser,
     keywords,
     place_of,
 )
-from ornstein.denoiser import Denoiser, Predictor, for_rows
+from ornstein.denoiser import Denoiser, Predictor
 from ornstein.estimate import Estimate
-from ornstein.noise import NoiseSource, PerSampleNoise, skip
+from ornstein.noise import NoiseSource, PerSampleNoise
 from ornstein.path import Path, Time
 from ornstein.solvers import Solver
 from ornstein.table import Step
 
-__all__ = ["DEFAULT", "Recomputed", "begin", "encode", "sample", "shares", "starting", "trajectory"]
-
-Report = Callable[[int, int], object]
+__all__ = ["DEFAULT", "Recomputed", "Report", "begin", "encode", "sample", "shares", "starting", "trajectory"]
 
 
 @keywords
@@ -170,16 +169,13 @@ def _draw(
     differentiable: bool,
 ) -> Tensor:
     """The results of runs from x, batch by batch."""
-    size = len(x) if batch_size is None else as_whole("batch_size", batch_size, 1)
-    rows = [slice(first, first + size) for first in range(0, len(x), max(size, 1))] or [slice(0, 0)]
-    results = []
-    for i, part in enumerate(rows):
-        one = denoiser if len(rows) == 1 else for_rows(denoiser, part, x)
-        run = solver.run(Recomputed(one) if differentiable else one, x[part], times, skip(noise, part.start))
+    results, parts, steps = [], batches(denoiser, x, noise, batch_size), len(times) - 1
+    for i, (one, start, source) in enumerate(parts):
+        run = solver.run(Recomputed(one) if differentiable else one, start, times, source)
         with _gradients(differentiable):
             for last in run:
                 if progress is not None:
-                    progress(i * (len(times) - 1) + _steps_done(times, last), len(rows) * (len(times) - 1))
+                    progress(i * steps + _steps_done(times, last), len(parts) * steps)
         results.append(last.x)
     return results[0] if len(results) == 1 else torch.cat(results)
 

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ornstein.arguments import as_shape, check_denoiser, keywords, place_of
 from ornstein.chart import Flow
 from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError
@@ -53,7 +54,7 @@ class Tuned(TableSolver):
     """A fitted table as a solver, for the path and the number of calls it was fitted to.
 
     `error` and `untuned` are the mean endpoint errors on held-out starts after and before the fit, `model` names the weights.
-    Raises ValueError when asked for another path, grid or number of steps.
+    Raises ValueError for another path, grid or number of steps.
     """
 
     path: Path
@@ -119,7 +120,7 @@ class Effort(NamedTuple):
 
     starts: int
     held_out: int
-    batch: int
+    batch_size: int
 
 
 def effort(
@@ -131,7 +132,8 @@ def effort(
     starts: int = 768,
     teacher: int = 100,
     iterations: int = 25,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Effort:
     """What a fit can afford in so many seconds, by the measured cost of a network call.
 
@@ -139,7 +141,8 @@ def effort(
     There are three starts for each that is held out, up to `starts` and at least 48. A batch is what a backward pass through
     all calls holds at once.
     """
-    x = torch.zeros(32, *shape, device=device)
+    place, kind = place_of(denoiser, device, dtype)
+    x = torch.zeros(32, *shape, device=place, dtype=kind)
     with torch.no_grad():
         denoiser(x, 0.5)
         begun, calls = time.monotonic(), 0
@@ -148,9 +151,9 @@ def effort(
             calls += 1
     call = (time.monotonic() - begun) / (calls * len(x))
     untuned = sum(map(len, candidates(denoiser.path, steps))) * steps / 4
-    taught = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
+    solved = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
     fitted = 0.75 * seconds / (call * steps * PASSES * iterations)
-    some = int(min(starts, max(48, min(0.75 * taught, fitted))))
+    some = int(min(starts, max(48, min(0.75 * solved, fitted))))
     return Effort(some, max(some // 3, 16), max(8, min(128, 2**15 // math.prod(shape))))
 
 
@@ -186,56 +189,63 @@ def midpoint_first(path: Path, table: Table) -> Table:
     return Table(times, P, Q, table.R, gain)
 
 
+@keywords
 def fit(
     denoiser: Denoiser,
     shape: Sequence[int],
     steps: int = 6,
     *,
-    given: Callable[[Tensor], Denoiser] | None = None,
+    bind: Callable[[Tensor], Denoiser] | None = None,
     starts: int = 768,
     held_out: int = 256,
-    batch: int = 128,
+    batch_size: int = 128,
     iterations: int = 150,
     seconds: float = math.inf,
     teacher: int = 100,
     seed: int = 0,
     model: str = "",
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Tuned:
     """The fitted solver of `steps` network calls for a denoiser of items of the given shape (without the batch).
 
-    `given(indices)` is the denoiser with the conditions of the starts of those indices; None for one denoiser for all.
+    `bind(indices)` is the denoiser with the conditions of the starts of those indices; None: one denoiser for all.
     `teacher` is the number of calls of the fine solve. The best untuned table of each grid is fitted for a few iterations to
-    a quarter of the starts, and the best of those goes on with all of them, `batch` at a time, until nothing more is gained on
-    the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or `seconds`. The
-    result is the table with the smallest error on those; it is never worse there than the best untuned table. `progress` is
-    told when the teacher is done and after every iteration; when `stop()` is true the fit ends early with what it has.
-    Raises ValueError for fewer than one step or no starts, OrnsteinError for a denoiser whose solves are not finite.
+    a quarter of the starts, and the best of those goes on with all of them, `batch_size` at a time, until nothing more is
+    gained on the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or
+    `seconds`. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
+    `progress` is called with a `Progress` when the teacher is done and after every iteration; when `stop()` is true the fit
+    ends early with what it has. `device` and `dtype` are those of the starts; None: the network's.
+    Raises ValueError for fewer than one step or no starts, TypeError for another kind of argument,
+    OrnsteinError for a denoiser whose solves are not finite.
     """
-    if min(steps, starts, held_out, batch) < 1:
-        raise ValueError(f"steps, starts, held_out and batch must be positive, not {(steps, starts, held_out, batch)}")
+    check_denoiser("fit", denoiser)
+    if min(steps, starts, held_out, batch_size) < 1:
+        counts = (steps, starts, held_out, batch_size)
+        raise ValueError(f"steps, starts, held_out and batch_size must be positive, not {counts}")
+    place, kind = place_of(denoiser, device, dtype)
     begun, path, noise = time.monotonic(), denoiser.path, PerSampleNoise(seed)
     everything = torch.arange(starts + held_out)
-    x = begin(path, torch.zeros(len(everything), *shape, device=device), 1.0, noise)
+    x = begin(path, torch.zeros(len(everything), *as_shape("fit", shape), device=place, dtype=kind), 1.0, noise)
 
     def bound(rows: Tensor) -> Denoiser:
-        return denoiser if given is None else given(rows)
+        return denoiser if bind is None else bind(rows)
 
     def over() -> bool:
         return time.monotonic() - begun > seconds or (stop is not None and stop())
 
     def solved(table: Table, rows: Tensor) -> Iterator[Tensor]:
-        return (list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch))
+        return (list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch_size))
 
     def error(table: Table) -> float:
         """The mean held-out error; infinite where a solve breaks down."""
         with torch.no_grad():
-            mean = float(_distance(torch.cat(list(solved(table, held))), goal[held]).mean())
+            mean = float(_distance(torch.cat(list(solved(table, unseen))), goal[unseen]).mean())
         return mean if math.isfinite(mean) else math.inf
 
-    held = everything[starts:]
+    unseen = everything[starts:]
     with torch.no_grad():
         fine = ABM().table(path, two_ended(path, max(teacher, 2 * steps)))
         goal = torch.cat([_finite(ends, fine) for ends in solved(fine, everything)])
@@ -252,7 +262,7 @@ def fit(
     smallest, done, iteration = untuned, 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 
-    def tell() -> None:
+    def report() -> None:
         if progress is not None:
             progress(Progress(min(done, 1.0), smallest, untuned))
 
@@ -270,13 +280,13 @@ def fit(
             done = max(iteration / iterations, (time.monotonic() - prepared) / left)
             if stop is not None and stop():
                 done = 1.0
-            tell()
+            report()
         return now
 
     def descent(table: Table, rows: Tensor) -> "Descent":
-        return Descent(Weights(path, table), bound, x, goal, rows.split(batch), seed, over)
+        return Descent(Weights(path, table), bound, x, goal, rows.split(batch_size), seed, over)
 
-    tell()
+    report()
     tables = [best]
     if iterations > TRIAL * len(ranked):
         few = everything[: max(starts // 4, min(starts, 32))]
@@ -290,7 +300,7 @@ def fit(
         if not over():
             fitted(descent(table, everything[:starts]), iterations)
     done = 1.0
-    tell()
+    report()
     return Tuned(path, best, smallest, untuned, model)
 
 
@@ -345,7 +355,7 @@ class Weights:
 
 
 class Descent:
-    """Levenberg–Marquardt on the mean of ‖r‖ over some starts, their rows given in batches."""
+    """Levenberg–Marquardt on the mean of ‖r‖ over some starts, their rows in batches."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
     def tell(chosen: "Effort") -> None:
         say(
             f"Fitting {options.steps} network calls to {options.teacher} of {options.run}: {chosen.starts} noises to fit "
-            f"to, {chosen.held_out} held out, batches of {chosen.batch}, {guide}."
+            f"to, {chosen.held_out} held out, batches of {chosen.batch_size}, {guide}."
         )
 
     with _stoppable(fitting) as stopped, Meter("tuning") as meter:

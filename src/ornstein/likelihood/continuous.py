@@ -6,16 +6,18 @@ With the optimal denoiser the sum over continuous time leaves no gap but that of
 """
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ornstein.arguments import Report, as_noise, as_tensor, as_whole, batches, check_denoiser, keywords
 from ornstein.denoiser import Denoiser
 from ornstein.likelihood import clock
 from ornstein.likelihood.decoder import Decoder, GaussianDecoder
 from ornstein.likelihood.prior import centre
-from ornstein.noise import NoiseSource, PerSampleNoise, repeat
+from ornstein.noise import NoiseSource, repeat
 
 SMALLEST = 2e-3  # σ/α of the decoder for data that are no whole numbers
 CONTROL = 0.5  # the standard deviation of data for which the control variate is made
@@ -41,6 +43,7 @@ class Bound(NamedTuple):
         return self.prior + self.diffusion + self.reconstruction
 
 
+@keywords
 def elbo(
     denoiser: Denoiser,
     x: Tensor,
@@ -49,6 +52,11 @@ def elbo(
     nearest: float = SMALLEST,
     decoder: Decoder | None = None,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Bound:
     """The continuous bound for x (B, ...): an unbiased estimate of each term from `calls` + 2 network calls.
 
@@ -56,12 +64,40 @@ def elbo(
     ends. ‖ε‖² − D, whose mean is 0, is subtracted with the coefficient that leaves no noise for Gaussian data of standard
     deviation ½. The standard error is that of neighbouring slices taken for repetitions of each other, which is never too
     small on average. `nearest` is σ/α at t_ε (a path's own least, where that is more); the reconstruction there is by `decoder`
-    (None: Gaussian), and the prior N(αm, σ²I), m the mean that the denoiser tells. `noise` is the source of row i's draws; None:
-    seed 0. Raises ValueError for less than 2 calls.
+    (None: Gaussian), and the prior N(αm, σ²I), m the denoiser's estimate of the mean. The other arguments are those
+    of `log_prob`. Raises ValueError for less than 2 calls.
     """
-    if calls < 2:
-        raise ValueError(f"elbo: calls = {calls} must be at least 2")
-    path, noise = denoiser.path, noise or PerSampleNoise()
+    check_denoiser("elbo", denoiser)
+    as_whole("elbo: calls", calls, 2)
+    x = as_tensor("elbo", "x", x).to(device, dtype)
+    decoder = decoder or GaussianDecoder()
+    return join(
+        lambda one, items, source: _elbo(one, items, calls, nearest, decoder, source),
+        batches(denoiser, x, as_noise(noise, seed), batch_size),
+        progress,
+    )
+
+
+def join(
+    compute: Callable[[Denoiser, Tensor, NoiseSource], Bound],
+    parts: Sequence[tuple[Denoiser, Tensor, NoiseSource]],
+    progress: Report | None,
+) -> Bound:
+    """The bounds of all batches as one, with progress in items."""
+    bounds, done, total = list[Bound](), 0, sum(len(items) for _, items, _ in parts)
+    for one, items, source in parts:
+        bounds.append(compute(one, items, source))
+        done += len(items)
+        if progress is not None:
+            progress(done, total)
+    prior, diffusion, reconstruction, probe, *_ = (torch.cat(some, -1) for some in zip(*bounds, strict=True))
+    return Bound(
+        prior, diffusion, reconstruction, probe, torch.cat([each.steps for each in bounds], 1), bounds[0].times
+    )
+
+
+def _elbo(denoiser: Denoiser, x: Tensor, calls: int, nearest: float, decoder: Decoder, noise: NoiseSource) -> Bound:
+    path = denoiser.path
     start = clock.nearest(path, nearest)
     first, last = clock.ends(path, start)
     width = (last - first) / calls
@@ -78,7 +114,7 @@ def elbo(
             rest = (control(phi) * excess(eps)).to(error)
             parts.append((error - rest) * clock.rate(w) / (torch.sin(phi) * torch.cos(phi)) * width)
         terms = torch.stack(parts)
-        reconstruction, spread = reconstruct(denoiser, x, start, decoder or GaussianDecoder(), noise, calls)
+        reconstruction, spread = reconstruct(denoiser, x, start, decoder, noise, calls)
     probe = (neighbours(terms) + spread).sqrt()
     total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
     edges = clock.time(path, clock.angle(torch.linspace(first, last, calls + 1, dtype=torch.float64)))

@@ -12,12 +12,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from ornstein.arguments import Report, as_noise, as_tensor, batches, check_denoiser, keywords
 from ornstein.denoiser import Denoiser
 from ornstein.grid import explicit
 from ornstein.likelihood import clock
-from ornstein.likelihood.continuous import SMALLEST, Bound, control, excess, neighbours, prior_term, reconstruct
+from ornstein.likelihood.continuous import SMALLEST, Bound, control, excess, join, neighbours, prior_term, reconstruct
 from ornstein.likelihood.decoder import Decoder, GaussianDecoder
-from ornstein.noise import NoiseSource, PerSampleNoise, repeat
+from ornstein.noise import NoiseSource, repeat
 from ornstein.path import Path
 
 Variance = Callable[[Path, Tensor, Tensor], Tensor]
@@ -33,6 +34,7 @@ def large(path: Path, s: Tensor, t: Tensor) -> Tensor:
     return path.transition(s, t).sigma ** 2
 
 
+@keywords
 def bound(
     denoiser: Denoiser,
     x: Tensor,
@@ -43,16 +45,33 @@ def bound(
     decoder: Decoder | None = None,
     nearest: float = SMALLEST,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Bound:
     """The discrete bound for x (B, ...): every step of the grid, with one draw of noise each, and two for the decoder.
 
     `grid` is a decreasing tensor of times from 1 to 0, such as `grid.trailing(path, T)` for DDPM's own T steps; where σ(0) = 0
     its last step is the decoder's. None: `steps` even steps of the likelihood's clock down to σ/α = `nearest`, then 0. With
     the posterior's variance (`small`) a step costs ½(SNR(s) − SNR(t))‖x − x̂‖². Terms, prior, control variate and standard
-    error are as in `elbo`. Raises ValueError for a grid that does not go from 1 to 0.
+    error are as in `elbo`, the other arguments as in `log_prob`. Raises ValueError for a grid that does not go from 1 to 0.
     """
-    path, noise = denoiser.path, noise or PerSampleNoise()
-    levels = _levels(path, steps, grid, nearest)
+    check_denoiser("bound", denoiser)
+    x = as_tensor("bound", "x", x).to(device, dtype)
+    levels, decoder = _levels(denoiser.path, steps, grid, nearest), decoder or GaussianDecoder()
+    return join(
+        lambda one, items, source: _bound(one, items, levels, variance, decoder, source),
+        batches(denoiser, x, as_noise(noise, seed), batch_size),
+        progress,
+    )
+
+
+def _bound(
+    denoiser: Denoiser, x: Tensor, levels: Tensor, variance: Variance, decoder: Decoder, noise: NoiseSource
+) -> Bound:
+    path = denoiser.path
     from_t, to_s = levels[:-1], levels[1:]
     posterior, model = path.posterior(to_s, from_t), variance(path, to_s, from_t)
     if not bool((model > 0).all()):
@@ -71,7 +90,7 @@ def bound(
             off = (x - denoiser(alpha * x + sigma * eps, t).clean).flatten(1).double().square().sum(1)
             parts.append(off * float(weights[k]) - excess(eps) * float(controls[k]) + float(widths[k]))
         terms = torch.stack(parts).flip(0)
-        reconstruction, spread = reconstruct(denoiser, x, times[-1], decoder or GaussianDecoder(), noise, len(times))
+        reconstruction, spread = reconstruct(denoiser, x, times[-1], decoder, noise, len(times))
     probe = (neighbours(terms) + spread).sqrt()
     total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
     return Bound(prior_term(denoiser, x), total, reconstruction, probe, terms, levels.flip(0))

@@ -7,14 +7,16 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from ornstein.arguments import Report, as_noise, as_tensor, as_whole, batches, check_denoiser, keywords
 from ornstein.denoiser import Denoiser
+from ornstein.errors import reject_class
 from ornstein.likelihood.adaptive import Adaptive
-from ornstein.likelihood.fixed import FixedSteps
+from ornstein.likelihood.fixed import CORRECTED, FixedSteps
 from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.hutchinson import Hutchinson
 from ornstein.likelihood.prior import LARGE, Prior, default
 from ornstein.likelihood.trace import ExactTrace, Trace
-from ornstein.noise import NoiseSource, PerSampleNoise
+from ornstein.noise import NoiseSource
 
 FINER = (
     3  # times as many steps measure the error of a fixed solver, a hundredth of the tolerances that of an adaptive one
@@ -42,6 +44,7 @@ class Estimated(NamedTuple):
     solver: Tensor
 
 
+@keywords
 def log_prob(
     denoiser: Denoiser,
     x: Tensor,
@@ -49,23 +52,49 @@ def log_prob(
     *,
     trace: Trace | None = None,
     solver: Integrator | None = None,
+    steps: int = 96,
     prior: Prior | None = None,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
 ) -> Tensor:
     """log p_t(x) of the denoiser's model, (B,) nats for x (B, ...), computed in the type and on the device of x.
 
     At t = 0 this is the density of the data, or, on a path that ends with noise (σ(0) > 0: variance exploding), that of the
-    data with this noise. `trace` None: exact up to 64 dimensions, two Rademacher probes above. `solver` None: 96 fixed steps.
-    `prior` is the density at t = 1, a function of (denoiser, x); None: closed-form denoisers know theirs, others take the
-    Gaussian of the mean and covariance that they tell (`matched`). `noise` gives the probes; None: row i from seed 0 and i.
-    Nothing is differentiable in x. Raises ValueError for a time outside [0, 1).
+    data with this noise.
+
+    trace: None: exact up to 64 dimensions, two Rademacher probes above.
+    solver, steps: an integrator, `FixedSteps(n)` or `Adaptive()`; None: that many fixed steps.
+    prior: the density at t = 1, a function of (denoiser, x); None: closed-form denoisers know theirs, others take the Gaussian
+        with the mean and covariance of their own estimate (`matched`).
+    noise, seed: the source of the probes; None: row i from the `seed` and i alone.
+    device, dtype: where x is moved to first; None: it stays.
+    batch_size, progress: how many items are computed at once, and progress(done, total) in items.
+
+    Nothing is differentiable in x. Raises ValueError for a time outside [0, 1), TypeError for another kind of argument.
     """
-    flow, trace = _flow(denoiser, t), trace or trace_for(x)
-    y, divergence = (solver or FixedSteps()).run(flow, flow.start(x.detach()), trace, noise or PerSampleNoise())
-    with torch.no_grad():
-        return flow.log_prob(prior or default(denoiser), y, divergence.mean(0))
+    return estimate(
+        denoiser,
+        x,
+        t,
+        trace=trace,
+        solver=solver,
+        steps=steps,
+        prior=prior,
+        noise=noise,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        progress=progress,
+        check=False,
+    ).log_prob
 
 
+@keywords
 def estimate(
     denoiser: Denoiser,
     x: Tensor,
@@ -73,8 +102,14 @@ def estimate(
     *,
     trace: Trace | None = None,
     solver: Integrator | None = None,
+    steps: int = 96,
     prior: Prior | None = None,
     noise: NoiseSource | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
+    progress: Report | None = None,
     check: bool = True,
 ) -> Estimated:
     """`log_prob` with the error of each value, split into probe and solver parts.
@@ -83,8 +118,32 @@ def estimate(
     both with the same one probe for the whole way, so that no chance is in the difference: four times the work where the trace
     is exact, else five times. See `solver_error`.
     """
-    flow, trace = _flow(denoiser, t), trace or trace_for(x)
-    solver, prior, noise = solver or FixedSteps(), prior or default(denoiser), noise or PerSampleNoise()
+    check_denoiser("log_prob", denoiser)
+    x = as_tensor("log_prob", "x", x).to(device, dtype)
+    trace, integrator, prior = trace or trace_for(x), _integrator(solver, steps), prior or default(denoiser)
+    parts: list[Estimated] = []
+    for one, items, source in batches(denoiser, x, as_noise(noise, seed), batch_size):
+        parts.append(_estimated(_flow(one, t), items, trace, integrator, prior, source, check))
+        if progress is not None:
+            progress(sum(len(part.log_prob) for part in parts), len(x))
+    return Estimated(*(torch.cat(some) for some in zip(*parts, strict=True)))
+
+
+def _integrator(solver: Integrator | None, steps: int) -> Integrator:
+    if solver is None:
+        return FixedSteps(as_whole("steps", steps, CORRECTED))
+    reject_class("solver", solver)
+    if isinstance(solver, str) or hasattr(solver, "grid") or not hasattr(solver, "run"):
+        raise TypeError(
+            f"solver={solver!r:.80} draws no likelihoods, which are integrated with a divergence: give "
+            "likelihood.FixedSteps(96) or likelihood.Adaptive(), or steps=96"
+        )
+    return solver
+
+
+def _estimated(
+    flow: ProbabilityFlow, x: Tensor, trace: Trace, solver: Integrator, prior: Prior, noise: NoiseSource, check: bool
+) -> Estimated:
     y, divergence = solver.run(flow, flow.start(x.detach()), trace, noise)
     with torch.no_grad():
         values = flow.log_prob(prior, y, divergence)
@@ -106,7 +165,7 @@ def solver_error(
     solver: Integrator,
     prior: Prior,
     noise: NoiseSource,
-    fine_values: Tensor | None = None,
+    values: Tensor | None = None,
 ) -> Tensor:
     """What is to be added to each value (B,) for the error of its steps: the value in finer steps less the value.
 
@@ -120,12 +179,12 @@ def solver_error(
     else:
         return torch.full((len(x),), math.nan, dtype=x.dtype, device=x.device)
 
-    def values(by: Integrator) -> Tensor:
-        y, divergence = by.run(flow, flow.start(x.detach()), trace, noise, same=True)
+    def by(other: Integrator) -> Tensor:
+        y, divergence = other.run(flow, flow.start(x.detach()), trace, noise, same=True)
         with torch.no_grad():
             return flow.log_prob(prior, y, divergence).mean(0)
 
-    return values(finer) - (values(solver) if fine_values is None else fine_values.mean(0))
+    return by(finer) - (by(solver) if values is None else values.mean(0))
 
 
 def trace_for(x: Tensor) -> Trace:

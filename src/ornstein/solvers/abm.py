@@ -12,7 +12,7 @@ from ornstein.solvers.quadrature import lagrange_integrals
 from ornstein.solvers.solver import TableSolver, one_of
 from ornstein.table import Form, FormPair, Level, Recorder, Table
 
-NOISY = 0.8  # σ/(α + σ) below which the first call is never made: there clean depends on where it is asked
+NOISY = 0.8  # σ/(α + σ) below which the first call is never made: there clean depends on the point of the call
 LAST = 2, 2, 3  # slopes the predictor takes in the last steps, the last one first; N//10 where that is more
 
 
@@ -29,7 +29,7 @@ class ABM(TableSolver):
     orders magnify.
 
     At t = 1 a network knows nothing but the mean of the data. So the first call is made further on, at the part `ahead` of the
-    first step, where it says more and clean still hardly depends on the point it is asked at: the slope there is that of the
+    first step, where it says more and clean still hardly depends on the point of the call: the slope there is that of the
     straight line from the start towards clean. With `ahead` = 0, and on grids of one step or that begin elsewhere, the first
     call is made at the start itself.
     Raises ValueError for an order outside 2..5, or `ahead` outside [0, 1).
@@ -59,7 +59,7 @@ class ABM(TableSolver):
         begun, predicted = 0.0, Form({})
         for (t, s), length in zip(record.steps, lengths, strict=True):
             at = self._first(path, t, s) if x is record.start and steps > 1 else t
-            estimate = record.call(t, x) if at is t else ahead_of(record, t, at)
+            estimate = record.call(t, x) if at is t else early_estimate(record, t, at)
             clocks = [chart.clock(at), *clocks[: order - 1]]
             slopes = [chart.slope(path, at, estimate), *slopes[: order - 1]]
             y = t.mix(estimate) / chart.scale(t)
@@ -85,8 +85,8 @@ class ABM(TableSolver):
         return at if at.t < t.t else t
 
 
-def ahead_of(record: Recorder, t: Level, at: Level) -> FormPair:
-    """A run's first estimate, asked for at the level `at` before the start at t has come there (`remainder`)."""
+def early_estimate(record: Recorder, t: Level, at: Level) -> FormPair:
+    """A run's first estimate, from a call at the level `at` before the start at t has come there (`remainder`)."""
     gain, on_clean, on_noise = remainder(t, at)
     clean, noise = record.call_ahead(at, gain)
     return FormPair(clean, on_clean * clean + on_noise * noise)

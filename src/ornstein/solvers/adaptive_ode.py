@@ -90,14 +90,14 @@ class _Field:
         if self._first is not None:
             slope, self._first = self._first, None
             return slope
-        (low, lowest), (high, highest), at = *self._ends, float(clock)
+        (low, lowest), (high, highest), at = *self._ends, float(clock.detach())
         if at <= low or at >= high:
             return self._slope(lowest if at <= low else highest, y)
         return self._slope(self._chart.level(self._denoiser.path, at), y)
 
     def callback_step(self, clock: Tensor, y: Tensor, step: Tensor) -> None:
-        """torchdiffeq tells the size of each step it tries."""
-        self.last_step = float(step)
+        """torchdiffeq calls this with the size of each step it tries."""
+        self.last_step = float(step.detach())
 
     def _slope(self, at: Level, y: Tensor) -> Tensor:
         at = at if at.sigma >= NEAREST * at.alpha else self._nearest
@@ -112,8 +112,8 @@ _SYMBOLS = FormPair(Form({_CLEAN: 1.0}), Form({_NOISE: 1.0}))
 
 
 def _largest(y: Tensor) -> Tensor:
-    """The largest of the samples' root mean squares."""
-    return y.flatten(1).square().mean(1).sqrt().max()
+    """The largest of the samples' root mean squares. Step sizes follow from it, and they are constants for gradients."""
+    return y.detach().flatten(1).square().mean(1).sqrt().max()
 
 
 def _torchdiffeq() -> Any:

@@ -87,7 +87,7 @@ class AdaptiveSDE:
     def _error(self, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """E of each sample, (B,) float64 on the CPU."""
         allowed = (self.rtol * torch.maximum(x.abs(), low.abs())).clamp(min=self.atol)
-        return ((high - low) / allowed).flatten(1).square().mean(1).sqrt().to("cpu", torch.float64)
+        return ((high - low) / allowed).detach().flatten(1).square().mean(1).sqrt().to("cpu", torch.float64)
 
 
 def _between(path: Path, mark: float, stop: float) -> Tensor:
