@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 from ornstein import NetworkDenoiser, exact, path, sample, solvers, target
+from ornstein.denoiser import score, velocity
+from ornstein.editing import DPS, Measurement
+from ornstein.estimate import Estimate
+from ornstein.guidance import ClassifierFree
 from ornstein.path import Path, Time
 from ornstein.preconditioning import Identity, Preconditioning, UnitVariance
 from ornstein.solvers import Solver
@@ -204,3 +208,33 @@ def test_a_condition_is_bound_before_solvers_see_the_denoiser() -> None:
     assert len(calls) == 4
     assert plain.condition is None
     assert bound.path == plain.path
+
+
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_score_and_velocity_of_every_denoiser(p: Path) -> None:
+    """Of a network that knows the truth, of guidance, of a posterior and of a denoiser without methods: the closed form's."""
+    truth = exact.Gaussian(torch.tensor([0.5, -1.0], dtype=F64), 0.3, p)
+
+    class Bare:
+        path = truth.path
+
+        def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+            return truth(x_t, t)
+
+    x, t = torch.randn(4, 2, dtype=F64), torch.tensor([0.2, 0.5, 0.7, 0.9], dtype=F64)
+    network = NetworkDenoiser(lambda x, t: truth(x, t).of(target.V()(p.at(t, x))), p, target.V())
+    measured = DPS(truth, Measurement(lambda x: x, torch.zeros(2, dtype=F64), 1e6), zeta=1e-12)
+    for denoiser in (network, ClassifierFree(truth, truth, 2.0), measured):
+        assert torch.allclose(denoiser.score(x, t), truth.score(x, t), rtol=1e-8, atol=1e-8)
+        assert torch.allclose(denoiser.velocity(x, t), truth.velocity(x, t), rtol=1e-8, atol=1e-8)
+    assert torch.allclose(score(Bare(), x, t), truth.score(x, t), rtol=1e-8)
+    assert torch.allclose(velocity(Bare(), x, 0.5), truth.velocity(x, 0.5), rtol=1e-8)
+
+
+def test_there_is_no_score_without_noise() -> None:
+    with pytest.raises(ValueError, match="has no noise at t = 0, so no score; use t > 0"):
+        score(
+            NetworkDenoiser(lambda x, t: x, path.Linear(), target.Velocity()),
+            torch.ones(2, 2),
+            torch.tensor([0.5, 0.0]),
+        )

@@ -414,3 +414,15 @@ def test_zero_terminal_snr_moves_the_root_of_alpha_bar_and_nothing_else(p: path.
 def test_wrong_parameters_are_refused(make: Callable[[], Path], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+def test_a_linear_log_snr_is_the_papers_divided_by_alpha_at_0() -> None:
+    p, t = path.LinearLogSNR(13.3, -5.0), torch.linspace(0, 1, 11, dtype=torch.float64)
+    log_snr = 13.3 - 18.3 * t
+    start = torch.sigmoid(torch.tensor(13.3, dtype=torch.float64)).sqrt()
+    torch.testing.assert_close(p.alpha(t), torch.sigmoid(log_snr).sqrt() / start, rtol=1e-12, atol=0)
+    torch.testing.assert_close(p.sigma(t), torch.sigmoid(-log_snr).sqrt() / start, rtol=1e-12, atol=0)
+    torch.testing.assert_close(p.log_snr(t), log_snr, rtol=1e-12, atol=1e-12)
+    assert float(p.alpha(t)[0]) == 1
+    with pytest.raises(ValueError, match=r"largest = 1\.0 must be above smallest = 1\.0"):
+        path.LinearLogSNR(1.0, 1.0)

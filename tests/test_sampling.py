@@ -289,3 +289,18 @@ def test_a_solver_that_changes_is_asked_again() -> None:
     before = sample(denoiser, (4, 2), solver=solver, steps=7)
     solver.eta = 1.0
     assert not torch.equal(sample(denoiser, (4, 2), solver=solver, steps=7), before)
+
+
+@dataclass(frozen=True)
+class Shrunk(path.Linear):
+    """A path whose end at t = 0 is not in the units of the data."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 0.9 * (1 - t)
+
+
+def test_a_path_in_other_units_than_the_data_is_refused() -> None:
+    denoiser = exact.Gaussian(torch.zeros(2), torch.ones(2), Shrunk())
+    for draw in (lambda: sample(denoiser, (2, 2)), lambda: encode(denoiser, torch.ones(2, 2))):
+        with pytest.raises(ValueError, match=r"α\(0\) = 0.9 must be 1, .*divide its alpha and sigma by that number"):
+            draw()

@@ -1,7 +1,7 @@
 """The proof itself: it passes what is right, and sees every kind of fault it claims to see."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from ornstein import grid, likelihood, path, solvers, target, verify
 from ornstein.denoiser import Denoiser
+from ornstein.estimate import Estimate
+from ornstein.guidance import CONTRASTS
 from ornstein.noise import NoiseSource
 from ornstein.path import Path, Point
 from ornstein.solvers import Solver
@@ -193,10 +195,101 @@ def test_likelihoods_that_are_wrong(method: likelihood.Method, gap: float | None
     assert says in str(row)
 
 
+class Own(path.Path):
+    """A path of somebody's own with one thing wrong."""
+
+    def __init__(self, **wrong: Callable[[Tensor], Tensor]) -> None:
+        for name, function in wrong.items():
+            object.__setattr__(self, name, function)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - t
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return t
+
+    __repr__ = object.__repr__
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"alpha": lambda t: 0.9 * (1 - t)}, "α(0) is 0.9, not 1: divide alpha and sigma by it"),
+        ({"sigma": lambda t: t * (1 - t)}, "it needs α(1) ≥ 0, σ(1) > 0 and σ(0) ≥ 0, which are 0, 0 and 0"),
+        ({"sigma": lambda t: 0.5 + 0 * t + torch.sin(9 * t) / 4}, "its log-SNR does not fall strictly"),
+        ({"sigma": lambda t: t / (1 - t)}, "alpha or sigma is not finite on all of [0, 1]"),
+        ({"alpha": lambda t: (1 - t).double()}, "alpha of float32 times is not float32"),
+        ({"alpha": lambda t: (1 - t).sum()}, "alpha and sigma must be elementwise"),
+        ({"d_sigma": lambda t: torch.where(t < 0.9, 1.0, 1.001)}, "dσ/dt errs by 9.9e-04"),
+        ({"time": lambda log_snr: torch.sigmoid(-log_snr / 2.01)}, "the inverse of the log-SNR errs by"),
+        ({"alpha": lambda t: 1 / 0}, "it raised ZeroDivisionError"),
+    ],
+)
+def test_a_path_that_breaks_its_promises(wrong: dict[str, Callable[[Tensor], Tensor]], says: str) -> None:
+    assert verify.path(Own()).ok
+    (row,) = verify.path(Own(**wrong)).rows
+    assert not row.ok
+    assert says in str(row)
+
+
+@pytest.mark.parametrize("p", path.ALL, ids=str)
+def test_paths_and_guidance(p: path.Path) -> None:
+    assert [str(row) for row in verify.path(p).rows if not row.ok] == []
+    for method in CONTRASTS:
+        assert [str(row) for row in verify.guidance(method, [p]).rows if not row.ok] == []
+
+
+@dataclass(frozen=True)
+class Steered:
+    """A guidance with one thing wrong: `shift` is added to clean."""
+
+    conditional: Denoiser
+    scale: float
+    shift: Callable[[Tensor, float, float], Tensor]
+
+    @property
+    def path(self) -> Path:
+        return self.conditional.path
+
+    def __call__(self, x_t: Tensor, t: float) -> Estimate:
+        clean, noise = self.conditional(x_t, t)
+        return Estimate(clean + self.shift(x_t, t, self.scale), noise)
+
+
+@pytest.mark.parametrize(
+    ("shift", "says"),
+    [
+        (lambda x, t, w: x - x, "at scale 3 it moves nothing"),
+        (lambda x, t, w: x - x + 0.1, "at scale 1 it is not the conditional denoiser"),
+        (lambda x, t, w: (w - 1) * (x - x + 0.1), "misses x_t by"),
+        (lambda x, t, w: (w - 1) * x.mean(0), "a row depends on its batch"),
+        (lambda x, t, w: x / 0 if t == 0 else 1 // 0, "it raised ZeroDivisionError"),
+        (lambda x, t, w: (w - 1) * (x - x + 0.1) / torch.tensor(1 - t), "it is not finite at t = 1"),
+    ],
+)
+def test_guidance_that_is_wrong(shift: Callable[[Tensor, float, float], Tensor], says: str) -> None:
+    (row,) = verify.guidance(lambda c, u, w: Steered(c, w, shift), [path.Linear()]).rows
+    assert not row.ok
+    assert says in str(row)
+
+
+def test_a_path_that_ends_with_noise_and_little_signal() -> None:
+    """A linear log-SNR, which is not of `path.ALL`: solvers, targets, guidance and likelihoods hold on it as on those."""
+    on = [path.LinearLogSNR()]
+    methods = [solvers.ABM(), solvers.Heun(), solvers.Ancestral()]
+    assert [str(row) for row in verify.everything(methods, on) if not row.ok] == []
+
+
+def test_a_target_of_your_own() -> None:
+    assert verify.target(target.V(), [path.Linear(), path.Cosine()]).ok
+    assert not verify.target(Crooked(), [path.Linear()]).ok
+
+
 def test_everything_is_every_pair_once() -> None:
     on = [path.Linear(), path.EDM()]
     rows = list(verify.everything([solvers.DDIM()], on))
-    names = [str(solvers.DDIM()), *[f"target {quantity}" for quantity in target.ALL]]
+    names = [str(solvers.DDIM()), "path", *[f"target {quantity}" for quantity in target.ALL]]
+    names += [f"guidance {method.__name__}" for method in CONTRASTS]
     names += [f"likelihood {method}" for method, _ in verify.LIKELIHOODS]
     assert [(row.subject, row.path) for row in rows] == [(name, str(p)) for name in names for p in on]
     assert {type(s) for s in verify.available()} >= {type(s) for s in solvers.ALL}

@@ -95,6 +95,16 @@ def check_denoiser(function: str, value: Any) -> None:
     )
 
 
+def check_units(path: Path) -> None:
+    """Raises ValueError for a path whose end at t = 0 is not in the units of the data."""
+    start = float(path.alpha(torch.zeros((), dtype=torch.float64)))
+    if not abs(start - 1) < 1e-3:
+        raise ValueError(
+            f"{path}: α(0) = {start:g} must be 1, for samples to be in the units of the data; divide its alpha and sigma by "
+            "that number (the log-SNR stays as it is)"
+        )
+
+
 class _FromTable(TableSolver):
     """An object with `order`, `table` and perhaps `grid`, as a solver. It may change, so nothing of it is cached."""
 

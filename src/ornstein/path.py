@@ -87,6 +87,12 @@ def value_and_rate(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Ten
 class Path:
     """Abstract: a subclass gives `alpha` and `sigma` as functions of a tensor of times; the rest has a default.
 
+    What it promises on t in [0, 1] (`verify.path` checks it):
+    - α(0) = 1, so that samples, x at t = 0, are in the units of the data. A schedule with α(0) = c < 1, such as a linear log-SNR
+      with α² + σ² = 1, is divided by it: (α/c, σ/c) has the same log-SNR, and x_t in other units (`LinearLogSNR`).
+    - σ(0) ≥ 0: above 0, samples hold noise of that level (variance exploding paths). σ(1) > 0 and α(1) ≥ 0.
+    - The log-SNR falls strictly; α and σ are elementwise, and finite and continuous with their ends.
+
     Quantities that are infinite at an end (say, the drift where α = 0) raise a ValueError that names the end. The check
     looks at values, so it is made for times on the CPU and skipped on accelerators.
     """
@@ -572,6 +578,42 @@ class TimeChange(Path):
     def d_sigma(self, t: Tensor) -> Tensor:
         u, rate = value_and_rate(self.clock, t)
         return self.base.d_sigma(u) * rate
+
+
+@dataclass(frozen=True)
+class LinearLogSNR(Path):
+    """λ = λ_max − (λ_max − λ_min)·t, with α² + σ² constant (Kingma et al. 2021, "Variational diffusion models", appendix D).
+
+    α² = sigmoid(λ)/sigmoid(λ_max) and σ² = sigmoid(−λ)/sigmoid(λ_max): the paper's variance preserving α² = sigmoid(λ), divided
+    by α(0), so that samples are in the units of the data. At t = 0 noise of σ = e^(−λ_max/2) is left.
+    Raises ValueError unless largest > smallest.
+    """
+
+    largest: float = 13.3
+    smallest: float = -5.0
+
+    def __post_init__(self) -> None:
+        if not self.largest > self.smallest:
+            raise ValueError(f"LinearLogSNR: largest = {self.largest} must be above smallest = {self.smallest}")
+
+    def _falling(self, t: Tensor) -> Tensor:
+        return self.largest - (self.largest - self.smallest) * t
+
+    def alpha(self, t: Tensor) -> Tensor:
+        start = torch.as_tensor(self.largest, dtype=t.dtype, device=t.device)
+        return (0.5 * (torch.nn.functional.logsigmoid(self._falling(t)) - torch.nn.functional.logsigmoid(start))).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.alpha(t) * (-0.5 * self._falling(t)).exp()
+
+    def d_alpha(self, t: Tensor) -> Tensor:
+        return self.alpha(t) * torch.sigmoid(-self._falling(t)) * (-0.5 * (self.largest - self.smallest))
+
+    def d_sigma(self, t: Tensor) -> Tensor:
+        return self.sigma(t) * torch.sigmoid(self._falling(t)) * (0.5 * (self.largest - self.smallest))
+
+    def time(self, log_snr: Time) -> Tensor:
+        return ((self.largest - as_time(log_snr)) / (self.largest - self.smallest)).clamp(0, 1)
 
 
 ALL: tuple[Path, ...] = (

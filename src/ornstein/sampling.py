@@ -19,6 +19,7 @@ from ornstein.arguments import (
     as_times,
     batches,
     check_denoiser,
+    check_units,
     keywords,
     place_of,
 )
@@ -65,10 +66,12 @@ def sample(
         cost"), so memory grows by a few tensors of the shape of x a step, whatever the network. Denoisers that take gradients
         themselves (energies, posteriors) pass on none.
 
-    Raises ValueError for a bad grid, number or shape, and unless exactly one of shape and start is given; TypeError for another
+    Raises ValueError for a bad grid, number or shape, unless exactly one of shape and start is given, and for a path with α(0)
+    other than 1; TypeError for another
     kind of argument; UsageError for an unknown name.
     """
     check_denoiser("sample", denoiser)
+    check_units(denoiser.path)
     method, source = as_solver(solver), as_noise(noise, seed)
     times = as_times(denoiser.path, method, steps, grid, falling=True)
     x = starting("sample", denoiser, shape, start, times, source, device, dtype)
@@ -123,6 +126,7 @@ def encode(
     those of `sample`. Raises ValueError for a solver that adds noise.
     """
     check_denoiser("encode", denoiser)
+    check_units(denoiser.path)
     method = as_solver(solver)
     rising = as_times(denoiser.path, method, steps, grid).sort().values
     if method.stochastic:

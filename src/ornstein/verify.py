@@ -1,5 +1,6 @@
-"""Proof that solvers and likelihoods do what they declare, against closed forms: `verify.solver(MySolver())`,
-`verify.likelihood(MyMethod())`, `verify.everything()`.
+"""Proof that what the library is made of does what it declares, against closed forms; for your own parts as well:
+`verify.solver(MySolver())`, `verify.path(MyPath())`, `verify.target(MyTarget())`, `verify.guidance(MyGuidance)`,
+`verify.likelihood(MyMethod())`, and `verify.everything()`.
 
 The oracle is a mixture of two Gaussians in one dimension. There the probability-flow ODE keeps the order of points, so it
 carries quantiles to quantiles: with F_t the distribution function of p_t, x_s = F_s⁻¹(F_t(x_t)) is its exact solution, and
@@ -11,18 +12,21 @@ Likelihoods are judged on a mixture in two dimensions, whose density and whose p
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
 from ornstein import path as paths
-from ornstein import solvers, target
+from ornstein import solvers
+from ornstein import target as targets
 from ornstein.arguments import as_solver
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.estimate import Estimate
 from ornstein.exact import Gaussian, GaussianMixture
 from ornstein.grid import polynomial
+from ornstein.guidance import CONTRASTS
 from ornstein.likelihood import ELBO, ODE, DiscreteBound, Hutchinson, HutchPP, Method, Units
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, Time
@@ -37,6 +41,9 @@ STEPS = 20, 80, 640  # of the endpoint and distribution errors of tables: the fi
 LOOP_STEPS = 50, 200  # of methods with their own loop
 FURTHEST = 0.15  # the largest distribution error, in standard deviations of the data
 ROUND_TRIP = 1e-9  # the largest relative error of a conversion
+SLOPE = 1e-5  # the same of a derivative of a path
+
+Contrasting = Callable[[Denoiser, Denoiser, float], Denoiser]
 
 NATS = 1e-3  # per dimension: the largest error of a density
 BIN = 0.5  # the width of a level
@@ -113,6 +120,21 @@ def solver(method: Solver, on: Iterable[Path] = paths.ALL) -> Report:
     return Report(tuple(check(method, Oracle(path)) for path in on))
 
 
+def path(own: Path) -> Report:
+    """A path of the library or your own: what `contract` says of it."""
+    return Report((contract(own),))
+
+
+def target(quantity: Target, on: Iterable[Path] = paths.ALL) -> Report:
+    """A target of the library or your own on the paths given: what `conversion` says of it on each."""
+    return Report(tuple(conversion(quantity, Oracle(path)) for path in on))
+
+
+def guidance(method: Contrasting, on: Iterable[Path] = paths.ALL) -> Report:
+    """A way to guide, method(conditional, unconditional, scale), on the paths given: what `steering` says of it on each."""
+    return Report(tuple(steering(method, Oracle(path)) for path in on))
+
+
 def likelihood(method: Method, on: Iterable[Path] = paths.ALL, gap: float | None = None) -> Report:
     """A way to measure likelihoods, of the library or your own, on the paths given: what `density` finds on each.
 
@@ -127,16 +149,15 @@ def everything(
     on: Sequence[Path] = paths.ALL,
     others: bool = True,
 ) -> Iterator[CheckRow]:
-    """A row for every solver and path, then (with `others`) for every target and path and every likelihood and path, as found.
+    """A row for every solver and path, then (with `others`) those of `OTHERS` for every path, one after the other.
 
     `methods` None: all of the library, without AdaptiveODE where torchdiffeq is missing.
     """
     oracles = [Oracle(path) for path in on]
     for method in available() if methods is None else methods:
         yield from (check(method, oracle) for oracle in oracles)
-    if others:
-        yield from (conversion(quantity, oracle) for quantity in target.ALL for oracle in oracles)
-        yield from (density(method, path, gap) for method, gap in LIKELIHOODS for path in on)
+    for look in OTHERS if others else ():
+        yield from (look(oracle) for oracle in oracles)
 
 
 def available() -> list[Solver]:
@@ -172,7 +193,7 @@ def conversion(quantity: Target, oracle: "Oracle") -> CheckRow:
     t = path.time(torch.linspace(8, -8, 65, dtype=F64))
     x = oracle.mixture.draw(len(t), t, torch.Generator().manual_seed(0))
     truth, point = oracle.mixture(x, t), path.at(t, x)
-    blind = not bool(target.determinant(quantity, path.at(1.0, x)).abs().max() > ROUND_TRIP)
+    blind = not bool(targets.determinant(quantity, path.at(1.0, x)).abs().max() > ROUND_TRIP)
     try:
         result = NetworkDenoiser(lambda *_: truth.of(quantity(point)), path, quantity)(x, t)
     except ValueError:
@@ -187,6 +208,94 @@ def conversion(quantity: Target, oracle: "Oracle") -> CheckRow:
     if not error < ROUND_TRIP:
         wrong.append(f"a round trip errs by {error:.1e}")
     return CheckRow(*names, error=error, wrong=tuple(wrong))
+
+
+def contract(own: Path) -> CheckRow:
+    """A path against what `Path` promises: its ends, a log-SNR that falls, its derivatives and the inverse of its log-SNR.
+
+    `error` is the largest relative difference of a derivative from a central difference of fourth order, or of an inverse from
+    its time. Whatever is raised is a failure with that message.
+    """
+    try:
+        error, wrong = _contract(own)
+    except Exception as raised:
+        return CheckRow("path", str(own), wrong=(f"it raised {type(raised).__name__}: {raised}",))
+    return CheckRow("path", str(own), error=error, wrong=tuple(wrong))
+
+
+def _contract(own: Path) -> tuple[float, list[str]]:
+    ends, t = torch.tensor([0.0, 1.0], dtype=F64), torch.linspace(0, 1, 1001, dtype=F64)
+    alpha, sigma = own.alpha(t), own.sigma(t)
+    if alpha.shape != t.shape or sigma.shape != t.shape:
+        return math.inf, ["alpha and sigma must be elementwise: as many values as times"]
+    wrong, (start, stop) = list[str](), own.alpha(ends).tolist()
+    if not abs(start - 1) < 1e-6:
+        wrong.append(
+            f"α(0) is {start:g}, not 1: divide alpha and sigma by it, so that samples are in the units of the data"
+        )
+    if not (bool(alpha.isfinite().all()) and bool(sigma.isfinite().all())):
+        wrong.append("alpha or sigma is not finite on all of [0, 1]")
+    if stop < 0 or not float(sigma[-1]) > 0 or float(sigma[0]) < 0:
+        levels = f"{stop:g}, {sigma[-1]:g} and {sigma[0]:g}"
+        wrong.append(f"it needs α(1) ≥ 0, σ(1) > 0 and σ(0) ≥ 0, which are {levels}")
+    if own.alpha(t.float()).dtype != torch.float32:
+        wrong.append("alpha of float32 times is not float32")
+    inner = t[20:-20]
+    log_snr = 2 * (own.alpha(inner).log() - own.sigma(inner).log())
+    if not bool((log_snr.diff() < 0).all()):
+        return math.inf, [*wrong, "its log-SNR does not fall strictly"]
+    at, h = torch.linspace(0.0371, 0.9613, 97, dtype=F64), 1e-4
+
+    def slope(f: Callable[[Tensor], Tensor]) -> Tensor:
+        near, far = (f(at + k * h) - f(at - k * h) for k in (1, 2))
+        return (8 * near - far) / (12 * h)
+
+    pairs = ("dα/dt", own.d_alpha(at), slope(own.alpha)), ("dσ/dt", own.d_sigma(at), slope(own.sigma))
+    errors = {name: float(((mine - exact).abs() / (1e-2 + exact.abs())).max()) for name, mine, exact in pairs}
+    errors["the inverse of the log-SNR"] = float((own.time(log_snr) - inner).abs().max())
+    for name, error in errors.items():
+        if not error < SLOPE:
+            wrong.append(f"{name} errs by {error:.1e}")
+    return max(errors.values()), wrong
+
+
+def steering(method: Contrasting, oracle: "Oracle") -> CheckRow:
+    """A way to guide on the path of an oracle, between one component of a mixture in two dimensions and the whole.
+
+    At scale 1 it must be the conditional denoiser to the last bit, and at scale 3 another; α·clean + σ·noise = x_t must stay
+    true, which `error` measures; a row must not depend on its batch; and it must be finite from t = 1 to 0. Whatever is raised is
+    a failure with that message.
+    """
+    name = f"guidance {getattr(method, '__name__', method)}"
+    try:
+        error, wrong = _steering(method, oracle)
+    except Exception as raised:
+        return CheckRow(name, str(oracle.path), wrong=(f"it raised {type(raised).__name__}: {raised}",))
+    return CheckRow(name, str(oracle.path), error=error, wrong=tuple(wrong))
+
+
+def _steering(method: Contrasting, oracle: "Oracle") -> tuple[float, list[str]]:
+    whole = GaussianMixture(WEIGHTS, PLANE, VARIANCES, oracle.path)
+    part = whole.given(1)
+    error, wrong, moved = 0.0, dict[str, None](), 0.0
+    for t in (1.0, 0.9, 0.5, 0.1, 0.0):
+        x = whole.draw(16, t, torch.Generator().manual_seed(0))
+        alpha, sigma = oracle.path.levels(t, x)
+        plain, guided = method(part, whole, 1.0)(x, t), method(part, whole, 3.0)(x, t)
+        if not all(torch.equal(*pair) for pair in zip(plain, part(x, t), strict=True)):
+            wrong["at scale 1 it is not the conditional denoiser"] = None
+        if not all(bool(each.isfinite().all()) for each in guided):
+            wrong[f"it is not finite at t = {t:g}"] = None
+        off = (alpha * guided.clean + sigma * guided.noise - x).abs() / (1 + x.abs())
+        error, moved = max(error, float(off.max())), max(moved, float((guided.clean - plain.clean).abs().max()))
+        alone = method(part, whole, 3.0)(x[3:4], t)
+        if not all(torch.allclose(a[0], b[3], rtol=1e-9, atol=1e-12) for a, b in zip(alone, guided, strict=True)):
+            wrong["a row depends on its batch"] = None
+    if not error < ROUND_TRIP:
+        wrong[f"α·clean + σ·noise misses x_t by {error:.1e}"] = None
+    if not moved > 1e-3:
+        wrong["at scale 3 it moves nothing"] = None
+    return error, list(wrong)
 
 
 def density(method: Method, path: Path, gap: float | None = None) -> CheckRow:
@@ -435,3 +544,16 @@ def _number(value: float | None, form: str) -> str:
 
 def _short(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _density_of(method: Method, gap: float | None, oracle: Oracle) -> CheckRow:
+    return density(method, oracle.path, gap)
+
+
+OTHERS: tuple[Callable[[Oracle], CheckRow], ...] = (
+    lambda oracle: contract(oracle.path),
+    *(partial(conversion, quantity) for quantity in targets.ALL),
+    *(partial(steering, method) for method in CONTRASTS),
+    *(partial(_density_of, method, gap) for method, gap in LIKELIHOODS),
+)
+"""What is verified on every path in addition to solvers: the path itself, targets, guidance, likelihoods."""

@@ -296,7 +296,7 @@ def test_tuning(place, alive):
     def work(device):
         count = place.size(12, 96)
         tuned = tuning.fit(
-            vectors(alive, device), (2,), 3, starts=count, held_out=count, batch=count,
+            vectors(alive, device), (2,), 3, starts=count, held_out=count, batch_size=count,
             iterations=place.size(2, 12), teacher=place.size(8, 40), device=device,
         )  # fmt: skip
         found[device.type] = tuned

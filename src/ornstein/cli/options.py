@@ -294,10 +294,10 @@ class Likelihood(TrainingData, Writes, Cached):
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove every solver, conversion and likelihood on every path against closed forms."""
+    """Prove every solver, path, target, guidance and likelihood on every path against closed forms."""
 
     solver: str | None = field(default=None, metadata={"name": "NAME"})
-    """Only solvers whose printed name holds this, and neither conversions nor likelihoods."""
+    """Only solvers whose printed name holds this, and nothing else."""
     path: str | None = field(default=None, metadata={"name": "NAME"})
     """Only paths whose printed name holds this."""
 

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a row for each solver and path, for each target and path, for each likelihood and path; fail if any row does."""
+    """Print a row for each solver, path, target, guidance and likelihood on each path; fail if any row does."""
     options = parse(Verify, "verify", words)
-    from ornstein import path, target, verify
+    from ornstein import path, verify
 
     methods = _matching("solver", options.solver, verify.available())
     on = _matching("path", options.path, path.ALL)
     others = options.solver is None
-    total = len(on) * (len(methods) + others * (len(target.ALL) + len(verify.LIKELIHOODS)))
+    total = len(on) * (len(methods) + others * len(verify.OTHERS))
     began, failed = time.monotonic(), list[str]()
     with Meter("verifying", patience=0.0 if sys.stdout.isatty() else math.inf) as meter:
         meter.tell(verify.HEADER)

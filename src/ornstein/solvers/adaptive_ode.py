@@ -18,7 +18,7 @@ from ornstein.path import Path
 from ornstein.table import Form, FormPair, Level, Step, level, levels
 
 NEAREST = (
-    1e-4  # σ/α below which the denoiser is not asked: its noise estimate has no limit for rounded or discrete data
+    1e-4  # σ/α below which the denoiser is not called: its noise estimate has no limit for rounded or discrete data
 )
 
 
