@@ -320,8 +320,8 @@ class Run:
     def earlier(self, place: str | Path) -> "Run":
         """The same run with the weights of an earlier time: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
 
-        In memory alone: such as a weaker model for `guidance.Weaker`. Raises UsageError for a place that holds none, or those of
-        another network, OrnsteinError that names a file which is damaged.
+        In memory alone: such as a weaker model for `guidance.WeakModel`. Raises UsageError for a place that holds none, or those
+        of another network, OrnsteinError that names a file which is damaged.
         """
         place, network = Path(place), deepcopy(self.model.network)
         if (place / "average.safetensors").is_file():
@@ -442,7 +442,7 @@ class Run:
         return not self.model.conditions or settings is None or settings.label_dropout > 0
 
     def check_guide(self, guide: Guidance) -> None:
-        """Raises UsageError for a `Guide` that the run has not the means for."""
+        """Raises UsageError for a `GuidanceConfig` that the run has not the means for."""
         if not isinstance(guide, GuidanceConfig) or guide.plain or isinstance(guide.negative, WeakModel):
             return
         if not self.model.conditions:
@@ -466,8 +466,8 @@ class Run:
         """The file of a tuned solver, and what it says that it is for. Raises UsageError for guidance without a name."""
         if not (isinstance(guide, GuidanceConfig) and guide.named):
             raise UsageError(
-                f"guidance: {guide} has no name that a tuned solver could be kept under; give a guidance.Guide whose scale is "
-                "a number, or use tuning.fit"
+                f"guidance: {guide} has no name that a tuned solver could be kept under; give a "
+                "guidance.GuidanceConfig whose scale is a number, or use tuning.fit"
             )
         number = None if label is None else int(self.label_ids(label, 1))
         of_label = [] if number is None else [f"label-{number}"]
@@ -490,8 +490,8 @@ class Run:
         """`count` samples in the data's own type and range, batch by batch: images (N, H, W, C), vectors (N, D).
 
         `label` is a class by number or name, or one number per sample; None draws classes as often as they occur in the
-        data. `guide` says how the model is asked for them, such as `guidance.Guide(2.0)`; any function from its denoiser and
-        the classes (B,) of a batch, or None, to another denoiser will do. Sample i depends on (seed, first + i) alone.
+        data. `guide` is guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the classes
+        (B,) of a batch, or None, to another denoiser will do. Sample i depends on (seed, first + i) alone.
         Where memory is short for a batch, it and those after it are made in halves, with a warning. Raises UsageError for a
         label that does not exist, and guidance that the run has not the means for.
         """

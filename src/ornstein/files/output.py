@@ -100,10 +100,6 @@ class Output:
                 return False
         return True
 
-    def is_made(self) -> bool:
-        """Whether a file of the same recipe is there."""
-        return recipe_of(self.path) == self.recipe
-
     @contextmanager
     def write(self) -> Iterator[Path]:
         """A temporary file to write, with `stamp` in it where that has a place; it becomes `path` when the block ends well.

@@ -1,2 +1,1 @@
-"""Training: settings, the visible loop, averages of weights, checkpoints. Its modules are imported one by one, since
-`training.settings` must be readable without torch."""
+"""Training: the visible loop, the trainer around it, checkpoints, several processes. Its modules are imported one by one."""

@@ -52,7 +52,7 @@ def train(
     """Train until the steps or minutes of the settings are used up, one `Progress` per step.
 
     `rate` is the part of the peak rate at a part of the run (default: `schedule.rate`); groups of an optimiser that have an
-    `initial_lr` have peaks of their own. `learner` gives the loss of a part of a batch: a `Learner`, or torch's wrapper around
+    `initial_lr` have peaks of their own. `learner` gives the loss of a part of a batch: a `LossModule`, or torch's wrapper around
     one. Batches and all randomness of step k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the
     unbroken run, bit for bit. A step whose loss or gradient is not finite in any process changes nothing in all and is counted;
     after ten in a row an OrnsteinError ends the run.
