@@ -18,7 +18,7 @@ from ornstein import data, names
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.folder import checkpoints, posthoc
 from ornstein.settings import Settings
-from ornstein.training import ema, schedule
+from ornstein.training import ema, schedule, trainer
 from ornstein.training.trainer import Run
 
 DIGITS = data.open("digits")
@@ -191,6 +191,17 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="not empty"):
         Run(settings(tmp_path), DIGITS)
+
+
+def test_a_run_that_another_process_has_begun_meanwhile_is_a_run(tmp_path: Path) -> None:
+    """Between the looks at the settings and at the folder: no settings were there yet, or a lock is gone again."""
+    run = Run(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
+    finish(run)
+    trainer.check_folder(run.folder, run.settings, None)
+    with pytest.raises(UsageError, match=r"other settings \(seed: 0 -> 1\)"):
+        trainer.check_folder(run.folder, dataclasses.replace(run.settings, seed=1), None)
+    for gone in (".lock", ".ornstein-0123456789abcdef", "checkpoints"):
+        assert trainer._is_begun(tmp_path / gone)
 
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:

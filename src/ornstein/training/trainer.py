@@ -420,11 +420,13 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None) -> N
             )
     if before is None:
         strange = next((place for place in folder.iterdir() if not _is_begun(place)), None) if folder.exists() else None
-        if strange is not None:
+        if strange is None:
+            return
+        before = settings_of(folder)  # another process may have begun a run since this one looked
+        if before is None:
             raise UsageError(
                 f"out: {folder} is not empty and holds no run ({strange.name} is none of one); give a new folder"
             )
-        return
     differences = settings.differences(before)
     if differences:
         raise UsageError(
@@ -484,10 +486,12 @@ def _is_like(one: DataSpec, other: DataSpec) -> bool:
 def _is_begun(place: Path) -> bool:
     """Whether a file or folder is what a run has made before its settings were written, when it may have been killed."""
     if place.name == LOCK:
-        return is_lock(place)
-    if FORM.fullmatch(place.name):
-        return place.is_dir()
-    return place.name == "checkpoints" and place.is_dir() and not place.is_symlink() and not any(place.iterdir())
+        begun = is_lock(place)
+    elif FORM.fullmatch(place.name):
+        begun = place.is_dir()
+    else:
+        begun = place.name == "checkpoints" and place.is_dir() and not place.is_symlink() and not any(place.iterdir())
+    return begun or not os.path.lexists(place)  # another process removes its lock and its temporary folders
 
 
 def _step_of(line: str) -> float:
