@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import ornstein
+from ornstein.cli.options import COMMANDS
 
 ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
@@ -30,23 +31,32 @@ FLOORS = [
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 
 
-def rooms_imported(file: Path) -> set[str]:
-    """Rooms of ornstein that a file imports, at its head or inside its functions."""
+def names_imported(source: str, package: list[str]) -> set[str]:
+    """Full names that a module in a package imports, at its head or inside its functions."""
     found: set[str] = set()
-    package = ["ornstein", *file.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-            if "ornstein" in names:  # whatever is an attribute of it
-                found.add("ornstein")
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module or "").split(".")] if node.module else base
-            names = [".".join([*base, alias.name]) for alias in node.names]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("ornstein.")}
-    return found & {*FLOOR, "ornstein"}
+            base = [*base, *node.module.split(".")] if node.module else base
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+def imported(file: Path) -> set[str]:
+    """Full names that a file of the library imports."""
+    return names_imported(file.read_text(), ["ornstein", *file.relative_to(ROOT).parent.parts])
+
+
+def rooms_of(names: set[str]) -> set[str]:
+    """The rooms of ornstein among names; `ornstein` itself for it, and for what is in no room but re-exported by it."""
+    own = [name.split(".") for name in names if name.split(".")[0] == "ornstein"]
+    return {parts[1] if len(parts) > 1 and parts[1] in FLOOR else "ornstein" for parts in own}
+
+
+def rooms_imported(file: Path) -> set[str]:
+    return rooms_of(imported(file))
 
 
 def test_every_module_has_a_room() -> None:
@@ -67,6 +77,31 @@ def test_imports_go_only_downward() -> None:
                 if FLOOR.get(other, len(FLOORS)) >= FLOOR[room]
             ]
     assert not wrong
+
+
+def test_a_bare_import_of_the_library_is_seen() -> None:
+    for source in (
+        "import ornstein",
+        "def f():\n    import ornstein",
+        "from ornstein import load",
+        "from . import sample",
+    ):
+        assert rooms_of(names_imported(source, ["ornstein"])) == {"ornstein"}
+    assert rooms_of(names_imported("from ornstein import path\nfrom .solvers import ABM", ["ornstein"])) == {
+        "path",
+        "solvers",
+    }
+
+
+def test_commands_do_not_import_each_other() -> None:
+    commands = {f"ornstein.cli.{name}" for name in COMMANDS}
+    wrong = [
+        f"{file.name} imports {name}"
+        for file in (ROOT / "cli").glob("*.py")
+        for name in imported(file)
+        if any(name == command or name.startswith(f"{command}.") for command in commands)
+    ]
+    assert not wrong, "what commands share belongs into a module below them"
 
 
 def test_networks_are_a_leaf() -> None:

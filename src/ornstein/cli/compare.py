@@ -8,12 +8,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli.evaluate import chosen, recognition, words
+from ornstein.cli.drawing import MOST_STEPS
+from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.guidance_flags import TUNED
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
-from ornstein.cli.sample import MOST_STEPS
 from ornstein.cli.show import Meter, columns, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.names import SOLVERS

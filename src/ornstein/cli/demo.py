@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from ornstein.cli import sample, train
+from ornstein.cli import drawing, following
 from ornstein.cli.options import Demo, Sample
 from ornstein.cli.parse import parse
 from ornstein.cli.show import say
@@ -18,13 +18,13 @@ def run(words: Sequence[str]) -> int:
     """Train on digits, draw samples by class, write the report page, and say what to do next."""
     options = parse(Demo, "demo", words)
     settings = Settings(data="digits:train", out=options.out, minutes=options.minutes, device=options.device)
-    dataset = train.read(settings)
+    dataset = following.read(settings)
     from ornstein.runs import load
     from ornstein.training.trainer import Run
 
     training = Run(settings, dataset, tell=say)
-    say(train.describe(training))
-    stopped = train.follow(training, " ".join(["ornstein demo", *map(quote, words)]))
+    say(following.describe(training))
+    stopped = following.follow(training, " ".join(["ornstein demo", *map(quote, words)]))
     if stopped:
         return stopped
     trained = load(options.out, training.device)
@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> int:
     image = Path(options.out) / "samples-by-class.png"
     labels = [i % classes for i in range(wanted.count)]
     say()
-    sample.draw(trained, image, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
+    drawing.draw(trained, image, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
     say(f"Each column of that image is one digit, asked for by its label: 0 to {classes - 1}.")
     say(["", "Now your own images, a folder of them (sub-folders become classes):"])
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ornstein.cli.info import sampling
 from ornstein.cli.options import EMA
 from ornstein.cli.parse import parse, within
 from ornstein.cli.show import folder_size, say, size, table
+from ornstein.cli.usage import sampling
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:

@@ -1,17 +1,17 @@
 """`ornstein evaluate`."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import file_digest
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli import guidance_flags
+from ornstein.cli.drawing import recipe
+from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
@@ -27,13 +27,10 @@ if TYPE_CHECKING:
     from ornstein.data import Dataset, DataSpec
     from ornstein.files.output import Output
     from ornstein.guidance import Guidance, GuidanceConfig
-    from ornstein.metrics import Evaluation, Extractor, Labels, Network, Score
-    from ornstein.metrics.classifier import Classifier
+    from ornstein.metrics import Evaluation, Score
     from ornstein.metrics.memorisation import Memorisation
     from ornstein.runs import ConditionBatch, Run
     from ornstein.solvers import Solver
-
-FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,84 +164,6 @@ def _measure(
 # What is compared
 
 
-def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, Classifier | None]":
-    """The extractor that --features names, and a classifier where one is needed and can be had."""
-    from ornstein.metrics import Values, cnn, efficientnet, inception
-
-    can = data.spec.kind == "image" and data.labels is not None and len(data.classes) >= 2
-    name = features or ("cnn" if can else "pixels")
-    net = None
-    if name == "cnn" or (classify and can):
-        with Meter("training the classifier", patience=0.5):
-            net = cnn.classifier(data, cnn.STEPS)
-    if name == "cnn":
-        assert net is not None
-        return cnn.cnn(net), net
-    if name == "pixels":
-        return Values("pixels" if data.spec.kind == "image" else "values"), net
-    if data.spec.kind != "image":
-        raise UsageError(f"--features {name} is for images; vectors are compared as they are (--features pixels)")
-    if name == "efficientnet":
-        return efficientnet(), net
-    if name.startswith("inception:"):
-        made = inception(name.removeprefix("inception:"))
-        if made.frechet != "FID":
-            say("Note: these are not the published weights, so the Fréchet distance is not called FID.")
-        return made, net
-    if ":" in name:
-        return _imported(name), net
-    raise UsageError(f"--features {name!r} is not known; give one of {', '.join(FEATURES)}")
-
-
-def _imported(name: str) -> "Network":
-    """A torch module that Python finds as PACKAGE.MODULE:NAME, or what makes one when called without arguments."""
-    from torch import nn
-
-    from ornstein.metrics import Network
-
-    place, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # also the user's own file, beside which the command runs
-    try:
-        network = getattr(import_module(place), attribute)
-        if not isinstance(network, nn.Module):
-            network = network()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"--features {name} cannot be used ({error}); give PACKAGE.MODULE:NAME of a torch module"
-        ) from error
-    finally:
-        sys.path.remove("")
-    if not isinstance(network, nn.Module):
-        raise UsageError(f"--features {name} is a {type(network).__name__}; give PACKAGE.MODULE:NAME of a torch module")
-    return Network(name.replace(":", "."), network.eval().requires_grad_(False))
-
-
-def words(names: str | None) -> tuple[str, ...] | None:
-    """What a flag names, between commas or spaces."""
-    return None if names is None else tuple(names.replace(",", " ").split())
-
-
-def recognition(
-    net: "Classifier",
-    requested: "Tensor",
-    blocks: "Sequence[NDArray[Any]]",
-    spec: "DataSpec",
-    extractor: "Extractor",
-    features: "Tensor",
-    data: "Dataset",
-) -> "Labels":
-    """What samples (in blocks of items in their own units) were asked to be, and what a classifier takes them for.
-
-    Its own features of them are at hand where it is the extractor.
-    """
-    import torch
-
-    from ornstein.metrics import Labels, cnn, extract
-
-    hidden = features if extractor.name == "cnn" else torch.cat([extract(cnn.cnn(net), i, spec) for i in blocks])
-    return Labels(requested, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
-
-
 # Samples
 
 
@@ -253,8 +172,6 @@ def _drawn(
 ) -> Samples:
     """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
-
-    from ornstein.cli.sample import recipe
 
     solver = guidance_flags.solver(options, trained, None, guide)
     say(recipe(trained.model.path, solver, options.steps, guide))

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Sequence
 from math import prod
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
 from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
+from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.formats import upgraded
 from ornstein.folder.layout import must_be_run
@@ -97,22 +97,6 @@ def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
         f"  run = ornstein.load({str(folder)!r})",
         f"  samples = run.sample(64{label})",
     ]
-
-
-def sampling(folder: Path, config: dict[str, Any]) -> str:
-    """A command that samples a model, told what it takes."""
-    classes = config["data"]["classes"]
-    label = f" --label {quote(classes[-1])}" if classes else ""
-    options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))
-    return f"ornstein sample {quote(str(folder))} -n 64{label}{options}"
-
-
-def _condition_options(condition: dict[str, Any]) -> str:
-    """The flags that ask for a condition."""
-    if condition["type"] == "ImageCondition":
-        return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "Mask")
-    flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
-    return flags[condition["type"]]
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""A training on the screen: its data, what is trained on what, and how it goes. What `train` and `demo` share."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ornstein.cli.show import Meter, dims, duration, few, say, size, table
+from ornstein.cli.stopping import ENDING, hearing
+from ornstein.cli.usage import sampling
+from ornstein.settings import Settings
+
+if TYPE_CHECKING:
+    from ornstein.data import Dataset
+    from ornstein.training.trainer import Event, Run
+
+STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
+LARGE = 128  # pixels a side, above which training on a small machine takes days
+
+
+def read(settings: Settings) -> "Dataset":
+    """The data of the settings, with progress when reading takes a while, and advice when the images are large."""
+    from ornstein import data
+
+    with Meter(f"reading {settings.data}", patience=1.0) as meter:
+        dataset = data.open(
+            settings.data,
+            size=settings.size,
+            channels=settings.channels,
+            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+        )
+    side = max(dataset.spec.shape[1:], default=0)
+    if side > LARGE:
+        say(
+            f"The images are large ({dims(dataset.spec)}); --size 64 trains about {round((side / 64) ** 2)} times faster."
+        )
+    return dataset
+
+
+def describe(training: "Run") -> list[str]:
+    """What is trained on what, and how."""
+    s, model, spec = training.settings, training.model, training.dataset.spec
+    parameters = sum(p.numel() for p in model.network.parameters())
+    length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
+    if s.steps is not None:
+        length += f" ({s.steps * training.batch_size / len(training.dataset):.3g} epochs)"
+    count, together = training.processes.count, list[tuple[str, str]]()
+    if count > 1:
+        how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
+        together = [("processes", f"{count}, {training.batch_size // count} of each batch for each, {how}")]
+    rows = [
+        ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
+        ("classes", few(spec.classes) if spec.classes else "none"),
+        *(("told", part.description) for part in model.conditions.parts if part is not model.conditions.label),
+        ("memory", f"{size(training.dataset.items.nbytes)} of data"),
+        ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
+        ("path", f"{model.path}"),
+        ("target", f"{model.target}"),
+        ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.peak:.2g}"),
+        ("device", f"{training.device}" + (f", {s.precision}" if s.precision != "float32" else "")),
+        *together,
+        ("out", f"{training.folder}"),
+    ]
+    return table(rows)
+
+
+def gflop(training: "Run") -> float:
+    """Floating-point operations, in 10⁹, of one call of the network on one item (a multiply and an add are two)."""
+    import copy
+
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    spec = training.dataset.spec
+    network = copy.deepcopy(training.model.network).to(
+        "meta"
+    )  # without arithmetic, and with attention counted everywhere
+    x, t = torch.zeros(1, *spec.shape, device="meta"), torch.zeros(1, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(x, t)
+    return float(counter.get_total_flops()) / 1e9
+
+
+def follow(training: "Run", command: str) -> int:
+    """Run a training to its end or until a signal stops it, showing how it goes; the exit code."""
+    from ornstein import report
+
+    folder = training.folder
+    say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
+    say("Ctrl-C saves and stops; the same command goes on.")
+    began, images, started = time.monotonic(), 0, False
+    with _stoppable(training) as signals, Meter("training") as meter, _heard(training) as events:
+        for event in events:
+            p = event.progress
+            if not started:
+                started, images = True, p.images - training.batch_size
+                if training.resumed:
+                    meter.tell(f"Going on from step {p.step - 1:,} ({training.resumed}).")
+            speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
+            left = duration(p.seconds * (1 - p.done) / p.done)
+            meter.update(
+                p.done, f"step {p.step:,}  loss {p.loss:.4f}  {speed:.3g} {training.dataset.spec.kind}s/s  {left} left"
+            )
+            if event.grid:
+                meter.tell(f"Samples after step {p.step:,}: {event.grid}")
+            if not p.finite and p.skipped.bit_count() == 1:  # the first, and ever rarer ones
+                meter.tell(
+                    f"Step {p.step:,} had no finite loss or gradient and changed nothing; so far {p.skipped:,} of them."
+                )
+    if not started:
+        say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
+    if signals:
+        say(f"Saved at step {training.state.step:,} in {folder}. Go on with the same command: {command}")
+    if training.state.skipped:
+        say(
+            f"{training.state.skipped:,} of {training.state.step:,} steps had no finite loss or gradient and were skipped."
+        )
+    page = training.processes.on_first(lambda: report.write(folder, training.dataset).resolve())
+    say(f"The report page: {page}")
+    if signals:
+        return 128 + signals[0]
+    say(f"Sample it: {sampling(folder, training.model.config())}")
+    return 0
+
+
+@contextmanager
+def _heard(training: "Run") -> Iterator[Iterator["Event"]]:
+    """The events of a training, which is stopped and saved when nobody reads what is said about it any more."""
+    events = iter(training)
+    try:
+        yield events
+    except OSError:  # a closed pipe or terminal
+        training.stop()
+        for _ in events:
+            continue
+        raise
+
+
+@contextmanager
+def _stoppable(training: "Run") -> Iterator[list[int]]:
+    """Within, the first SIGINT, SIGTERM or SIGHUP lets the step at work end and be saved; a second one interrupts at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt("stopped at once; the same command goes on from the last checkpoint")
+        received.append(number)
+        training.stop()
+        if not training.processes.is_first:
+            return
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, STOPPING)
+
+    with hearing([signal.SIGINT, *ENDING], receive):
+        yield received

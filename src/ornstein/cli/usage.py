@@ -1,0 +1,21 @@
+"""The command that samples a model: what `train`, `ema` and `info` say to do next. Needs no torch."""
+
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+
+def sampling(folder: Path, config: dict[str, Any]) -> str:
+    """A command that samples a model, told what it takes."""
+    classes = config["data"]["classes"]
+    label = f" --label {quote(classes[-1])}" if classes else ""
+    options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))
+    return f"ornstein sample {quote(str(folder))} -n 64{label}{options}"
+
+
+def _condition_options(condition: dict[str, Any]) -> str:
+    """The flags that ask for a condition."""
+    if condition["type"] == "ImageCondition":
+        return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "Mask")
+    flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
+    return flags[condition["type"]]
