@@ -217,7 +217,7 @@ GREY = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
     [
         ({"a": GREY, "b": GREY}, "holds the arrays a, b"),
         ({"x": GREY, "y": np.zeros(2, int)}, "3 whole numbers"),
-        ({"x": GREY, "y": np.array([0.5, 1, 2])}, "float64"),
+        ({"x": GREY, "y": np.array([0.5, 1, 2])}, "holds 0.5 for item 0"),
         ({"x": GREY, "y": np.array([0, 1, 2]), "classes": np.array(["a", "b"])}, "from 0 to 1"),
         ({"x": np.zeros((2, 3, 16, 16))}, "move axis 1 to the end"),
         ({"x": np.zeros((2, 3, 4, 5, 6))}, r"give \(N, H, W\)"),

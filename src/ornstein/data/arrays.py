@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.annotations import TEXT_KEYS, VECTOR_KEYS, Annotations, checked_sets, from_arrays, is_sets
+from ornstein.data.classes import indexed, listed, name_of, notes_of
 from ornstein.data.rows import ArrayHeader, npy_header, read_at, read_npy
 from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
@@ -27,9 +28,11 @@ from ornstein.errors import OrnsteinError, UsageError
 if TYPE_CHECKING:
     from ornstein.data.spec import DataSpec
 
-DATA_KEYS = ("x", "images", "image", "data", "samples", "x_train", "arr_0")
-LABEL_KEYS = ("y", "label", "labels", "y_train")
-OTHER_KEYS = ("low", "high", "classes", *VECTOR_KEYS, *TEXT_KEYS)
+DATA_KEYS = ("x", "X", "images", "image", "data", "samples", "x_train", "X_train", "arr_0")
+TARGET_KEYS = ("target", "targets")  # scikit-learn's: classes, or numbers to be foretold, which are no labels
+LABEL_KEYS = ("y", "label", "labels", "y_train", *TARGET_KEYS)
+NAME_KEYS = ("classes", "class_names", "target_names", "label_names")
+OTHER_KEYS = ("low", "high", *NAME_KEYS, *VECTOR_KEYS, *TEXT_KEYS)
 SMALL = 4 << 20  # bytes of unpacked arrays that are read anew each time instead of being kept in the cache
 LARGEST = 1 << 30  # bytes of an array that has to lie in memory: labels, vectors and texts that belong to the items
 WITHOUT_DISK = (
@@ -156,7 +159,8 @@ class ArrayFile:
             raise OrnsteinError(f"{self.labels} could not be read as labels ({error}); make it anew.") from error
         if self.classes:
             return Arrays(items, checked_labels(labels, len(items), self.classes, str(self.labels)), self.classes)
-        return Arrays(items, *named_labels(labels, len(items), str(self.labels)))
+        indices, classes = named_labels(labels, len(items), str(self.labels))
+        return Arrays(items, indices, classes, notes=notes_of(indices, classes))
 
 
 @dataclass(frozen=True)
@@ -236,9 +240,10 @@ def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
 def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     """The items, labels, class names, conditions and range held by an .npz file's arrays.
 
-    Items are under x, images, data, samples, … or the only array that is no label; labels under y, label or labels, one for
-    each item or a table of 0 and 1 with a column for each label; vectors that belong to the items under conditions, texts under
-    captions; `low`, `high` and `classes` are optional. Raises `UsageError` when it is unclear which array holds the items.
+    Items are under x, images, data, samples, … or the only array that is no label; labels under y, label, labels or target, one
+    for each item or a table of 0 and 1 with a column for each label; vectors that belong to the items under conditions, texts
+    under captions; `low`, `high` and `classes` are optional. A note names the arrays that are not used.
+    Raises `UsageError` when it is unclear which array holds the items.
     """
     keys = list(archive)
     known = [key for key in DATA_KEYS if key in keys] or [k for k in keys if k not in (*LABEL_KEYS, *OTHER_KEYS)]
@@ -246,20 +251,40 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
         raise UsageError(f"{where} holds the arrays {', '.join(keys)}: call the one with the items x and labels y.")
     items = as_items(archive[known[0]], f"{known[0]} in {where}")
     label_key = next((key for key in LABEL_KEYS if key in keys), None)
+    values = None if label_key is None else archive[label_key]
+    if values is not None and label_key in TARGET_KEYS and not _may_be_labels(values, len(items)):
+        label_key = values = None
     low, high = (_number(archive[key], key, where) if key in keys else None for key in ("low", "high"))
     annotations = from_arrays(archive, len(items), where)
-    if label_key is None:
-        return Arrays(items, low=low, high=high, annotations=annotations)
-    values, place = archive[label_key], f"{label_key} in {where}"
-    names = _names(archive["classes"], f"classes in {where}") if "classes" in keys else None
+    name_key = next((key for key in NAME_KEYS if key in keys and values is not None), None)
+    used = {known[0], label_key, name_key, "low", "high", *VECTOR_KEYS, *TEXT_KEYS}
+    notes = _unused([key for key in keys if key not in used], where)
+    made = Arrays(items, low=low, high=high, notes=notes, annotations=annotations)
+    if values is None:
+        return made
+    place = f"{label_key} in {where}"
+    names = None if name_key is None else _names(archive[name_key], f"{name_key} in {where}")
     if is_sets(values, len(items)):
         sets, tags = checked_sets(values, names, place)
-        return Arrays(items, low=low, high=high, annotations=replace(annotations, sets=sets, tags=tags))
+        return replace(made, annotations=replace(annotations, sets=sets, tags=tags))
     if names is not None:
         labels, classes = checked_labels(values, len(items), names, place), names
     else:
         labels, classes = named_labels(values, len(items), place)
-    return Arrays(items, labels, classes, low, high, annotations=annotations)
+    return replace(made, labels=labels, classes=classes, notes=(*notes, *notes_of(labels, classes)))
+
+
+def _may_be_labels(values: NDArray[Any], count: int) -> bool:
+    """Whether an array is one of classes: words, whole numbers, or a table of 0 and 1."""
+    if values.dtype.kind == "f" and values.ndim == 1:
+        return bool(((values == np.rint(values)) | np.isnan(values)).all())
+    return len(values) == count if values.ndim else False
+
+
+def _unused(keys: Sequence[str], where: str) -> tuple[str, ...]:
+    """A note of arrays in a file that nothing is made of."""
+    few = f"the array {keys[0]}" if len(keys) == 1 else f"the arrays {listed(keys)}"
+    return (f"{where} holds {few} too, which {'is' if len(keys) == 1 else 'are'} not used.",) if keys else ()
 
 
 def _number(array: NDArray[Any], key: str, where: str) -> float:
@@ -297,28 +322,54 @@ def as_items(array: NDArray[Any], where: str) -> NDArray[Any]:
 
 
 def checked_labels(array: NDArray[Any], count: int, classes: Sequence[str], where: str) -> NDArray[np.int64]:
-    """Labels `(count,)` that index `classes`. Raises `UsageError` otherwise."""
+    """Labels `(count,)` that index `classes`; NaN is a missing one, `len(classes)`. Raises `UsageError` otherwise."""
     flat = array.reshape(-1) if array.size == count else array
     if flat.shape != (count,):
         raise UsageError(f"{where} has shape {array.shape}, but there are {count} items: give one label for each.")
-    if flat.dtype.kind not in "biu" or flat.min() < 0 or flat.max() >= len(classes):
+    missing = np.isnan(flat) if flat.dtype.kind == "f" else np.zeros(count, np.bool_)
+    held = flat[~missing]
+    if flat.dtype.kind not in "biuf" or not ((held >= 0) & (held < len(classes)) & (held == np.rint(held))).all():
         raise UsageError(
-            f"{where} must hold whole numbers from 0 to {len(classes) - 1}, one for each of the {len(classes)} classes."
+            f"{where} must hold whole numbers from 0 to {len(classes) - 1}, one for each of the {len(classes)} classes, or NaN "
+            "where a label is missing."
         )
-    return np.ascontiguousarray(flat, dtype=np.int64)
+    labels = np.full(count, len(classes), np.int64)
+    labels[~missing] = held.astype(np.int64)
+    return labels
 
 
 def named_labels(array: NDArray[Any], count: int, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Labels `0, 1, …` in the order of the sorted values found (numbers or words), and those values as names."""
-    if array.dtype.kind not in "biuUS" or array.size != count or array.itemsize > WORD:
+    """Indices of the classes in order (`indexed`), which are the values found: numbers or words. NaN is a missing label.
+
+    Raises `UsageError` for an array of anything else, naming the first value that is no label.
+    """
+    if array.dtype.kind not in "biufUSO" or array.size != count or array.itemsize > WORD:
         raise UsageError(
             f"{where} has type {array.dtype} and shape {array.shape}; give {count} whole numbers or words, "
             "one for each item, or rename it if it is no label."
         )
-    values, labels = np.unique(array.reshape(-1), return_inverse=True)
+    flat = array.reshape(-1)
+    if flat.dtype.kind == "f":
+        wrong = np.flatnonzero(~((flat == np.rint(flat)) | np.isnan(flat)) | np.isinf(flat))
+        if len(wrong):
+            raise UsageError(
+                f"{where} holds {flat[wrong[0]]:g} for item {wrong[0]}, which is no label; give whole numbers or words, or call "
+                "the array conditions if these are numbers to condition on."
+            )
+    if flat.dtype.kind == "O":
+        named = [name_of(value) for value in flat.tolist()]
+        values = list(dict.fromkeys(named))
+        place = {name: i for i, name in enumerate(values)}
+        labels = np.array([place[name] for name in named], np.int64)
+    else:
+        distinct, labels = np.unique(flat, return_inverse=True)
+        values = distinct.tolist()
     if len(values) > MANY:
         raise UsageError(f"{where} holds {len(values):,} different labels; rename it if it is no label.")
-    return labels.astype(np.int64), _names(values, where)
+    index, classes = indexed(values)
+    if not classes:
+        raise UsageError(f"{where} holds no label at all: all {count} are missing; give some, or leave it out.")
+    return index[labels.reshape(-1)], classes
 
 
 def half_of(labels: NDArray[np.int64] | None, half: Literal[0, 1], count: int) -> NDArray[np.int64]:

@@ -35,7 +35,7 @@ from ornstein.files.atomic import discard, new_folder
 from ornstein.files.owner import open_here, try_lock
 from ornstein.files.reading import read_json
 
-FORMAT = 2  # of the entries; a change makes every old entry unknown
+FORMAT = 3  # of the entries; a change makes every old entry unknown
 CHECKED = 512 << 20  # bytes of items up to which the checksum is computed at every opening; beyond, the size is
 LIMIT = 50_000_000_000  # bytes of all entries together, unless ORNSTEIN_CACHE_LIMIT says otherwise
 ELSEWHERE = "point XDG_CACHE_HOME or --cache at another folder"

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data import classes as naming
 from ornstein.data.annotations import Annotations
+from ornstein.data.arrays import Arrays
+from ornstein.data.content import DIGITS, FORM, content_hash, digest_of, item_bytes
+from ornstein.data.selected import select
 from ornstein.data.spec import DataSpec
+from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +26,9 @@ if TYPE_CHECKING:
 class Dataset:
     """Items in their own type, `(N, H, W, C)` or `(N, D)`, with labels and a description.
 
-    `items` may be `Rows`, read as they are asked for; `labels` is int64 `(N,)`, or `None`; `beside` holds what else is known of
-    each item. `use` keeps an entry of the cache from being removed.
+    `items` may be `Rows`, read as they are asked for; `labels` is int64 `(N,)`, indices of the classes and `len(classes)` where a
+    label is missing, or `None`; `annotations` hold what else is known of each item. `use` keeps an entry of the cache from being
+    removed.
     """
 
     items: NDArray[Any]
@@ -34,8 +42,48 @@ class Dataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of labels `0, 1, …`; empty without labels."""
+        """The names of the classes by their indices; empty without labels."""
         return self.spec.classes
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which items have a label, boolean `(N,)`."""
+        if self.labels is None:
+            return np.zeros(len(self), np.bool_)
+        return np.asarray(self.labels < len(self.classes))
+
+    def take(self, rows: NDArray[np.int64]) -> Dataset:
+        """Only these items, in this order; their hash is one of the whole and of the rows."""
+        spec, digest = self.spec, sha256(f"{self.spec.content_hash} rows ".encode())
+        digest.update(item_bytes(rows))
+        return replace(
+            self,
+            items=select(self.items, rows),
+            labels=None if self.labels is None else self.labels[rows],
+            spec=replace(spec, count=len(rows), content_hash=FORM + digest.hexdigest()[:DIGITS]),
+            annotations=self.annotations.take(rows),
+        )
+
+    def with_classes(self, classes: Sequence[str]) -> tuple[Dataset, str]:
+        """The data with the classes of a run, matched by name, and a sentence where items are left out or classes lack.
+
+        Raises UsageError where no item is of any of these classes.
+        """
+        wanted = tuple(classes)
+        if self.labels is None or not wanted:
+            return self, ""
+        try:
+            match = naming.matched(wanted, self.classes, self.labels)
+        except UsageError as error:
+            raise UsageError(f"{self.spec.source}: {error}") from None
+        if wanted == self.classes:
+            return self, match.note
+        some = self if len(match.rows) == len(self) else self.take(match.rows)
+        spec = replace(some.spec, classes=wanted)
+        if some is self:  # the same items under other indices: hashed as if they had been read so
+            arrays = Arrays(self.items, match.labels, wanted, annotations=self.annotations)
+            spec = replace(spec, content_hash=content_hash(arrays, spec.low, spec.high, digest_of(self.items)))
+        return replace(some, labels=match.labels, spec=spec), match.note
 
     def in_units_of(self, spec: DataSpec) -> Dataset:
         """The same items, for a model that was trained on data of `spec`: vectors take its mean and deviation, not their own."""

@@ -55,6 +55,7 @@ def accuracy(net: Classifier, dataset: Dataset) -> torch.Tensor:
     """Whether each item that was not learned from is recognised: boolean (N,)."""
     assert dataset.labels is not None
     rows = held_out(len(dataset))
+    rows = rows[dataset.labelled[rows]]
     correct = [
         net(dataset.batch(part)[0]).argmax(1) == torch.from_numpy(dataset.labels[part])
         for part in np.array_split(rows, max(1, len(rows) // 500))
