@@ -16,7 +16,7 @@ FLOORS = [
     {"path", "networks", "noise", "processes", "names", "cpu"},
     {"target", "estimate", "grid", "preconditioning", "device"},
     {"denoiser", "table"},
-    {"exact", "sde", "chart", "objective", "coupling", "compiling"},
+    {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling"},
     {"solvers", "guidance"},
     {"arguments"},
     {"sampling"},

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,10 @@ from torch import Tensor
 from ornstein import grid, likelihood, path, solvers, target, verify
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
+from ornstein.flowmap import FlowMap, Solved
 from ornstein.guidance import CONTRASTS
 from ornstein.noise import NoiseSource
-from ornstein.path import Path, Point
+from ornstein.path import Path, Point, Time
 from ornstein.solvers import Solver
 from ornstein.table import Step, Table
 
@@ -298,3 +300,32 @@ def test_everything_is_every_pair_once() -> None:
 @pytest.mark.slow
 def test_everything_passes() -> None:
     assert [str(row) for row in verify.everything() if not row.ok] == []
+
+
+class Straight(FlowMap):
+    """No flow map but of straight flows: every jump is DDIM's step; with something else wrong, if asked."""
+
+    def __init__(self, denoiser: Denoiser, pair: float = 1.0, plain: float = 1.0) -> None:
+        self.denoiser, self.path, self.pair, self.plain = denoiser, denoiser.path, pair, plain
+
+    def __call__(self, x_t: Tensor, t: Time, s: Time | None = None) -> Estimate:
+        clean, noise = self.denoiser(x_t, t)
+        return Estimate(clean, noise * (self.plain if s is None else self.pair))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Straight, "jumps miss the exact solution by"),
+        (partial(Straight, pair=1.01), "misses x_t; a jump to its own time moves x"),
+        (partial(Straight, plain=1.01), "without an aim it is not the denoiser"),
+        (lambda denoiser: denoiser, "it raised TypeError"),
+    ],
+)
+def test_it_sees_what_is_wrong_with_a_flow_map(make: Callable[[Denoiser], FlowMap], says: str) -> None:
+    (row,) = verify.flow_map(make, [path.Linear()]).rows
+    assert says in "; ".join(row.wrong)
+
+
+def test_it_passes_the_solved_map() -> None:
+    assert verify.flow_map(Solved, [path.Linear(), path.EDM()]).ok

@@ -180,7 +180,10 @@ class NetworkDenoiser(Views):
         return matrix.reshape(*t.shape, 2, 2)
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        prediction = self.predict(x_t, t)
-        matrix = self.inverse(as_time(t))
+        return self.solved(x_t, as_time(t), self.predict(x_t, t))
+
+    def solved(self, x_t: Tensor, t: Tensor, prediction: Tensor) -> Estimate:
+        """The pair that a prediction of the target at x_t (B, ...) and t (0-dim or (B,)) stands for."""
+        matrix = self.inverse(t)
         (cx, cq), (nx, nq) = ([align(entry, x_t) for entry in row.unbind(-1)] for row in matrix.unbind(-2))
         return Estimate(cx * x_t + cq * prediction, nx * x_t + nq * prediction)

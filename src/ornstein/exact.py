@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -93,7 +94,16 @@ class Gaussian(Exact):
         self._spread, self._basis = _spectrum("Gaussian: cov", self.cov, (), self.shape)
         self._singular = bool((self._spread == 0).any())
 
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+    takes_aim: ClassVar[bool] = True
+
+    def __call__(self, x_t: Tensor, t: Time, s: Time | None = None) -> Estimate:
+        """E[x | x_t] and E[ε | x_t]; with an aim s, the pair of the exact flow map from t to s (`ornstein.flowmap`).
+
+        In the chart τ = σ/(α + σ), y = x/(α + σ) the flow is Y = (1−ρ)m + (r_ρ/r_τ)(y − (1−τ)m) along each eigenvector, with
+        r² = λ(1−τ)² + τ², so noise − clean = −m + [(ρ+τ)(1+λ) − 2λ]/[r_τ(r_ρ + r_τ)]·(y − (1−τ)m): no 0/0 as s → t.
+        """
+        if s is not None:
+            return self._aimed(x_t, t, s)
         x = self._rows(x_t)
         alpha, sigma = self.path.levels(t, x)
         spread = _regular(self._spread.to(x), sigma, self._singular)
@@ -122,6 +132,21 @@ class Gaussian(Exact):
         ratio = ((alpha_s**2 * self._spread.to(rows) + sigma_s**2) / total).sqrt()
         moved = self._restored(ratio * self._centred(rows, alpha))
         return (alpha_s * self.mean.to(rows).flatten() + moved).reshape(x.shape)
+
+    def _aimed(self, x_t: Tensor, t: Time, s: Time) -> Estimate:
+        x = self._rows(x_t)
+        (alpha, sigma), (alpha_s, sigma_s) = self.path.levels(t, x), self.path.levels(s, x)
+        scale, scale_s, spread = alpha + sigma, alpha_s + sigma_s, self._spread.to(x)
+        tau, rho = sigma / scale, sigma_s / scale_s
+        r_t, r_s = (
+            (spread * a**2 + b**2).sqrt() / c for a, b, c in ((alpha, sigma, scale), (alpha_s, sigma_s, scale_s))
+        )
+        product = r_t * (r_s + r_t)  # 0 where the data are a point and there is no noise: y = m, nothing moves
+        pull = self._centred(x, alpha) / scale * ((rho + tau) * (1 + spread) - 2 * spread)
+        slope = self._restored(pull / torch.where(product == 0, 1, product)) - self.mean.to(x).flatten()
+        y = x / scale
+        clean, noise = y - tau * slope, y + (1 - tau) * slope
+        return Estimate(clean.reshape(x_t.shape), noise.reshape(x_t.shape))
 
     def _draw_data(self, n: int, generator: torch.Generator | None) -> Tensor:
         mean = self.mean.flatten()

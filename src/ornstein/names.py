@@ -74,6 +74,8 @@ SOLVERS = Names(
         "er-sde": "ERSDE",
         "pc": "PredictorCorrector",
         "sde": "AdaptiveSDE",
+        "jump": "Jump",
+        "restart": "Restart",
     },
 )
 PATHS = Names(

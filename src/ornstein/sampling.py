@@ -25,6 +25,7 @@ from ornstein.arguments import (
 )
 from ornstein.denoiser import Denoiser, Predictor
 from ornstein.estimate import Estimate
+from ornstein.flowmap import takes_aim
 from ornstein.noise import NoiseSource, PerSampleNoise
 from ornstein.path import Path, Time
 from ornstein.solvers import Solver
@@ -218,12 +219,17 @@ class Recomputed:
     def path(self) -> Path:
         return self.denoiser.path
 
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return Estimate(*checkpoint(self.denoiser, x_t, t, use_reentrant=False))
+    @property
+    def takes_aim(self) -> bool:
+        """Whether the denoiser is a flow map."""
+        return takes_aim(self.denoiser)
 
-    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+    def __call__(self, x_t: Tensor, t: Time, *aim: Time) -> Estimate:
+        return Estimate(*checkpoint(self.denoiser, x_t, t, *aim, use_reentrant=False))
+
+    def predictors(self, times: Tensor, like: Tensor, *aims: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
         """Those of the denoiser, if it has any (see `Predictor`)."""
-        predictors = self.denoiser.predictors(times, like) if isinstance(self.denoiser, Predictor) else None
+        predictors = self.denoiser.predictors(times, like, *aims) if isinstance(self.denoiser, Predictor) else None
         return (
             None
             if predictors is None

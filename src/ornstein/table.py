@@ -5,7 +5,8 @@ The i-th network call is made at times[i] on x_i; the next input is a combinatio
     x_{i+1} = Σ_{j≤i} (P_ij·clean_j + Q_ij·noise_j) + R_i·ξ_i,
 
 and x_M is the result. Since x_j = α_j·clean_j + σ_j·noise_j, earlier inputs need no column of their own. x_0 is gain·start:
-a first call at another time than the start's is made on a point of that time's size.
+a first call at another time than the start's is made on a point of that time's size. A table for flow maps (`ornstein.flowmap`)
+has one more column: the i-th call is aimed at aims[i].
 """
 
 import math
@@ -23,13 +24,15 @@ from ornstein.noise import NoiseSource, of_row
 from ornstein.path import Path
 
 Pair = tuple[Tensor, Tensor]
+ENTRIES = "times", "P", "Q", "R", "aims"
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """times (M+1,), P and Q (M, M) lower triangular, R (M,): float64 on the CPU. M is the number of network calls.
 
-    `gain` multiplies the start of a run: 1 unless the first call is made at a later time than where the start is drawn.
+    `gain` multiplies the start of a run: 1 unless the first call is made at a later time than where the start is drawn. `aims`
+    (M,) are the times that calls of a flow map are aimed at; None where denoisers are called.
 
     Raises ValueError where shapes disagree or P, Q reach above the diagonal.
     """
@@ -39,6 +42,7 @@ class Table:
     Q: Tensor
     R: Tensor
     gain: float = 1.0
+    aims: Tensor | None = None
 
     def __post_init__(self) -> None:
         calls = len(self.times) - 1
@@ -47,6 +51,8 @@ class Table:
                 f"a table of {calls} calls needs P, Q of shape {(calls, calls)} and R of shape {(calls,)}, not "
                 f"{tuple(self.P.shape)}, {tuple(self.Q.shape)} and {tuple(self.R.shape)}"
             )
+        if self.aims is not None and self.aims.shape != (calls,):
+            raise ValueError(f"a table of {calls} calls needs {calls} aims, not {tuple(self.aims.shape)}")
         if any(bool(matrix.triu(1).any()) for matrix in (self.P, self.Q)):
             raise ValueError("P and Q must be lower triangular: a step knows only the estimates made before it")
 
@@ -62,7 +68,7 @@ class Table:
 
     def distance(self, other: "Table") -> float:
         """The largest difference of any entry; infinite between tables of different size."""
-        if self.calls != other.calls:
+        if self.calls != other.calls or (self.aims is None) != (other.aims is None):
             return math.inf
         pairs = zip(self._entries(), other._entries(), strict=True)
         return max(abs(self.gain - other.gain), *(float((mine - theirs).abs().max()) for mine, theirs in pairs))
@@ -72,19 +78,19 @@ class Table:
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _entries(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        return self.times, self.P, self.Q, self.R
+    def _entries(self) -> tuple[Tensor, ...]:
+        return self.times, self.P, self.Q, self.R, *([] if self.aims is None else [self.aims])
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers only, for JSON; `from_dict` gives the same bits back."""
-        entries = dict(zip(("times", "P", "Q", "R"), (entry.tolist() for entry in self._entries()), strict=True))
-        return {**entries, "gain": self.gain}
+        return {**dict(zip(ENTRIES, (entry.tolist() for entry in self._entries()), strict=False)), "gain": self.gain}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises KeyError for a missing entry, ValueError for shapes that disagree."""
-        times, P, Q, R = (torch.tensor(data[key], dtype=torch.float64) for key in ("times", "P", "Q", "R"))
-        return cls(times, P, Q, R, float(data.get("gain", 1.0)))
+        held = ENTRIES if data.get("aims") is not None else ENTRIES[:-1]
+        entries = {key: torch.tensor(data[key], dtype=torch.float64) for key in held}
+        return cls(**entries, gain=float(data.get("gain", 1.0)))
 
     def __str__(self) -> str:
         lines = [f"{self.calls} network calls, t = {self.times[0]:.4g} to {self.times[-1]:.4g}"]
@@ -98,7 +104,8 @@ class Table:
                 if matrix[i, j] != 0
             ]
             terms += [f"{self.R[i]:+.5g} ξ"] if self.R[i] != 0 else []
-            lines.append(f"x({self.times[i + 1]:.4g}) = {' '.join(terms)}")
+            aim = "" if self.aims is None else f", aimed at {self.aims[i]:.4g}"
+            lines.append(f"x({self.times[i + 1]:.4g}) = {' '.join(terms)}{aim}")
         return "\n".join(lines)
 
 
@@ -174,16 +181,24 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     """Run a table from x at times[0]: one step per network call, then one that holds the result.
 
     A denoiser that gives its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
-    with the matrix folded into the table, so a step is the network call and one operation per entry.
+    with the matrix folded into the table, so a step is the network call and one operation per entry. Raises TypeError for a table
+    with aims and a denoiser that takes none.
     """
     P, Q, times = table.P, table.Q, table.times.tolist()
+    aims: tuple[Tensor, ...] = () if table.aims is None else (table.aims,)
+    if aims and not getattr(denoiser, "takes_aim", False):
+        raise TypeError(
+            f"this solver aims its calls, which {type(denoiser).__name__} does not take; give a flow map, such as a model "
+            "trained for few steps, or another solver"
+        )
     matrices: Tensor | None = None
-    predictors = denoiser.predictors(table.times[:-1], x) if hasattr(denoiser, "predictors") else None
+    predictors = denoiser.predictors(table.times[:-1], x, *aims) if hasattr(denoiser, "predictors") else None
     if predictors is not None:
         matrices = denoiser.inverse(table.times[:-1])
         P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     else:
-        predictors = [partial(_estimate, denoiser, t) for t in times[:-1]]
+        arguments = zip(times[:-1], *(column.tolist() for column in aims), strict=True)
+        predictors = [partial(_estimate, denoiser, at) for at in arguments]
     pairs: dict[int, Pair] = {}
     if table.gain != 1:
         x = x * table.gain
@@ -199,8 +214,8 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     yield Step(times[-1], x, table.calls, pair, matrices, table.calls - 1)
 
 
-def _estimate(denoiser: Any, t: float, x: Tensor) -> Pair:
-    clean, noise = denoiser(x, t)
+def _estimate(denoiser: Any, at: tuple[float, ...], x: Tensor) -> Pair:
+    clean, noise = denoiser(x, *at)
     return clean, noise
 
 
@@ -304,6 +319,7 @@ class Recorder:
         self.start = Form({START: 1.0})
         self.levels = levels(path, self.grid)
         self._times: list[float] = []
+        self._aims: list[float] = []
         self._rows: list[Form] = []
         self._fresh = 0
         self._gain = 1.0
@@ -313,12 +329,13 @@ class Recorder:
         """Neighbouring levels (t, s) of the grid."""
         return list(pairwise(self.levels))
 
-    def call(self, at: Level, x: Form) -> FormPair:
-        """The estimate at a level of the input x; the first call of a run takes `start`."""
+    def call(self, at: Level, x: Form, aim: Level | None = None) -> FormPair:
+        """The estimate at a level of the input x, aimed at another; the first call of a run takes `start`."""
         if (x is self.start) != (not self._times):
             raise ValueError("the first call of a table, and no other, takes the start itself")
         j = len(self._times)
         self._times.append(at.t)
+        self._aims.extend([] if aim is None else [aim.t])
         if x is not self.start:
             self._rows.append(x)
         return FormPair(Form({(j, 0): 1.0}), Form({(j, 1): 1.0}))
@@ -359,4 +376,5 @@ class Recorder:
         matrices[tuple(torch.tensor(places).T)] = torch.tensor(values, dtype=torch.float64)
         times = torch.tensor([*self._times, self.levels[-1].t], dtype=torch.float64)
         P, Q = matrices
-        return Table(times, P, Q, torch.tensor(R, dtype=torch.float64), self._gain)
+        aims = torch.tensor(self._aims, dtype=torch.float64) if self._aims else None
+        return Table(times, P, Q, torch.tensor(R, dtype=torch.float64), self._gain, aims)

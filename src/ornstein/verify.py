@@ -1,6 +1,6 @@
 """Proof that what the library is made of does what it declares, against closed forms; for your own parts as well:
 `verify.solver(MySolver())`, `verify.path(MyPath())`, `verify.target(MyTarget())`, `verify.guidance(MyGuidance)`,
-`verify.likelihood(MyMethod())`, and `verify.everything()`.
+`verify.likelihood(MyMethod())`, `verify.flow_map(MyMap)`, and `verify.everything()`.
 
 The oracle is a mixture of two Gaussians in one dimension. There the probability-flow ODE keeps the order of points, so it
 carries quantiles to quantiles: with F_t the distribution function of p_t, x_s = F_s⁻¹(F_t(x_t)) is its exact solution, and
@@ -25,6 +25,7 @@ from ornstein.arguments import as_solver
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.estimate import Estimate
 from ornstein.exact import Gaussian, GaussianMixture
+from ornstein.flowmap import FlowMap, Solved, jump
 from ornstein.grid import polynomial
 from ornstein.guidance import CONTRASTS
 from ornstein.likelihood import ELBO, ODE, DiscreteBound, Hutchinson, HutchPP, Method, Units
@@ -42,6 +43,7 @@ LOOP_STEPS = 50, 200  # of methods with their own loop
 FURTHEST = 0.15  # the largest distribution error, in standard deviations of the data
 ROUND_TRIP = 1e-9  # the largest relative error of a conversion
 SLOPE = 1e-5  # the same of a derivative of a path
+JUMPED = 1e-3  # the largest error of a jump, relative to 1 + |x|
 
 Contrasting = Callable[[Denoiser, Denoiser, float], Denoiser]
 
@@ -133,6 +135,11 @@ def target(quantity: Target, on: Iterable[Path] = paths.ALL) -> Report:
 def guidance(method: Contrasting, on: Iterable[Path] = paths.ALL) -> Report:
     """A way to guide, method(conditional, unconditional, scale), on the paths given: what `steering` says of it on each."""
     return Report(tuple(steering(method, Oracle(path)) for path in on))
+
+
+def flow_map(make: Callable[[Denoiser], FlowMap], on: Iterable[Path] = paths.ALL) -> Report:
+    """A flow map make(denoiser) of a denoiser, on the paths given: what `jumping` says of it on each."""
+    return Report(tuple(jumping(make, Oracle(path)) for path in on))
 
 
 def likelihood(method: Method, on: Iterable[Path] = paths.ALL, gap: float | None = None) -> Report:
@@ -295,6 +302,46 @@ def _steering(method: Contrasting, oracle: "Oracle") -> tuple[float, list[str]]:
         wrong[f"α·clean + σ·noise misses x_t by {error:.1e}"] = None
     if not moved > 1e-3:
         wrong["at scale 3 it moves nothing"] = None
+    return error, list(wrong)
+
+
+def jumping(make: Callable[[Denoiser], FlowMap], oracle: "Oracle") -> CheckRow:
+    """A flow map of the mixture on the path of an oracle.
+
+    α·clean + σ·noise = x_t must be true whatever the aim, a jump to its own time must move nothing, and without an aim it must be
+    the denoiser, all within 1e-9; jumps must end where the exact solution does, one or two, which `error` measures. Whatever is
+    raised is a failure with that message.
+    """
+    name = f"flow map {getattr(make, '__name__', make)}"
+    try:
+        error, wrong = _jumping(make, oracle)
+    except Exception as raised:
+        return CheckRow(name, str(oracle.path), wrong=(f"it raised {type(raised).__name__}: {raised}",))
+    return CheckRow(name, str(oracle.path), error=error, wrong=tuple(wrong))
+
+
+def _jumping(make: Callable[[Denoiser], FlowMap], oracle: "Oracle") -> tuple[float, list[str]]:
+    path, wrong, error = oracle.path, dict[str, None](), 0.0
+    made = make(oracle.mixture)
+
+    def off(value: Tensor, right: Tensor) -> float:
+        return float(((value - right).abs() / (1 + right.abs())).max())
+
+    for t, u, s in ((1.0, 0.6, 0.0), (0.9, 0.5, 0.3), (0.4, 0.3, 0.2)):
+        x = oracle.quantiles(16, t)
+        alpha, sigma = path.levels(t, x)
+        clean, noise = made(x, t, s)
+        if not off(alpha * clean + sigma * noise, x) < ROUND_TRIP:
+            wrong["α·clean + σ·noise misses x_t"] = None
+        if not off(jump(made, path, x, t, t), x) < ROUND_TRIP:
+            wrong["a jump to its own time moves x"] = None
+        if not all(off(*pair) < ROUND_TRIP for pair in zip(made(x, t), oracle.mixture(x, t), strict=True)):
+            wrong["without an aim it is not the denoiser"] = None
+        right, once = oracle.flow(x, t, s), jump(made, path, x, t, s)
+        twice = jump(made, path, jump(made, path, x, t, u), u, s)
+        error = max(error, off(once, right), off(twice, right))
+    if not error < JUMPED:
+        wrong[f"jumps miss the exact solution by {error:.1e}"] = None
     return error, list(wrong)
 
 
@@ -555,5 +602,6 @@ OTHERS: tuple[Callable[[Oracle], CheckRow], ...] = (
     *(partial(conversion, quantity) for quantity in targets.ALL),
     *(partial(steering, method) for method in CONTRASTS),
     *(partial(_density_of, method, gap) for method, gap in LIKELIHOODS),
+    partial(jumping, Solved),
 )
-"""What is verified on every path in addition to solvers: the path itself, targets, guidance, likelihoods."""
+"""What is verified on every path in addition to solvers: the path itself, targets, guidance, likelihoods, flow maps."""

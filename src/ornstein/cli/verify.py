@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a row for each solver, path, target, guidance and likelihood on each path; fail if any row does."""
+    """Print a row for each solver, path, target, guidance, likelihood and flow map on each path; fail if any row does."""
     options = parse(Verify, "verify", words)
     from ornstein import path, verify
 

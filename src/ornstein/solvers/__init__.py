@@ -20,10 +20,12 @@ from ornstein.solvers.er_sde import ERSDE
 from ornstein.solvers.euler import Euler
 from ornstein.solvers.euler_maruyama import EulerMaruyama
 from ornstein.solvers.heun import Heun
+from ornstein.solvers.jump import Jump
 from ornstein.solvers.langevin import Langevin, Proportional, SignalToNoise
 from ornstein.solvers.lms import LMS
 from ornstein.solvers.pndm import PLMS, PNDM
 from ornstein.solvers.predictor_corrector import PredictorCorrector
+from ornstein.solvers.restart import Restart
 from ornstein.solvers.runge_kutta import RALSTON, RK4, RungeKutta, Tableau, midpoint, rk4
 from ornstein.solvers.solver import Solver, TableSolver
 from ornstein.solvers.unipc import B1, B2, UniPC
@@ -56,11 +58,15 @@ ALL: tuple[TableSolver, ...] = (
     ERSDE(),
 )
 
+# Those that need a flow map: a denoiser that takes an aim.
+AIMED: tuple[TableSolver, ...] = (Jump(), Restart())
+
 # Those with their own loop, from noise to data; AdaptiveODE needs the extra `ode`.
 LOOPS: tuple[Solver, ...] = (PredictorCorrector(), AnnealedLangevin(), AdaptiveODE(), AdaptiveSDE())
 
 __all__ = [
     "ABM",
+    "AIMED",
     "ALL",
     "B1",
     "B2",
@@ -85,10 +91,12 @@ __all__ = [
     "Euler",
     "EulerMaruyama",
     "Heun",
+    "Jump",
     "Langevin",
     "LogRho",
     "PredictorCorrector",
     "Proportional",
+    "Restart",
     "Rho",
     "RungeKutta",
     "SDEDPMSolver",
