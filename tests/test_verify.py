@@ -293,6 +293,7 @@ def test_everything_is_every_pair_once() -> None:
     names = [str(solvers.DDIM()), "path", *[f"target {quantity}" for quantity in target.ALL]]
     names += [f"guidance {method.__name__}" for method in CONTRASTS]
     names += [f"likelihood {method}" for method, _ in verify.LIKELIHOODS]
+    names += ["flow map Solved"]
     assert [(row.subject, row.path) for row in rows] == [(name, str(p)) for name in names for p in on]
     assert {type(s) for s in verify.available()} >= {type(s) for s in solvers.ALL}
 
