@@ -11,7 +11,7 @@ from ornstein.cli.options import COMMANDS
 ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
-    {"errors", "_version"},
+    {"errors", "spelling", "_version"},
     {"files", "terminal", "settings"},
     {"path", "networks", "noise", "processes", "names", "cpu"},
     {"target", "estimate", "grid", "preconditioning", "device"},

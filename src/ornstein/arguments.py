@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
 from functools import wraps
 from operator import index
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +17,7 @@ from ornstein.noise import NoiseSource, PerSampleNoise, skip
 from ornstein.path import Path
 from ornstein.solvers import ABM, Solver, TableSolver
 from ornstein.solvers.solver import grid_of
+from ornstein.spelling import near
 from ornstein.table import Table
 
 P = ParamSpec("P")
@@ -67,10 +67,10 @@ def keywords(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _unknown(function: str, name: str, names: list[str]) -> str:
-    near = [ELSEWHERE[name]] if ELSEWHERE.get(name) in names else get_close_matches(name, names, n=1)
-    if not near and name in CONDITIONS and "denoiser" in names:
+    nearest = ELSEWHERE[name] if ELSEWHERE.get(name) in names else near(name, names)
+    if nearest is None and name in CONDITIONS and "denoiser" in names:
         return f"{function} has no {name}=: bind a condition to the denoiser, {function}(denoiser.given({name}), ...)"
-    hint = f"did you mean {near[0]}=?" if near else f"it has {', '.join(names)}"
+    hint = f"did you mean {nearest}=?" if nearest else f"it has {', '.join(names)}"
     return f"{function} has no {name}=; {hint}"
 
 

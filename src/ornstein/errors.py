@@ -18,6 +18,10 @@ class Unwritable(OrnsteinError):
     """A disk refuses what is to be written (full, read-only, no permission): exit code 1."""
 
 
+class NotFinite(OrnsteinError):
+    """Samples hold NaN or infinite numbers: exit code 1."""
+
+
 class Reported(OrnsteinError):
     """Another process failed, or failed alike, and says so: this one ends without a word."""
 

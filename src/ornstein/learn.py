@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from ornstein.folder import config
 from ornstein.model import from_config, to_config
 from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
+from ornstein.spelling import near
 from ornstein.training.loop import Progress
 from ornstein.training.recipe import Objects, is_plain
 from ornstein.training.trainer import Event, Training
@@ -244,8 +244,8 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by keyword, in their own types. Raises UsageError that names an unknown one and the nearest."""
     for key in settings:
         if key not in KEYS:
-            near = get_close_matches(key, KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(KEYS)}"
+            nearest = near(key, KEYS)
+            hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(KEYS)}"
             raise UsageError(f"{key}: there is no such setting; {hint}")
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in settings.items()}
     try:

@@ -1,12 +1,12 @@
 """Names for what a user chooses: the same for the command and for Python. Importing this imports nothing of what is named."""
 
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, TypeVar
 
 from ornstein.errors import UsageError, brief
+from ornstein.spelling import near
 
 T = TypeVar("T")
 
@@ -15,8 +15,8 @@ def pick(key: str, name: str, choices: Mapping[str, T]) -> T:
     """choices[name]. Raises UsageError that names the key and the nearest choice."""
     if name in choices:
         return choices[name]
-    near = get_close_matches(name[:80].lower(), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    nearest = near(name, choices)
+    hint = f"; did you mean {nearest!r}?" if nearest else ""
     raise UsageError(f"{key}: {brief(name)} is not one of {', '.join(choices)}{hint}")
 
 

@@ -155,7 +155,7 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
         return ""
     samples = _figure(drawn[-1].sheet, f"samples after step {drawn[-1].step:,}")
     settings = files.read(run.folder / "config.yaml", lambda _: run.settings)
-    conditions, count = run.model.conditions, max(1, settings["samples"]) if settings else COMPARED
+    conditions, count = run.model.conditions, (settings["samples"] if settings else 0) or COMPARED
     if conditions.image is not None:
         note = "Each row: what the model was given, the whole image, and samples of what it may have been."
         return _section("Samples beside what they were given", note, samples)

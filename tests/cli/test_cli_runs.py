@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 import ornstein
 from ornstein.cli import main
@@ -450,3 +451,36 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     out = capsys.readouterr().out
     assert "step 7" in out
     assert "a line [that] stays\n" in out
+
+
+def test_info_of_a_run_that_diverged_suggests_no_sampling(
+    tmp_path: Path, fails: Says, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before its first checkpoint and after; a run that goes on well is one like others again."""
+    for every, says in (("50", "No model: the training diverged"), ("1", "Samples may be broken")):
+        out = tmp_path / every
+        rising = ["--learning-rate", "1e5", "--warmup", "0", "--save-every", every]
+        assert "10 steps in a row" in fails(train(out, *rising, steps=90), 1)
+        capsys.readouterr()
+        assert main(["info", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert says in said
+        assert "Sample it" not in said
+        assert "ornstein sample" not in said
+    lines = out / "metrics.jsonl"
+    lines.write_text("".join(line + "\n" for line in lines.read_text().splitlines() if "diverged" not in line))
+    assert main(["info", str(out)]) == 0
+    assert "Sample it" in capsys.readouterr().out
+
+
+def test_info_of_weights_that_are_not_finite(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = copied / "model" / "model.safetensors"
+    tensors = load_file(file)
+    for name, value in (("nan", float("nan")), ("inf", float("inf"))):
+        broken = {key: tensor.clone() for key, tensor in tensors.items()}
+        next(reversed(broken.values())).view(-1)[-1] = value
+        save_file(broken, file)
+        assert main(["info", str(copied)]) == 0
+        said = capsys.readouterr().out
+        assert "not finite, so nothing can be sampled" in said, name
+        assert "Sample it" not in said

@@ -23,7 +23,7 @@ def train(points: Path, out: Path) -> list[str]:
 
 def changing(key: str) -> bool:
     """Whether it is the key of the time that a run took, or of the sum of a file with the time, or with a header in any order."""
-    return key in ("seconds", "state.json") or key.startswith(f"{checkpoints.SHARDS}/")
+    return key in ("seconds", "drawing", "state.json") or key.startswith(f"{checkpoints.SHARDS}/")
 
 
 def contents(out: Path) -> dict[str, Any]:

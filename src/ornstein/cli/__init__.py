@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from typing import TextIO
@@ -18,6 +17,7 @@ from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.cli.stopping import stoppable
 from ornstein.errors import OrnsteinError, Reported, Unheard, UsageError
 from ornstein.processes import environment, silent
+from ornstein.spelling import near
 
 HELP = ("-h", "--help", "help")
 CACHE = "ORNSTEIN_CACHE"  # what `ornstein.data.cache` looks at first
@@ -76,8 +76,8 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, *rest = words
     if command not in COMMANDS:
-        near = get_close_matches(command, COMMANDS, n=1)
-        hint = f"did you mean `ornstein {near[0]}`?" if near else f"the commands are {', '.join(COMMANDS)}"
+        nearest = near(command, COMMANDS)
+        hint = f"did you mean `ornstein {nearest}`?" if nearest else f"the commands are {', '.join(COMMANDS)}"
         raise UsageError(f"there is no command {command!r}; {hint}")
     try:
         with _cache_at(rest):

@@ -3,9 +3,11 @@
 import json
 import re
 import struct
+import sys
 import warnings
+from array import array
 from collections.abc import Sequence
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ornstein.files.formats import upgraded
 from ornstein.folder.layout import must_be_run
 
 HEADER = 16 << 20  # bytes that the header of a safetensors file may have
+LOOKED_AT = 1 << 20  # bytes of a tensor
 
 
 def run(words: Sequence[str]) -> int:
@@ -28,6 +31,12 @@ def run(words: Sequence[str]) -> int:
     settings = _settings(folder)
     say([f"{folder.resolve()}", ""])
     config = _json(folder / "model" / "config.json", folder)
+    diverged = _diverged(folder)
+    if config is None and diverged:
+        say(
+            f"No model: {diverged} before one was saved; train again with a smaller --learning-rate, into another --out."
+        )
+        return 0
     if config is None:
         where = settings.get("data")
         say(
@@ -36,7 +45,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     try:
         config = upgraded(config)
-        lines = [*table(_rows(folder, settings, config)), "", *_usage(folder, config)]
+        lines = [*table(_rows(folder, settings, config)), "", *(_broken(folder, diverged) or _usage(folder, config))]
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise OrnsteinError(f"{folder / 'model' / 'config.json'} does not describe a model ({reason})") from error
@@ -77,6 +86,31 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         *_averages(folder),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
     ]
+
+
+def _diverged(folder: Path) -> str | None:
+    """How the training ended, if its last steps had no finite loss."""
+    from ornstein.files.reading import read_lines
+
+    lines = read_lines(folder / "metrics.jsonl", ("step", "skipped"), folder)
+    if not lines or lines[-1].get("diverged") is not True:
+        return None
+    return f"the training diverged (losses or samples at step {lines[-1]['step']:,} were not finite)"
+
+
+def _broken(folder: Path, diverged: str | None) -> list[str]:
+    """Why nothing is to be sampled, if so: weights that are not finite, or a training that diverged."""
+    if not _finite(folder / "model" / "model.safetensors", folder):
+        return [
+            "The weights of the model are not finite, so nothing can be sampled: the training diverged. Remove the newest",
+            "checkpoint and go on from the one before, or train again with a smaller --learning-rate, into another --out.",
+        ]
+    if diverged:
+        return [
+            f"Samples may be broken: {diverged},",
+            "and the model is of the last checkpoint before. Train again with a smaller --learning-rate, into another --out.",
+        ]
+    return []
 
 
 def _averages(folder: Path) -> list[tuple[str, str]]:
@@ -165,6 +199,29 @@ def _parameters(file: Path, root: Path) -> int:
         return sum(map(prod, shapes))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); resume the training to write it anew") from error
+
+
+def _finite(file: Path, root: Path) -> bool:
+    """Whether the numbers of a safetensors file are finite, as far as its header can be followed: the first of each tensor,
+    since what diverges does so everywhere. Other types than float32 pass."""
+    from ornstein.files.reading import must_be_regular
+
+    try:
+        must_be_regular(file, root)
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, HEADER)))
+            for start, end in (about["data_offsets"] for about in header.values() if about.get("dtype") == "F32"):
+                stream.seek(8 + length + start)
+                numbers = array("f")
+                numbers.frombytes(stream.read(min(end - start, LOOKED_AT) // 4 * 4))
+                if sys.byteorder == "big":
+                    numbers.byteswap()
+                if not isfinite(sum(numbers)):
+                    return False
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, struct.error):
+        pass
+    return True
 
 
 def _called(config: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import Field, field, fields, make_dataclass
-from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_type_hints
 
@@ -17,6 +16,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from ornstein.cli.options import EXAMPLES, Shared
 from ornstein.errors import UsageError, brief
+from ornstein.spelling import near
 from ornstein.terminal import clean, lenient
 
 T = TypeVar("T")
@@ -163,8 +163,8 @@ def _names(f: Field[Any]) -> list[str]:
 def _unknown(word: str, command: str, flags: list[str]) -> str:
     if not word.startswith("-"):
         return f"{word!r} was not expected after `ornstein {command}`; see `ornstein {command} --help`"
-    near = get_close_matches(word.split("=")[0].replace("_", "-"), [*flags, "--debug", "--help"], n=1)
-    hint = f"did you mean {near[0]}?" if near else f"see `ornstein {command} --help`"
+    nearest = near(word.split("=")[0], [*flags, "--debug", "--help"])
+    hint = f"did you mean {nearest}?" if nearest else f"see `ornstein {command} --help`"
     return f"there is no flag {word.split('=')[0]} in `ornstein {command}`; {hint}"
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from ornstein.conditions.condition import Condition, require
 from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
 from ornstein.noise import mix
+from ornstein.spelling import near
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,8 @@ def number_of(label: int | str, classes: Sequence[str]) -> int:
         if label in classes:
             return list(classes).index(label)
         if not label.lstrip("-").isdigit():
-            near = get_close_matches(label, classes, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            nearest = near(label, classes)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
             raise UsageError(f"label: {label!r} is no class; {hint}the classes are {', '.join(classes)}")
     if not 0 <= int(label) < len(classes):
         raise UsageError(

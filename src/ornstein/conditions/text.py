@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ornstein.data.cache import default_folder
 from ornstein.data.content import derived
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import new_file
+from ornstein.spelling import near
 
 Encoder = Callable[[list[str]], Any]
 
@@ -90,8 +90,8 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
         raise UsageError(f"text: {where} holds conditions already; leave these or --text out")
     if isinstance(encoder, str):
         if encoder not in ENCODERS:
-            near = get_close_matches(encoder, ENCODERS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            nearest = near(encoder, ENCODERS)
+            hint = f"; did you mean {nearest!r}?" if nearest else ""
             raise UsageError(f"text: {encoder!r} is not one of {', '.join(ENCODERS)}{hint}")
         name, encoder = encoder, ENCODERS[encoder]()
     name = str(name or getattr(encoder, "__name__", type(encoder).__name__))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +24,7 @@ from ornstein.data.spec import measure
 from ornstein.data.stamps import Changed
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import scratch
+from ornstein.spelling import near
 
 HUB = "hf:"
 LARGEST_SIDE = 1 << 14
@@ -206,10 +206,10 @@ def _sides(size: int | tuple[int, int] | None) -> Size | None:
 
 
 def _unknown(source: str, path: Path) -> str:
-    near = difflib.get_close_matches(source, packages.NAMED, 1)
-    if not near and path.parent.is_dir():
-        near = [str(path.with_name(n)) for n in difflib.get_close_matches(path.name, _listing(path.parent), 1)]
-    hint = f"did you mean {near[0]}?" if near else f"give a path, hf:NAME, or one of {', '.join(packages.NAMED)}."
+    nearest = near(source, packages.NAMED)
+    if nearest is None and path.parent.is_dir() and (name := near(path.name, _listing(path.parent))):
+        nearest = str(path.with_name(name))
+    hint = f"did you mean {nearest}?" if nearest else f"give a path, hf:NAME, or one of {', '.join(packages.NAMED)}."
     return f"There is no data source {source}; {hint}"
 
 

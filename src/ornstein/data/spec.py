@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays
 from ornstein.data.content import chunks, content_hash, digest_of, measured
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import NotFinite, OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -146,7 +146,7 @@ class DataSpec:
         if dtype.kind != "f":
             if not np.isfinite(own).all():
                 bad = int((~np.isfinite(own).reshape(len(own), -1).all(axis=1)).sum())
-                raise OrnsteinError(
+                raise NotFinite(
                     f"{bad} of {len(own)} samples hold NaN or infinite numbers, which {dtype} cannot hold; "
                     "the training that made this model has diverged."
                 )

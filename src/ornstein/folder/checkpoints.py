@@ -39,6 +39,8 @@ class Counters(NamedTuple):
     images: int
     seconds: float
     skipped: int
+    drawing: float = 0.0
+    """Seconds that sample sheets took; runs of before did not count them."""
 
     @property
     def updates(self) -> int:
@@ -51,14 +53,14 @@ def counters(place: Path) -> Counters:
     file = place / "state.json"
     try:
         values = read_json(file, root=place.parent.parent)
-        found = Counters(*(values.get(name) for name in Counters._fields))  # type: ignore[arg-type]
+        found = Counters(*(values.get(name, Counters._field_defaults.get(name)) for name in Counters._fields))  # type: ignore[arg-type]
         if not all(type(v) is int and 0 <= v < 1 << 63 for v in (found.step, found.images, found.skipped)):
             raise ValueError("it does not count steps and images")
-        if type(found.seconds) not in (int, float) or not 0 <= found.seconds < math.inf:
+        if any(type(s) not in (int, float) or not 0 <= s < math.inf for s in (found.seconds, found.drawing)):
             raise ValueError("it does not say how long the training took")
     except (OSError, ValueError) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); move {place.name} away") from error
-    return found._replace(seconds=float(found.seconds))
+    return found._replace(seconds=float(found.seconds), drawing=float(found.drawing))
 
 
 def prune(folder: Path, keep: int) -> None:

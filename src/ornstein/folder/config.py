@@ -6,7 +6,6 @@ is read up to a size, and aliases, which let a few lines stand for gigabytes, ar
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -14,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.reading import read_yaml
 from ornstein.settings import KEYS, Settings
+from ornstein.spelling import near
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 LIMITS = {"ema": (0.0, 12**-0.5), "size": (0, 1 << 20), "batch_size": (0, 1 << 20), "samples": (-1, 10_001)}
@@ -81,8 +81,8 @@ def _known(key: str, file: Path) -> str:
     name = key.replace("-", "_")
     if name in KEYS:
         return name
-    near = get_close_matches(name[:80], KEYS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"the keys are {', '.join(KEYS)}"
+    nearest = near(name, KEYS)
+    hint = f"did you mean {nearest!r}?" if nearest else f"the keys are {', '.join(KEYS)}"
     raise UsageError(f"{file}: there is no setting {brief(key)}; {hint}")
 
 

@@ -41,6 +41,8 @@ class State:
     images: int = 0
     seconds: float = 0.0
     skipped: int = 0
+    drawing: float = 0.0
+    """Seconds that sample sheets before the last took, of `seconds`."""
 
     @property
     def sharded(self) -> bool:
@@ -65,7 +67,7 @@ class State:
             scatter(learned, self.uncertainty)
 
     def counters(self) -> Counters:
-        return Counters(self.step, self.images, self.seconds, self.skipped)
+        return Counters(self.step, self.images, self.seconds, self.skipped, self.drawing)
 
 
 def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:

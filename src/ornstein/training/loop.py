@@ -21,6 +21,10 @@ from ornstein.training.split_batch import learning, side_by_side
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
 
 
+class Diverged(OrnsteinError):
+    """A run of steps without a finite loss or gradient."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """One optimiser step: how much of the run is done (0 to 1), the mean loss, the gradient's norm, the rate, the time."""
@@ -55,7 +59,7 @@ def train(
     `initial_lr` have peaks of their own. `learner` gives the loss of a part of a batch: a `LossModule`, or torch's wrapper around
     one. Batches and all randomness of step k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the
     unbroken run, bit for bit. A step whose loss or gradient is not finite in any process changes nothing in all and is counted;
-    after ten in a row an OrnsteinError ends the run.
+    after ten in a row a Diverged ends the run.
     """
     weights, bad, before = list(state.network.parameters()), 0, state.seconds
     averages = [
@@ -111,7 +115,7 @@ def train(
 
 
 def _diverged(step: int) -> None:
-    raise OrnsteinError(
+    raise Diverged(
         f"the loss was not finite in {BAD_STEPS} steps in a row, up to step {step}; the last good checkpoint is kept: "
         "try a smaller --learning-rate"
     )

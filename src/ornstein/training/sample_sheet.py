@@ -1,5 +1,6 @@
-"""The sample grid of a run: what is asked for in each cell, and where it stands."""
+"""The sample grid of a run: what is asked for in each cell, where it stands, and how long it may take."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,11 @@ from ornstein.conditions import Conditions, Rows
 from ornstein.data import Dataset
 
 EACH = 6  # samples that are given one image
+SHARE = 0.05  # of the time of a run, which all sheets but the last may take together
+LEAST = 1.5  # seconds that they may take in the shortest run
+CALLS = 20  # of the network for each sample, by the default solver
+TRIED = 0.1  # part of a sheet after which its pace counts as known; before that, one beyond all measure ends it
+ROUGH = 4.0  # times as long as allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +61,65 @@ class SampleSheet:
             return samples
         together = np.concatenate([self.left, samples.reshape(-1, EACH, *samples.shape[1:])], 1)
         return together.reshape(-1, *samples.shape[1:])
+
+
+class TooSlow(Exception):
+    """A sheet would take longer than it may: about so many `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+
+class Watch:
+    """A forward hook that ends the drawing of `count` samples as soon as it is seen that it takes more than so many seconds.
+
+    Raises TooSlow out of the network call.
+    """
+
+    def __init__(self, count: int, most: float) -> None:
+        self._whole, self._most, self._begun, self._asked = count * CALLS, most, time.monotonic(), 0
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._begun
+
+    def __call__(self, network: object, inputs: tuple[Any, ...]) -> None:
+        part, seconds = self._asked / self._whole, self.seconds
+        if part:
+            expected = seconds / min(part, 1.0)
+            if seconds > self._most or expected > self._most * (1 if part >= TRIED else ROUGH):
+                raise TooSlow(expected)
+        self._asked += len(inputs[0])
+
+
+class SheetBudget:
+    """Which sheets before the last are drawn, so that all of them take no more than `SHARE` of the run.
+
+    The first is drawn as soon as it fits, and then as many of the latest as do: a sheet may have its share of what is left.
+    Sheets change no bit of what is learned, so a clock may decide about them; what they took goes with the checkpoints.
+    """
+
+    def __init__(self, steps: int | None, minutes: float | None) -> None:
+        self._steps, self._minutes = steps, minutes
+        self._first: tuple[int, float] | None = None
+        self.cost: float | None = None
+        """Seconds that a sheet takes, where that is known."""
+
+    def note(self, step: int, seconds: float) -> None:
+        """After each step: the seconds that the training took so far without sheets. The first step is slower than others."""
+        self._first = self._first or (step, seconds)
+
+    def most(self, step: int, seconds: float, spent: float, to_come: int) -> float:
+        """Seconds that a sheet may take now, of which `to_come` are still due before the last; 0 where it would take more."""
+        assert self._first is not None
+        if self._minutes is not None:
+            whole = 60 * self._minutes
+        else:
+            assert self._steps is not None
+            before, then = self._first
+            pace = (seconds - then) / (step - before) if step > before else seconds / step
+            whole = seconds + pace * (self._steps - step)
+        left = max(LEAST, SHARE * whole) - spent
+        allowed = left / to_come if spent else left
+        return 0.0 if self.cost is not None and self.cost > allowed else max(allowed, 0.0)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import shutil
 import time
@@ -23,7 +24,7 @@ from ornstein.data import Dataset, DataSpec, grid_image
 from ornstein.data.content import is_of
 from ornstein.data.stamps import Changed
 from ornstein.device import choose_device
-from ornstein.errors import OrnsteinError, UsageError, brief
+from ornstein.errors import NotFinite, OrnsteinError, UsageError, brief
 from ornstein.files.atomic import new_file, write_json, written
 from ornstein.files.lock import LOCK, OTHER, hold, is_lock
 from ornstein.files.owner import FORM, open_here, sweep
@@ -37,10 +38,10 @@ from ornstein.settings import OPEN, Settings
 from ornstein.training import checkpoint, compiling, parallel, recipe
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
-from ornstein.training.loop import Progress, done, train
+from ornstein.training.loop import Diverged, Progress, done, train
 from ornstein.training.loss_module import LossModule, OwnLossModule
 from ornstein.training.recipe import NOTHING, Objects
-from ornstein.training.sample_sheet import SampleSheet
+from ornstein.training.sample_sheet import SHARE, SampleSheet, SheetBudget, TooSlow, Watch
 from ornstein.training.uncertainty import Uncertainty
 
 GRIDS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
@@ -208,7 +209,9 @@ class Run(Training):
             state.step,
             sum(done(self.settings, state) >= part for part in GRIDS),
         )
+        budget = SheetBudget(self.settings.steps, self.settings.minutes)
         for progress in self._while_data_stay(self._steps(learner), state, metrics):
+            budget.note(progress.step, progress.seconds - state.drawing)
             if processes.is_first:
                 metrics.add(progress)
             if self.settings.snapshots and posthoc.due(state.updates):
@@ -216,7 +219,7 @@ class Run(Training):
             grid = place = None
             if self.settings.samples and drawn < len(GRIDS) and progress.done >= GRIDS[drawn]:
                 drawn = sum(progress.done >= part for part in GRIDS)
-                grid = self._draw(state)
+                grid = self._draw(state, metrics, budget, len(GRIDS) - drawn)
             asked = processes.table(self._stopped, self._due(progress, saved, saved_step))
             over = progress.done >= 1 or bool(asked[:, 0].any())
             if over or (progress.finite and bool(asked[0, 1])):
@@ -231,9 +234,15 @@ class Run(Training):
                 return
 
     def _while_data_stay(self, steps: Iterator[Progress], state: State, metrics: "Metrics") -> Iterator[Progress]:
-        """The steps; when a file of the data changes, what was learned before that is saved and the run ends."""
+        """The steps; when a file of the data changes, what was learned before that is saved and the run ends.
+
+        Where they diverge, nothing is saved, and the metrics say so.
+        """
         try:
             yield from steps
+        except Diverged:
+            metrics.diverged(state)
+            raise
         except Changed as error:
             if self.processes.count > 1:  # none can wait for the others, which wait for it
                 raise
@@ -304,39 +313,74 @@ class Run(Training):
         average = partial(shutil.copyfile, place / "average.safetensors")
         publish(self.folder, self.model, self.settings, state.step, average)
 
-    def _draw(self, state: State) -> Path | None:
-        """The sample grid: always the same seeds and conditions, so that grids of different steps can be compared."""
+    def _draw(self, state: State, metrics: "Metrics", budget: SheetBudget, later: int) -> Path | None:
+        """The sample grid: always the same seeds and conditions, so that grids of different steps can be compared.
+
+        None where it would take more of the time of the run than grids may; `later` are still to come, the last one in any case.
+        """
+        trained = state.seconds - state.drawing
+        most = self.processes.on_first(
+            lambda: budget.most(state.step, trained, state.drawing, later) if later else math.inf
+        )
+        if not most:
+            return None
         tensors = parallel.gather(state.average.state_dict()) if self.settings.shard else {}
 
-        def draw() -> Path | None:
-            if not tensors:
-                return self._drawn(state.average, state.step)
-            average = copy.deepcopy(self._bare)  # the first process holds the whole network for as long as it draws
-            average.load_state_dict(tensors, assign=True)
-            return self._drawn(average.to(self.device), state.step)
+        def draw() -> tuple[Path | None, float]:
+            average: nn.Module = state.average
+            if tensors:
+                average = copy.deepcopy(self._bare)  # the first process holds the whole network for as long as it draws
+                average.load_state_dict(tensors, assign=True)
+                average = average.to(self.device)
+            try:
+                return self._drawn(average, state.step, budget, most)
+            except NotFinite as error:  # ten such steps in a row end the run; a grid does not
+                self.tell(f"No samples after step {state.step:,}: {error}.")
+                metrics.diverged(state)
+                return None, 0.0
 
-        return self.processes.on_first(draw)
+        place, seconds = self.processes.on_first(draw)
+        state.drawing += seconds if later else 0.0
+        return place
 
-    def _drawn(self, average: nn.Module, step: int) -> Path | None:
+    def _drawn(self, average: nn.Module, step: int, budget: SheetBudget, most: float) -> tuple[Path | None, float]:
+        """The file of a grid, if it came to its end, and the seconds that it took."""
         grid = SampleSheet.of(self.model.conditions, self.dataset, self.settings.samples)
+        watch = Watch(grid.count, most)
 
         def stop_here(*_: object) -> None:
             if self._stopped:  # a run that is to stop saves at once
                 raise _Stopped
 
-        hook = average.register_forward_pre_hook(stop_here)
+        hooks = [average.register_forward_pre_hook(hook) for hook in (stop_here, watch)]
         try:
             arrays = np.concatenate(list(self.model.sample(grid.count, told=grid.told, network=average)))
+            if not np.isfinite(arrays).all():
+                raise NotFinite("they hold NaN or infinite numbers")
         except _Stopped:
-            return None
+            return None, watch.seconds
+        except TooSlow as slow:
+            if budget.cost is None:
+                self.tell(
+                    f"A sample grid takes about {slow.seconds:.2g} s: some of the early ones are left out, so that they take "
+                    f"{100 * SHARE:g} % of the time at most."
+                )
+            budget.cost = slow.seconds
+            return None, watch.seconds
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
+        place = self._write_grid(grid, arrays, step)
+        budget.cost = watch.seconds
+        return place, watch.seconds
+
+    def _write_grid(self, grid: SampleSheet, arrays: np.ndarray[Any, Any], step: int) -> Path:
+        place = self.folder / "samples" / f"step-{step:08d}.png"
         if self.model.spec.kind == "vector":
-            place = self.folder / "samples" / f"step-{step:08d}.npz"
+            place = place.with_suffix(".npz")
             with new_file(place) as file, file.open("wb") as stream:
                 np.savez_compressed(stream, samples=arrays)
             return place
-        place = self.folder / "samples" / f"step-{step:08d}.png"
         with new_file(place) as file:
             grid_image(grid.laid(arrays), grid.columns, spec=self.model.spec).save(file)
         return place
@@ -386,6 +430,12 @@ class Metrics:
         }
         self._waiting += json.dumps(line) + "\n"
         self._sums, self._count = np.zeros(2), 0
+
+    def diverged(self, state: State) -> None:
+        """A line without a loss, which tells if it is the last one; a run that goes on from the checkpoint before removes it."""
+        line = {"step": state.step, "seconds": round(state.seconds, 3), "skipped": state.skipped, "diverged": True}
+        self._waiting += json.dumps(line) + "\n"
+        self.flush()
 
     def flush(self) -> None:
         with written(self._file, OTHER):
