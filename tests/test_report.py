@@ -13,9 +13,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from ornstein import data, report
 from ornstein.errors import OrnsteinError
+from ornstein.folder.checkpoints import Counters
 from ornstein.settings import Settings
 from ornstein.training.trainer import Run
 
@@ -195,3 +197,37 @@ def test_a_run_without_model_or_grids(tmp_path: Path, digits: data.Dataset) -> N
         "Settings",
         "Use it",
     ]
+
+
+@pytest.mark.parametrize("kind", ["classes", "vectors"])
+def test_the_page_of_a_training_at_work_reloads_itself(tmp_path: Path, digits: data.Dataset, kind: str) -> None:
+    """From the first grid on, of what there is; a training that ends early leaves a page that says so."""
+    points = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    dataset = digits if kind == "classes" else data.objects.dataset_of(points)
+    run = Run(
+        Settings(data="x", out=str(tmp_path), steps=4, batch_size=4, preset="tiny", samples=8, device="cpu"), dataset
+    )
+    event = next(event for event in run if event.grid)
+    assert not (tmp_path / "model").exists()
+    reached = Counters(event.progress.step, event.progress.images, event.progress.seconds, 0)
+    text = report.write_so_far(tmp_path, run.model, dataset, reached, event.progress.done).read_text()
+    page = Page(text)
+    assert page.open == []
+    assert '<meta http-equiv="refresh"' in text
+    assert "25 % done" in text
+    assert page.titles[1] == ("Samples beside real data" if kind == "classes" else "Samples")
+    if kind == "classes":
+        with Image.open(event.grid) as grid:  # type: ignore[arg-type]
+            assert page.images[0].tobytes() == grid.tobytes()
+    text = report.write_so_far(tmp_path, run.model, dataset, reached, 0.25, "It <ended>.").read_text()
+    assert "refresh" not in text
+    assert "It &lt;ended&gt;." in text
+
+
+def test_a_model_that_has_diverged_has_a_page(digits: data.Dataset, tmp_path: Path) -> None:
+    folder = train(tmp_path / "run", digits)
+    file = folder / "model" / "model.safetensors"
+    save_file({name: tensor * 1e30 for name, tensor in load_file(file).items()}, file)
+    text = report.write(folder, digits).read_text()
+    assert "There are none: " in text
+    assert "NaN or infinite numbers" in text

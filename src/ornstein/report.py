@@ -1,7 +1,8 @@
 """The report page of a run: one HTML file that needs nothing else, with light and dark colours and no scripts.
 
 It shows the loss, sample grids over time, real data beside samples, and a trajectory from noise to data. The page is a
-function of the run folder and the data alone: the same run gives the same bytes.
+function of the run folder and the data alone: the same run gives the same bytes. While a run is being trained there is a page of
+what it has so far, which draws nothing of its own and reloads itself.
 """
 
 import io
@@ -21,10 +22,11 @@ from PIL import Image, UnidentifiedImageError
 
 from ornstein.data import Dataset, grid_image
 from ornstein.data.spec import DataSpec
-from ornstein.errors import OrnsteinError
+from ornstein.errors import NotFinite, OrnsteinError
 from ornstein.files.atomic import new_file
 from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
 from ornstein.folder.checkpoints import Counters, checkpoints, counters
+from ornstein.model import Model
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
 from ornstein.sampling import DEFAULT, begin, trajectory
@@ -50,21 +52,52 @@ def write(folder: Path, dataset: Dataset) -> Path:
     run = load(folder)
     files, lines = _Files(folder), run.metrics()
     drawn = _drawn(run, dataset, files)
-    head = _head(run, lines, files)
     sections = [
-        _comparison(run, dataset, drawn, files),
+        _if_finite("Samples", lambda: _comparison(run, dataset, drawn, files)),
         _losses(lines),
         _over_time(drawn),
-        _trajectory(run, dataset),
+        _if_finite("From noise to data", lambda: _trajectory(run, dataset)),
         *_evaluations(files),
         _settings(run, files),
         files.left_out(),
     ]
-    page = PAGE.format(title=_text(folder.resolve().name), style=STYLE, head=head, body="\n".join(sections))
-    place = folder / "report.html"
+    return _put(folder, _head(run, _reached(lines, files)), sections)
+
+
+def write_so_far(folder: Path, model: Model, dataset: Dataset, reached: Counters, done: float, ended: str = "") -> Path:
+    """Write `report.html` for a run that is being trained, and is `done` to a part; where it has ended early, `ended` says how.
+
+    Raises OrnsteinError when the disk refuses.
+    """
+    run = Run(folder, model, "")
+    files, lines = _Files(folder), run.metrics()
+    drawn = _drawn(run, dataset, files)
+    how = _text(ended) if ended else "The training is at work, and this page reloads itself as long as it is."
+    note = f'<p class="lead">{100 * done:.0f} % done. {how}</p>'
+    sections = [
+        _samples_so_far(run, dataset, drawn, files),
+        _losses(lines),
+        _over_time(drawn),
+        _settings(run, files),
+        files.left_out(),
+    ]
+    return _put(folder, note + _head(run, reached), sections, reload="" if ended else RELOAD)
+
+
+def _put(folder: Path, head: str, sections: Sequence[str], reload: str = "") -> Path:
+    title, body, place = _text(folder.resolve().name), "\n".join(filter(None, sections)), folder / "report.html"
+    page = PAGE.format(title=title, style=STYLE, reload=reload, head=head, body=body)
     with new_file(place) as file:
         file.write_text(page, encoding="utf-8", errors="backslashreplace")
     return place
+
+
+def _if_finite(title: str, section: Callable[[], str]) -> str:
+    """A section, or why there is none: a model that has diverged still has a page."""
+    try:
+        return section()
+    except NotFinite as error:
+        return _section(title, f"There are none: {_text(error)}.", "")
 
 
 UNREADABLE = (
@@ -113,14 +146,19 @@ def _text(value: object) -> str:
 # Sections
 
 
-def _head(run: Run, lines: list[dict[str, Any]], files: _Files) -> str:
-    spec, model = run.spec, run.model
-    newest = files.read(run.folder / "checkpoints", lambda place: next(checkpoints(place), None))
+def _reached(lines: list[dict[str, Any]], files: _Files) -> Counters:
+    """How far the training was at its newest checkpoint, or at its last line of metrics."""
+    newest = files.read(files.folder / "checkpoints", lambda place: next(checkpoints(place), None))
     reached = None if newest is None else files.read(newest / "state.json", lambda file: counters(file.parent))
     if reached is None:
         last = lines[-1] if lines else {}
         step, images, seconds = (_number(last.get(key)) for key in ("step", "images", "seconds"))
         reached = Counters(int(step), int(images), seconds, 0)
+    return reached
+
+
+def _head(run: Run, reached: Counters) -> str:
+    spec, model = run.spec, run.model
     facts = {
         "steps": f"{reached.step:,}",
         f"{spec.kind}s seen": f"{reached.images:,}",
@@ -143,6 +181,14 @@ def _head(run: Run, lines: list[dict[str, Any]], files: _Files) -> str:
 def _number(value: Any) -> float:
     """A number of metrics.jsonl; 0 for anything else."""
     return value if type(value) in (int, float) and 0 <= value < 1 << 63 else 0
+
+
+def _samples_so_far(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
+    """The newest samples that the training drew, and real data; nothing is drawn."""
+    if run.spec.kind != "vector" or not drawn:
+        return _comparison(run, dataset, drawn, files) if drawn else ""
+    body = _figure(drawn[-1].sheet, f"samples after step {drawn[-1].step:,}, over real data in grey")
+    return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
 
 
 def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
@@ -445,12 +491,14 @@ def _figure(body: str, caption: str) -> str:
     return f"<figure>{body}<figcaption>{caption}</figcaption></figure>"
 
 
+RELOAD = '<meta http-equiv="refresh" content="10">\n'
+
 PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
+{reload}<title>{title}</title>
 <style>{style}</style>
 </head>
 <body>

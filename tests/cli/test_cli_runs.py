@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 import ornstein
 from ornstein.cli import main
 from ornstein.data.images import png
+from ornstein.errors import OrnsteinError
 from ornstein.folder import checkpoints, tensors
 from ornstein.training.trainer import Event, Run
 
@@ -484,3 +485,31 @@ def test_info_of_weights_that_are_not_finite(copied: Path, capsys: pytest.Captur
         said = capsys.readouterr().out
         assert "not finite, so nothing can be sampled" in said, name
         assert "Sample it" not in said
+
+
+def test_the_report_is_there_while_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Says) -> None:
+    """From the first grid on it reloads itself; at the end it does not, and after a failure it says what went wrong."""
+    pages = []
+    inner = Run.__iter__
+
+    def watched(run: Run) -> Iterator[Event]:
+        before = None
+        for event in inner(run):
+            if before is not None and before.grid:
+                pages.append((run.folder / "report.html").read_text())
+            before = event
+            yield event
+            if event.progress.step == 6:
+                raise OrnsteinError("struck by lightning")
+
+    monkeypatch.setattr(Run, "__iter__", watched)
+    assert main(train(tmp_path / "run", steps=4)) == 0
+    assert pages
+    assert all('http-equiv="refresh"' in page and "% done" in page for page in pages)
+    last = (tmp_path / "run" / "report.html").read_text()
+    assert "refresh" not in last
+    assert "% done" not in last
+    assert "struck by lightning" in fails(train(tmp_path / "other", steps=9), 1)
+    last = (tmp_path / "other" / "report.html").read_text()
+    assert "refresh" not in last
+    assert "The training ended early (struck by lightning)" in last

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ornstein.cli.show import Meter, dims, duration, few, say, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
+from ornstein.errors import OrnsteinError
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ornstein.training.trainer import Event, Run
 
 STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
+REST = 50.0  # times what a page costs, until the next
 LARGE = 128  # pixels a side, above which training on a small machine takes days
 
 
@@ -90,11 +92,18 @@ def follow(training: "Run", command: str) -> int:
 
     folder = training.folder
     say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
+    say(f"The report page, from the first grid on: {folder / 'report.html'}")
     say("Ctrl-C saves and stops; the same command goes on.")
     began, images, started = time.monotonic(), 0, False
-    with _stoppable(training) as signals, Meter("training") as meter, _heard(training) as events:
+    with (
+        _stoppable(training) as signals,
+        Meter("training") as meter,
+        _page(training) as page,
+        _heard(training) as events,
+    ):
         for event in events:
             p = event.progress
+            page.update(event)
             if not started:
                 started, images = True, p.images - training.batch_size
                 if training.resumed:
@@ -118,12 +127,53 @@ def follow(training: "Run", command: str) -> int:
         say(
             f"{training.state.skipped:,} of {training.state.step:,} steps had no finite loss or gradient and were skipped."
         )
-    page = training.processes.on_first(lambda: report.write(folder, training.dataset).resolve())
-    say(f"The report page: {page}")
+    place = training.processes.on_first(lambda: report.write(folder, training.dataset).resolve())
+    say(f"The report page: {place}")
     if signals:
         return 128 + signals[0]
     say(f"Sample it: {sampling(folder, training.model.config())}")
     return 0
+
+
+class _Page:
+    """The report page of a training while it runs: anew with each grid and checkpoint, for a small part of the time."""
+
+    def __init__(self, training: "Run") -> None:
+        self._training, self._rest = training, 0.0
+        self._event: Event
+
+    def update(self, event: "Event") -> None:
+        """After a step."""
+        self._event = event
+        if (event.grid or event.checkpoint) and event.progress.done < 1 and time.monotonic() >= self._rest:
+            self._write()
+
+    def end(self, how: str) -> None:
+        """It has ended, and not as it should; where there is a page it says so."""
+        if self._rest:
+            self._write(how)
+
+    def _write(self, ended: str = "") -> None:
+        from ornstein import report
+        from ornstein.folder.checkpoints import Counters
+
+        training, p, began = self._training, self._event.progress, time.monotonic()
+        if training.processes.is_first:
+            with suppress(OrnsteinError):  # a disk that refuses: what matters is refused, and told, elsewhere
+                reached = Counters(p.step, p.images, p.seconds, p.skipped)
+                report.write_so_far(training.folder, training.model, training.dataset, reached, p.done, ended)
+        self._rest = time.monotonic() + REST * (time.monotonic() - began)
+
+
+@contextmanager
+def _page(training: "Run") -> Iterator[_Page]:
+    """Within, the report page is that of a training at work; where that fails, the page says so."""
+    page = _Page(training)
+    try:
+        yield page
+    except BaseException as error:
+        page.end(f"The training ended early ({str(error) or type(error).__name__}).")
+        raise
 
 
 @contextmanager

@@ -333,7 +333,7 @@ class Run(Training):
                 average.load_state_dict(tensors, assign=True)
                 average = average.to(self.device)
             try:
-                return self._drawn(average, state.step, budget, most)
+                return self._drawn(average, state.step, metrics, budget, most)
             except NotFinite as error:  # ten such steps in a row end the run; a grid does not
                 self.tell(f"No samples after step {state.step:,}: {error}.")
                 metrics.diverged(state)
@@ -343,7 +343,9 @@ class Run(Training):
         state.drawing += seconds if later else 0.0
         return place
 
-    def _drawn(self, average: nn.Module, step: int, budget: SheetBudget, most: float) -> tuple[Path | None, float]:
+    def _drawn(
+        self, average: nn.Module, step: int, metrics: "Metrics", budget: SheetBudget, most: float
+    ) -> tuple[Path | None, float]:
         """The file of a grid, if it came to its end, and the seconds that it took."""
         grid = SampleSheet.of(self.model.conditions, self.dataset, self.settings.samples)
         watch = Watch(grid.count, most)
@@ -371,6 +373,7 @@ class Run(Training):
             for hook in hooks:
                 hook.remove()
         place = self._write_grid(grid, arrays, step)
+        metrics.flush()  # whoever looks at the grid may look at the loss
         budget.cost = watch.seconds
         return place, watch.seconds
 
