@@ -73,11 +73,12 @@ class TooSlow(Exception):
 class Watch:
     """A forward hook that ends the drawing of `count` samples as soon as it is seen that it takes more than so many seconds.
 
-    Raises TooSlow out of the network call.
+    The first call, which is slower than others, does not count towards the pace. Raises TooSlow out of the network call.
     """
 
     def __init__(self, count: int, most: float) -> None:
         self._whole, self._most, self._begun, self._asked = count * CALLS, most, time.monotonic(), 0
+        self._first: tuple[float, int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -85,10 +86,14 @@ class Watch:
         return time.monotonic() - self._begun
 
     def __call__(self, network: object, inputs: tuple[Any, ...]) -> None:
-        part, seconds = self._asked / self._whole, self.seconds
-        if part:
-            expected = seconds / min(part, 1.0)
-            if seconds > self._most or expected > self._most * (1 if part >= TRIED else ROUGH):
+        seconds = self.seconds
+        if self._first is None and self._asked:
+            self._first = seconds, self._asked
+        elif self._first is not None:
+            then, before = self._first
+            expected = then + (seconds - then) * max(1.0, (self._whole - before) / (self._asked - before))
+            known = self._asked >= TRIED * self._whole
+            if seconds > self._most or expected > self._most * (1 if known else ROUGH):
                 raise TooSlow(expected)
         self._asked += len(inputs[0])
 
