@@ -67,7 +67,7 @@ def test_without_a_label_classes_come_as_often_as_in_the_data(trained: Path) -> 
 
 @pytest.mark.parametrize(
     ("label", "says"),
-    [(12, "12 is not one of the 10 classes"), ("12", "12 is not one"), ("threee", "no class"), ([1, 2], "2,.* for 3")],
+    [(12, "12 is no class"), ("12", "12 is no class"), ("threee", "no class"), ([1, 2], "2 labels for 3")],
 )
 def test_a_label_that_does_not_exist(trained: Path, label: int, says: str) -> None:
     with pytest.raises(UsageError, match=says):

@@ -140,7 +140,7 @@ class Run:
         Raises UsageError for guidance that the run has not the means for, or that has no name to be kept under; OrnsteinError for
         a model of numbers that are not finite, where another process tunes this run, and when the disk refuses.
         """
-        self.check_guide(guide)
+        guide = self.indexed_guide(guide)
         file, asked = self._tuned_place(steps, label, guide)
         shape = self.spec.shape
         device = self.device
@@ -312,7 +312,7 @@ class Run:
 
         It stays as it was where nothing can be compiled, or where that would change its answers, which are compared once.
         """
-        rows = batch_size or self.model.batch_size
+        rows, guide = batch_size or self.model.batch_size, self.indexed_guide(guide)
         labels = self.model.labels(0, rows, 0)
         asked = guide(self.denoiser, None if labels is None else labels.to(self.device))
         return compile_for_sampling(self.model.network, asked, (rows, *self.spec.shape))
@@ -441,6 +441,15 @@ class Run:
         settings = settings_of(self.folder)
         return not self.model.conditions or settings is None or settings.label_dropout > 0
 
+    def indexed_guide(self, guide: Guidance) -> Guidance:
+        """The guidance with the index of the class that a `NegativeLabel` names. Raises UsageError as `check_guide` does."""
+        self.check_guide(guide)
+        if not isinstance(guide, GuidanceConfig) or guide.plain or not isinstance(guide.negative, NegativeLabel):
+            return guide
+        if guide.negative.index is not None:
+            return guide
+        return replace(guide, negative=replace(guide.negative, index=int(self.label_ids(guide.negative.label, 1))))
+
     def check_guide(self, guide: Guidance) -> None:
         """Raises UsageError for a `GuidanceConfig` that the run has not the means for."""
         if not isinstance(guide, GuidanceConfig) or guide.plain or isinstance(guide.negative, WeakModel):
@@ -479,6 +488,7 @@ class Run:
         count: int,
         *,
         label: Label | None = None,
+        label_index: int | Sequence[int] | None = None,
         condition: Any = None,
         guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
@@ -489,7 +499,8 @@ class Run:
     ) -> Iterator[NDArray[Any]]:
         """`count` samples in the data's own type and range, batch by batch: images (N, H, W, C), vectors (N, D).
 
-        `label` is a class by number or name, or one number per sample; None draws classes as often as they occur in the
+        `label` is a class of the data by number or name (3 is the class "3", whatever its place), or one for each sample;
+        `label_index` the same by its place among the classes. Without both, classes are drawn as often as they occur in the
         data. `guide` is guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the classes
         (B,) of a batch, or None, to another denoiser will do. Sample i depends on (seed, first + i) alone.
         Where memory is short for a batch, it and those after it are made in halves, with a warning. Raises UsageError for a
@@ -497,8 +508,10 @@ class Run:
         """
         if count < 1:
             raise UsageError(f"count = {count}: ask for at least one sample")
-        self.check_guide(guide)
-        rows = self.condition_rows(count, label, condition)
+        guide = self.indexed_guide(guide)
+        if label_index is not None and label is not None:
+            raise UsageError("label, label_index: give one of them; a label is a class of the data, an index its place")
+        rows = self.condition_rows(count, label, condition, label_index)
 
         def given(start: int, stop: int) -> Any:
             if rows is None:
@@ -521,6 +534,7 @@ class Run:
         count: int,
         *,
         label: Label | None = None,
+        label_index: int | Sequence[int] | None = None,
         condition: Any = None,
         guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
@@ -533,6 +547,7 @@ class Run:
         made = self.batches(
             count,
             label=label,
+            label_index=label_index,
             condition=condition,
             guide=guide,
             solver=solver,
@@ -543,11 +558,13 @@ class Run:
         )
         return np.concatenate(list(made))
 
-    def condition_rows(self, count: int, label: Label | None = None, condition: Any = None) -> Rows | None:
+    def condition_rows(
+        self, count: int, label: Label | None = None, condition: Any = None, label_index: Any = None
+    ) -> Rows | None:
         """What the model is told for `count` samples, checked; None where nothing is asked for. Raises UsageError."""
         if isinstance(condition, ConditionBatch):
             return condition.rows
-        return self.model.conditions.requested(count, self.spec, label, condition)
+        return self.model.conditions.requested(count, self.spec, label, condition, label_index)
 
     def like(self, dataset: Dataset, part: range, seed: int = 0) -> ConditionBatch | None:
         """What samples of these numbers are told so that they can be compared with data: what items of the data are told.
@@ -574,7 +591,7 @@ class Run:
         return np.random.default_rng(seed).permutation(len(dataset))[np.arange(part.start, part.stop) % len(dataset)]
 
     def label_ids(self, label: Label, count: int) -> Tensor:
-        """The class numbers of `count` samples, checked. Raises UsageError that names what is wrong."""
+        """The indices of the classes of `count` samples, checked. Raises UsageError that names what is wrong."""
         part = self.model.conditions.label
         if part is None:
             takes = ", ".join(part.description for part in self.model.conditions.parts)

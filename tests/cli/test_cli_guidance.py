@@ -88,7 +88,7 @@ def test_a_folder_is_gone_on_with_under_the_same_guidance(
         ("--guidance 2 --guidance-method cg", "guidance-method: 'cg' is not one of cfg, rescaled, cfg-zero, apg"),
         ("--guidance 2 --guidance-interval 5", "--guidance-interval '5' must be two noise levels"),
         ("--guidance 2 --guidance-interval 5,1", "--guidance-interval '5,1' must be two noise levels that rise from 0"),
-        ("--guidance 2 --not-label 12", "label: 12 is not one of the 10 classes"),
+        ("--guidance 2 --not-label 12", "label: 12 is no class; the classes are 0, 1"),
         ("--guidance 2 --not-label 1 --autoguidance x", "give either --not-label or --autoguidance"),
         ("--guidance 2 --autoguidance nowhere", "--autoguidance nowhere is not there; give a run folder"),
         ("--guidance 2 --solver tuned --not-label 8", "--steps 20 --guidance 2 --not-label 8`"),

@@ -150,8 +150,11 @@ def test_what_is_asked_for() -> None:
     sets = Conditions(PARTS[:1])
     (rows,) = sets.requested(2, spec, label="red,round")
     assert rows.tolist() == [[True, True, False, True]] * 2
-    for same in (["red", 1], np.array([1, 1, 0]), [["red", "round"], [0, 1]], np.array([[1, 1, 0]] * 2, bool)):
+    for same in (["red", "round"], np.array([1, 1, 0]), [["red", "round"]] * 2, np.array([[1, 1, 0]] * 2, bool)):
         assert torch.equal(sets.requested(2, spec, label=same)[0], rows)
+    assert torch.equal(sets.requested(2, spec, label_index=[0, 1])[0], rows)
+    with pytest.raises(UsageError, match=r"label: 1 is no class.*label_index=1"):
+        sets.requested(2, spec, label=["red", 1])
     assert sets.requested(1, spec, label="a,b")[0].tolist() == [[False, False, True, True]]  # a name as it is
     assert sets.requested(1, spec, label=[])[0].tolist() == [[False, False, False, True]]
     assert sets.requested(1, spec) is None
@@ -241,8 +244,8 @@ def test_sets_vectors_and_captions_of_arrays_and_of_tables_beside_pictures(tmp_p
         'file_name,labels,conditions,label\na.png,red;round,"1, 2",x\nb.png,round,3 | 4,y\nin/c.png,"",5;6,x\n'
     )
     (folder / "b.txt").write_text("a ball\n")
-    with pytest.raises(UsageError, match=r"2 of 3 images have no `text` \(a.png"):
-        data.open(folder)
+    with pytest.warns(match="2 items have no caption"):
+        assert data.open(folder).annotations.captions == ("", "a ball", "")
     (folder / "a.txt").write_text("a cherry")
     (folder / "in/c.txt").write_text("nothing")
     (folder / "notes.txt").write_text("of no image")
@@ -333,7 +336,12 @@ def test_sets_move_the_mean_by_their_labels(tmp_path: Path) -> None:
         tmp_path, x=sets @ means + 0.5 * draws.normal(size=(len(sets), 2)), y=sets, classes=np.array(list("abc"))
     )
     run = train(tmp_path / "run", dataset, steps=300, preset="tiny", batch_size=256, precision="float32")
-    for label, mean in (("a,c", means[0] + means[2]), (["b"], means[1]), ([], means[0] * 0), ([0, 1, 2], means.sum(0))):
+    for label, mean in (
+        ("a,c", means[0] + means[2]),
+        (["b"], means[1]),
+        ([], means[0] * 0),
+        (list("abc"), means.sum(0)),
+    ):
         made = run.sample(500, label=label)
         assert np.abs(made.mean(0) - mean).max() < 0.25
         assert np.abs(made.std(0) - 0.5).max() < 0.15

@@ -115,7 +115,7 @@ def _negative(options: GuidanceFlags, trained: "Run") -> "Guidance":
     if options.not_label is not None and options.autoguidance is not None:
         raise UsageError("give either --not-label or --autoguidance: guidance goes away from one of them")
     if options.not_label is not None:
-        return NegativeLabel(int(trained.label_ids(options.not_label, 1)))
+        return NegativeLabel(options.not_label, int(trained.label_ids(options.not_label, 1)))
     if options.autoguidance is None:
         return unconditional
     place = Path(options.autoguidance).expanduser()

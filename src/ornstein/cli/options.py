@@ -98,8 +98,8 @@ class Sample(GuidanceFlags, Writes):
     steps: int = 20
     """Steps from noise to data; more are slower and, up to a point, better."""
     label: str | None = None
-    """A class, by number or name; of a run with sets of labels several, with commas (default: classes as often as they occur in
-    the data)."""
+    """A class as the data call it, such as 3 or cat; of a run with sets of labels several, with commas (default: classes as often
+    as they occur in the data)."""
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
     """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
@@ -147,7 +147,7 @@ class Edit(GuidanceFlags, Writes):
     count: int = field(default=1, metadata={"short": "-n"})
     """How many versions."""
     label: str | None = None
-    """A class, by number or name (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat (default: none is asked for)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
@@ -171,7 +171,7 @@ class Interpolate(GuidanceFlags, Writes):
     frames: int = 8
     """How many, with both ends."""
     label: str | None = None
-    """A class, by number or name, for all frames (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat, for all frames (default: none is asked for)."""
     steps: int = 40
     """Steps to the noise, and back again."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
@@ -205,7 +205,7 @@ class Restore(GuidanceFlags, Writes):
     count: int = field(default=1, metadata={"short": "-n"})
     """How many draws."""
     label: str | None = None
-    """A class, by number or name (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat (default: none is asked for)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
@@ -227,7 +227,7 @@ class Tune(GuidanceFlags, Writes):
     seconds: float = 60.0
     """How long it may take."""
     label: str | None = None
-    """For this class alone, by number or name (default: for classes as often as they occur in the data)."""
+    """For this class alone, as the data call it (default: for classes as often as they occur in the data)."""
     starts: int = 768
     """The most noises to fit to; fewer where a network call is slow."""
     teacher: int = 100

@@ -102,7 +102,9 @@ class Conditions:
         """The rows with the null condition where `where` (parts, B) is true."""
         return tuple(part.dropped(row, w) for part, row, w in zip(self.parts, rows, where, strict=True))
 
-    def requested(self, count: int, spec: DataSpec, label: Any = None, condition: Any = None) -> Rows | None:
+    def requested(
+        self, count: int, spec: DataSpec, label: Any = None, condition: Any = None, label_index: Any = None
+    ) -> Rows | None:
         """`count` rows of what a user asks for; what is not spoken of is the null condition. None when nothing is.
 
         `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
@@ -111,12 +113,14 @@ class Conditions:
         values = {} if condition is None else self._named(condition)
         if label is not None:
             values = {"label": label, **values}
+        if label_index is not None:
+            values = {"label_index": label_index, **values}
         if not values:
             return None
         for key in values:
             if not any(key in part.names for part in self.parts):
                 has = ", ".join(part.description for part in self.parts)
-                if not has and key == "label":
+                if not has and key in ("label", "label_index"):
                     raise UsageError("label: this run was trained without classes; leave the label out")
                 raise UsageError(
                     f"{key}: this run was not trained to be told that" + (f" (it takes {has})" if has else "")
@@ -184,12 +188,15 @@ def of(dataset: Dataset, degradation: Degradation | None = None) -> tuple[Condit
     """
     annotations, parts = dataset.annotations, list[Condition]()
     if dataset.labels is not None:
-        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))[
+            : len(dataset.classes)
+        ]  # without those missing
         parts.append(Label(dataset.classes, tuple((counts / counts.sum()).tolist())))
     if annotations.sets is not None:
         parts.append(LabelSet(annotations.tags))
     if annotations.vectors is not None:
         vectors = annotations.vectors.astype(np.float64)
+        vectors = vectors[~np.isnan(vectors[:, 0])]
         about = tuple(vectors.mean(0).tolist()), tuple(vectors.std(0).tolist())
         parts.append(Text(*about, annotations.encoder) if annotations.encoder else Vector(*about))
     if degradation is not None:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
 from ornstein.data import Dataset, DataSpec
+from ornstein.data.classes import checked_index, index_of
 from ornstein.errors import UsageError
 from ornstein.noise import mix
-from ornstein.spelling import near
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Label(Condition):
     classes: tuple[str, ...]
     frequencies: tuple[float, ...]
 
-    names = ("label",)
+    names = ("label", "label_index")
 
     def __post_init__(self) -> None:
         count, wrong = len(self.frequencies), len(self.classes)
@@ -51,20 +51,28 @@ class Label(Condition):
         return f"lacks the {len(self.classes)} classes" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
+        """The indices of the items' classes; K, the null label, where one is missing."""
         assert dataset.labels is not None
         return torch.from_numpy(dataset.labels[indices])
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["label"]`: a class by number or name for all, or one number for each."""
-        label = values["label"]
-        label = number_of(label, self.classes) if isinstance(label, str) else label
-        numbers = torch.as_tensor(label)
-        numbers = numbers.expand(count) if numbers.ndim == 0 else numbers
-        if numbers.shape != (count,):
-            raise UsageError(f"label: {tuple(numbers.shape)} labels for {count} samples; give one, or one for each")
-        for wrong in numbers[(numbers < 0) | (numbers >= len(self.classes))].tolist():
-            number_of(wrong, self.classes)
-        return numbers
+        """`values["label"]`: a class of the data, by number or name, for all, or one for each; `values["label_index"]`: indices.
+
+        None for a sample is the null label. Raises UsageError for what is no class.
+        """
+        key = _one_of(values)
+        entries = _plain(values[key])
+        several = isinstance(entries, Sequence) and not isinstance(entries, (str, bytes))
+        choice = entries if several else [entries]
+        if several and len(choice) != count:
+            raise UsageError(f"{key}: {len(choice)} labels for {count} samples; give one, or one for each")
+        known: dict[Any, int] = {None: len(self.classes)} if several else {}
+        for entry in choice:
+            if isinstance(entry, (list, tuple)):
+                raise UsageError(f"{key}: {entry!r:.80} is no label; give one, or one for each sample")
+            if entry not in known:
+                known[entry] = _index(key, entry, self.classes)
+        return torch.tensor([known[entry] for entry in choice]).expand(count)
 
     def drawn(self, first: int, last: int, seed: int) -> Tensor:
         """A class for each of the samples first..last−1, drawn as often as it occurs in the data; a function of (seed, i)."""
@@ -83,7 +91,7 @@ class LabelSet(Condition):
 
     labels: tuple[str, ...]
 
-    names = ("label",)
+    names = ("label", "label_index")
 
     def __post_init__(self) -> None:
         require(len(self.labels) > 0 and all(isinstance(name, str) for name in self.labels), "labels must be names")
@@ -104,38 +112,40 @@ class LabelSet(Condition):
         return f"lacks the sets of {len(self.labels)} labels" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
+        """The marked sets of the items; the null row where a set is missing."""
         assert dataset.annotations.sets is not None
-        return _marked(torch.from_numpy(dataset.annotations.sets[indices]))
+        rows, unknown = _marked(torch.from_numpy(dataset.annotations.sets[indices])), dataset.annotations.unknown
+        return rows if unknown is None else self.dropped(rows, torch.from_numpy(unknown[indices]))
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["label"]`: labels by number or name, one or a sequence of them ("a,b" is one too), for all samples; or for
-        each a sequence of them; or booleans (K,) or (N, K)."""
-        label = values["label"]
-        width = len(self.labels)
-        if isinstance(label, (np.ndarray, Tensor)):
+        """`values["label"]`: labels of the data by number or name, one or a sequence of them ("a,b" is one too), for all samples;
+        or for each a sequence of them; or an array of booleans (K,) or (N, K). `values["label_index"]`: the same by indices."""
+        key = _one_of(values)
+        label, width = values[key], len(self.labels)
+        if isinstance(label, (np.ndarray, Tensor)) and label.ndim:
             sets = torch.as_tensor(label)
             if sets.shape[-1:] != (width,) or not bool(((sets == 0) | (sets == 1)).all()):
                 raise UsageError(
-                    f"label: an array must be ({width},) or ({count}, {width}) of 0 and 1; one for each label"
+                    f"{key}: an array must be ({width},) or ({count}, {width}) of 0 and 1; one for each label"
                 )
             rows = sets.bool()
-        elif isinstance(label, (int, str)):
-            rows = self._set([label])
+        elif not isinstance(label, Sequence) or isinstance(label, (str, bytes)):
+            rows = self._set(key, [label])
         elif label and all(isinstance(entry, Sequence) and not isinstance(entry, str) for entry in label):
-            rows = torch.stack([self._set(entry) for entry in label])
+            rows = torch.stack([self._set(key, entry) for entry in label])
         else:
-            rows = self._set(label)
+            rows = self._set(key, label)
         rows = rows.expand(count, -1) if rows.ndim == 1 else rows
         if rows.shape != (count, width):
-            raise UsageError(f"label: {len(rows)} sets of labels for {count} samples; give one, or one for each")
+            raise UsageError(f"{key}: {len(rows)} sets of labels for {count} samples; give one, or one for each")
         return _marked(rows)
 
-    def _set(self, entries: Sequence[int | str]) -> Tensor:
+    def _set(self, key: str, entries: Sequence[Any]) -> Tensor:
         row = torch.zeros(len(self.labels), dtype=torch.bool)
         for entry in entries:
             whole = not isinstance(entry, str) or entry in self.labels
             for part in [entry] if whole else [part.strip() for part in str(entry).split(",") if part.strip()]:
-                row[number_of(part, self.labels)] = True
+                row[_index(key, part, self.labels)] = True
         return row
 
 
@@ -143,18 +153,17 @@ def _marked(sets: Tensor) -> Tensor:
     return torch.cat([sets, torch.ones(len(sets), 1, dtype=torch.bool)], 1)
 
 
-def number_of(label: int | str, classes: Sequence[str]) -> int:
-    """The number of a class that is given by number or name. Raises UsageError, with the nearest name."""
-    if isinstance(label, str):
-        if label in classes:
-            return list(classes).index(label)
-        if not label.lstrip("-").isdigit():
-            nearest = near(label, classes)
-            hint = f"did you mean {nearest!r}? " if nearest else ""
-            raise UsageError(f"label: {label!r} is no class; {hint}the classes are {', '.join(classes)}")
-    if not 0 <= int(label) < len(classes):
-        raise UsageError(
-            f"label: {label} is not one of the {len(classes)} classes 0 ({classes[0]}) to "
-            f"{len(classes) - 1} ({classes[-1]})"
-        )
-    return int(label)
+def _one_of(values: Mapping[str, Any]) -> str:
+    """By which of its names a label is asked for."""
+    if len(values) > 1:
+        raise UsageError("label, label_index: give one of them; a label is a class of the data, an index its place")
+    return next(iter(values))
+
+
+def _index(key: str, entry: Any, classes: Sequence[str]) -> int:
+    return index_of(entry, classes, key) if key == "label" else checked_index(entry, classes, key)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays and tensors as lists of plain values."""
+    return value.tolist() if hasattr(value, "tolist") else value

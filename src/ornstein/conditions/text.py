@@ -73,7 +73,7 @@ def embed(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
 
 
 def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, cache: Path | None = None) -> Dataset:
-    """The data with each caption as a vector, as a condition for training.
+    """The data with each caption as a vector, as a condition for training; an empty caption is a missing one.
 
     `encoder` is one of `ENCODERS` by name, or any function from a list of texts to an array (N, C), to be remembered by `name`.
     Vectors are kept in `cache` (by default beside decoded data) by encoder and captions: a function of another content is
@@ -95,8 +95,13 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
             raise UsageError(f"text: {encoder!r} is not one of {', '.join(ENCODERS)}{hint}")
         name, encoder = encoder, ENCODERS[encoder]()
     name = str(name or getattr(encoder, "__name__", type(encoder).__name__))
-    texts, places = np.unique(np.array(captions), return_inverse=True)
-    vectors = _cached(texts.tolist(), encoder, name, cache or default_folder())[places.reshape(-1)]
+    there = np.array([bool(text.strip()) for text in captions])
+    if not there.any():
+        raise UsageError(f"text: all captions of {where} are empty; write some, or leave --text out")
+    texts, places = np.unique(np.array(captions)[there], return_inverse=True)
+    encodings = _cached(texts.tolist(), encoder, name, cache or default_folder())
+    vectors = np.full((len(captions), encodings.shape[1]), np.nan, np.float32)
+    vectors[there] = encodings[places.reshape(-1)]
     content = derived(dataset.spec.content_hash, name, captions)
     return replace(
         dataset,

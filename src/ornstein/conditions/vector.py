@@ -53,8 +53,12 @@ class Vector(Condition):
         return f"lacks a vector of {len(self.mean)} numbers for each item" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
+        """The rows of the items; the null row where a vector is missing."""
         assert dataset.annotations.vectors is not None
-        return self._rows(dataset.annotations.vectors[indices])
+        vectors = dataset.annotations.vectors[indices]
+        missing = np.isnan(vectors[:, :1]).any(1)
+        rows = self._rows(vectors)
+        return self.dropped(rows, torch.from_numpy(missing)) if missing.any() else rows
 
     def requested(self, named: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import sets as tables
+from ornstein.data.classes import indexed, name_of, notes_of
 from ornstein.data.content import item_bytes
 from ornstein.data.sets import Sets
 from ornstein.errors import OrnsteinError, UsageError
@@ -33,9 +34,11 @@ MOST_JSON = 256 << 20  # bytes of a table that is one JSON object, which is read
 class Annotations:
     """Rows that belong to the items of a data set; None where there are none.
 
-    - `sets`: a boolean table `(N, K)`, which of the K labels `tags` an item has, any number of them;
-    - `vectors`: float32 `(N, C)`, in the user's own units; `encoder` names what made them out of the captions, if they are that;
-    - `captions`: N texts.
+    - `sets`: a boolean table `(N, K)`, which of the K labels `tags` an item has, any number of them; `unknown`, boolean `(N,)`,
+      is true where that is missing, None where it never is;
+    - `vectors`: float32 `(N, C)`, in the user's own units, a row of NaN where one is missing; `encoder` names what made them out
+      of the captions, if they are that;
+    - `captions`: N texts, a missing one empty.
     """
 
     sets: Sets | None = None
@@ -43,6 +46,7 @@ class Annotations:
     vectors: NDArray[np.float32] | None = None
     captions: tuple[str, ...] | None = None
     encoder: str = ""
+    unknown: NDArray[np.bool_] | None = None
 
     def take(self, indices: NDArray[np.int64]) -> Annotations:
         """Only the rows of these items."""
@@ -51,6 +55,7 @@ class Annotations:
             sets=None if self.sets is None else self.sets.take(indices),
             vectors=None if self.vectors is None else self.vectors[indices],
             captions=None if self.captions is None else tuple(self.captions[i] for i in indices.tolist()),
+            unknown=None if self.unknown is None else self.unknown[indices],
         )
 
     def content(self) -> Iterator[bytes | memoryview]:
@@ -59,9 +64,23 @@ class Annotations:
             yield f"\0sets {self.tags}".encode()
             yield item_bytes(self.sets.starts)
             yield item_bytes(self.sets.columns)
+        if self.unknown is not None:
+            yield b"\0unknown"
+            yield item_bytes(self.unknown)
         if self.vectors is not None and not self.encoder:
             yield f"\0vectors {self.vectors.shape}".encode()
             yield item_bytes(self.vectors)
+
+    def notes(self) -> tuple[str, ...]:
+        """How many items lack what others have, for people."""
+        lacking = {
+            "set of labels": 0 if self.unknown is None else int(self.unknown.sum()),
+            "vector": 0 if self.vectors is None or self.encoder else int(np.isnan(self.vectors[:, 0]).sum()),
+            "caption": sum(not text.strip() for text in self.captions or ()),
+        }
+        return tuple(
+            f"{count:,} items have no {what}, and are learned without one." for what, count in lacking.items() if count
+        )
 
 
 def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> Annotations:
@@ -74,6 +93,8 @@ def from_arrays(archive: Mapping[str, NDArray[Any]], count: int, where: str) -> 
         if texts.dtype.kind not in "US" or texts.shape != (count,):
             raise UsageError(f"{key} in {where} has type {texts.dtype} and shape {texts.shape}; give {count} texts.")
         captions = tuple(text.decode() if isinstance(text, bytes) else str(text) for text in texts.tolist())
+        if not any(text.strip() for text in captions):
+            raise UsageError(f"{key} in {where}: all {count} texts are empty; give some, or leave it out.")
     return Annotations(vectors=vectors, captions=captions)
 
 
@@ -97,16 +118,25 @@ def checked_sets(array: NDArray[Any], names: Sequence[str] | None, where: str) -
 
 
 def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.float32]:
-    """Vectors `(count, C)`, float32; `(count,)` numbers become vectors of one. Raises `UsageError` otherwise."""
+    """Vectors `(count, C)`, float32; `(count,)` numbers become vectors of one, and a row of NaN is a missing vector.
+
+    Raises `UsageError` for another shape or type, a row that is not finite in part, and where all are missing.
+    """
     array = array[:, None] if array.ndim == 1 else array
     if array.dtype.kind not in "biuf" or array.ndim != 2 or len(array) != count or array.shape[1] == 0:
         raise UsageError(
             f"{where} has type {array.dtype} and shape {tuple(array.shape)}; give numbers ({count}, C), a vector for each item."
         )
     vectors = array.astype(np.float32)
-    if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise UsageError(f"Row {row} of {where} is not finite as a 32-bit number; mend it.")
+    missing = np.isnan(vectors).all(axis=1)
+    wrong = ~np.isfinite(vectors).all(axis=1) & ~missing
+    if wrong.any():
+        raise UsageError(
+            f"Row {int(np.argmax(wrong))} of {where} is not finite as a 32-bit number; mend it, or write NaN in the whole row "
+            "where it is missing."
+        )
+    if missing.all():
+        raise UsageError(f"{where}: all {count} rows are missing; give some, or leave it out.")
     return np.ascontiguousarray(vectors)
 
 
@@ -152,40 +182,73 @@ class Read:
     labels: tuple[int, ...] | None
     classes: tuple[str, ...]
     annotations: Annotations
+    notes: tuple[str, ...] = ()
 
 
 def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], where: str) -> Read:
-    """The columns of a table for these images. A column counts when any image has it, and then all must.
+    """The columns of a table for these images. A column counts when any image has it.
 
-    Raises `UsageError` that names the first image without it, or a value that has no meaning.
+    An image that is not in the table lacks all of it. An empty cell, or null, is a missing label, vector or caption; an empty
+    cell of `labels` says that there are none, and null that they are not known.
+    Raises `UsageError` where the table names none of the images, or for a value that has no meaning.
     """
+    rows = [table.get(name) for name in names]
+    if not any(row is not None for row in rows):
+        raise UsageError(
+            f"{where}: none of the {len(names)} images is named in its table (the first image is {names[0]}, the first row "
+            f"{next(iter(table), 'none')}); give `file_name` as the path below the folder."
+        )
 
-    def column(keys: Sequence[str]) -> list[Any] | None:
-        key = next((key for key in keys if any(row.get(key) is not None for row in table.values())), None)
+    def column(keys: Sequence[str], missing: Callable[[Any], bool]) -> list[Any] | None:
+        """What each image has under the first of these keys that any has; None for an image that lacks it."""
+        key = next((key for key in keys if any(row is not None and not missing(row.get(key)) for row in rows)), None)
         if key is None:
             return None
-        missing = [name for name in names if table.get(name, {}).get(key) is None]
-        if missing:
-            raise UsageError(
-                f"{where}: {len(missing)} of {len(names)} images have no `{key}` ({missing[0]} is the first); give each one."
-            )
-        return [table[name][key] for name in names]
+        cells = (None if row is None else row.get(key) for row in rows)
+        return [None if missing(cell) else cell for cell in cells]
 
-    labels, sets = column((LABEL_KEY,)), column(SET_KEYS)
-    vectors, captions = column(VECTOR_KEYS), column(TEXT_KEYS)
-    classes = tuple(sorted({str(label) for label in labels or ()}))
-    annotations = Annotations(captions=None if captions is None else tuple(map(str, captions)))
+    labels, sets = column((LABEL_KEY,), _is_blank), column(SET_KEYS, lambda cell: cell is None)
+    vectors, captions = column(VECTOR_KEYS, _is_blank), column(TEXT_KEYS, _is_blank)
+    annotations = Annotations(
+        captions=None if captions is None else tuple("" if text is None else str(text) for text in captions)
+    )
     if sets is not None:
-        members, tags = tables.from_names(map(_names, sets))
-        annotations = replace(annotations, sets=members, tags=tags)
+        members, tags = tables.from_names([] if entry is None else _names(entry) for entry in sets)
+        unknown = np.array([entry is None for entry in sets])
+        annotations = replace(annotations, sets=members, tags=tags, unknown=unknown if unknown.any() else None)
     if vectors is not None:
-        try:
-            numbers = np.array([[float(part) for part in _names(entry)] for entry in vectors])
-        except (TypeError, ValueError):
-            raise UsageError(f"{where}: `conditions` must be as many numbers for each image; mend them.") from None
-        annotations = replace(annotations, vectors=checked_vectors(numbers, len(names), f"`conditions` in {where}"))
-    places = {name: i for i, name in enumerate(classes)}
-    return Read(None if labels is None else tuple(places[str(label)] for label in labels), classes, annotations)
+        annotations = replace(annotations, vectors=_table_vectors(vectors, names, where))
+    notes = [_strange_rows(table, names, where)] if table.keys() - set(names) else []
+    if labels is None:
+        return Read(None, (), annotations, (*notes, *annotations.notes()))
+    listed = next((i for i, label in enumerate(labels) if isinstance(label, (list, dict))), None)
+    if listed is not None:
+        raise UsageError(
+            f"{where}: the label of {names[listed]} is {str(labels[listed])[:80]}, not one word or number; several labels of an "
+            "image go under `labels`."
+        )
+    index, classes = indexed(labels)
+    return Read(tuple(index.tolist()), classes, annotations, (*notes, *notes_of(index, classes), *annotations.notes()))
+
+
+def _is_blank(cell: Any) -> bool:
+    return cell == [] or (not isinstance(cell, (list, dict)) and name_of(cell) is None)
+
+
+def _table_vectors(entries: Sequence[Any], names: Sequence[str], where: str) -> NDArray[np.float32]:
+    """The vectors of images, rows of NaN where there is none."""
+    try:
+        numbers = [None if entry is None else [float(part) for part in _names(entry)] for entry in entries]
+        width = next(len(row) for row in numbers if row is not None)
+        array = np.array([[np.nan] * width if row is None else row for row in numbers])
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: `conditions` must be as many numbers for each image; mend them.") from None
+    return checked_vectors(array, len(names), f"`conditions` in {where}")
+
+
+def _strange_rows(table: Mapping[str, Any], names: Sequence[str], where: str) -> str:
+    strange = sorted(table.keys() - set(names))
+    return f"{len(strange):,} of {len(table):,} rows of the table in {where} name no image there ({strange[0]} is the first)."
 
 
 def _names(entry: Any) -> list[str]:

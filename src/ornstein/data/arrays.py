@@ -258,7 +258,7 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     annotations = from_arrays(archive, len(items), where)
     name_key = next((key for key in NAME_KEYS if key in keys and values is not None), None)
     used = {known[0], label_key, name_key, "low", "high", *VECTOR_KEYS, *TEXT_KEYS}
-    notes = _unused([key for key in keys if key not in used], where)
+    notes = (*_unused([key for key in keys if key not in used], where), *annotations.notes())
     made = Arrays(items, low=low, high=high, notes=notes, annotations=annotations)
     if values is None:
         return made

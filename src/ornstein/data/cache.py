@@ -131,6 +131,7 @@ def cached(
             ("starts", None if annotations.sets is None else annotations.sets.starts),
             ("columns", None if annotations.sets is None else annotations.sets.columns),
             ("vectors", annotations.vectors),
+            ("unknown", annotations.unknown),
         ):
             if array is not None:
                 np.save(fresh / f"{name}.npy", array)
@@ -289,7 +290,8 @@ def _read(entry: Path) -> Arrays | None:
             held[name.removesuffix(".npy")] = array if name == "items.npy" else np.asarray(array)
         tags, captions = tuple(about["tags"]), about["captions"]
         sets = Sets(held["starts"], held["columns"], len(tags)) if "starts" in held else None
-        annotations = Annotations(sets, tags, held.get("vectors"), None if captions is None else tuple(captions))
+        captions = None if captions is None else tuple(captions)
+        annotations = Annotations(sets, tags, held.get("vectors"), captions, unknown=held.get("unknown"))
         spec = None if about["spec"] is None else DataSpec.from_json(about["spec"])
         items, notes = held["items"], tuple(about["notes"])
         if isinstance(items, Rows):

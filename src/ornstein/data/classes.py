@@ -11,13 +11,13 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.errors import UsageError
+from ornstein.spelling import near
 
 NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{0,30})?")
 WHOLE = re.compile(r"([+-]?\d{1,30})\.0*")
@@ -76,10 +76,11 @@ def index_of(label: Any, classes: Sequence[str], where: str = "label") -> int:
             f"{where}: {len(alike)} classes are called {name!r}; say which by label_index, one of "
             f"{', '.join(map(str, alike))}"
         )
-    near = get_close_matches(str(name), classes, n=1)
-    hint = f"did you mean {near[0]!r}? " if near and _value(near[0]) is None else ""
+    number = name if name is not None and _value(name) is not None else ""
+    nearest = near(str(name), classes)
+    hint = f"did you mean {nearest!r}? " if nearest and _value(nearest) is None else ""
     raise UsageError(
-        f"{where}: {label!r} is no class; {hint}the classes are {listed(classes)}{_by_index(label, classes)}"
+        f"{where}: {number or repr(name)} is no class; {hint}the classes are {listed(classes)}{_by_index(label, classes)}"
     )
 
 

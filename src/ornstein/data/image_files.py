@@ -241,6 +241,7 @@ def from_names(
     described = from_table(_table(texts, names, where), names, where) if texts else None
     if described is not None and described.labels is not None:
         labels, classes, notes = described.labels, list(described.classes), ()
+    notes += () if described is None else described.notes
     return ImageFiles(
         where,
         image_files,

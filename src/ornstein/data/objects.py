@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from ornstein.errors import UsageError
 
 IN_MEMORY = "memory"
 """The source of data that came as objects."""
+MISSING = np.array(None)
+"""The label of an item that has none."""
 KINDS = (
     "a source's name or path, an array or tensor, a pair (x, y), a table with columns, a torch Dataset that can be indexed, "
     "or a Dataset of ornstein.data"
@@ -28,8 +31,9 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
 
     - a name or path: as `ornstein.data.open` reads it, with `size` and `channels`, which are for these alone;
     - an array (N, D), (N, H, W) or (N, H, W, C), or a tensor (N, D), (N, H, W) or (N, C, H, W);
-    - a pair (x, y) of such: whole numbers or words (N,) in y are labels, a table (N, K) of whole numbers 0 and 1 is sets of
-      labels, floating numbers (N,) or (N, C) are vectors; or a mapping with the keys of an .npz file (x, y, conditions, …);
+    - a pair (x, y) of such: whole numbers or words (N,) in y are labels (None, an empty word or a masked one is missing), a table
+      (N, K) of whole numbers 0 and 1 is sets of labels, floating numbers (N,) or (N, C) are vectors (a row of NaN is missing); or
+      a mapping with the keys of an .npz file (x, y, conditions, …), where NaN in y is a missing label;
     - a table with `.columns` and `.to_numpy()`: its column `label` or `y`, where there is one, holds the labels;
     - a map-style data set, with `len` and whole-number indices, of items x, (x, y) or mappings with keys as above. Each item
       is read once, into memory: what an item draws at random is drawn once.
@@ -43,6 +47,8 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
     if isinstance(value, Dataset):
         return value
     arrays = from_mapping(_columns(value), IN_MEMORY)
+    for note in arrays.notes:
+        warnings.warn(note, stacklevel=2)
     return Dataset(arrays.items, arrays.labels, measure(arrays, IN_MEMORY), arrays.annotations)
 
 
@@ -56,7 +62,10 @@ def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
         return {"x": _items(value[0]), **_labels(value[1])}
     if isinstance(value, Mapping):
         x = next((key for key in DATA_KEYS if key in value), None)
-        return {key: _items(part) if key == x else _array(part) for key, part in value.items()}
+        return {
+            key: _items(part) if key == x else _label_column(part) if key in LABEL_KEYS else _array(part)
+            for key, part in value.items()
+        }
     if _is_array(value):
         return {"x": _items(value)}
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
@@ -77,7 +86,11 @@ def _listed(items: Any) -> Mapping[str, NDArray[Any]]:
     found: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(items)):
         row = _row(items[number])
-        if found and row.keys() != found.keys():
+        if "y" in row and "y" not in found:  # those before lack a label
+            found["y"] = [MISSING] * number
+        elif "y" in found and "y" not in row:
+            row["y"] = MISSING
+        if number and row.keys() != found.keys():
             raise UsageError(f"data: item {number} has {', '.join(row)}, and those before have {', '.join(found)}")
         for key, value in row.items():
             before = found.setdefault(key, [])
@@ -89,9 +102,13 @@ def _listed(items: Any) -> Mapping[str, NDArray[Any]]:
             before.append(value)
     if not found:
         raise UsageError("data: this data set has no items")
+    words = {value.dtype.kind in "US" for value in found.get("y", [])}
+    if len(words) == 2:  # numpy would write a missing one among them as a word
+        found["y"] = [value.astype(object) for value in found["y"]]
     stacked = {key: np.stack(values) for key, values in found.items()}
     y = stacked.pop("y", None)
-    return stacked if y is None else {**stacked, **_labels(y)}
+    lacking = y is None or (y.dtype.kind == "O" and all(value is None for value in y.reshape(-1)))
+    return stacked if lacking else {**stacked, **_labels(y)}
 
 
 def _row(item: Any) -> dict[str, NDArray[Any]]:
@@ -126,7 +143,12 @@ def _table(table: Any) -> Mapping[str, NDArray[Any]]:
             f"data: column {wrong[0]!r} holds no numbers; take it away, or call it label if it holds the classes"
         )
     x = values[:, rest].astype(np.result_type(*(np.asarray(values[:, i].tolist()).dtype for i in rest)))
-    return {"x": x, **({} if label is None else _labels(np.asarray(values[:, label].tolist())))}
+    if label is None:
+        return {"x": x}
+    # of columns of several types the whole is of the widest, where a whole number is floating
+    labels = _label_column(table[names[label]] if hasattr(table, "__getitem__") else values[:, label].tolist())
+    plain = labels.dtype.kind != "f" or bool(((labels == np.rint(labels)) | np.isnan(labels)).all())
+    return {"x": x, "y" if plain else "conditions": labels}
 
 
 def _is_numeric(column: NDArray[Any]) -> bool:
@@ -135,8 +157,25 @@ def _is_numeric(column: NDArray[Any]) -> bool:
 
 def _labels(value: Any) -> dict[str, NDArray[Any]]:
     """What belongs to the items: labels or sets of labels, or where the numbers are floating, vectors."""
-    array = _array(value)
+    array = _label_column(value)
     return {"conditions" if array.dtype.kind == "f" else "y": array}
+
+
+def _label_column(value: Any) -> NDArray[Any]:
+    """An array of labels, in which a missing one is None, or NaN among floating numbers."""
+    if isinstance(value, np.ma.MaskedArray):
+        if value.dtype.kind == "f":
+            return np.asarray(value.filled(np.nan))
+        hidden = np.ma.getmaskarray(value)
+        array = value.data.astype(object)
+        array[hidden] = None
+        return np.asarray(array if hidden.any() else value.data)
+    mixed = isinstance(value, (list, tuple)) and any(isinstance(entry, str) for entry in value)
+    if mixed and not all(isinstance(entry, str) for entry in value):  # numpy would write a missing one as a word
+        array = np.empty(len(value), object)
+        array[:] = list(value)
+        return array
+    return _array(value)
 
 
 def _items(value: Any) -> NDArray[Any]:
@@ -159,6 +198,8 @@ def _is_array(value: Any) -> bool:
 
 
 def _array(value: Any) -> NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.getmaskarray(value).any():
+        raise UsageError("data: the items have masked numbers; give them values, or leave these items out")
     if _is_tensor(value):
         value = value.detach().cpu()
         return np.asarray(value.float().numpy() if str(value.dtype) == "torch.bfloat16" else value.numpy())

@@ -33,15 +33,25 @@ def unconditional(model: Conditional, condition: Any) -> Denoiser:
 
 @dataclass(frozen=True)
 class NegativeLabel:
-    """The model told one other class for all rows: guidance goes away from it."""
+    """The model told one other class for all rows: guidance goes away from it.
 
-    label: int
+    `label` is the class by number or name, which a `Run` looks up among its own; a denoiser alone knows no names, and takes it
+    for the `index`. Raises TypeError when it is called for a name whose index is not known.
+    """
+
+    label: int | str
+    index: int | None = None
 
     def __str__(self) -> str:
         return f"not {self.label}"
 
     def __call__(self, model: Conditional, condition: Tensor) -> Denoiser:
-        return model.given(torch.full_like(condition, self.label))
+        index = self.label if self.index is None else self.index
+        if isinstance(index, str):
+            raise TypeError(
+                f"NegativeLabel({index!r}): a denoiser knows classes by their indices alone; give index=..."
+            )
+        return model.given(torch.full_like(condition, index))
 
 
 @dataclass(frozen=True)
