@@ -39,8 +39,7 @@ def serve(kind: str, options: list[str]) -> None:
     from ornstein import data
     from ornstein.settings import Settings
     from ornstein.training.loop import train
-    from ornstein.training.recipe import processor
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder, batch = Path(name), 64
@@ -49,11 +48,11 @@ def serve(kind: str, options: list[str]) -> None:
             data=str(folder / "x.npy"), out=str(folder / "run"), batch_size=batch, steps=10**6, network="unet", preset="small",
             split_batch="at-once" not in options,
         )  # fmt: skip
-        run = Run(settings, data.open(settings.data), tell=lambda text: None)
-        stack.enter_context(processor(run.settings, run.device))
+        run = FolderTraining(settings, data.open(settings.data), tell=lambda text: None)
+        stack.enter_context(run.recipe.processor())
         state, learner = run.ready()
         if kind == "train":
-            steps: Iterator[object] = train(run.settings, learner, run.batches(), state, 1e-4)
+            steps: Iterator[object] = train(run.recipe, learner, run.batches(), state)
         else:
             steps = run.model.sample(10**6, steps=10, batch_size=batch, network=state.average)
         next(steps)

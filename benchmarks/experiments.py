@@ -30,7 +30,7 @@ from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
 from ornstein.networks import UNet
 from ornstein.settings import Settings
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 CHANGES: dict[str, dict] = {
     "plain": {},
@@ -112,10 +112,11 @@ def train(folder: Path, name: str, steps: int, seed: int, change: str) -> tuple[
         np.save(source, moons(0, 10_000))
     settings = Settings(data=source, out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
     settings = replace(settings, preset="tiny" if name == "plane" else None, **CHANGES[change])
-    run = Run(settings, data.open(settings.data))
+    run = FolderTraining(settings, data.open(settings.data))
     if change in NETWORKS:
         torch.manual_seed(seed)
-        run.model = replace(run.model, network=NETWORKS[change](run.model.network.config))
+        network = NETWORKS[change](run.model.network.config)
+        run.recipe = replace(run.recipe, model=replace(run.model, network=network))
     began = time.process_time()
     for event in run:
         loss = event.progress.loss

@@ -37,13 +37,13 @@ def train(file: str) -> dict[str, float]:
 
     from ornstein import data
     from ornstein.settings import Settings
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
     torch.set_num_threads(1)
     dataset = data.open(file)
     settings = Settings(data=file, out=f"{file}.run", steps=STEPS, preset="tiny", batch_size=32, samples=0, snapshots=0)
     settled = began = 0.0
-    for event in Run(settings, dataset, tell=print):
+    for event in FolderTraining(settings, dataset, tell=print):
         if event.progress.step == SETTLED:
             settled, began = status("VmRSS"), process_time()
         if event.progress.step == STEPS - 1:

@@ -30,7 +30,7 @@ from benchmarks.training import RESULTS, Apart, Diffusers, Ours, Side, by_time, 
 from ornstein import cpu, data
 from ornstein.metrics import efficientnet, extract, kid, of_data
 from ornstein.settings import Settings
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 FILE = RESULTS / "quality_for_time.json"
 SHAPE, BATCHES = (1, 28, 28), {"ornstein": 32, "diffusers": 16}
@@ -96,8 +96,8 @@ def train_ours(folder: Path, steps: int) -> NDArray[Any]:
     """Train for these steps in a folder; samples as the run draws them by default."""
     dataset = data.open("fashion-mnist:train")
     dataset = replace(dataset, labels=None, spec=replace(dataset.spec, classes=()))
-    run = Run(Settings(data="fashion-mnist:train", out=str(folder), steps=steps), dataset)
-    run.model = replace(run.model, network=our_small())
+    run = FolderTraining(Settings(data="fashion-mnist:train", out=str(folder), steps=steps), dataset)
+    run.recipe = replace(run.recipe, model=replace(run.model, network=our_small()))
     for event in run:
         report(event.progress.step, steps, event.progress.loss)
     return ornstein.load(folder).sample(COUNT)

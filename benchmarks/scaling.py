@@ -40,7 +40,7 @@ def child(data_file: str, cases: str) -> None:
     from ornstein import data
     from ornstein.processes import joined
     from ornstein.settings import Settings
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
     torch.set_num_threads(1)
     dataset = data.open(data_file)
@@ -49,7 +49,7 @@ def child(data_file: str, cases: str) -> None:
             with tempfile.TemporaryDirectory() as out:
                 out = str(processes.on_first(lambda folder=out: folder))  # the first one's folder is everyone's
                 settings = Settings(data=data_file, out=f"{out}/run", steps=STEPS, samples=0, snapshots=0, **changes)
-                training, times, began = Run(settings, dataset, tell=print), list[float](), process_time()
+                training, times, began = FolderTraining(settings, dataset, tell=print), list[float](), process_time()
                 for _ in training:
                     times.append((process_time() - began) * 1e3)
                     began = process_time()

@@ -40,8 +40,7 @@ from ornstein.networks import DiT, UNet
 from ornstein.settings import Settings
 from ornstein.training import split_batch
 from ornstein.training.loop import train
-from ornstein.training.recipe import processor
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 RESULTS = Path(__file__).parent / "results"
 TURN = 3.0
@@ -72,12 +71,14 @@ class Ours(Side):
         np.save(folder / f"{kind}.npy", images)
         given = Settings(data=str(folder / f"{kind}.npy"), out=str(folder / kind), batch_size=batch, steps=10**6)
         given = replace(given, **changes)
-        run = Run(replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data))
-        run.model = replace(run.model, network=network)
+        run = FolderTraining(
+            replace(given, network=kind, preset="small", target="noise", path="vp"), data.open(given.data)
+        )
+        run.recipe = replace(run.recipe, model=replace(run.model, network=network))
         self.tuned = ExitStack()
-        self.tuned.enter_context(processor(run.settings, run.device))
+        self.tuned.enter_context(run.recipe.processor())
         state, learner = run.ready()
-        self.steps = train(run.settings, learner, run.batches(), state, 1e-4)
+        self.steps = train(run.recipe, learner, run.batches(), state)
 
     def step(self) -> None:
         next(self.steps)

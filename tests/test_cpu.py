@@ -12,7 +12,7 @@ from ornstein import cpu, data
 from ornstein.compiling import differing
 from ornstein.device import peak
 from ornstein.settings import Settings
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 
 def test_float32_products_stay_accurate_and_the_setting_is_put_back():
@@ -53,7 +53,7 @@ def trial(tmp_path, monkeypatch, compile_):
     monkeypatch.setattr(nn.Module, "compile", compile_)
     told = []
     settings = Settings(data="digits", out=str(tmp_path / "run"), compile=True, network="unet", preset="tiny", steps=5)
-    run = Run(settings, data.open("digits"), tell=told.append)
+    run = FolderTraining(settings, data.open("digits"), tell=told.append)
     before = {k: v.clone() for k, v in run.model.network.state_dict().items()}
     run.ready()
     assert all(torch.equal(v, before[k]) for k, v in run.model.network.state_dict().items())

@@ -21,13 +21,13 @@ from ornstein.errors import OrnsteinError
 from ornstein.folder.checkpoints import Counters
 from ornstein.settings import Settings
 from ornstein.training import sample_sheet
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 
 def train(out: Path, dataset: data.Dataset, steps: int = 4) -> Path:
     settings = Settings(data="x", out=str(out), steps=steps, batch_size=4, preset="tiny", samples=8, device="cpu")
     with patch.object(sample_sheet, "LEAST", 60.0):  # seconds that the sheets may take, on a busy machine, too
-        for _ in Run(settings, dataset):
+        for _ in FolderTraining(settings, dataset):
             pass
     return out
 
@@ -193,7 +193,7 @@ def test_a_run_without_model_or_grids(tmp_path: Path, digits: data.Dataset) -> N
     settings = Settings(
         data="x", out=str(tmp_path / "run"), steps=1, batch_size=4, preset="tiny", samples=0, device="cpu"
     )
-    for _ in Run(settings, digits):
+    for _ in FolderTraining(settings, digits):
         pass
     assert Page(report.write(tmp_path / "run", digits).read_text()).titles[1:] == [
         "From noise to data",
@@ -207,7 +207,7 @@ def test_the_page_of_a_training_at_work_reloads_itself(tmp_path: Path, digits: d
     """From the first grid on, of what there is; a training that ends early leaves a page that says so."""
     points = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
     dataset = digits if kind == "classes" else data.objects.dataset_of(points)
-    run = Run(
+    run = FolderTraining(
         Settings(data="x", out=str(tmp_path), steps=4, batch_size=4, preset="tiny", samples=8, device="cpu"), dataset
     )
     event = next(event for event in run if event.grid)

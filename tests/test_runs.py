@@ -18,13 +18,15 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.model import hashed
 from ornstein.settings import Settings
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "digits"
-    for _ in Run(Settings(data="digits", out=str(folder), steps=30, batch_size=32, samples=0), data.open("digits")):
+    for _ in FolderTraining(
+        Settings(data="digits", out=str(folder), steps=30, batch_size=32, samples=0), data.open("digits")
+    ):
         pass
     return folder
 
@@ -131,7 +133,7 @@ def test_guidance_that_a_run_has_no_means_for(trained: Path, tmp_path: Path) -> 
     assert run.sample(2, label=3, steps=2, guide=GuidanceConfig(2.0, negative=NegativeLabel(8))).shape == (2, 8, 8, 1)
     np.save(tmp_path / "points.npy", np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32))
     settings = Settings(data=str(tmp_path / "points.npy"), out=str(tmp_path / "points"), steps=9, samples=0)
-    for _ in Run(settings, data.open(settings.data)):
+    for _ in FolderTraining(settings, data.open(settings.data)):
         pass
     run = ornstein.load(tmp_path / "points")
     for guide in (GuidanceConfig(2.0), GuidanceConfig(2.0, negative=NegativeLabel(0))):

@@ -26,11 +26,11 @@ def compile_alike(
     expected = ask()
     network.compile(dynamic=dynamic)
     try:
-        found = ask()
+        compiled = ask()
     except Exception as error:  # whatever a compiler and its tools may raise
         _undo(network)
         return f"the network could not be compiled ({_line(error)})"
-    if wrong := differing(expected, found, tolerance):
+    if wrong := differing(expected, compiled, tolerance):
         _undo(network)
         return differs(wrong)
     return None
@@ -56,10 +56,10 @@ def compile_for_sampling(
     return compile_alike(network, ask, differs, TOLERANCE, dynamic=True)
 
 
-def differing(expected: Sequence[Tensor], found: Sequence[Tensor], tolerance: float) -> list[int]:
+def differing(expected: Sequence[Tensor], actual: Sequence[Tensor], tolerance: float) -> list[int]:
     """The places of the tensors that are further from what is expected than that part of its norm, or that are not numbers."""
     floor = 1e-3 * max(float(gradient.norm()) for gradient in expected)
-    pairs = enumerate(zip(expected, found, strict=True))
+    pairs = enumerate(zip(expected, actual, strict=True))
     return [i for i, (a, b) in pairs if not float((a - b).norm()) <= tolerance * float(a.norm()) + floor]
 
 

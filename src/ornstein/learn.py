@@ -18,13 +18,13 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError, reject_class
 from ornstein.folder import config
 from ornstein.model import from_config, to_config
+from ornstein.processes import current
 from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
 from ornstein.spelling import near
-from ornstein.training.loop import Progress
-from ornstein.training.recipe import Objects, is_plain
-from ornstein.training.trainer import Event, Training
-from ornstein.training.trainer import Run as FolderTraining
+from ornstein.training.choosing import Objects, choose, is_plain
+from ornstein.training.loop import TrainingProgress
+from ornstein.training.trainer import Event, FolderTraining, Training
 
 OBJECTS = ("path", "target", "times", "weight", "coupling")
 IN_MEMORY = Path("memory")
@@ -106,7 +106,7 @@ class Trainer:
         own = {key: settings.pop(key) for key in OBJECTS if not isinstance(settings.get(key), (str, type(None)))}
         if hasattr(objective, "path") and hasattr(objective, "target"):
             known = ("path", "target", "times", "weight", "coupling")
-            own |= {key: found for key in known if (found := getattr(objective, key, None)) is not None}
+            own |= {key: part for key in known if (part := getattr(objective, key, None)) is not None}
         chosen = {key: value for key, value in _checked(settings).items() if value is not None}
         if isinstance(network, str):
             chosen["network"], network = network, None
@@ -125,7 +125,7 @@ class Trainer:
         if optimizer is not None and "learning_rate" in chosen:
             raise UsageError("learning_rate is for the library's optimiser; give your own its rate where you make it")
         dataset = sources.dataset_of(data, size=chosen.get("size"), channels=chosen.get("channels"))
-        self._objects = Objects(
+        objects = Objects(
             **own,
             network=network,
             preconditioning=preconditioning,
@@ -138,10 +138,10 @@ class Trainer:
         self._lines: list[dict[str, float]] = []
         self._training: Training
         if out is None:
-            self._training = Training(full, dataset, tell, self._objects)
+            self._training = Training(choose(full, dataset, current(), objects), tell)
         else:
             _must_be_writable({**own, "preconditioning": preconditioning})
-            self._training = FolderTraining(full, dataset, tell, self._objects)
+            self._training = FolderTraining(full, dataset, tell, objects)
         if start is not None:
             start_from(start, self._training.model.network, tell)
 
@@ -210,7 +210,7 @@ def train(
     seed: int = 0,
     batch_size: int | None = None,
     conditions: Sequence[Condition] | None = None,
-    progress: Callable[[Progress], object] | None = None,
+    progress: Callable[[TrainingProgress], object] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model of the data and return its run, which samples: in the folder `out`, or in memory alone.

@@ -7,7 +7,7 @@ from typing import Any
 FREE = (
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
     *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
-    *("keep_memory", "channels_last", "halves", "prefetch", "threads"),
+    *("keep_memory", "channels_last", "split_batch", "prefetch", "threads"),
 )
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.

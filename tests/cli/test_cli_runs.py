@@ -21,7 +21,7 @@ from ornstein.cli import main
 from ornstein.data.images import png
 from ornstein.errors import OrnsteinError
 from ornstein.folder import checkpoints, tensors
-from ornstein.training.trainer import Event, Run
+from ornstein.training.trainer import Event, FolderTraining
 
 TINY = ["--preset", "tiny", "--batch-size", "4", "--device", "cpu"]
 
@@ -115,16 +115,16 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sends signals to this process after the second step of a training."""
 
     def arrange(*signals: signal.Signals) -> None:
-        events = Run.__iter__
+        events = FolderTraining.__iter__
 
-        def interrupt(self: Run) -> Iterator[Event]:
+        def interrupt(self: FolderTraining) -> Iterator[Event]:
             for event in events(self):
                 yield event
                 if event.progress.step == 2:
                     for number in signals:
                         os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(Run, "__iter__", interrupt)
+        monkeypatch.setattr(FolderTraining, "__iter__", interrupt)
 
     return arrange
 
@@ -490,9 +490,9 @@ def test_info_of_weights_that_are_not_finite(copied: Path, capsys: pytest.Captur
 def test_the_report_is_there_while_training_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: Says) -> None:
     """From the first grid on it reloads itself; at the end it does not, and after a failure it says what went wrong."""
     pages = []
-    inner = Run.__iter__
+    inner = FolderTraining.__iter__
 
-    def watched(run: Run) -> Iterator[Event]:
+    def watched(run: FolderTraining) -> Iterator[Event]:
         before = None
         for event in inner(run):
             if before is not None and before.grid:
@@ -502,7 +502,7 @@ def test_the_report_is_there_while_training_runs(tmp_path: Path, monkeypatch: py
             if event.progress.step == 6:
                 raise OrnsteinError("struck by lightning")
 
-    monkeypatch.setattr(Run, "__iter__", watched)
+    monkeypatch.setattr(FolderTraining, "__iter__", watched)
     assert main(train(tmp_path / "run", steps=4)) == 0
     assert pages
     assert all('http-equiv="refresh"' in page and "% done" in page for page in pages)

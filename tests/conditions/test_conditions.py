@@ -21,13 +21,13 @@ from ornstein.folder import checkpoints
 from ornstein.guidance import ClassifierFree
 from ornstein.networks import MLP, DiT, UNet
 from ornstein.settings import Settings
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 
 
 def train(folder: Path, dataset: data.Dataset, **changes: object) -> ornstein.runs.Run:
-    for _ in Run(Settings(data="mine", out=str(folder), samples=0, snapshots=0, **changes), dataset):  # type: ignore[arg-type]
+    for _ in FolderTraining(Settings(data="mine", out=str(folder), samples=0, snapshots=0, **changes), dataset):  # type: ignore[arg-type]
         pass
     return ornstein.load(folder)
 
@@ -364,7 +364,7 @@ def test_super_resolution_of_digits_keeps_what_it_was_given(tmp_path: Path) -> N
     np.testing.assert_allclose(small, run.sample(4, condition=images[0], seed=3), atol=1)
 
 
-def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
+def finish(run: FolderTraining, stop_after: int | None = None) -> dict[str, torch.Tensor]:
     for event in run:
         if event.progress.step == stop_after:
             run.stop()
@@ -380,9 +380,9 @@ def test_random_holes_and_dropped_conditions_resume_bit_for_bit(tmp_path: Path) 
     annotations = Annotations(vectors=np.random.default_rng(0).normal(size=(len(DIGITS), 3)).astype(np.float32))
     dataset = dataclasses.replace(DIGITS, annotations=annotations)
 
-    def run(name: str, **changes: object) -> Run:
+    def run(name: str, **changes: object) -> FolderTraining:
         chosen = {"given": "mask", "steps": 4, "batch_size": 8, "augment": 0.5, "label_dropout": 0.3, **changes}
-        return Run(Settings(data="d", out=str(tmp_path / name), samples=0, preset="tiny", **chosen), dataset)  # type: ignore[arg-type]
+        return FolderTraining(Settings(data="d", out=str(tmp_path / name), samples=0, preset="tiny", **chosen), dataset)  # type: ignore[arg-type]
 
     whole = finish(run("whole"))
     finish(run("parts"), stop_after=2)

@@ -14,7 +14,7 @@ from ornstein.folder import checkpoints
 from ornstein.settings import Settings
 from ornstein.training import checkpoint
 from ornstein.training.checkpoint import State
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 ALL = [*checkpoints.FILES, *checkpoints.LEARNED]
 
@@ -44,7 +44,7 @@ def settings(points: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings
     found = Settings(
         data=str(points), out=str(out), steps=6, batch_size=4, preset="tiny", samples=0, save_every=1, keep=3
     )
-    list(Run(found, data.open(points)))
+    list(FolderTraining(found, data.open(points)))
     return found
 
 
@@ -54,7 +54,7 @@ def tensors(state: State) -> dict[str, torch.Tensor]:
 
 
 def test_damage_is_found_and_the_checkpoint_before_is_used(settings: Settings, points: Path, cases: Any) -> None:
-    run = Run(settings, data.open(points))
+    run = FolderTraining(settings, data.open(points))
     list(run)
     folder = run.folder / "checkpoints"
     newest, before, _ = checkpoints.checkpoints(folder)
@@ -125,7 +125,7 @@ def test_a_run_goes_on_from_before_the_damage_and_ends_bit_identical(
     settings: Settings, points: Path, tmp_path: Path
 ) -> None:
     def end(out: Path) -> dict[str, torch.Tensor]:
-        run = Run(dataclasses.replace(settings, out=str(out)), data.open(points), lambda _: None)
+        run = FolderTraining(dataclasses.replace(settings, out=str(out)), data.open(points), lambda _: None)
         list(run)
         return tensors(run.state)
 

@@ -24,7 +24,7 @@ from ornstein.training import parallel
 from ornstein.training.batch import Batches, Part
 from ornstein.training.prefetch import supplied
 from ornstein.training.profile import profile
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 BASE = Settings(data="digits", steps=4, batch_size=8, samples=0, snapshots=0, preset="tiny", precision="float32")
@@ -36,33 +36,33 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-class Alike(Run):
+class Alike(FolderTraining):
     """A run whose batches are drawn on the CPU, wherever it trains: a GPU's own generator gives other normals."""
 
     def batches(self) -> Batches:
-        drawn, place = replace(super().batches(), device=torch.device("cpu")), self.device
+        drawn = Batches(replace(self.recipe, device=torch.device("cpu")))
+        place = self.device
 
         class Sent(Batches):
             def parts(self, step: int) -> Iterator[Part]:
                 for part in drawn.parts(step):
                     yield Part(*conditions.to(tuple(part), place))
 
-        of = super().batches()
-        return Sent(of.settings, of.dataset, of.objective, of.device, of.processes, of.conditions)
+        return Sent(self.recipe)
 
 
-def run(folder: Path, place: Any, kind: type[Run] = Run, **changes: Any) -> Run:
+def run(folder: Path, place: Any, kind: type[FolderTraining] = FolderTraining, **changes: Any) -> FolderTraining:
     if place.device.type == "standin":  # which is of one thread
         changes = {"prefetch": False, **changes}
     settings = replace(BASE, out=str(folder), device=place.device.type, **changes)
     return kind(settings, DIGITS, tell=lambda text: None)
 
 
-def losses(of: Run) -> list[float]:
+def losses(of: FolderTraining) -> list[float]:
     return [event.progress.loss for event in of]
 
 
-def tensors(of: Run) -> dict[str, Tensor]:
+def tensors(of: FolderTraining) -> dict[str, Tensor]:
     """What the newest checkpoint holds."""
     folder = next(checkpoints.checkpoints(of.folder / "checkpoints"))
     return {f"{file.stem}.{name}": t for file in folder.glob("*.safetensors") for name, t in load_file(file).items()}
@@ -177,7 +177,9 @@ def test_the_precision_setting_leaves_torch_s_own_choices(real, tmp_path):
         losses(run(tmp_path / f"{tf32}", real, steps=1))
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (tf32, tf32)
     chosen = run(tmp_path / "chosen", real, steps=1)
-    assert Run(replace(chosen.settings, precision=None, out=str(tmp_path / "open")), DIGITS).settings.precision in (
+    assert FolderTraining(
+        replace(chosen.settings, precision=None, out=str(tmp_path / "open")), DIGITS
+    ).settings.precision in (
         "bf16",
         "float32",
     )
@@ -196,7 +198,7 @@ def test_batches_made_ahead_in_pinned_memory_are_the_same(real, tmp_path):
     steps = range(real.size(3, 30))
     work = torch.randn(real.size(16, 4096), real.size(16, 4096), device=real.device)
     plain = [list(of.parts(step)) for step in steps]
-    on_cpu = list(replace(of, device=torch.device("cpu")).parts(0))
+    on_cpu = list(replace(of, recipe=replace(of.recipe, device=torch.device("cpu"))).parts(0))
     with supplied(of, early=True) as parts:
         for step in steps:
             found = list(parts(step))

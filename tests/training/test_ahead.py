@@ -12,7 +12,7 @@ from ornstein.settings import Settings
 from ornstein.training import loop
 from ornstein.training.batch import Batches
 from ornstein.training.prefetch import prefetch, supplied
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 
@@ -73,9 +73,8 @@ def test_a_run_with_batches_made_ahead_is_the_run_without(tmp_path, monkeypatch)
     def weights(name, making_ahead):
         supply = prefetch if making_ahead else nullcontext
         monkeypatch.setattr(loop, "supplied", lambda batches, early: supply(batches.parts))
-        run = Run(dataclasses.replace(settings, out=str(tmp_path / name)), DIGITS, tell=lambda text: None)
-        made = run.batches()
-        watched = Watched(made.settings, made.dataset, made.objective, made.device, made.processes, made.conditions)
+        run = FolderTraining(dataclasses.replace(settings, out=str(tmp_path / name)), DIGITS, tell=lambda text: None)
+        watched = Watched(run.recipe)
         monkeypatch.setattr(run, "batches", lambda: watched)
         losses = [event.progress.loss for event in run]
         return losses, run.state.network.state_dict()

@@ -15,7 +15,7 @@ from ornstein.errors import UsageError
 from ornstein.folder import checkpoints
 from ornstein.settings import Settings
 from ornstein.training import augment
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 SETTINGS = Settings(
     data="digits", steps=3, batch_size=8, samples=0, preset="tiny", uncertainty=True, coupling="ot", augment=0.5
@@ -25,7 +25,7 @@ SETTINGS = Settings(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("choices") / "run"
-    for _ in Run(dataclasses.replace(SETTINGS, out=str(folder)), data.open("digits")):
+    for _ in FolderTraining(dataclasses.replace(SETTINGS, out=str(folder)), data.open("digits")):
         pass
     return folder
 
@@ -71,6 +71,6 @@ def test_vectors_are_coupled_and_not_turned(tmp_path: Path) -> None:
     points = data.open(str(tmp_path / "points.npy"))
     some = dataclasses.replace(SETTINGS, data="points.npy", out=str(tmp_path / "run"), batch_size=16)
     with pytest.raises(UsageError, match="augment: vectors"):
-        Run(some, points)
-    for event in Run(dataclasses.replace(some, augment=0.0), points):
+        FolderTraining(some, points)
+    for event in FolderTraining(dataclasses.replace(some, augment=0.0), points):
         assert np.isfinite(event.progress.loss)

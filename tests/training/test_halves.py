@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from ornstein import data
+from ornstein.names import COUPLINGS
 from ornstein.settings import Settings
 from ornstein.training import loop, split_batch
 from ornstein.training.loss_module import LossModule
 from ornstein.training.split_batch import divisible, learning
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 CPU = torch.device("cpu")
@@ -38,13 +39,13 @@ def settings(out: Path, **changes: Any) -> Settings:
 
 def taught(out: Path, halved: bool, **changes: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The error and the gradient of all parts of one batch, of weights away from where they begin."""
-    run = Run(settings(out, split_batch=halved, **changes), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(out, split_batch=halved, **changes), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
     draws, error = torch.Generator().manual_seed(0), torch.zeros(())
     with torch.no_grad():
         for weight in learner.parameters():
             weight.add_(0.05 * torch.randn(weight.shape, generator=draws))
-    with learning(run.settings, learner, CPU) as learn:
+    with learning(run.recipe, learner) as learn:
         for part in run.batches().parts(3):
             error = error + learn(part)
     return error, [weight.grad for weight in learner.parameters() if weight.grad is not None]
@@ -74,7 +75,7 @@ def test_the_gradient_is_that_of_the_whole(tmp_path: Path, changes: dict[str, An
 
 
 def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: Path) -> None:
-    run = Run(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
     state, learner = run.ready()
     seen = []
 
@@ -86,7 +87,7 @@ def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", lambda self: (others.append(torch.get_num_threads()), taken(self)))
         losses = []
-        for progress in loop.train(run.settings, learner, run.batches(), state, 1e-3):
+        for progress in loop.train(run.recipe, learner, run.batches(), state):
             losses.append(progress.loss)
             assert torch.get_num_threads() == 2  # between steps the process is as it was
     assert others == [1] * 4
@@ -95,7 +96,7 @@ def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: 
     assert not any(thread.name.startswith("halves") for thread in threading.enumerate())
     plain = [
         event.progress.loss
-        for event in Run(settings(tmp_path / "plain", split_batch=False), DIGITS, tell=lambda _: None)
+        for event in FolderTraining(settings(tmp_path / "plain", split_batch=False), DIGITS, tell=lambda _: None)
     ]
     assert losses == pytest.approx(plain, rel=1e-4)
 
@@ -105,9 +106,10 @@ def test_two_threads_take_half_of_the_rows_and_half_of_the_cores_each(tmp_path: 
     [({}, True), ({"coupling": "ot"}, False), ({"compile": True}, False), ({"shard": True}, False)],
 )
 def test_what_needs_the_whole_keeps_it(tmp_path: Path, changes: dict[str, Any], expected: bool) -> None:
-    run = Run(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
-    asked = dataclasses.replace(run.settings, **changes)
+    model = dataclasses.replace(run.model, coupling=COUPLINGS[changes.pop("coupling", "independent")])
+    asked = dataclasses.replace(run.recipe, settings=dataclasses.replace(run.settings, **changes), model=model)
     assert divisible(asked, learner) is expected
     assert not divisible(asked, nn.Sequential(learner))  # as torch's wrappers are other modules
     assert isinstance(learner, LossModule)
@@ -116,10 +118,10 @@ def test_what_needs_the_whole_keeps_it(tmp_path: Path, changes: dict[str, Any], 
 
 
 def test_a_failure_in_a_half_is_raised(tmp_path: Path) -> None:
-    run = Run(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
     part = next(run.batches().parts(0))
-    with learning(run.settings, learner, CPU) as learn, pytest.raises(RuntimeError, match=r"shape|size|channels"):
+    with learning(run.recipe, learner) as learn, pytest.raises(RuntimeError, match=r"shape|size|channels"):
         learn(part._replace(x=part.x[:, :, :3], noise=part.noise[:, :, 1:4, :5]))
     assert [len(half.x) for half in split_batch._halves(part)] == [5, 5]
     assert all(half.seed == part.seed for half in split_batch._halves(part))
@@ -131,11 +133,11 @@ def test_small_parts_stay_whole(
 ) -> None:
     monkeypatch.setattr(split_batch, "ROWS", rows)
     monkeypatch.setattr(split_batch, "NUMBERS", numbers)
-    run = Run(settings(tmp_path / "run", batch_size=batch), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(tmp_path / "run", batch_size=batch), DIGITS, tell=lambda text: None)
     _, learner = run.ready()
     seen = []
     learner.register_forward_pre_hook(lambda module, given: seen.append(len(given[0].x)))
-    with learning(run.settings, learner, CPU) as learn:
+    with learning(run.recipe, learner) as learn:
         learn(next(run.batches().parts(0)))
     assert len(seen) == calls
     assert sum(seen) == batch

@@ -15,16 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ornstein import conditions, data, path, target
-from ornstein.conditions import Conditions
+from ornstein import data
 from ornstein.errors import UsageError
 from ornstein.folder import checkpoints
-from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes, current, environment
 from ornstein.settings import Settings
-from ornstein.training import recipe, shards
+from ornstein.training import shards
 from ornstein.training.batch import BLOCK, Batches, Part, normals
-from ornstein.training.trainer import Run
+from ornstein.training.choosing import choose
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 BASE: dict[str, Any] = {
@@ -45,7 +44,7 @@ from ornstein import data
 from ornstein.data import Dataset
 from ornstein.errors import OrnsteinError
 from ornstein.processes import joined
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 from ornstein.settings import Settings
 
 class Poisoned(Dataset):
@@ -61,7 +60,7 @@ with joined() as processes:
             dataset = Poisoned(digits.items, digits.labels, digits.spec)
         seen, said = [], ""
         try:
-            for event in Run(Settings(**job), dataset, tell=lambda text: None):
+            for event in FolderTraining(Settings(**job), dataset, tell=lambda text: None):
                 seen.append((event.progress.loss, event.progress.skipped))
                 if event.progress.step == stop:
                     break
@@ -106,7 +105,7 @@ def tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 def alone(out: Path, **changes: object) -> list[float]:
     settings = Settings(**{**BASE, "out": str(out), **changes})
-    return [event.progress.loss for event in Run(settings, DIGITS, tell=lambda text: None)]
+    return [event.progress.loss for event in FolderTraining(settings, DIGITS, tell=lambda text: None)]
 
 
 def close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> bool:
@@ -142,10 +141,10 @@ def sharded_files(folder: Path) -> None:
 
 def parts(count: int, accumulate: int, step: int = 3) -> list[Part]:
     settings = Settings(**{**BASE, "batch_size": 12, "flips": True, "accumulate": accumulate})
-    objective, told = Objective(path.Linear(), target.Velocity()), Conditions(conditions.of(DIGITS))
+    recipe = choose(settings, DIGITS)
     found = []
     for rank in range(count):
-        batches = Batches(settings, DIGITS, objective, torch.device("cpu"), Processes(rank, count), told)
+        batches = Batches(dataclasses.replace(recipe, device=torch.device("cpu"), processes=Processes(rank, count)))
         found += list(batches.parts(step))
     return found
 
@@ -314,4 +313,4 @@ def test_settings_that_several_processes_cannot_have(count: int, changes: dict[s
     if changes.get("device") == "cuda" and torch.cuda.device_count() >= 2:
         pytest.skip("there are GPUs for both")
     with pytest.raises(UsageError, match=says):
-        recipe.complete(settings, DIGITS.spec, Processes(0, count, 0, count))
+        choose(settings, DIGITS, Processes(0, count, 0, count))

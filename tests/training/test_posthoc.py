@@ -20,7 +20,7 @@ from ornstein.folder import checkpoints, posthoc
 from ornstein.folder.posthoc import Profile
 from ornstein.settings import Settings
 from ornstein.training import ema
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 SETTINGS = Settings(steps=60, batch_size=16, samples=0, preset="tiny")
 Train = Callable[..., Path]
@@ -34,7 +34,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Train:
     points = data.open(str(file))
 
     def run(out: Path, stop_after: int | None = None, **changes: object) -> Path:
-        training = Run(dataclasses.replace(SETTINGS, data=str(file), out=str(out), **changes), points)  # type: ignore[arg-type]
+        training = FolderTraining(dataclasses.replace(SETTINGS, data=str(file), out=str(out), **changes), points)  # type: ignore[arg-type]
         for event in training:
             if event.progress.step == stop_after:
                 training.stop()

@@ -6,12 +6,12 @@ import torch
 from ornstein import cli, data
 from ornstein.settings import Settings
 from ornstein.training.profile import profile
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 
 def test_stages_and_parts_are_the_whole(tmp_path):
     settings = Settings(data="digits", out=str(tmp_path / "run"), preset="tiny", batch_size=4, steps=100)
-    found = profile(Run(settings, data.open("digits")), 2)
+    found = profile(FolderTraining(settings, data.open("digits")), 2)
     assert (found.steps, found.images) == (2, 4)
     assert sum(found.stages.values()) == pytest.approx(found.seconds)
     assert all(seconds > 0 for seconds in found.stages.values())

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from ornstein import data
 from ornstein.networks import MLP
 from ornstein.settings import Settings
-from ornstein.training.recipe import Objects
+from ornstein.training.choosing import Objects
+from ornstein.training.recipe import Minutes, Steps
 from ornstein.training.sample_sheet import CALLS, LEAST, SHARE, SheetBudget, TooSlow, Watch
-from ornstein.training.trainer import Run
+from ornstein.training.trainer import FolderTraining
 
 POINTS = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
 
@@ -51,7 +52,7 @@ def test_the_first_sheet_that_fits_and_then_the_latest_ones(minutes: float | Non
     """A run of 300 s: sheets may take 15."""
 
     def drawn(cost: float) -> list[int]:
-        return steps(SheetBudget(None if minutes else 1000, minutes), cost, 1000, 0.3)
+        return steps(SheetBudget(Minutes(minutes) if minutes else Steps(1000)), cost, 1000, 0.3)
 
     assert drawn(2.9) == [31, 62, 125, 250, 500]
     assert drawn(3.5) == [31, 125, 250, 500]
@@ -61,14 +62,14 @@ def test_the_first_sheet_that_fits_and_then_the_latest_ones(minutes: float | Non
 
 
 def test_the_first_step_is_slow_and_does_not_count() -> None:
-    budget = SheetBudget(1000, None)
+    budget = SheetBudget(Steps(1000))
     budget.note(1, 20.0)
     budget.note(31, 20.0 + 30 * 0.1)
     assert budget.most(31, 23.0, 0.0, 5) == pytest.approx(SHARE * (20 + 999 * 0.1))
 
 
 def test_short_runs_may_take_a_moment() -> None:
-    budget = SheetBudget(9, None)
+    budget = SheetBudget(Steps(9))
     budget.note(1, 0.01)
     assert budget.most(1, 0.01, 0.0, 5) == LEAST
 
@@ -88,12 +89,12 @@ def test_a_watch_ends_what_takes_too_long_at_once() -> None:
         patient(None, (x,))
 
 
-def train(out: Path, seconds: float, steps: int = 128, stop: int = 0) -> tuple[Run, float]:
+def train(out: Path, seconds: float, steps: int = 128, stop: int = 0) -> tuple[FolderTraining, float]:
     torch.manual_seed(0)
     network = Slow(2, width=16, depth=1)
     Slow.seconds = seconds
     settings = Settings(data="x", out=str(out), steps=steps, batch_size=4, samples=8, snapshots=0, device="cpu")
-    run = Run(settings, data.objects.dataset_of(POINTS), lambda _: None, Objects(network=network))
+    run = FolderTraining(settings, data.objects.dataset_of(POINTS), lambda _: None, Objects(network=network))
     began = time.monotonic()
     for event in run:
         if event.progress.step == stop:
@@ -101,7 +102,7 @@ def train(out: Path, seconds: float, steps: int = 128, stop: int = 0) -> tuple[R
     return run, time.monotonic() - began
 
 
-def weights(run: Run) -> dict[str, torch.Tensor]:
+def weights(run: FolderTraining) -> dict[str, torch.Tensor]:
     place = sorted((run.folder / "checkpoints").glob("step-*"))[-1]
     return {
         f"{name}.{k}": v for name in ("weights", "average") for k, v in load_file(place / f"{name}.safetensors").items()
@@ -154,7 +155,7 @@ def test_a_run_with_sheets_goes_on_without(tmp_path: Path, kind: str) -> None:
     )
     settings = dataclasses.replace(settings, given="mask" if kind == "given" else None)
     for more, samples in ((4, 7), (6, 0)):
-        for _ in Run(dataclasses.replace(settings, steps=more, samples=samples), dataset, lambda _: None):
+        for _ in FolderTraining(dataclasses.replace(settings, steps=more, samples=samples), dataset, lambda _: None):
             pass
         report.write(tmp_path, dataset)
     assert not list((tmp_path / "samples").glob("step-00000006*"))

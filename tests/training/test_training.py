@@ -18,8 +18,9 @@ from ornstein import data, names
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.folder import checkpoints, posthoc
 from ornstein.settings import Settings
-from ornstein.training import ema, schedule, trainer
-from ornstein.training.trainer import Run
+from ornstein.training import continuing, ema, schedule
+from ornstein.training.continuing import check_folder
+from ornstein.training.trainer import FolderTraining
 
 DIGITS = data.open("digits")
 
@@ -29,7 +30,7 @@ def settings(out: Path, **changes: object) -> Settings:
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
-def finish(run: Run, stop_after: int | None = None) -> dict[str, torch.Tensor]:
+def finish(run: FolderTraining, stop_after: int | None = None) -> dict[str, torch.Tensor]:
     """All tensors of the run's newest checkpoint."""
     for event in run:
         if event.progress.step == stop_after:
@@ -54,25 +55,26 @@ VARIANTS = {
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_a_stopped_run_goes_on_as_if_unbroken(tmp_path: Path, changes: dict[str, object]) -> None:
-    whole = finish(Run(settings(tmp_path / "whole", **changes), DIGITS))
-    first = finish(Run(settings(tmp_path / "parts", **changes), DIGITS), stop_after=2)
+    whole = finish(FolderTraining(settings(tmp_path / "whole", **changes), DIGITS))
+    first = finish(FolderTraining(settings(tmp_path / "parts", **changes), DIGITS), stop_after=2)
     assert not same(whole, first)
-    run = Run(settings(tmp_path / "parts", **changes), DIGITS)
+    run = FolderTraining(settings(tmp_path / "parts", **changes), DIGITS)
     assert same(whole, finish(run))
     assert run.resumed is not None
     assert run.resumed.name == "step-00000002"
 
 
 def test_evaluation_does_not_touch_training(tmp_path: Path) -> None:
-    plain = finish(Run(settings(tmp_path / "plain"), DIGITS))
-    watched = finish(Run(settings(tmp_path / "watched", samples=8), DIGITS))
+    plain = finish(FolderTraining(settings(tmp_path / "plain"), DIGITS))
+    watched = finish(FolderTraining(settings(tmp_path / "watched", samples=8), DIGITS))
     assert same(plain, watched)
     assert list((tmp_path / "watched" / "samples").glob("*.png"))
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     assert not same(
-        finish(Run(settings(tmp_path / "a"), DIGITS)), finish(Run(settings(tmp_path / "b", seed=1), DIGITS))
+        finish(FolderTraining(settings(tmp_path / "a"), DIGITS)),
+        finish(FolderTraining(settings(tmp_path / "b", seed=1), DIGITS)),
     )
 
 
@@ -87,13 +89,17 @@ def test_accumulation_leaves_the_batch_as_it_is(tmp_path: Path) -> None:
 
     for parts in (1, 4):
         seen.append([])
-        finish(Run(settings(tmp_path / str(parts), accumulate=parts), Spy(DIGITS.items, DIGITS.labels, DIGITS.spec)))
+        finish(
+            FolderTraining(
+                settings(tmp_path / str(parts), accumulate=parts), Spy(DIGITS.items, DIGITS.labels, DIGITS.spec)
+            )
+        )
     assert seen[0] == seen[1]
     assert len(seen[0]) == 6 * 8
 
 
 def test_a_loss_falls(tmp_path: Path) -> None:
-    losses = [event.progress.loss for event in Run(settings(tmp_path, steps=60, batch_size=32), DIGITS)]
+    losses = [event.progress.loss for event in FolderTraining(settings(tmp_path, steps=60, batch_size=32), DIGITS)]
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
 
 
@@ -109,7 +115,7 @@ def test_steps_that_are_not_finite_change_nothing_and_ten_end_the_run(tmp_path: 
             type(self).calls += 1
             return (x * float("nan") if type(self).calls > poisoned else x), labels
 
-    run = Run(settings(tmp_path, steps=50, save_every=1), Poisoned(DIGITS.items, DIGITS.labels, spec))
+    run = FolderTraining(settings(tmp_path, steps=50, save_every=1), Poisoned(DIGITS.items, DIGITS.labels, spec))
     seen = []
     with pytest.raises(OrnsteinError, match="10 steps in a row"):
         seen.extend(run)  # keeps what came before the error
@@ -121,7 +127,7 @@ def test_steps_that_are_not_finite_change_nothing_and_ten_end_the_run(tmp_path: 
 
 
 def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path) -> None:
-    run = Run(settings(tmp_path, save_every=3), DIGITS)
+    run = FolderTraining(settings(tmp_path, save_every=3), DIGITS)
     finish(run)
     newest, older = checkpoints.checkpoints(tmp_path / "checkpoints")
     rng = random.Random(0)
@@ -145,72 +151,72 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_is_used(tmp_path: Path
     assert checkpoints.damage(newest) is None
     (newest / "weights.safetensors").write_bytes(b"no")
     told: list[str] = []
-    again = Run(settings(tmp_path, save_every=3), DIGITS, told.append)
+    again = FolderTraining(settings(tmp_path, save_every=3), DIGITS, told.append)
     whole = finish(again)
     assert again.resumed == older
     assert len(told) == 1
     assert "set aside as step-00000006.damaged" in told[0]
-    assert same(whole, finish(Run(settings(tmp_path.with_name("whole")), DIGITS)))
+    assert same(whole, finish(FolderTraining(settings(tmp_path.with_name("whole")), DIGITS)))
 
 
 def test_all_damaged_is_said_in_one_sentence(tmp_path: Path) -> None:
-    finish(Run(settings(tmp_path), DIGITS))
+    finish(FolderTraining(settings(tmp_path), DIGITS))
     for place in checkpoints.checkpoints(tmp_path / "checkpoints"):
         (place / "sha256.json").unlink()
     with pytest.raises(OrnsteinError, match="every checkpoint"):
-        finish(Run(settings(tmp_path), DIGITS, lambda _: None))
+        finish(FolderTraining(settings(tmp_path), DIGITS, lambda _: None))
 
 
 def test_old_checkpoints_are_removed(tmp_path: Path) -> None:
-    finish(Run(settings(tmp_path, save_every=1, keep=3), DIGITS))
+    finish(FolderTraining(settings(tmp_path, save_every=1, keep=3), DIGITS))
     assert [p.name for p in checkpoints.checkpoints(tmp_path / "checkpoints")] == [f"step-{i:08d}" for i in (6, 5, 4)]
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.startswith(".")]
 
 
 def test_what_a_kill_kept_from_being_removed_is_removed_by_the_next_run(tmp_path):
     """Between the last checkpoint and the removal of older ones: the run is over, and nothing saves again."""
-    whole = finish(Run(settings(tmp_path, save_every=1, keep=9), DIGITS))
+    whole = finish(FolderTraining(settings(tmp_path, save_every=1, keep=9), DIGITS))
     folder = tmp_path / "checkpoints"
     assert len(list(checkpoints.checkpoints(folder))) > 2
     newest = [place.name for place in checkpoints.checkpoints(folder)][:2]
-    assert same(whole, finish(Run(settings(tmp_path, save_every=1, keep=2), DIGITS)))
+    assert same(whole, finish(FolderTraining(settings(tmp_path, save_every=1, keep=2), DIGITS)))
     assert [place.name for place in checkpoints.checkpoints(folder)] == newest
 
 
 def test_other_settings_or_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
-    finish(Run(settings(tmp_path), DIGITS))
+    finish(FolderTraining(settings(tmp_path), DIGITS))
     with pytest.raises(UsageError, match=r"batch_size: 8 -> 16; path: linear -> cosine|path: linear -> cosine"):
-        Run(settings(tmp_path, path="cosine", batch_size=16), DIGITS)
+        FolderTraining(settings(tmp_path, path="cosine", batch_size=16), DIGITS)
     half = data.open("digits:train")
     with pytest.raises(UsageError, match="other data"):
-        Run(settings(tmp_path), half)
-    Run(settings(tmp_path, steps=12), DIGITS)  # longer is allowed
+        FolderTraining(settings(tmp_path), half)
+    FolderTraining(settings(tmp_path, steps=12), DIGITS)  # longer is allowed
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(UsageError, match="not empty"):
-        Run(settings(tmp_path), DIGITS)
+        FolderTraining(settings(tmp_path), DIGITS)
 
 
 def test_a_run_that_another_process_has_begun_meanwhile_is_a_run(tmp_path: Path) -> None:
     """Between the looks at the settings and at the folder: no settings were there yet, or a lock is gone again."""
-    run = Run(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
+    run = FolderTraining(settings(tmp_path / "run"), DIGITS, tell=lambda text: None)
     finish(run)
-    trainer.check_folder(run.folder, run.settings, None)
+    check_folder(run.folder, run.settings, None)
     with pytest.raises(UsageError, match=r"other settings \(seed: 0 -> 1\)"):
-        trainer.check_folder(run.folder, dataclasses.replace(run.settings, seed=1), None)
+        check_folder(run.folder, dataclasses.replace(run.settings, seed=1), None)
     for gone in (".lock", ".ornstein-0123456789abcdef", "checkpoints"):
-        assert trainer._is_begun(tmp_path / gone)
+        assert continuing._is_begun(tmp_path / gone)
 
 
 def test_a_second_process_is_told_who_holds_the_folder(tmp_path: Path) -> None:
-    held = iter(Run(settings(tmp_path), DIGITS))
+    held = iter(FolderTraining(settings(tmp_path), DIGITS))
     next(held)
     with pytest.raises(OrnsteinError, match=f"being trained by process {os.getpid()}"):
-        next(iter(Run(settings(tmp_path), DIGITS)))
+        next(iter(FolderTraining(settings(tmp_path), DIGITS)))
     held.close()  # type: ignore[attr-defined]
-    finish(Run(settings(tmp_path), DIGITS))
+    finish(FolderTraining(settings(tmp_path), DIGITS))
 
 
 @pytest.mark.parametrize(
@@ -238,28 +244,30 @@ def test_settings_that_cannot_work_are_refused_before_anything_is_written(
     tmp_path: Path, changes: dict[str, object], says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        Run(settings(tmp_path / "run", **changes), DIGITS)
+        FolderTraining(settings(tmp_path / "run", **changes), DIGITS)
     assert not (tmp_path / "run").exists()
 
 
 def test_minutes_end_in_time_and_the_rate_has_decayed(tmp_path: Path) -> None:
     started = time.monotonic()
-    events = list(Run(settings(tmp_path, steps=None, minutes=0.02), DIGITS))
+    events = list(FolderTraining(settings(tmp_path, steps=None, minutes=0.02), DIGITS))
     assert events[-1].progress.done == 1
     assert events[-1].progress.rate < 0.25e-3
     assert events[-1].progress.seconds >= 1.2
     assert time.monotonic() - started < 20
     state = json.loads((next(checkpoints.checkpoints(tmp_path / "checkpoints")) / "state.json").read_text())
     assert state["seconds"] == pytest.approx(events[-1].progress.seconds, abs=0.5)
-    assert not list(Run(settings(tmp_path, steps=None, minutes=0.02), DIGITS))  # nothing is left of its minutes
+    assert not list(
+        FolderTraining(settings(tmp_path, steps=None, minutes=0.02), DIGITS)
+    )  # nothing is left of its minutes
 
 
 def test_the_metrics_have_no_double_steps_after_a_resume(tmp_path: Path) -> None:
-    run = Run(settings(tmp_path, save_every=2), DIGITS)
+    run = FolderTraining(settings(tmp_path, save_every=2), DIGITS)
     finish(run, stop_after=4)
     with (tmp_path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "loss": 1}\n{"step": 6, "lo')  # what a kill leaves
-    finish(Run(settings(tmp_path, save_every=2), DIGITS))
+    finish(FolderTraining(settings(tmp_path, save_every=2), DIGITS))
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == [1, 2, 3, 4, 5, 6]
 
@@ -290,7 +298,7 @@ def test_the_rate_rises_then_falls_to_its_floor() -> None:
 @pytest.mark.parametrize("name", names.PATHS)
 def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -> None:
     target = "edm" if name == "edm" else "v"
-    run = Run(settings(tmp_path, steps=1, path=name, target=target), DIGITS)
+    run = FolderTraining(settings(tmp_path, steps=1, path=name, target=target), DIGITS)
     finish(run)
     loaded = ornstein.load(tmp_path)
     assert loaded.model.path == run.model.path
@@ -301,7 +309,7 @@ def test_every_path_by_name_survives_the_model_file(tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("last", [True, False])
 def test_weights_lie_channels_last_unless_told_otherwise(tmp_path: Path, last: bool) -> None:
-    run = Run(settings(tmp_path / "run", channels_last=last), DIGITS)
+    run = FolderTraining(settings(tmp_path / "run", channels_last=last), DIGITS)
     state, _ = run.ready()
     for network in (state.network, state.average, state.half):
         weight = network.middle[0].residual.conv1.weight

@@ -20,9 +20,9 @@ def run(words: Sequence[str]) -> int:
     settings = Settings(data="digits:train", out=options.out, minutes=options.minutes, device=options.device)
     dataset = following.read(settings)
     from ornstein.runs import load
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
-    training = Run(settings, dataset, tell=say)
+    training = FolderTraining(settings, dataset, tell=say)
     say(following.describe(training))
     stopped = following.follow(training, " ".join(["ornstein demo", *map(quote, words)]))
     if stopped:

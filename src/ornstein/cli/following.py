@@ -16,7 +16,7 @@ from ornstein.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset
-    from ornstein.training.trainer import Event, Run
+    from ornstein.training.trainer import Event, FolderTraining
 
 STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
 REST = 50.0  # times what a page costs, until the next
@@ -42,17 +42,17 @@ def read(settings: Settings) -> "Dataset":
     return dataset
 
 
-def describe(training: "Run") -> list[str]:
+def describe(training: "FolderTraining") -> list[str]:
     """What is trained on what, and how."""
     s, model, spec = training.settings, training.model, training.dataset.spec
     parameters = sum(p.numel() for p in model.network.parameters())
     length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
     if s.steps is not None:
-        length += f" ({s.steps * training.batch_size / len(training.dataset):.3g} epochs)"
+        length += f" ({s.steps * training.recipe.batch_size / len(training.dataset):.3g} epochs)"
     count, together = training.processes.count, list[tuple[str, str]]()
     if count > 1:
         how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
-        together = [("processes", f"{count}, {training.batch_size // count} of each batch for each, {how}")]
+        together = [("processes", f"{count}, {training.recipe.batch_size // count} of each batch for each, {how}")]
     rows = [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
@@ -61,7 +61,7 @@ def describe(training: "Run") -> list[str]:
         ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
         ("path", f"{model.path}"),
         ("target", f"{model.target}"),
-        ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.peak:.2g}"),
+        ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.recipe.peak:.2g}"),
         ("device", f"{training.device}" + (f", {s.precision}" if s.precision != "float32" else "")),
         *together,
         ("out", f"{training.folder}"),
@@ -69,7 +69,7 @@ def describe(training: "Run") -> list[str]:
     return table(rows)
 
 
-def gflop(training: "Run") -> float:
+def gflop(training: "FolderTraining") -> float:
     """Floating-point operations, in 10⁹, of one call of the network on one item (a multiply and an add are two)."""
     import copy
 
@@ -86,7 +86,7 @@ def gflop(training: "Run") -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
-def follow(training: "Run", command: str) -> int:
+def follow(training: "FolderTraining", command: str) -> int:
     """Run a training to its end or until a signal stops it, showing how it goes; the exit code."""
     from ornstein import report
 
@@ -105,7 +105,7 @@ def follow(training: "Run", command: str) -> int:
             p = event.progress
             page.update(event)
             if not started:
-                started, images = True, p.images - training.batch_size
+                started, images = True, p.images - training.recipe.batch_size
                 if training.resumed:
                     meter.tell(f"Going on from step {p.step - 1:,} ({training.resumed}).")
             speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
@@ -138,7 +138,7 @@ def follow(training: "Run", command: str) -> int:
 class _Page:
     """The report page of a training while it runs: anew with each grid and checkpoint, for a small part of the time."""
 
-    def __init__(self, training: "Run") -> None:
+    def __init__(self, training: "FolderTraining") -> None:
         self._training, self._rest = training, 0.0
         self._event: Event
 
@@ -166,7 +166,7 @@ class _Page:
 
 
 @contextmanager
-def _page(training: "Run") -> Iterator[_Page]:
+def _page(training: "FolderTraining") -> Iterator[_Page]:
     """Within, the report page is that of a training at work; where that fails, the page says so."""
     page = _Page(training)
     try:
@@ -177,7 +177,7 @@ def _page(training: "Run") -> Iterator[_Page]:
 
 
 @contextmanager
-def _heard(training: "Run") -> Iterator[Iterator["Event"]]:
+def _heard(training: "FolderTraining") -> Iterator[Iterator["Event"]]:
     """The events of a training, which is stopped and saved when nobody reads what is said about it any more."""
     events = iter(training)
     try:
@@ -190,7 +190,7 @@ def _heard(training: "Run") -> Iterator[Iterator["Event"]]:
 
 
 @contextmanager
-def _stoppable(training: "Run") -> Iterator[list[int]]:
+def _stoppable(training: "FolderTraining") -> Iterator[list[int]]:
     """Within, the first SIGINT, SIGTERM or SIGHUP lets the step at work end and be saved; a second one interrupts at once.
 
     A SIGHUP that is ignored, as under nohup, stays ignored.

@@ -16,7 +16,7 @@ from ornstein.processes import Processes, joined
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
 
 def run(words: Sequence[str]) -> int:
@@ -43,15 +43,15 @@ def run(words: Sequence[str]) -> int:
         return follow(training, " ".join([processes.command("train"), *map(quote, words)]))
 
 
-def _training(settings: Settings, processes: Processes) -> "Run":
+def _training(settings: Settings, processes: Processes) -> "FolderTraining":
     """The data and the run, in every process; the first one decodes the data for all that see its cache."""
     dataset = processes.in_turn(lambda: read(settings))
-    from ornstein.training.trainer import Run
+    from ornstein.training.trainer import FolderTraining
 
-    return processes.on_all(lambda: Run(settings, dataset, tell=say))
+    return processes.on_all(lambda: FolderTraining(settings, dataset, tell=say))
 
 
-def _start(training: "Run", folder: str) -> None:
+def _start(training: "FolderTraining", folder: str) -> None:
     """The weights of another run, in every process."""
     from ornstein.learn import start_from
     from ornstein.runs import load
@@ -74,11 +74,11 @@ def _options(words: Sequence[str]) -> Train:
     return parse(Train, "train", words, defaults=values)
 
 
-def profile(training: "Run", steps: int) -> list[str]:
+def profile(training: "FolderTraining", steps: int) -> list[str]:
     """Where the time of some steps of a training went, and how near it came to what the machine can do."""
     from ornstein.training.profile import profile
 
-    work = 3 * gflop(training) * training.batch_size  # backward is twice forward
+    work = 3 * gflop(training) * training.recipe.batch_size  # backward is twice forward
     measured = profile(training, steps)
 
     def row(name: str, *seconds: float) -> tuple[str, str]:

@@ -83,29 +83,29 @@ def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
 
 def _listed(items: Any) -> Mapping[str, NDArray[Any]]:
     """The columns of a map-style data set, whose items are read in turn."""
-    found: dict[str, list[NDArray[Any]]] = {}
+    columns: dict[str, list[NDArray[Any]]] = {}
     for number in range(len(items)):
         row = _row(items[number])
-        if "y" in row and "y" not in found:  # those before lack a label
-            found["y"] = [MISSING] * number
-        elif "y" in found and "y" not in row:
+        if "y" in row and "y" not in columns:  # those before lack a label
+            columns["y"] = [MISSING] * number
+        elif "y" in columns and "y" not in row:
             row["y"] = MISSING
-        if number and row.keys() != found.keys():
-            raise UsageError(f"data: item {number} has {', '.join(row)}, and those before have {', '.join(found)}")
+        if number and row.keys() != columns.keys():
+            raise UsageError(f"data: item {number} has {', '.join(row)}, and those before have {', '.join(columns)}")
         for key, value in row.items():
-            before = found.setdefault(key, [])
+            before = columns.setdefault(key, [])
             if before and value.shape != before[0].shape:
                 raise UsageError(
                     f"data: {key} of item {number} has shape {value.shape}, and of item 0 {before[0].shape}; "
                     "give items of one shape"
                 )
             before.append(value)
-    if not found:
+    if not columns:
         raise UsageError("data: this data set has no items")
-    words = {value.dtype.kind in "US" for value in found.get("y", [])}
+    words = {value.dtype.kind in "US" for value in columns.get("y", [])}
     if len(words) == 2:  # numpy would write a missing one among them as a word
-        found["y"] = [value.astype(object) for value in found["y"]]
-    stacked = {key: np.stack(values) for key, values in found.items()}
+        columns["y"] = [value.astype(object) for value in columns["y"]]
+    stacked = {key: np.stack(values) for key, values in columns.items()}
     y = stacked.pop("y", None)
     lacking = y is None or (y.dtype.kind == "O" and all(value is None for value in y.reshape(-1)))
     return stacked if lacking else {**stacked, **_labels(y)}

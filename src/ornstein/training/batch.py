@@ -12,13 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ornstein.conditions import Conditions, Label, to
-from ornstein.data import Dataset, order
+from ornstein.conditions import Label, to
+from ornstein.data import order
 from ornstein.noise import mix
-from ornstein.objective import Objective
-from ornstein.processes import ALONE, Processes
-from ornstein.settings import Settings
 from ornstein.training.augment import NUMBERS, Augment
+from ornstein.training.recipe import Recipe
 
 BLOCK = 1 << 16  # normals that are drawn from one seed
 
@@ -33,7 +31,7 @@ class Part(NamedTuple):
     """Quantiles of the times, (B,) in (0, 1]."""
     noise: Tensor
     condition: Any
-    """What the network is told."""
+    """What the network gets besides x_t and t."""
     seed: int
     """Of anything else that is random, such as dropout."""
 
@@ -42,50 +40,50 @@ class Part(NamedTuple):
 class Batches:
     """The batches of a run, for one of its processes."""
 
-    settings: Settings
-    dataset: Dataset
-    objective: Objective
-    device: torch.device
-    processes: Processes = ALONE
-    conditions: Conditions = Conditions()
-    dtype: torch.dtype = torch.float32
-    """Of the network. All is drawn in float32."""
+    recipe: Recipe
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batches are."""
+        return self.recipe.device
 
     def parts(self, step: int) -> Iterator[Part]:
         """This process's share of the batch of a step, in `settings.accumulate` parts. A pure function of the step."""
-        s, data, told = self.settings, self.dataset, self.conditions
-        assert s.batch_size is not None
-        seed, total = mix(s.seed, step), s.batch_size
+        s, data, device = self.recipe.settings, self.recipe.dataset, self.recipe.device
+        conditions, dtype = self.recipe.model.conditions, self.recipe.model.dtype
+        seed, total = mix(s.seed, step), self.recipe.batch_size
         draws = torch.Generator().manual_seed(mix(seed, 1))
         indices = order(s.seed, step, total, len(data))
-        u = self.objective.levels(torch.rand(total, generator=draws))
+        u = self.recipe.objective.levels(torch.rand(total, generator=draws))
         flip = torch.rand(total, generator=draws) < 0.5 if s.flips else None
-        dropped = torch.rand(total, generator=draws) < s.label_dropout if told else torch.zeros(total, dtype=torch.bool)
+        dropped = (
+            torch.rand(total, generator=draws) < s.label_dropout if conditions else torch.zeros(total, dtype=torch.bool)
+        )
         augment = Augment(s.augment) if s.augment else None
         changes = torch.rand(total, NUMBERS, generator=draws) if augment is not None else None
-        dropped = dropped.expand(len(told.parts), -1)
-        if len(told.parts) > 1:  # all of them in one part of the examples, and each alone in others
+        dropped = dropped.expand(len(conditions.parts), -1)
+        if len(conditions.parts) > 1:  # all of them in one part of the examples, and each alone in others
             dropped = dropped | (torch.rand(dropped.shape, generator=draws) < s.label_dropout)
-        numbers = torch.rand(total, told.numbers, generator=draws)
-        share = self.processes.share(total)
+        numbers = torch.rand(total, conditions.numbers, generator=draws)
+        share = self.recipe.processes.share(total)
         size = len(share) // s.accumulate
         for first in range(share.start, share.stop, size):
             rows = slice(first, first + size)
             x, _ = data.batch(indices[rows], None if flip is None else flip[rows])
-            x, vector = _sent(x, self.device), None
+            x, vector = _sent(x, device), None
             if augment is not None and changes is not None:
-                x, vector = augment(x, _sent(changes[rows], self.device))
-            known = told.dropped(told.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
-            labels = next((row for part, row in zip(told.parts, known, strict=True) if isinstance(part, Label)), None)
-            noise = normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), self.device)
+                x, vector = augment(x, _sent(changes[rows], device))
+            known = conditions.dropped(conditions.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
+            labels = next(
+                (row for part, row in zip(conditions.parts, known, strict=True) if isinstance(part, Label)), None
+            )
+            noise = normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), device)
             yield Part(
-                x.to(self.dtype),
-                None if labels is None else _sent(labels, self.device),
-                _sent(u[rows], self.device).to(self.dtype),
-                noise.to(self.dtype),
-                to(
-                    told.network_input(tuple(_sent(row, self.device) for row in known), vector), self.device, self.dtype
-                ),
+                x.to(dtype),
+                None if labels is None else _sent(labels, device),
+                _sent(u[rows], device).to(dtype),
+                noise.to(dtype),
+                to(conditions.network_input(tuple(_sent(row, device) for row in known), vector), device, dtype),
                 mix(seed, 3, first),
             )
 

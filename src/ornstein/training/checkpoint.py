@@ -126,10 +126,10 @@ def _load(place: Path, state: State) -> None:
             moments = _load_shards(place / SHARDS, state)
         else:
             state.load(load_tensors(place / "weights.safetensors"))
-            found = load_tensors(place / "optimizer.safetensors")
-            moments = _moments(state.optimizer, {name: tensor.shape for name, tensor in found.items()})
+            stored = load_tensors(place / "optimizer.safetensors")
+            moments = _moments(state.optimizer, {name: tensor.shape for name, tensor in stored.items()})
             for name, moment in moments.items():
-                moment.copy_(cut(found[name], moment))
+                moment.copy_(cut(stored[name], moment))
         _load_optimizer(state.optimizer, moments)
         scatter(load_tensors(place / "average.safetensors"), state.average)
         scatter(load_tensors(place / "half.safetensors"), state.half)
@@ -156,23 +156,23 @@ def _load_shards(folder: Path, state: State) -> dict[str, Tensor]:
 
 def _named(files: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """In an order of their own, by which it is decided who writes what all have: a run that went on has read them in another."""
-    found = {f"{file}.{name}": tensor for file, tensors in files.items() for name, tensor in tensors.items()}
-    return dict(sorted(found.items()))
+    tensors_by_name = {f"{file}.{name}": tensor for file, tensors in files.items() for name, tensor in tensors.items()}
+    return dict(sorted(tensors_by_name.items()))
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Its state by `index.key`. Raises OrnsteinError for a state that is no tensor, which no file here holds."""
     states = optimizer.state_dict()["state"]
-    found = {
+    entries = {
         f"{index}.{key}": value for index, entry in states.items() for key, value in entry.items() if value is not None
     }
-    strange = [name for name, value in found.items() if not isinstance(value, Tensor)]
+    strange = [name for name, value in entries.items() if not isinstance(value, Tensor)]
     if strange:
         raise OrnsteinError(
             f"{type(optimizer).__name__} has a state that is no tensor ({strange[0]}), so that a run with it cannot go on "
             "exactly; give another optimiser, or leave out away"
         )
-    return found
+    return entries
 
 
 def _moments(optimizer: torch.optim.Optimizer, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
@@ -181,14 +181,14 @@ def _moments(optimizer: torch.optim.Optimizer, shapes: Mapping[str, torch.Size])
     Raises LookupError or ValueError for what does not fit the weights.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-    found = {}
+    moments = {}
     for name, shape in shapes.items():
         like = weights[int(name.split(".", 1)[0])]
         if shape not in (like.shape, ()):
             raise ValueError(f"{name} in the optimiser's state has shape {tuple(shape)}")
         # fused optimisers need the strides of the weights
-        found[name] = torch.empty_like(like) if shape == like.shape else torch.empty(shape)
-    return found
+        moments[name] = torch.empty_like(like) if shape == like.shape else torch.empty(shape)
+    return moments
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

@@ -47,5 +47,5 @@ def compile_checked(network: nn.Module, learner: nn.Module, part: Part, tell: Ca
 
 def _gradients(learner: nn.Module, part: Part, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
     cost, _ = learner(part)
-    found = torch.autograd.grad(cost, parameters, allow_unused=True)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    gradients = torch.autograd.grad(cost, parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]

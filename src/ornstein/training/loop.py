@@ -1,7 +1,7 @@
 """The training loop, all of it."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,11 @@ from torch import nn
 from ornstein.cpu import threads
 from ornstein.errors import OrnsteinError
 from ornstein.folder import posthoc
-from ornstein.processes import ALONE, Processes
-from ornstein.settings import Settings
-from ornstein.training import ema, parallel, schedule
+from ornstein.training import ema, parallel
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.prefetch import supplied
+from ornstein.training.recipe import Recipe
 from ornstein.training.split_batch import learning, side_by_side
 
 BAD_STEPS = 10  # losses or gradients that are not finite, in a row, before the run stops
@@ -26,7 +25,7 @@ class Diverged(OrnsteinError):
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """One optimiser step: how much of the run is done (0 to 1), the mean loss, the gradient's norm, the rate, the time."""
 
     step: int
@@ -44,42 +43,32 @@ class Progress:
         return _finite(self.loss) and _finite(self.gradient)
 
 
-def train(
-    settings: Settings,
-    learner: nn.Module,
-    batches: Batches,
-    state: State,
-    peak: float,
-    processes: Processes = ALONE,
-    rate: Callable[[float], float] | None = None,
-) -> Iterator[Progress]:
-    """Train until the steps or minutes of the settings are used up, one `Progress` per step.
+def train(recipe: Recipe, learner: nn.Module, batches: Batches, state: State) -> Iterator[TrainingProgress]:
+    """Train until the steps or minutes of the recipe are used up, one `TrainingProgress` per step.
 
-    `rate` is the part of the peak rate at a part of the run (default: `schedule.rate`); groups of an optimiser that have an
-    `initial_lr` have peaks of their own. `learner` gives the loss of a part of a batch: a `LossModule`, or torch's wrapper around
-    one. Batches and all randomness of step k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the
-    unbroken run, bit for bit. A step whose loss or gradient is not finite in any process changes nothing in all and is counted;
-    after ten in a row a Diverged ends the run.
+    `learner` gives the loss of a part of a batch: a `LossModule`, or torch's wrapper around one. Batches and all randomness of
+    step k depend on (seed, k) alone, so a run that is stopped and resumed by steps is the unbroken run, bit for bit. A step whose
+    loss or gradient is not finite in any process changes nothing in all and is counted; after ten in a row a Diverged ends
+    the run.
     """
+    settings, length, processes, device = recipe.settings, recipe.length, recipe.processes, recipe.device
     weights, bad, before = list(state.network.parameters()), 0, state.seconds
     averages = [
-        (parallel.local(average.parameters()), posthoc.exponent(length))
-        for average, length in ((state.average, settings.ema), (state.half, settings.ema / 2))
+        (parallel.local(average.parameters()), posthoc.exponent(part))
+        for average, part in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
     shards, buffers = parallel.local(weights), list(state.network.buffers())
     network, started = state.network.train(), time.monotonic()
-    assert settings.batch_size is not None
-    device = batches.device
     # Beside two threads that learn, the rest of a step is short: to share it out as well would save less than waiting for the
     # second thread costs where other programs are at work.
-    count = 1 if side_by_side(settings, learner, device) else torch.get_num_threads()
-    with supplied(batches, settings.prefetch) as parts, learning(settings, learner, device) as learn:
-        while (part_done := done(settings, state)) < 1:
+    count = 1 if side_by_side(recipe, learner) else torch.get_num_threads()
+    with supplied(batches, settings.prefetch) as parts, learning(recipe, learner) as learn:
+        while (done := length.done(state.step, state.seconds)) < 1:
             with threads(count):
                 step = state.step
-                factor = schedule.rate(part_done, settings.warmup) if rate is None else rate(part_done)
+                factor = recipe.schedule(done)
                 for group in state.optimizer.param_groups:
-                    group["lr"] = group.get("initial_lr", peak) * factor
+                    group["lr"] = group["initial_lr"] * factor
                 total = torch.zeros((), device=device)
                 for i, part in enumerate(parts(step), 1):
                     with parallel.accumulating(learner, last=i == settings.accumulate):
@@ -97,11 +86,11 @@ def train(
                     for module in (state.average, state.half):
                         ema.follow(list(module.buffers()), buffers)
                 state.optimizer.zero_grad(set_to_none=True)
-                state.step, state.images = step + 1, state.images + settings.batch_size
+                state.step, state.images = step + 1, state.images + recipe.batch_size
                 state.seconds = each[0, 2].item()  # one clock for all
-            yield Progress(
+            yield TrainingProgress(
                 step=state.step,
-                done=min(done(settings, state), 1.0),
+                done=min(length.done(state.step, state.seconds), 1.0),
                 loss=loss_value,
                 gradient=norm_value,
                 rate=state.optimizer.param_groups[0]["lr"],
@@ -119,14 +108,6 @@ def _diverged(step: int) -> None:
         f"the loss was not finite in {BAD_STEPS} steps in a row, up to step {step}; the last good checkpoint is kept: "
         "try a smaller --learning-rate"
     )
-
-
-def done(settings: Settings, state: State) -> float:
-    """The part of the run that is done, by its minutes or its steps; 1 or more at the end."""
-    if settings.minutes is not None:
-        return state.seconds / (60 * settings.minutes)
-    assert settings.steps is not None
-    return state.step / settings.steps
 
 
 def _finite(value: float) -> bool:

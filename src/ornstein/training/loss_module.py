@@ -19,15 +19,15 @@ class LossModule(nn.Module):
 
     def __init__(
         self,
+        objective: Objective,
         network: nn.Module,
         model: Model,
-        objective: Objective,
-        precision: str,
+        bf16: bool,
         uncertainty: Uncertainty | None = None,
     ) -> None:
         super().__init__()
         self.network, self.uncertainty = network, uncertainty
-        self._denoiser, self._objective, self._bf16 = model.denoiser(network), objective, precision == "bf16"
+        self._denoiser, self._objective, self._bf16 = model.denoiser(network), objective, bf16
 
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)
@@ -46,8 +46,7 @@ class OwnLossModule(LossModule):
     The generator is seeded anew for each part of each step, so that a run which was resumed draws what it would have drawn.
     """
 
-    def __init__(self, network: nn.Module, model: Model, objective: Any, precision: str) -> None:
-        super().__init__(network, model, objective, precision)
+    _objective: Any
 
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
         generator = torch.Generator(part.x.device).manual_seed(part.seed)

@@ -79,13 +79,13 @@ def is_sharded(tensor: Tensor) -> bool:
 
 def gather(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Sharded tensors as whole ones on the CPU, in the first process; elsewhere they are empty. Others as they are."""
-    found = {}
+    whole_tensors = {}
     for name, tensor in tensors.items():
         if is_sharded(tensor):
             whole = tensor.detach().full_tensor()  # type: ignore[attr-defined]
             tensor = whole.cpu() if torch.distributed.get_rank() == 0 else torch.empty(0)
-        found[name] = tensor
-    return found
+        whole_tensors[name] = tensor
+    return whole_tensors
 
 
 def cut(tensor: Tensor, like: Tensor) -> Tensor:

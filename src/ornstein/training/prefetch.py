@@ -47,9 +47,9 @@ def prefetch(
             return thread.submit(lambda: list(make(step)))
 
         def parts(step: int) -> Sequence[T]:
-            found = (waiting.pop(step, None) or begin(step)).result()
+            batch = (waiting.pop(step, None) or begin(step)).result()
             waiting.clear()
             waiting[step + 1] = begin(step + 1)
-            return found
+            return batch
 
         yield parts

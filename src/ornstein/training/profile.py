@@ -14,8 +14,8 @@ from ornstein.device import peak, synchronize
 from ornstein.networks import SelfAttention
 from ornstein.training.batch import Batches, Part
 from ornstein.training.loop import train
-from ornstein.training.recipe import processor
-from ornstein.training.trainer import Run
+from ornstein.training.recipe import Steps
+from ornstein.training.trainer import Training
 
 WARM = 3  # steps before the clock starts: memory is taken, kernels are chosen
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -23,7 +23,7 @@ NORMS = (nn.GroupNorm, nn.LayerNorm)
 
 
 @dataclass(frozen=True)
-class Profile:
+class StepProfile:
     """Seconds a step. `parts` and `kinds` hold (forward, backward) of the network's children and of its kinds of layers."""
 
     steps: int
@@ -72,28 +72,18 @@ class TimedBatches(Batches):
             yield part
 
 
-def profile(run: Run, steps: int) -> Profile:
-    """Train `steps` steps of a run after a few to warm up, and take the time. Nothing is written; the run's network is trained.
+def profile(training: Training, steps: int) -> StepProfile:
+    """Train some steps after a few to warm up, and take the time. Nothing is written; the network is trained.
 
     Times inside the network come from hooks around its modules, which cost a few microseconds each.
     """
-    with processor(run.settings, run.device):
-        state, learner = run.ready()
+    recipe = training.recipe
+    with recipe.processor():
+        state, learner = training.ready()
         # nothing side by side, so that what each takes shows
-        settings = replace(run.settings, steps=WARM + steps, minutes=None, prefetch=False, split_batch=False)
-        clock = Clock(run.device)
-        batches = TimedBatches(
-            *(
-                run.settings,
-                run.dataset,
-                run.objective,
-                run.device,
-                run.processes,
-                run.model.conditions,
-                run.model.dtype,
-            ),
-            clock,
-        )
+        settings = replace(recipe.settings, prefetch=False, split_batch=False)
+        recipe, clock = replace(recipe, settings=settings, length=Steps(WARM + steps)), Clock(recipe.device)
+        batches = TimedBatches(recipe, clock)
         for module, key in (*_parts(state.network), *_kinds(state.network)):
             _time(module, key, clock)
         _around(learner, "learner", clock)
@@ -103,16 +93,16 @@ def profile(run: Run, steps: int) -> Profile:
         state.optimizer.register_step_post_hook(lambda *_: clock.stop("optimiser"))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Full backward hook")  # of first layers, whose inputs need no gradient
-            for progress in train(settings, learner, batches, state, run.peak, run.processes):
+            for progress in train(recipe, learner, batches, state):
                 if progress.step == WARM:
                     clock.sums.clear()
                     begun = clock.now()
         seconds = (clock.now() - begun) / steps
-        dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        return _summary(clock.sums, steps, run.batch_size, seconds, peak(run.device, dtype))
+        dtype = torch.bfloat16 if recipe.bf16 else torch.float32
+        return _summary(clock.sums, steps, recipe.batch_size, seconds, peak(recipe.device, dtype))
 
 
-def _summary(sums: dict[Any, float], steps: int, images: int, seconds: float, peak: float) -> Profile:
+def _summary(sums: dict[Any, float], steps: int, images: int, seconds: float, peak: float) -> StepProfile:
     parts, kinds = (
         {
             name: (sums[group, name, "forward"] / steps, sums[group, name, "backward"] / steps)
@@ -130,7 +120,7 @@ def _summary(sums: dict[Any, float], steps: int, images: int, seconds: float, pe
         "optimiser": stage["optimiser"],
     }
     stages["weight averages, rest"] = seconds - sum(stages.values())
-    return Profile(steps, images, seconds, stages, parts, kinds, peak)
+    return StepProfile(steps, images, seconds, stages, parts, kinds, peak)
 
 
 def _parts(network: nn.Module) -> Iterator[tuple[nn.Module, Any]]:

@@ -1,17 +1,23 @@
-"""The sample grid of a run: what is asked for in each cell, where it stands, and how long it may take."""
+"""The sample sheet of a run: samples of fixed seeds and conditions, drawn as the training goes, and how long they may take."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from ornstein.conditions import Conditions, Rows
-from ornstein.data import Dataset
+from ornstein.data import Dataset, grid_image
+from ornstein.errors import NotFinite
+from ornstein.files.atomic import new_file
+from ornstein.training.recipe import Length, Recipe
 
-EACH = 6  # samples that are given one image
+EACH = 6  # samples of one image condition
 SHARE = 0.05  # of the time of a run, which all sheets but the last may take together
 LEAST = 1.5  # seconds that they may take in the shortest run
 CALLS = 20  # of the network for each sample, by the default solver
@@ -21,18 +27,19 @@ ROUGH = 4.0  # times as long as allowed
 
 @dataclass(frozen=True, eq=False)
 class SampleSheet:
-    """`count` samples that are told `rows`; of a run that is given images each row shows one, the whole of it, and samples."""
+    """`count` samples under the conditions `rows`. With an image condition each line of the sheet has the condition, the whole
+    image, and samples."""
 
     count: int
     rows: Rows | None
     conditions: Conditions
     columns: int | None
     left: NDArray[Any] | None = None
-    """What samples were given, and the whole images, (items, 2, H, W, C)."""
+    """Image conditions and the whole images, (items, 2, H, W, C)."""
 
     @staticmethod
     def of(conditions: Conditions, dataset: Dataset, count: int) -> "SampleSheet":
-        """Of classes alone: each in turn. Else: what belongs to evenly spaced items of the data."""
+        """Of classes alone: each in turn. Else: the conditions of evenly spaced items of the data."""
         label, image = conditions.label, conditions.image
         if not conditions:
             return SampleSheet(count, None, conditions, None)
@@ -46,17 +53,17 @@ class SampleSheet:
         rows = conditions.of_items(dataset, items)
         if image is None:
             return SampleSheet(count, rows, conditions, None)
-        given = dataset.spec.from_model(image.visible(rows[conditions.parts.index(image)]))
-        left = np.stack([given, np.asarray(dataset.items[items])], 1)
+        visible = dataset.spec.from_model(image.visible(rows[conditions.parts.index(image)]))
+        left = np.stack([visible, np.asarray(dataset.items[items])], 1)
         each = tuple(row.repeat_interleave(EACH, 0) for row in rows)
         return SampleSheet(wanted * EACH, each, conditions, EACH + 2, left)
 
-    def told(self, first: int, last: int) -> Any:
-        """What the network is told for samples first..last−1."""
+    def condition(self, first: int, last: int) -> Any:
+        """The condition of samples first..last−1, for the network."""
         return self.conditions.network_input(None if self.rows is None else tuple(row[first:last] for row in self.rows))
 
     def laid(self, samples: NDArray[Any]) -> NDArray[Any]:
-        """The cells of the grid, row by row."""
+        """The cells of the sheet, row by row."""
         if self.left is None:
             return samples
         together = np.concatenate([self.left, samples.reshape(-1, EACH, *samples.shape[1:])], 1)
@@ -77,7 +84,7 @@ class Watch:
     """
 
     def __init__(self, count: int, most: float) -> None:
-        self._whole, self._most, self._begun, self._asked = count * CALLS, most, time.monotonic(), 0
+        self._whole, self._most, self._begun, self._called = count * CALLS, most, time.monotonic(), 0
         self._first: tuple[float, int] | None = None
 
     @property
@@ -87,15 +94,15 @@ class Watch:
 
     def __call__(self, network: object, inputs: tuple[Any, ...]) -> None:
         seconds = self.seconds
-        if self._first is None and self._asked:
-            self._first = seconds, self._asked
+        if self._first is None and self._called:
+            self._first = seconds, self._called
         elif self._first is not None:
             then, before = self._first
-            expected = then + (seconds - then) * max(1.0, (self._whole - before) / (self._asked - before))
-            known = self._asked >= TRIED * self._whole
+            expected = then + (seconds - then) * max(1.0, (self._whole - before) / (self._called - before))
+            known = self._called >= TRIED * self._whole
             if seconds > self._most or expected > self._most * (1 if known else ROUGH):
                 raise TooSlow(expected)
-        self._asked += len(inputs[0])
+        self._called += len(inputs[0])
 
 
 class SheetBudget:
@@ -105,8 +112,8 @@ class SheetBudget:
     Sheets change no bit of what is learned, so a clock may decide about them; what they took goes with the checkpoints.
     """
 
-    def __init__(self, steps: int | None, minutes: float | None) -> None:
-        self._steps, self._minutes = steps, minutes
+    def __init__(self, length: Length) -> None:
+        self._length = length
         self._first: tuple[int, float] | None = None
         self.cost: float | None = None
         """Seconds that a sheet takes, where that is known."""
@@ -117,14 +124,69 @@ class SheetBudget:
 
     def most(self, step: int, seconds: float, spent: float, to_come: int) -> float:
         """Seconds that a sheet may take now, of which `to_come` are still due before the last; 0 where it would take more."""
-        assert self._first is not None
-        if self._minutes is not None:
-            whole = 60 * self._minutes
-        else:
-            assert self._steps is not None
-            before, then = self._first
-            pace = (seconds - then) / (step - before) if step > before else seconds / step
-            whole = seconds + pace * (self._steps - step)
+        before, then = self._first or (step, seconds)
+        pace = (seconds - then) / (step - before) if step > before else seconds / step
+        whole = self._length.whole(step, seconds, pace)
         left = max(LEAST, SHARE * whole) - spent
         allowed = left / to_come if spent else left
         return 0.0 if self.cost is not None and self.cost > allowed else max(allowed, 0.0)
+
+
+class _Stopped(Exception):
+    """The training is to stop while its samples are being drawn."""
+
+
+class Sheets:
+    """The files of sample sheets in a folder, all of the same seeds and conditions, so that they can be compared."""
+
+    def __init__(
+        self, folder: Path, recipe: Recipe, tell: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._folder, self._recipe, self._tell, self._stopped = folder, recipe, tell, stopped
+        self.budget = SheetBudget(recipe.length)
+
+    def draw(self, average: nn.Module, step: int, most: float) -> tuple[Path | None, float]:
+        """The file of a sheet, if it came to its end within `most` seconds, and the seconds that it took.
+
+        Raises NotFinite for samples that are no numbers.
+        """
+        model = self._recipe.model
+        sheet = SampleSheet.of(model.conditions, self._recipe.dataset, self._recipe.settings.samples)
+        watch = Watch(sheet.count, most)
+
+        def stop_here(*_: object) -> None:
+            if self._stopped():  # a run that is to stop saves at once
+                raise _Stopped
+
+        hooks = [average.register_forward_pre_hook(hook) for hook in (stop_here, watch)]
+        try:
+            arrays = np.concatenate(list(model.sample(sheet.count, told=sheet.condition, network=average)))
+            if not np.isfinite(arrays).all():
+                raise NotFinite("they hold NaN or infinite numbers")
+        except _Stopped:
+            return None, watch.seconds
+        except TooSlow as slow:
+            if self.budget.cost is None:
+                self._tell(
+                    f"A sample grid takes about {slow.seconds:.2g} s: some of the early ones are left out, so that they take "
+                    f"{100 * SHARE:g} % of the time at most."
+                )
+            self.budget.cost = slow.seconds
+            return None, watch.seconds
+        finally:
+            for hook in hooks:
+                hook.remove()
+        place = self._write(sheet, arrays, step)
+        self.budget.cost = watch.seconds
+        return place, watch.seconds
+
+    def _write(self, sheet: SampleSheet, arrays: NDArray[Any], step: int) -> Path:
+        place, spec = self._folder / f"step-{step:08d}.png", self._recipe.model.spec
+        if spec.kind == "vector":
+            place = place.with_suffix(".npz")
+            with new_file(place) as file, file.open("wb") as stream:
+                np.savez_compressed(stream, samples=arrays)
+            return place
+        with new_file(place) as file:
+            grid_image(sheet.laid(arrays), sheet.columns, spec=spec).save(file)
+        return place

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ornstein.settings import Settings
+from ornstein.coupling import Independent
 from ornstein.training.batch import Part
 from ornstein.training.loss_module import LossModule
+from ornstein.training.recipe import Recipe
 
 ROWS, NUMBERS = 32, 4096  # of a part with fewer the operations are too small for two threads of Python
 
@@ -23,22 +24,21 @@ Learn = Callable[[Part], Tensor]
 """Adds the gradient of a part's cost, divided by the number of parts, to that of the weights; gives the part's mean error."""
 
 
-def learning(settings: Settings, learner: nn.Module, device: torch.device) -> AbstractContextManager[Learn]:
+def learning(recipe: Recipe, learner: nn.Module) -> AbstractContextManager[Learn]:
     """Within, what learns from a part: in halves where that is wanted and changes rounding alone."""
-    share = 1 / settings.accumulate
-    if side_by_side(settings, learner, device):
+    share = 1 / recipe.settings.accumulate
+    if side_by_side(recipe, learner):
         return _in_halves(learner, share)
     return nullcontext(partial(_at_once, learner, share))
 
 
-def side_by_side(settings: Settings, learner: nn.Module, device: torch.device) -> bool:
+def side_by_side(recipe: Recipe, learner: nn.Module) -> bool:
     """Whether two threads learn from a part each."""
-    return (
-        settings.split_batch and device.type == "cpu" and torch.get_num_threads() > 1 and divisible(settings, learner)
-    )
+    wanted = recipe.settings.split_batch and recipe.device.type == "cpu" and torch.get_num_threads() > 1
+    return wanted and divisible(recipe, learner)
 
 
-def divisible(settings: Settings, learner: nn.Module) -> bool:
+def divisible(recipe: Recipe, learner: nn.Module) -> bool:
     """Whether two threads may share a part: dropout needs an order of its random numbers, a coupling and compiled code all rows.
 
     DDP and FSDP act when all of a gradient is there.
@@ -46,8 +46,8 @@ def divisible(settings: Settings, learner: nn.Module) -> bool:
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in learner.modules())
     return (
         isinstance(learner, LossModule)
-        and not (drops or settings.compile or settings.shard)
-        and settings.coupling == "independent"
+        and not (drops or recipe.settings.compile or recipe.settings.shard)
+        and isinstance(recipe.model.coupling, Independent)
     )
 
 
@@ -65,14 +65,14 @@ def _in_halves(learner: nn.Module, share: float) -> Iterator[Learn]:
     def learn(part: Part) -> Tensor:
         if len(part.x) < ROWS or part.x.numel() < NUMBERS:
             return _at_once(learner, share, part)
-        split_batch = _halves(part)
-        parts = [len(half.x) / len(part.x) for half in split_batch]
-        found = list(pool.map(partial(_gradients, learner, weights, share), split_batch, parts))
-        for _, gradients in found:  # always in this order, so that a run is the same every time
+        halves = _halves(part)
+        parts = [len(half.x) / len(part.x) for half in halves]
+        results = list(pool.map(partial(_gradients, learner, weights, share), halves, parts))
+        for _, gradients in results:  # always in this order, so that a run is the same every time
             for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
-        return torch.stack([error for error, _ in found]).sum()
+        return torch.stack([error for error, _ in results]).sum()
 
     with ThreadPoolExecutor(2, "halves", lambda: torch.set_num_threads(count // 2)) as pool:
         yield learn

@@ -1,0 +1,349 @@
+"""From settings to objects: the one place where a training's names become paths, targets, networks and the rest."""
+
+import copy
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from ornstein import conditions, coupling, cpu, objective
+from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
+from ornstein.coupling import Coupling
+from ornstein.data import Dataset, DataSpec
+from ornstein.device import choose_device, is_bf16_fast
+from ornstein.errors import UsageError, brief
+from ornstein.model import Model
+from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIMES, WEIGHTS, pick
+from ornstein.networks import MLP, DiT, UNet
+from ornstein.objective import Times, Weight
+from ornstein.path import Path
+from ornstein.preconditioning import Identity, Preconditioning
+from ornstein.processes import ALONE, LAUNCH, Processes
+from ornstein.settings import Settings
+from ornstein.target import Target
+from ornstein.training import augment, schedule, shards
+from ornstein.training.loss_module import LossModule, OwnLossModule
+from ornstein.training.recipe import Length, Minutes, Recipe, Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """Objects of Python in place of names of the settings; where one is None, the settings choose."""
+
+    path: Path | None = None
+    target: Target | None = None
+    times: Times | None = None
+    weight: Weight | None = None
+    coupling: Coupling | None = None
+    network: torch.nn.Module | None = None
+    """Trained as it is, on x_t and t as they are unless there is a preconditioning."""
+    preconditioning: Preconditioning | None = None
+    conditions: tuple[Condition, ...] | None = None
+    objective: Any = None
+    """An `Objective`, or anything with loss(predict, x, generator)."""
+    optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
+    """Makes the optimiser of the parameters; its learning rates are the peaks."""
+    schedule: Callable[[float], float] | None = None
+    """The part of the peak rate at a part of the run, from 0 to 1."""
+
+
+NOTHING = Objects()
+
+
+def named(value: Any, choices: Mapping[str, Any]) -> str:
+    """What config.yaml calls an object: the name of an equal one, else its own description, the same in every process."""
+    for name, choice in choices.items():
+        if type(choice) is type(value) and choice == value:
+            return name
+    text = getattr(value, "__qualname__", None) or (repr(value) if is_dataclass(value) else type(value).__qualname__)
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
+
+
+def with_names(settings: Settings, spec: DataSpec, objects: Objects) -> Settings:
+    """The settings with a description of each object in place of a name."""
+    s = spec.data_std
+    choices: dict[str, Mapping[str, Any]] = {
+        "path": PATHS,
+        "target": {name: TARGETS.pick(name, s) for name in TARGETS},
+        "times": {name: times for name, (times, stratified) in TIMES.items() if stratified},
+        "weight": {name: WEIGHTS.pick(name, s) for name in WEIGHTS},
+        "coupling": COUPLINGS,
+    }
+    names: dict[str, Any] = {
+        key: named(value, known) for key, known in choices.items() if (value := getattr(objects, key)) is not None
+    }
+    if objects.network is not None:
+        names |= {"network": type(objects.network).__qualname__, "preset": None, "split_batch": False}
+        names |= {"channels_last": False}
+    if objects.objective is not None and not is_plain(objects.objective):
+        names["weight"] = named(objects.objective, {})
+    return replace(settings, **names)
+
+
+def is_plain(own: Any) -> bool:
+    """Whether an objective has the parts of `Objective`, by which its draws are functions of (seed, step, row)."""
+    return all(hasattr(own, name) for name in ("levels", "at", "error"))
+
+
+PRECISIONS = ("float32", "bf16")
+STEPS = 2000  # of a run whose length is left open
+LARGE = 1e12  # beyond any use; what is larger is a slip
+MOST = {
+    "steps": LARGE,
+    "minutes": LARGE,
+    "batch_size": 1 << 20,
+    "accumulate": 1 << 20,
+    "learning_rate": LARGE,
+    "clip": LARGE,
+    "keep": LARGE,
+    "threads": 4096,
+    "save_minutes": LARGE,
+    "save_every": LARGE,
+}
+FROM_ZERO = {
+    "label_dropout": 1.0,
+    "warmup": 0.999,
+    "weight_decay": LARGE,
+    "samples": 10_000,
+    "snapshots": 10_000,
+    "augment": 1.0,
+}
+
+
+def choose(
+    settings: Settings,
+    dataset: Dataset,
+    processes: Processes = ALONE,
+    objects: Objects = NOTHING,
+    before: Callable[[Settings, Dataset], Dataset] = lambda settings, dataset: dataset,
+) -> Recipe:
+    """The recipe of settings, with every choice made that they leave open.
+
+    `before` sees the completed settings before anything is built from them, and gives the data in the units to train in.
+    Raises UsageError for values that do not fit each other or the data.
+    """
+    if settings.text is not None and (not settings.text or dataset.annotations.encoder != settings.text):
+        dataset = conditions.encoded(dataset, settings.text)
+    spec, device = dataset.spec, choose_device(settings.device, processes)
+    settings = with_names(settings, spec, objects)
+    if objects.network is None:
+        settings = replace(settings, **_library_network(settings, spec))
+    side = max(spec.shape[1:], default=64)
+    precision = settings.precision
+    if precision is None:
+        precision = "bf16" if is_bf16_fast(device) else "float32"
+    batch_size = settings.batch_size
+    if batch_size is None:
+        batch_size = 256 if spec.kind == "vector" else 32 if device.type == "cpu" and side > 16 else 64
+    if settings.minutes is None and settings.steps is None:
+        settings = replace(settings, steps=STEPS)
+    settings = replace(
+        settings,
+        times=settings.times
+        if settings.times is not None
+        else "log-normal"
+        if settings.path == "edm"
+        else "stratified",
+        precision=precision,
+        batch_size=batch_size,
+        threads=settings.threads if settings.threads is not None or device.type != "cpu" else cpu.usable_threads(),
+    )
+    _check(settings)
+    pick("precision", precision, dict.fromkeys(PRECISIONS))
+    _check_processes(settings, batch_size, processes)
+    _check_kinds(settings, spec, objects)
+    length: Length = Minutes(settings.minutes) if settings.minutes is not None else Steps(settings.steps or STEPS)
+    dataset = before(settings, dataset)
+    parts = objects.conditions
+    if parts is None:
+        parts = conditions.of(dataset, degradation(settings, dataset.spec))
+    made = model(settings, dataset.spec, parts, objects)
+    drawn = draws(settings, made, objects)
+    is_own = objects.objective is not None and not is_plain(objects.objective)
+    loss_module = partial(OwnLossModule, objects.objective) if is_own else partial(LossModule, drawn)
+    peak = learning_rate(settings, made.network)
+    return Recipe(
+        settings=settings,
+        dataset=dataset,
+        model=made,
+        objective=drawn,
+        loss_module=loss_module,
+        optimizer=objects.optimizer or partial(_adamw, peak, settings.weight_decay),
+        schedule=objects.schedule or partial(schedule.rate, warmup=settings.warmup),
+        length=length,
+        batch_size=batch_size,
+        peak=peak,
+        bf16=precision == "bf16",
+        threads=settings.threads or cpu.usable_threads(),
+        device=device,
+        processes=processes,
+    )
+
+
+def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
+    """The name and preset of a network of the library for these data."""
+    network = settings.network if settings.network is not None else "mlp" if spec.kind == "vector" else "unet"
+    NETWORKS.pick(network)
+    if (network == "mlp") != (spec.kind == "vector"):
+        fit = "mlp" if spec.kind == "vector" else "unet or dit"
+        raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
+    is_tiny = spec.kind == "image" and max(spec.shape[1:]) <= 16
+    return {
+        "network": network,
+        "preset": settings.preset if settings.preset is not None else "tiny" if is_tiny else "small",
+    }
+
+
+def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    fused = weights[0].device.type in ("cpu", "cuda", "mps")
+    return torch.optim.AdamW(weights, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.99), fused=fused)
+
+
+def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
+    """Raises UsageError for settings that these data or objects cannot have."""
+    if settings.flips and spec.kind == "vector":
+        raise UsageError("flips: vectors have no left and right; leave --flips out")
+    if settings.augment and spec.kind == "vector":
+        raise UsageError("augment: vectors cannot be turned as images can; leave --augment out")
+    if settings.augment and objects.network is not None:
+        raise UsageError(
+            "augment: a network of one's own is not called with what was done to an image; leave augment out"
+        )
+    if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
+        raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
+    if isinstance(_coupling(settings, objects), coupling.OptimalTransport) and not find_spec("scipy"):
+        raise UsageError("coupling: ot needs scipy; install it with `pip install ornstein[ot]`")
+
+
+def _check(s: Settings) -> None:
+    if s.steps is not None and s.minutes is not None:
+        raise UsageError("give --steps or --minutes, not both")
+    for key, top in MOST.items():  # a comparison with NaN is false
+        value = getattr(s, key)
+        if value is not None and not 0 < value <= top:
+            raise UsageError(
+                f"{key} = {brief(value)} must be positive" + (f", at most {top:.15g}" if value > top else "")
+            )
+    for key, top in FROM_ZERO.items():
+        value = getattr(s, key)
+        if not 0 <= value <= top:
+            raise UsageError(f"{key} = {brief(value)} must lie between 0 and {top:g}")
+    if not 0 < s.ema < 12**-0.5:
+        raise UsageError(f"ema = {s.ema} is a part of the training and must lie between 0 and 0.288")
+    if not 0 <= s.seed < 1 << 63:
+        raise UsageError(f"seed = {brief(s.seed)} must not be negative, nor larger than 63 bits hold")
+
+
+def _check_processes(s: Settings, batch_size: int, processes: Processes) -> None:
+    parts = s.accumulate * processes.count
+    if batch_size % parts:
+        nearest = max(1, round(batch_size / parts)) * parts
+        raise UsageError(
+            f"accumulate = {s.accumulate} must divide batch_size = {batch_size}"
+            if processes.count == 1
+            else f"batch_size = {batch_size} is the batch of all processes together, and {processes.count} of them with "
+            f"accumulate = {s.accumulate} cannot share it evenly: give for example --batch-size {nearest}"
+        )
+    if s.shard and processes.count == 1:
+        raise UsageError(
+            f"shard: there is only one process to shard over; start several with `{LAUNCH} train …`, or leave --shard out"
+        )
+    if s.shard:
+        shards.check()
+    if s.shard and s.compile:
+        raise UsageError("shard: sharded networks are not compiled; leave --compile or --shard out")
+
+
+def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
+    """What is left of each image for the network to see, if anything. Raises UsageError where it does not fit the data."""
+    if settings.given is None:
+        return None
+    if spec.kind == "vector":
+        raise UsageError("given: vectors are no images; give conditions with the data instead, and leave --given out")
+    name, _, factor = settings.given.partition(":")
+    kind = DEGRADATIONS.pick(name)
+    try:
+        if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
+            raise ValueError(f"{brief(settings.given)} is not one of low-res:4 (or another number), grey, mask")
+        left = LowRes(int(factor)) if factor else kind()
+        left.check(spec.shape)
+    except ValueError as error:
+        raise UsageError(f"given: {error}") from error
+    return left
+
+
+def _coupling(settings: Settings, objects: Objects) -> coupling.Coupling:
+    return objects.coupling or COUPLINGS.pick(settings.coupling)
+
+
+def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], objects: Objects = NOTHING) -> Model:
+    """The untrained model of completed settings, its weights a function of the seed alone, or a copy of those of a network.
+
+    Raises UsageError for unknown names, conditions that exclude each other, or a target that the path does not allow.
+    """
+    torch.manual_seed(settings.seed)
+    try:
+        declared = Conditions(parts, augment.WIDTH if settings.augment else 0)
+    except ValueError as error:
+        raise UsageError(f"{spec.source}: {error}; take one of them away") from error
+    others = [part for part in parts if not isinstance(part, Label)]
+    if others and isinstance(_coupling(settings, objects), coupling.OptimalTransport):
+        raise UsageError(
+            f"coupling: ot pairs noise within a class, and would bend what is sampled given {others[0].description}; leave it out"
+        )
+    own = objects.network
+    inputs = objects.preconditioning or (None if own is None else Identity())
+    network = _network(settings, spec, declared) if own is None else copy.deepcopy(own)
+    made = Model(
+        network=network,
+        path=objects.path or PATHS.pick(settings.path),
+        target=objects.target or TARGETS.pick(settings.target, spec.data_std),
+        spec=spec,
+        conditions=declared,
+        coupling=_coupling(settings, objects),
+        preconditioning=inputs,
+    )
+    try:
+        made.denoiser()
+    except ValueError as error:
+        raise UsageError(f"target: {error}") from error
+    return made
+
+
+def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.nn.Module:
+    preset = settings.preset or "small"
+    try:
+        if settings.network == "mlp":
+            return MLP.preset(preset, dim=spec.shape[0], **declared.arguments)
+        if settings.network == "dit":
+            channels, *size = spec.shape
+            return DiT.preset(preset, channels=channels, size=(size[0], size[1]), **declared.arguments)
+        return UNet.preset(preset, channels=spec.shape[0], **declared.arguments)
+    except ValueError as error:
+        raise UsageError(f"preset: {error}") from error
+
+
+def draws(settings: Settings, made: Model, objects: Objects = NOTHING) -> objective.Objective:
+    """The objective of completed settings. Of an objective of one's own there is only how the batch is drawn here."""
+    if objects.objective is not None and is_plain(objects.objective):
+        whole: objective.Objective = objects.objective
+        return whole
+    times, stratified = (
+        (objects.times, True) if objects.times is not None else TIMES.pick(settings.times or "stratified")
+    )
+    known = objects.weight is not None or objects.objective is not None
+    weight = objects.weight or objective.One() if known else WEIGHTS.pick(settings.weight, made.spec.data_std)
+    return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
+
+
+def learning_rate(settings: Settings, network: torch.nn.Module) -> float:
+    """The peak rate: as asked, else 1e-3 up to 4 M parameters and less, by the square root, above."""
+    if settings.learning_rate is not None:
+        return settings.learning_rate
+    parameters: Any = sum(p.numel() for p in network.parameters())
+    return 1e-3 * min(1.0, math.sqrt(4e6 / parameters))
