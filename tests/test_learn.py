@@ -155,7 +155,7 @@ def test_nothing_of_a_run_in_memory_is_on_the_disk(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     run = ornstein.train(POINTS, **SHORT)
     run.sample(4)
-    for missing in (lambda: run.averages, lambda: run.ema(0.1), lambda: run.tune(4)):
+    for missing in (lambda: run.averages(), lambda: run.ema(0.1), lambda: run.tune(4)):
         with pytest.raises(UsageError, match="in memory alone"):
             missing()
     assert not list(tmp_path.iterdir())

@@ -4,14 +4,20 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import nn
 
 import ornstein
 from ornstein.cli.options import COMMANDS
+from ornstein.runs.run import FUNCTIONS, Run
 
 ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
-    {"errors", "spelling", "_version"},
+    {"errors", "spelling", "_version", "_lazy"},
     {"files", "terminal", "settings"},
     {"path", "networks", "noise", "processes", "names", "cpu"},
     {"target", "estimate", "grid", "preconditioning", "device"},
@@ -108,8 +114,58 @@ def test_networks_are_a_leaf() -> None:
     assert all(not rooms_imported(file) - {"networks"} for file in (ROOT / "networks").rglob("*.py"))
 
 
-def test_loading_and_sampling_import_nothing_of_training() -> None:
-    code = "import sys; from ornstein.runs import load; print(*[m for m in sys.modules if m.startswith('ornstein.')])"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "ornstein.folder.config" in modules
-    assert not [module for module in modules if module.startswith("ornstein.training")]
+def modules_after(code: str) -> set[str]:
+    """Modules of the library that another process has imported after some code."""
+    code += "; import sys; print(*[m for m in sys.modules if m.startswith('ornstein.')])"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_loading_imports_few_modules_and_none_of_training() -> None:
+    sampling = modules_after("from ornstein import sample")
+    for code in ("from ornstein.runs import load", "import ornstein; ornstein.load"):
+        loading = modules_after(code)
+        assert "ornstein.folder.config" in loading
+        assert not [module for module in loading if module.startswith("ornstein.training")]
+        assert len(loading - sampling) <= 50, sorted(loading - sampling)
+    for room in ("likelihood", "tuning", "compiling", "exact", "editing", "metrics"):
+        assert f"ornstein.{room}" not in loading
+
+
+def test_a_run_has_about_ten_members_of_its_own() -> None:
+    own = {name for name in vars(Run) if not name.startswith("_")} | set(Run.__dataclass_fields__)
+    assert len(own) <= 15, sorted(own)
+    for name in FUNCTIONS:
+        assert callable(getattr(ornstein.runs, name))
+
+
+class Watching(nn.Module):
+    """A network that counts the frames of the library between its caller and itself, as do its copies."""
+
+    frames: ClassVar[list[list[str]]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, condition: object = None) -> torch.Tensor:
+        names, frame = [], sys._getframe(1)
+        while frame is not None:
+            if Path(frame.f_code.co_filename).is_relative_to(ROOT):
+                names.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}")
+            frame = frame.f_back  # type: ignore[assignment]
+        self.frames.append(names)
+        return self.layer(torch.cat([x, t[:, None]], 1))
+
+
+def test_the_way_to_the_network_is_short() -> None:
+    """Six frames of the library at most: from a call of the user's to the network, and from the training loop to it."""
+    Watching.frames.clear()
+    trainer = ornstein.Trainer(Watching(), None, np.arange(80, dtype=np.float32).reshape(40, 2), steps=2)
+    for _ in trainer:
+        pass
+    trained, run = [frames[: frames.index("loop.py:train") + 1] for frames in Watching.frames], trainer.run()
+    Watching.frames.clear()
+    run.sample(4, steps=3)
+    for way, frames in (("sampling", Watching.frames), ("training", trained)):
+        assert frames, way
+        assert max(map(len, frames)) <= 6, (way, max(frames, key=len))

@@ -12,6 +12,7 @@ from ornstein.cli import main
 from ornstein.errors import UsageError
 from ornstein.guidance import GuidanceConfig, NegativeLabel
 from ornstein.runs import Run
+from ornstein.runs.conditioning import label_ids
 
 CLASSES = ("1", "2", "3", "10", "cat")
 
@@ -44,7 +45,7 @@ def test_a_label_is_the_class_of_that_name(run: Run) -> None:
             np.testing.assert_array_equal(run.sample(3, label=label, steps=3), wanted)
         np.testing.assert_array_equal(run.sample(3, condition={"label_index": index}, steps=3), wanted)
         np.testing.assert_array_equal(run.sample(3, label_index=[index] * 3, steps=3), wanted)
-        assert run.label_ids(name, 2).tolist() == [index] * 2
+        assert label_ids(run, name, 2).tolist() == [index] * 2
     mixed = run.sample(3, label=[10, "cat", 1], steps=3)
     np.testing.assert_array_equal(mixed, run.sample(3, label_index=[3, 4, 0], steps=3))
 

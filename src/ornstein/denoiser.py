@@ -143,24 +143,20 @@ class NetworkDenoiser(Views):
         """The network's own output at x_t (B, ...) and t (a number, 0-dim or (B,))."""
         c_in, c_noise = self.preconditioning(self.path, as_time(t))
         x = x_t if c_in is None else x_t * align(c_in, x_t)
-        return self._call(x, c_noise.to(x_t.device, x_t.dtype).expand(len(x_t)))
+        return self.network(x, c_noise.to(x_t.device, x_t.dtype).expand(len(x_t)), *self._bound())
 
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """`predict` at each of the times (M,) for batches like `like`: c_in and c_noise are computed here, once a run."""
         c_in, c_noise = self.preconditioning(self.path, times)
         rows = c_noise.to(like.device, like.dtype)[:, None].expand(-1, len(like)).unbind()
-        if c_in is None:
-            return [partial(self._predict, row) for row in rows]
-        return [partial(self._predict_scaled, row, scale) for row, scale in zip(rows, c_in.tolist(), strict=True)]
+        scales = [None] * len(rows) if c_in is None else c_in.tolist()
+        return [partial(self._predict, row, scale) for row, scale in zip(rows, scales, strict=True)]
 
-    def _call(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        return self.network(x, c_noise) if self.condition is None else self.network(x, c_noise, self.condition)
+    def _predict(self, c_noise: Tensor, c_in: float | None, x_t: Tensor) -> Tensor:
+        return self.network(x_t if c_in is None else x_t * c_in, c_noise, *self._bound())
 
-    def _predict(self, c_noise: Tensor, x_t: Tensor) -> Tensor:
-        return self._call(x_t, c_noise)
-
-    def _predict_scaled(self, c_noise: Tensor, c_in: float, x_t: Tensor) -> Tensor:
-        return self._call(x_t * c_in, c_noise)
+    def _bound(self) -> tuple[Any, ...]:
+        return () if self.condition is None else (self.condition,)
 
     def inverse(self, t: Tensor) -> Tensor:
         """Matrices (*t.shape, 2, 2) that turn (x_t, prediction) into (clean, noise)."""

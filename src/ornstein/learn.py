@@ -37,29 +37,17 @@ class MemoryRun(Run):
     chosen: Settings = field(default_factory=Settings)
     lines: tuple[dict[str, float], ...] = ()
 
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of the training by name."""
-        return self.chosen.to_dict()
+    def _settings(self) -> Settings:
+        return self.chosen
 
     def metrics(self) -> list[dict[str, float]]:
         """The loss of each step."""
         return list(self.lines)
 
-    def is_outdated(self) -> bool:
-        """Never: nothing else has these weights."""
-        return False
-
-    @property
-    def unconditional(self) -> bool:
-        """Whether the model can also be called without conditions."""
-        return not self.model.conditions or self.chosen.label_dropout > 0
-
     def _no_folder(self, *_: Any, **__: Any) -> Any:
         raise UsageError("this run is in memory alone and has no folder; train with out=FOLDER for that")
 
-    averages = property(_no_folder)
-    ema = tune = tuned = earlier = _no_folder
+    averages = ema = tune = tuned = earlier = _no_folder
 
 
 class Trainer:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path as File
 from typing import Any, TypeVar
@@ -22,18 +23,18 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ornstein import conditions, coupling, cpu, networks, path, preconditioning, target
-from ornstein.arguments import as_solver, as_times
+from ornstein.arguments import as_solver, as_times, check_denoiser, check_units
 from ornstein.conditions import Condition, Conditions, Label
 from ornstein.coupling import Coupling, Independent
-from ornstein.data import DataSpec
+from ornstein.data.spec import DataSpec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
-from ornstein.guidance import PLAIN, Guidance
+from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
-from ornstein.sampling import begin, sample
+from ornstein.sampling import begin
 from ornstein.solvers import Solver
 
 FORMAT = 2
@@ -60,6 +61,18 @@ class Model:
     def is_own(self) -> bool:
         """Whether the network's class is not one of the library's, so that no file says how to build it."""
         return type(self.network) not in networks.ALL
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def to(self, device: str | torch.device) -> None:
+        """Moves the network to a device."""
+        if self.is_own:
+            self.network.to(device)
+        else:
+            networks.placed(self.network, device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -98,7 +111,7 @@ class Model:
         self,
         count: int,
         *,
-        told: Callable[[int, int], Any] | None = None,
+        condition: Callable[[int, int], Any] | None = None,
         guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
         steps: int = 20,
@@ -106,21 +119,29 @@ class Model:
         first: int = 0,
         batch_size: int | None = None,
         network: torch.nn.Module | None = None,
+        shape: tuple[int, ...] | None = None,
+        start: Tensor | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
-        `told(first, last)` is their condition (`Conditions.network_input`); by default that is `drawn`. `guide` is
-        how the model is asked for it. The batch size changes speed and memory, not the samples (up to rounding in the network).
+        `condition(first, last)` is that of a batch (`Conditions.network_input`); by default that is `drawn`. `guide` is
+        how the model is guided. The batch size changes speed and memory, not the samples (up to rounding in the network).
+        `shape` of one sample and `start` (count, *shape) are in the model's axes and units.
         On a CPU two batches are made at once, each by half of its threads. Where memory is short for a batch, it and those after
         it are made in halves, with a warning. A solver that adds noise brings a warning where the model was trained with a
         coupling, since it rests on scores.
         """
-        shape, denoiser = self.spec.shape, self.denoiser(network)
-        device, dtype = next((network or self.network).parameters()).device, self.dtype
+        check_units(self.path)
+        spec = self.spec if shape is None else dataclasses.replace(self.spec, shape=shape)
+        denoiser, device, dtype = (
+            self.denoiser(network),
+            next((network or self.network).parameters()).device,
+            self.dtype,
+        )
         method = as_solver(solver)
         times = as_times(self.path, method, steps, None)
         compiling = (network or self.network)._compiled_call_impl is not None
-        alone = device.type != "cpu" or compiling or count * math.prod(shape) < SMALL
+        alone = device.type != "cpu" or compiling or count * math.prod(spec.shape) < SMALL
         workers = 1 if alone else min(2, torch.get_num_threads())
         if not isinstance(self.coupling, Independent) and method.stochastic:
             warnings.warn(
@@ -130,13 +151,19 @@ class Model:
             )
 
         def make(rows: range) -> NDArray[Any]:
-            condition = self.drawn(rows.start, rows.stop, seed) if told is None else told(rows.start, rows.stop)
+            inputs = (condition or partial(self.drawn, seed=seed))(rows.start, rows.stop)
             noise = PerSampleNoise(seed, rows.start)
-            bound = guide(denoiser, conditions.to(condition, device, dtype))
-            x = begin(self.path, torch.zeros(len(rows), *shape, device=device, dtype=dtype), float(times[0]), noise)
+            bound = guide(denoiser, conditions.to(inputs, device, dtype))
+            check_denoiser("sample", bound)
+            if start is None:
+                like = torch.zeros(len(rows), *spec.shape, device=device, dtype=dtype)
+                x = begin(self.path, like, float(times[0]), noise)
+            else:
+                x = start[rows.start - first : rows.stop - first].to(device, dtype)
             with torch.inference_mode():
-                made = sample(bound, start=x, solver=method, grid=times, noise=noise)
-            return self.spec.from_model(made)
+                for step in method.run(bound, x, times, noise):
+                    last = step.x
+            return spec.from_model(last)
 
         return _in_batches(make, range(first, first + count), batch_size or self.batch_size, workers)
 
@@ -183,7 +210,8 @@ def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, w
 
     warned = list[bool]()
     size = most
-    for arrays in cpu.in_order(tried, (rows[i : i + size] for i in range(0, len(rows), size)), workers):
+    parts = (rows[i : i + size] for i in range(0, len(rows), size))
+    for arrays in map(tried, parts) if workers == 1 else cpu.in_order(tried, parts, workers):
         yield from arrays
 
 

@@ -1,6 +1,7 @@
 """Names for what a user chooses: the same for the command and for Python. Importing this imports nothing of what is named."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -139,3 +140,16 @@ NETWORKS = Names(  # classes
     "ornstein.networks",
     {"unet": attrgetter("UNet"), "dit": attrgetter("DiT"), "mlp": attrgetter("MLP")},
 )
+
+LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
+POSTERIORS = Names(  # functions of (denoiser, measurement), for data of a standard deviation
+    "method",
+    "ornstein.editing",
+    {
+        "mmps": lambda editing, *_: partial(editing.MMPS, least_signal=LEAST_SIGNAL),
+        "pigdm": lambda editing, data_std=1.0, *_: partial(editing.PiGDM, data_std=data_std, least_signal=LEAST_SIGNAL),
+        "dps": lambda editing, data_std=1.0, zeta=5.0: partial(editing.DPS, zeta=zeta, least_signal=LEAST_SIGNAL),
+        "diffpir": lambda editing, *_: editing.DiffPIR,
+    },
+)
+"""Posterior sampling given a measurement."""

@@ -29,6 +29,7 @@ from ornstein.folder.checkpoints import Counters, checkpoints, counters
 from ornstein.model import Model
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
+from ornstein.runs.conditioning import like
 from ornstein.sampling import DEFAULT, begin, trajectory
 from ornstein.terminal import clean
 
@@ -194,7 +195,7 @@ def _samples_so_far(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _F
 def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
     """The newest samples and real data, in the same layout."""
     if run.spec.kind == "vector":
-        samples = _plot(run.sample(POINTS, condition=run.like(dataset, range(POINTS))), dataset)
+        samples = _plot(run.sample(POINTS, condition=like(run, dataset, range(POINTS))), dataset)
         body = _figure(samples, f"{POINTS:,} samples, over real data in grey")
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
     if not drawn:
@@ -243,8 +244,8 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
     labels = (
         torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
     )
-    like = run.like(dataset, range(count))
-    condition = labels if like is None else run.model.conditions.network_input(like.rows)
+    same = like(run, dataset, range(count))
+    condition = labels if same is None else run.model.conditions.network_input(same.rows)
     denoiser = run.denoiser if condition is None else run.denoiser.given(condition)
     times, noise = DEFAULT.grid(path, 20), PerSampleNoise()
     start = begin(path, torch.zeros(count, *spec.shape), float(times[0]), noise)

@@ -20,6 +20,7 @@ from ornstein.errors import UsageError
 from ornstein.folder import checkpoints
 from ornstein.guidance import ClassifierFree
 from ornstein.networks import MLP, DiT, UNet
+from ornstein.runs.conditioning import like
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
 
@@ -323,9 +324,9 @@ def test_a_linear_model_given_a_vector_has_the_conditional_mean_and_spread(tmp_p
     assert np.abs((each - c[:500] @ w.T).mean(0)).max() < 0.15
     whole = run.sample(1000, seed=2)
     np.testing.assert_allclose(whole.std(0), dataset.items.std(0), rtol=0.25)  # nothing is asked for
-    like = run.like(dataset, range(5), seed=0)
-    assert like is not None
-    assert like.rows[0].shape == (5, 3)
+    batch = like(run, dataset, range(5), seed=0)
+    assert batch is not None
+    assert batch.rows[0].shape == (5, 3)
 
 
 def test_sets_move_the_mean_by_their_labels(tmp_path: Path) -> None:

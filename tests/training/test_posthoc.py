@@ -124,14 +124,14 @@ def test_another_length_is_the_average_a_run_would_have_tracked(
     assert all(torch.equal(weights[name], tensor) for name, tensor in newest(direct, "weights").items())
     wanted = newest(direct, "average")
     before = posthoc.snapshots(trained / "averages")
-    found = ornstein.load(trained).averages.average(length)
+    found = ornstein.load(trained).averages().average(length)
     assert distance(found, wanted) < 1e-3
     assert distance(found, wanted) < 0.1 * distance(newest(trained, "average"), wanted)
     few = tmp_path / "few"
     few.mkdir()
     for file in before[::6]:
         (few / file.name).write_bytes(file.read_bytes())
-    fewer = dataclasses.replace(ornstein.load(trained).averages, folder=few)
+    fewer = dataclasses.replace(ornstein.load(trained).averages(), folder=few)
     assert distance(fewer.average(length), wanted) > distance(found, wanted)
 
 
@@ -152,10 +152,10 @@ def test_snapshots_of_a_run_that_goes_on_are_those_of_the_unbroken_one(
 def test_the_number_of_snapshots_is_bounded_and_none_may_be_kept(tmp_path: Path, train: Train, trained: Path) -> None:
     assert len(posthoc.snapshots(trained / "averages")) == 12
     none = ornstein.load(train(tmp_path / "none", steps=20, snapshots=0))
-    assert not none.averages.folder.exists()
+    assert not none.averages().folder.exists()
     with pytest.raises(UsageError, match="reach from"):
         none.ema(0.2)
-    assert torch.equal(none.averages.average(0.05)["head.weight"], newest(tmp_path / "none", "half")["head.weight"])
+    assert torch.equal(none.averages().average(0.05)["head.weight"], newest(tmp_path / "none", "half")["head.weight"])
 
 
 def test_a_damaged_snapshot_is_named(tmp_path: Path, train: Train) -> None:
@@ -177,7 +177,7 @@ def test_the_command_writes_the_model_and_lists(
     assert main(["ema", str(trained), "--length", "0.14", "--out", str(out)]) == 0
     assert "Sample it" in capsys.readouterr().out
     made = ornstein.load(out)
-    expected = ornstein.load(trained).averages.average(0.14)
+    expected = ornstein.load(trained).averages().average(0.14)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in made.model.network.named_parameters())
     assert "length 0.14" in (out / "model" / "README.md").read_text()
     assert made.sample(3, steps=2).shape == (3, 2)

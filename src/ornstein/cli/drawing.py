@@ -52,12 +52,13 @@ def draw(
     from ornstein.data.images import SampleFolder
     from ornstein.files.output import Output, digest, must_have_room, unused
     from ornstein.guidance import PLAIN
+    from ornstein.runs.conditioning import condition_rows
 
     guide = guide or PLAIN
     numbers = range(options.first, options.first + options.count)
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if condition is None and label is not None:
-        trained.condition_rows(1 if isinstance(label, (int, str)) else options.count, label)
+        condition_rows(trained, 1 if isinstance(label, (int, str)) else options.count, label)
     into_folder = os.path.isdir(out) or not out.suffix
     about = _made(trained, options, solver, guide, condition, label)
     whole = digest({**about, "first": options.first, "count": options.count, "columns": columns})

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
 
     pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
-    spec, place = trained.spec, trained.device
+    spec, place = trained.spec, trained.model.device
     images, size = image_io.read(options.image, spec)
     visible = None if options.mask is None else image_io.visible_mask(options.mask, spec, size).to(place)
     solver: solvers.Solver = DEFAULT

@@ -25,12 +25,12 @@ def run(words: Sequence[str]) -> int:
 
     trained = load(options.run)
     if options.length is None:
-        say(_snapshots(trained.averages))
+        say(_snapshots(trained.averages()))
         return 0
     made = trained.ema(options.length, options.out)
     say(
         f"Averaged over {options.length:g} of the training; the weighting is within "
-        f"{100 * trained.averages.error(options.length):.2g} % of the one wanted."
+        f"{100 * trained.averages().error(options.length):.2g} % of the one wanted."
     )
     say(f"Sample it: {sampling(made.folder, made.model.config())}")
     return 0

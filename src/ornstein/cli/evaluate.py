@@ -173,11 +173,13 @@ def _drawn(
     """Made here, each process its part; where a run is told more than classes, what the real data are told."""
     import numpy as np
 
+    from ornstein.runs.conditioning import like, like_labels
+
     solver = guidance_flags.solver(options, trained, None, guide)
     say(recipe(trained.model.path, solver, options.steps, guide))
     part = processes.share(options.count)
-    like = trained.like(data, part, options.seed)
-    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size, like)
+    condition = like(trained, data, part, options.seed)
+    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size, condition)
     blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
@@ -193,7 +195,7 @@ def _drawn(
         mine=mine,
         items=np.concatenate(blocks) if processes.is_first else mine,
         spec=trained.spec,
-        labels=trained.like_labels(data, options.count, options.seed),
+        labels=like_labels(trained, data, options.count, options.seed),
         made=made,
         name=f"{guidance_flags.slug(options.solver)}-{options.steps}{suffix}-n{options.count}-seed{options.seed}",
         title=f"{options.solver}, {options.steps} steps" + ("" if guide.plain else f", {guide}"),

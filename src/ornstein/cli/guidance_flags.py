@@ -27,6 +27,7 @@ def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
 
     from ornstein import guidance as g
     from ornstein.names import pick
+    from ornstein.runs.conditioning import check_guide
 
     methods: dict[str, tuple[type[g.Contrast], float]] = {
         "cfg": (g.ClassifierFree, 0.0),
@@ -42,7 +43,7 @@ def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
         raise UsageError(f"{used[0]} does nothing at scale 1; give for example --guidance 2 with it")
     try:
         config = g.GuidanceConfig(options.guidance, method, _levels(options), rescale, _negative(options, trained))
-        trained.check_guide(config)
+        check_guide(trained, config)
         config(trained.denoiser, torch.zeros(1, dtype=torch.int64))  # raises for paths that do not fit
     except ValueError as error:
         raise UsageError(f"--guidance: {str(error).removeprefix('GuidanceConfig: ')}") from error
@@ -111,11 +112,12 @@ def _levels(options: GuidanceFlags) -> tuple[float, float]:
 
 def _negative(options: GuidanceFlags, trained: "Run") -> "Guidance":
     from ornstein.guidance import NegativeLabel, WeakModel, unconditional
+    from ornstein.runs.conditioning import label_ids
 
     if options.not_label is not None and options.autoguidance is not None:
         raise UsageError("give either --not-label or --autoguidance: guidance goes away from one of them")
     if options.not_label is not None:
-        return NegativeLabel(options.not_label, int(trained.label_ids(options.not_label, 1)))
+        return NegativeLabel(options.not_label, int(label_ids(trained, options.not_label, 1)))
     if options.autoguidance is None:
         return unconditional
     place = Path(options.autoguidance).expanduser()
@@ -131,7 +133,7 @@ def _weaker(place: Path, trained: "Run") -> "Run":
         if not place.exists():
             raise UsageError(f"--autoguidance {place} is not there; give a run folder, a snapshot or a checkpoint")
         return trained.earlier(place)
-    weak, mine = load(place, trained.device), trained.spec
+    weak, mine = load(place, trained.model.device), trained.spec
     theirs = weak.spec
     if (theirs.kind, theirs.shape, theirs.classes) != (mine.kind, mine.shape, mine.classes):
         raise UsageError(

@@ -21,14 +21,15 @@ from ornstein.coupling import Independent
 from ornstein.data import DataSpec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.images import IMAGES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
-from ornstein.denoiser import Denoiser, NetworkDenoiser
+from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.estimate import Estimate
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
-from ornstein.guidance import Guidance, WeakModel
+from ornstein.guidance import WeakModel
 from ornstein.path import Path as GaussianPath
 from ornstein.path import Time
 from ornstein.runs import Run
+from ornstein.runs.editing import for_all
 
 ARRAYS = (".npy", ".npz")
 MOST = 64  # items made at once
@@ -126,22 +127,6 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     return 1.0 - marked.float()
 
 
-@dataclass(frozen=True, eq=False)
-class Conditioned:
-    """A network's denoiser asked for one class or none, whatever the size of the batch."""
-
-    denoiser: NetworkDenoiser
-    label: Tensor | None  # (1,)
-    guide: Guidance
-
-    @property
-    def path(self) -> GaussianPath:
-        return self.denoiser.path
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        return self.guide(self.denoiser, None if self.label is None else self.label.expand(len(x_t)))(x_t, t)
-
-
 def guided_denoiser(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
     """The run's denoiser with a class, or with none, guided as asked. Warns where the model's scores are not exact.
 
@@ -156,9 +141,7 @@ def guided_denoiser(trained: Run, label: str | None, options: GuidanceFlags) -> 
             "knows; results are approximate",
             stacklevel=2,
         )
-    return Conditioned(
-        trained.denoiser, None if label is None else trained.label_ids(label, 1).to(trained.device), guide
-    )
+    return for_all(trained, label, None, guide)
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ def run(words: Sequence[str]) -> int:
     from ornstein.runs import load
 
     trained = load(options.run, choose_device(options.device))
-    spec, place = trained.spec, trained.device
+    spec, place = trained.spec, trained.model.device
     name = f"interpolate-{Path(options.first).stem}-{Path(options.last).stem}"
     first, last = (image_io.read(file, spec)[0] for file in (options.first, options.last))
     for file, items in ((options.first, first), (options.last, last)):

@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     pick("operator", options.operator, dict.fromkeys(OPERATORS))
     pick("method", options.method, dict.fromkeys(METHODS))
     trained = load(options.run, choose_device(options.device))
-    spec, place = trained.spec, trained.device
+    spec, place = trained.spec, trained.model.device
     if spec.kind == "vector":
         raise UsageError(f"{options.run} makes vectors, and restore is for images; see ornstein.editing in Python")
     _, height, width = spec.shape

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
+from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -123,13 +124,21 @@ class Results:
                 return
             for text in self._unwritten:
                 say(text)
-            if self.trained.is_outdated():
+            if self._is_outdated():
                 say(
                     f"Note: {self.trained.folder} holds another model by now; this belongs to the one before, whose weights "
                     f"have the sha256 {self.trained.weights_hash}."
                 )
         if self._refused:
             raise self._refused[0]
+
+    def _is_outdated(self) -> bool:
+        """Whether the run's folder has other weights by now than those in memory, or none."""
+        try:
+            with (self.trained.folder / "model" / "model.safetensors").open("rb") as file:
+                return file_digest(file, "sha256").hexdigest() != self.trained.weights_hash
+        except OSError:
+            return True
 
 
 def report_page(results: Results, training: "Dataset") -> None:

@@ -82,11 +82,12 @@ def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     """What the flags ask for besides a class, read from their files; None where they ask for nothing."""
     from ornstein.cli import condition_flags
     from ornstein.runs import ConditionBatch
+    from ornstein.runs.conditioning import condition_rows
 
     condition = condition_flags.read(trained, options.condition, options.mask, options.text)
     if condition is None:
         return None
-    rows = trained.condition_rows(options.count, options.label, condition)
+    rows = condition_rows(trained, options.count, options.label, condition)
     return None if rows is None else ConditionBatch(rows)
 
 

@@ -4,25 +4,34 @@ A kind of condition is described once, by a frozen `Condition`: how its rows are
 the null row is, and what a network needs to be told it. `Conditions` are those of one model.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ornstein._lazy import attach
 from ornstein.conditions.condition import Condition
 from ornstein.conditions.image import ImageCondition
 from ornstein.conditions.label import Label, LabelSet
-from ornstein.conditions.text import ENCODERS, Encoder, Words, embed, encoded
+from ornstein.conditions.text import ENCODERS, Encoder, Words, embed
 from ornstein.conditions.vector import Text, Vector
-from ornstein.data import Dataset, DataSpec
 from ornstein.degradations import Degradation, Grey, LowRes, Mask
 from ornstein.errors import UsageError
 from ornstein.noise import mix
+
+if TYPE_CHECKING:
+    from ornstein.conditions.captions import encoded
+    from ornstein.data.dataset import Dataset
+    from ornstein.data.spec import DataSpec
+else:
+    __getattr__, __dir__ = attach(__name__, {"encoded": "captions"})
 
 KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (LabelSet, Vector, Text, ImageCondition)}
 """By the names in config.json; classes are kept there with the data, as `classes` and `frequencies`."""

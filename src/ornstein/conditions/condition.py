@@ -1,16 +1,20 @@
 """What every kind of condition says of itself, in one place for data, networks, training and sampling."""
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.data import Dataset, DataSpec
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.data.spec import DataSpec
 
 
 class Condition(ABC):

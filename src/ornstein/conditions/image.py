@@ -1,8 +1,10 @@
 """An image as condition, which the network sees beside x_t: what a degradation leaves of each training image."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,9 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
-from ornstein.data import Dataset, DataSpec
 from ornstein.degradations import DEGRADATIONS, Degradation, Mask
 from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.data.spec import DataSpec
 
 
 @dataclass(frozen=True)

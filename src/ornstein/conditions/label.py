@@ -1,9 +1,11 @@
 """One class of several, as integers; and sets of labels, of which an item has any number."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,10 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
-from ornstein.data import Dataset, DataSpec
 from ornstein.data.classes import checked_index, index_of
 from ornstein.errors import UsageError
 from ornstein.noise import mix
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.data.spec import DataSpec
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """Vectors as conditions, in the user's own units; and texts, which an encoder makes vectors of."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,8 +14,11 @@ from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
 from ornstein.conditions.text import embed
-from ornstein.data import Dataset, DataSpec
 from ornstein.errors import UsageError
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.data.spec import DataSpec
 
 
 @dataclass(frozen=True)

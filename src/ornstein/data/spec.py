@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.arrays import Arrays
 from ornstein.data.content import chunks, content_hash, digest_of, measured
 from ornstein.errors import NotFinite, OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ornstein.data.arrays import Arrays
 
 LARGEST = 1 << 30  # numbers of one item
 REACH = 1e100  # of what data may hold: the squares of larger numbers, and of ranges below its inverse, are none

@@ -160,7 +160,7 @@ class Sheets:
 
         hooks = [average.register_forward_pre_hook(hook) for hook in (stop_here, watch)]
         try:
-            arrays = np.concatenate(list(model.sample(sheet.count, told=sheet.condition, network=average)))
+            arrays = np.concatenate(list(model.sample(sheet.count, condition=sheet.condition, network=average)))
             if not np.isfinite(arrays).all():
                 raise NotFinite("they hold NaN or infinite numbers")
         except _Stopped:
