@@ -1,0 +1,125 @@
+"""From what a user says to the rows that a run's network is called with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.conditions import Rows
+from ornstein.errors import UsageError
+from ornstein.guidance.config import Guidance, GuidanceConfig, NegativeLabel, WeakModel, unconditional
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.runs.run import Run
+
+Label = int | str | Sequence[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionBatch:
+    """Conditions that are rows already, such as those of data (`Conditions.of_items`): a `condition` for `Run.sample`."""
+
+    rows: Rows
+
+    def part(self, first: int, last: int) -> ConditionBatch:
+        """Those of samples first..last−1."""
+        return ConditionBatch(tuple(row[first:last] for row in self.rows))
+
+    @property
+    def digest(self) -> str:
+        """The hash of the conditions' values, 16 hex digits."""
+        return sha256(b"".join(row.contiguous().numpy().tobytes() for row in self.rows)).hexdigest()[:16]
+
+
+def condition_rows(
+    run: Run, count: int, label: Label | None = None, condition: Any = None, label_index: Any = None
+) -> Rows | None:
+    """The conditions of `count` samples, checked; None where none are asked for. Raises UsageError."""
+    if isinstance(condition, ConditionBatch):
+        return condition.rows
+    if label_index is not None and label is not None:
+        raise UsageError("label, label_index: give one of them; a label is a class of the data, an index its place")
+    return run.model.conditions.requested(count, run.spec, label, condition, label_index)
+
+
+def label_ids(run: Run, label: Label, count: int) -> Tensor:
+    """The indices of the classes of `count` samples, checked. Raises UsageError that names what is wrong."""
+    part = run.model.conditions.label
+    if part is None:
+        takes = ", ".join(part.description for part in run.model.conditions.parts)
+        raise UsageError(
+            f"label: {run.folder} was trained without classes{f' (it takes {takes})' if takes else ''}; leave the label out"
+        )
+    return part.requested({"label": label}, count, run.spec)
+
+
+def like(run: Run, dataset: Dataset, part: range, seed: int = 0) -> ConditionBatch | None:
+    """Conditions for samples of these numbers that can be compared with data: those of items of the data.
+
+    The items are those of the data in random order, again and again. None for a run of classes alone, or of no conditions:
+    it draws its classes itself. Raises UsageError for data that lack a condition of the run.
+    """
+    known = run.model.conditions
+    if not known or (known.label is not None and len(known.parts) == 1):
+        return None
+    known.must_fit(dataset, run.folder)
+    return ConditionBatch(known.of_items(dataset, _items(dataset, part, seed), seed))
+
+
+def like_labels(run: Run, dataset: Dataset, count: int, seed: int = 0) -> Tensor | None:
+    """The classes of the first `count` samples made as `like` has it; None without classes."""
+    known = run.model.conditions
+    if known.label is None or len(known.parts) == 1:
+        return run.model.labels(0, count, seed)
+    assert dataset.labels is not None
+    return torch.from_numpy(dataset.labels[_items(dataset, range(count), seed)])
+
+
+def _items(dataset: Dataset, part: range, seed: int) -> NDArray[np.int64]:
+    return np.random.default_rng(seed).permutation(len(dataset))[np.arange(part.start, part.stop) % len(dataset)]
+
+
+def has_null(run: Run) -> bool:
+    """Whether the model can also be called without conditions: it has none, or training left some out."""
+    settings = run._settings()
+    return not run.model.conditions or settings is None or settings.label_dropout > 0
+
+
+def indexed_guide(run: Run, guide: Guidance) -> Guidance:
+    """The guidance with the index of the class that a `NegativeLabel` names. Raises UsageError as `check_guide` does."""
+    check_guide(run, guide)
+    if not isinstance(guide, GuidanceConfig) or guide.plain or not isinstance(guide.negative, NegativeLabel):
+        return guide
+    if guide.negative.index is not None:
+        return guide
+    return replace(guide, negative=replace(guide.negative, index=int(label_ids(run, guide.negative.label, 1))))
+
+
+def check_guide(run: Run, guide: Guidance) -> None:
+    """Raises UsageError for a `GuidanceConfig` that the run has not the means for."""
+    if not isinstance(guide, GuidanceConfig) or guide.plain or isinstance(guide.negative, WeakModel):
+        return
+    known = run.model.conditions
+    if not known:
+        raise UsageError(
+            f"guidance: {run.folder} was trained without classes or other conditions, so there is nothing to guide it "
+            "towards; leave guidance out, or guide it away from a weaker model"
+        )
+    if isinstance(guide.negative, NegativeLabel) and (known.label is None or len(known.parts) > 1):
+        raise UsageError(
+            f"guidance: {run.folder} has other conditions than a class, and is guided away from no condition or from a weaker "
+            "model; leave the other label out"
+        )
+    if guide.negative is unconditional and not has_null(run):
+        raise UsageError(
+            f"guidance: {run.folder} was trained with label_dropout 0, so there is no unconditional model in it to guide "
+            "away from; train with label dropout, or guide away from another label or a weaker model"
+        )

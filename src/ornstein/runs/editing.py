@@ -1,0 +1,289 @@
+"""Edits and restorations of a user's items by a run's model, in the data's own units."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein import conditions
+from ornstein.arguments import Report, as_whole
+from ornstein.conditions import Rows
+from ornstein.coupling import Independent
+from ornstein.denoiser import Denoiser, NetworkDenoiser
+from ornstein.errors import UsageError
+from ornstein.estimate import Estimate
+from ornstein.guidance.config import PLAIN, Guidance, GuidanceConfig, WeakModel
+from ornstein.names import POSTERIORS
+from ornstein.noise import PerSampleNoise
+from ornstein.path import Path, Time
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide
+from ornstein.runs.items import check_units, model_units
+from ornstein.sampling import sample, shares
+from ornstein.solvers import Solver
+
+if TYPE_CHECKING:
+    from ornstein.editing import Measurement
+    from ornstein.editing.measurement import Operator
+    from ornstein.runs.run import Run
+
+    Posterior = Callable[[Denoiser, Measurement], Denoiser]
+
+MOST = 64  # items made at once
+
+
+def edit(
+    run: "Run",
+    items: Any,
+    *,
+    strength: float | None = None,
+    mask: Any = None,
+    count: int = 1,
+    label: Label | None = None,
+    condition: Any = None,
+    guide: Guidance = PLAIN,
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = MOST,
+    progress: Report | None = None,
+) -> NDArray[Any]:
+    """Versions of items in the data's own units: noised by a `strength` and sampled from there, or filled in where masked.
+
+    items: one item or (N, ...) of them, as `run.sample` gives them; `count` versions of each, (N · count, ...), one item's
+        after the other.
+    strength: in (0, 1], how much is lost (`editing.sdedit`).
+    mask: (H, W) of images, (D,) of vectors: not 0 where the item is painted anew; the rest stays (`editing.inpaint`).
+    label, condition, guide: as in `sample`, for one or for each version; None: no condition.
+    solver: None: the default, with a mask `editing.RePaint()`.
+    seed: version i depends on (seed, i) alone.
+
+    Raises UsageError for items, masks or conditions that do not fit the run.
+    """
+    if (mask is None) == (strength is None):
+        raise UsageError("edit: give either a mask, to paint anew what it marks, or a strength such as 0.5")
+    if strength is not None and not 0 < strength <= 1:
+        raise UsageError(f"strength = {strength:g} must lie above 0 (the item as it is) and up to 1")
+    x = model_units(run, items).repeat_interleave(as_whole("count", count, 1), 0)
+    parts = conditioned(run, len(x), label, condition, guide, batch_size)
+    change = strength if strength is not None else visible_where(run, mask)
+    return run.spec.from_model(edited(x, change, parts, solver, steps, seed, progress))
+
+
+def edited(
+    x: Tensor,
+    change: float | Tensor,
+    parts: Sequence[tuple[Denoiser, slice]],
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> Tensor:
+    """The same in model units, x (N, *model shape): `change` is a strength, or 1 where x stays; `parts` are `conditioned`."""
+    from ornstein.editing import RePaint, inpaint, sdedit
+
+    made = []
+    for (denoiser, rows), report in zip(parts, shares(progress, len(parts)), strict=True):
+        way: dict[str, Any] = {"steps": steps, "noise": PerSampleNoise(seed, rows.start), "progress": report}
+        if isinstance(change, Tensor):
+            made.append(inpaint(denoiser, x[rows], change, solver=RePaint() if solver is None else solver, **way))
+        else:
+            made.append(sdedit(denoiser, x[rows], change, solver=solver, **way))
+    return torch.cat(made)
+
+
+def interpolate(
+    run: "Run",
+    first: Any,
+    last: Any,
+    frames: int = 8,
+    *,
+    label: Label | None = None,
+    condition: Any = None,
+    guide: Guidance = PLAIN,
+    solver: Solver | str | None = None,
+    steps: int = 40,
+    progress: Report | None = None,
+) -> NDArray[Any]:
+    """`frames` items from one to another in the data's own units, (frames, ...): along their encodings (`editing.interpolate`).
+
+    first, last: one item each; the first and last frame are these after a round trip. label, condition: one for all frames;
+    None: no condition. Raises UsageError for items or conditions that do not fit the run.
+    """
+    from ornstein.editing import interpolate as between
+
+    begin, end = model_units(run, first, "first"), model_units(run, last, "last")
+    if len(begin) != 1 or len(end) != 1:
+        raise UsageError("interpolate: give one item to begin and one to end with")
+    denoiser = for_all(run, label, condition, guide)
+    return run.spec.from_model(between(denoiser, begin, end, frames, solver=solver, steps=steps, progress=progress))
+
+
+def restore(
+    run: "Run",
+    measured: Any,
+    operator: "Operator",
+    noise: float,
+    *,
+    count: int = 1,
+    method: "str | Posterior" = "mmps",
+    label: Label | None = None,
+    condition: Any = None,
+    guide: Guidance = PLAIN,
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = MOST,
+    progress: Report | None = None,
+) -> NDArray[Any]:
+    """`count` draws of an image given a degraded one, in the data's own units (posterior sampling).
+
+    measured: the degraded image (H', W', C), or (H', W') of one channel, in the units of the data.
+    operator: of `ornstein.editing.operators`, such as `Downsample(4)`; what a `Mask` hides may hold anything.
+    noise: the standard deviation of the measurement's noise, in the units of the data.
+    method: a name of `names.POSTERIORS`, or a function of (denoiser, measurement) such as `editing.MMPS`.
+    label, condition, guide: as in `sample`, one for all draws; None: no condition.
+    seed: draw i depends on (seed, i) alone.
+
+    Raises UsageError for a run of vectors, and for a measurement that is not what the operator makes of an image.
+    """
+    from ornstein.editing import Measurement
+
+    if not 0 < noise < float("inf"):
+        raise UsageError(f"noise = {noise:g} must be positive, a standard deviation in the units of the data")
+    y = _measured(run, measured, operator)
+    measurement = Measurement(operator, y, noise * 2 / (run.spec.high - run.spec.low))
+    maker: Posterior = POSTERIORS.pick(method, run.spec.data_std) if isinstance(method, str) else method
+    return run.spec.from_model(
+        restored(
+            run,
+            maker(for_all(run, label, condition, guide), measurement),
+            count,
+            solver,
+            steps,
+            seed,
+            batch_size,
+            progress,
+        )
+    )
+
+
+def restored(
+    run: "Run",
+    posterior: Denoiser,
+    count: int,
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = MOST,
+    progress: Report | None = None,
+) -> Tensor:
+    """Draws from a posterior in model units, (count, C, H, W)."""
+    made, parts = [], range(0, as_whole("count", count, 1), as_whole("batch_size", batch_size, 1))
+    for first, report in zip(parts, shares(progress, len(parts)), strict=True):
+        shape = (min(batch_size, count - first), *run.spec.shape)
+        way: dict[str, Any] = {
+            "solver": solver,
+            "steps": steps,
+            "noise": PerSampleNoise(seed, first),
+            "progress": report,
+        }
+        made.append(sample(posterior, shape, device=run.model.device, dtype=run.model.dtype, **way))
+    return torch.cat(made)
+
+
+def visible_where(run: "Run", mask: Any) -> Tensor:
+    """1 where an item stays and 0 where it is painted anew, broadcasting against items (B, *model shape)."""
+    spec, hidden = run.spec, np.asarray(mask) != 0
+    sides = spec.shape[1:] if len(spec.shape) > 1 else spec.shape
+    hidden = hidden[..., 0] if hidden.shape == (*sides, 1) else hidden
+    if hidden.shape != sides:
+        raise UsageError(f"mask: it has shape {np.shape(mask)}, and items of {run.folder} have {sides}")
+    if hidden.all() or not hidden.any():
+        raise UsageError("mask: it must mark a part of the item, with numbers other than 0 where to paint anew")
+    visible = torch.from_numpy(~hidden).to(run.model.device, run.model.dtype)
+    return visible.reshape(1, *([1] if len(spec.shape) > 1 else []), *sides)
+
+
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """A network's denoiser with one condition, whatever the size of the batch."""
+
+    denoiser: NetworkDenoiser
+    conditions: conditions.Conditions
+    rows: Rows | None  # of one sample
+    guide: Guidance
+
+    @property
+    def path(self) -> Path:
+        return self.denoiser.path
+
+    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
+        rows = None if self.rows is None else tuple(row.expand(len(x_t), *row.shape[1:]) for row in self.rows)
+        condition = None if rows is None else self.conditions.network_input(rows)
+        return self.guide(self.denoiser, conditions.to(condition, x_t.device, x_t.dtype))(x_t, t)
+
+
+def for_all(run: "Run", label: Label | None, condition: Any, guide: Guidance) -> Denoiser:
+    """The run's denoiser with one condition, or none, guided. Raises UsageError for guidance towards no condition."""
+    rows = condition_rows(run, 1, label, condition)
+    guide = _checked(run, rows, guide)
+    return Conditioned(run.denoiser, run.model.conditions, rows, guide)
+
+
+def conditioned(
+    run: "Run", count: int, label: Label | None, condition: Any, guide: Guidance, size: int = MOST
+) -> list[tuple[Denoiser, slice]]:
+    """The denoisers of `count` items, in batches, each with its rows."""
+    rows, known = condition_rows(run, count, label, condition), run.model.conditions
+    guide = _checked(run, rows, guide)
+    parts = [slice(first, min(first + size, count)) for first in range(0, count, as_whole("batch_size", size, 1))]
+
+    def bound(part: slice) -> Denoiser:
+        inputs = None if rows is None else known.network_input(tuple(row[part] for row in rows))
+        return guide(run.denoiser, conditions.to(inputs, run.model.device, run.model.dtype))
+
+    return [(bound(part), part) for part in parts]
+
+
+def _checked(run: "Run", rows: Rows | None, guide: Guidance) -> Guidance:
+    towards = isinstance(guide, GuidanceConfig) and not guide.plain and not isinstance(guide.negative, WeakModel)
+    if rows is None and towards:
+        raise UsageError("guide: guidance needs something to guide towards; give a label or condition with it")
+    if not isinstance(run.model.coupling, Independent):
+        warnings.warn(
+            f"this model was trained with the coupling {run.model.coupling}, under which noised data are not what it "
+            "knows; results are approximate",
+            stacklevel=3,
+        )
+    return indexed_guide(run, guide)
+
+
+def _measured(run: "Run", measured: Any, operator: "Operator") -> Tensor:
+    """A measurement in model units, (1, C, H', W'), checked against what the operator makes of an image."""
+    from ornstein.editing import operators
+
+    spec = run.spec
+    if len(spec.shape) != 3:
+        raise UsageError(f"{run.folder} makes vectors, and restore is for images; see ornstein.editing in Python")
+    array = np.asarray(measured)
+    array = array[..., None] if array.ndim == 2 and spec.shape[0] == 1 else array
+    try:
+        expected = operator(torch.zeros(1, *spec.shape, device=run.model.device, dtype=run.model.dtype)).shape[1:]
+    except ValueError as error:
+        raise UsageError(f"operator: {error}") from error
+    if array.dtype.kind not in "biuf" or array.shape != (*expected[1:], expected[0]):
+        raise UsageError(
+            f"measured: {operator} makes images of shape {(*expected[1:], expected[0])} of the run's {spec.item_shape}, and this "
+            f"is {array.shape}"
+        )
+    check_units(run, array, "measured")
+    y = replace(spec, shape=tuple(expected)).to_model(array[None]).to(run.model.device, run.model.dtype)
+    y = operator(y) if isinstance(operator, operators.Mask) else y
+    if not bool(y.isfinite().all()):
+        raise UsageError("measured: it holds NaN or infinite numbers where the operator looks")
+    return y

@@ -1,0 +1,190 @@
+"""Likelihoods of a run's model, in nats and in the data's own units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein import conditions
+from ornstein.denoiser import NetworkDenoiser
+from ornstein.errors import UsageError
+from ornstein.noise import PerSampleNoise
+from ornstein.runs.conditioning import Label, condition_rows, has_null
+from ornstein.runs.items import model_units
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.likelihood import Measured, Method, Units, Variational
+    from ornstein.runs.run import Run
+
+
+def log_prob(
+    run: Run,
+    items: Any,
+    *,
+    label: Label | None = None,
+    condition: Any = None,
+    method: Method | None = None,
+    steps: int = 96,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> NDArray[np.float64]:
+    """log p of items in the data's own units, (N,) nats: probabilities of whole numbers, else densities.
+
+    items: one item or (N, ...) of them, as `run.sample` gives them.
+    label, condition: what is given of them, for one or for each; None: the density without conditions.
+    method: of `ornstein.likelihood`, such as `ODE(...)`; None: along the ODE in that many `steps`. Bounds are bounds from below.
+    seed: item i is measured with (seed, i) alone.
+
+    Raises UsageError for items or conditions that do not fit the run.
+    """
+    from ornstein.likelihood import ODE, FixedSteps
+
+    x, method = model_units(run, items), method or ODE(solver=FixedSteps(steps))
+    if run.spec.level_width is not None and bool((np.asarray(items) % 1 != 0).any()):
+        raise UsageError(
+            f"items: the data of {run.folder} are whole numbers, of which the model has probabilities; round these"
+        )
+    rows = condition_rows(run, len(x), label, condition)
+    if rows is None:
+        _must_have_null(run, "give a label or condition")
+    denoiser, units = _exact(run), _units(run)
+    size, results = batch_size or _batch_size(run), []
+    for first in range(0, len(x), size):
+        part = slice(first, first + size)
+        bound = denoiser if rows is None else _bound(run, denoiser, tuple(row[part] for row in rows))
+        measured = method(bound, x[part], units, PerSampleNoise(seed, first), False)
+        results.append(-measured.nats.double().cpu())
+        if progress is not None:
+            progress(min(first + size, len(x)), len(x))
+    return torch.cat(results).numpy()
+
+
+def likelihood(
+    run: Run,
+    dataset: Dataset,
+    indices: NDArray[np.int64],
+    method: Method,
+    *,
+    seed: int = 0,
+    unconditional: bool = False,
+    checked: int = 8,
+    batch_size: int | None = None,
+) -> Iterator[Measured]:
+    """−log p in nats of those items, batch by batch: probabilities of whole numbers, else densities in the data's units.
+
+    Of a run with conditions, given each item's own (its label, for one), unless `unconditional`. Item i of `indices` is
+    measured with seed and i alone; the solver's error is measured on the first `checked`. `likelihood.summarise` gives the
+    mean with its error.
+    Raises UsageError where the data do not fit the model.
+    """
+    items, units = _measurable(run, dataset, unconditional)
+
+    def measured(start: int, stop: int) -> Measured:
+        denoiser, x = items(indices[start:stop])
+        return method(denoiser, x, units, PerSampleNoise(seed, start), stop <= checked)
+
+    size = batch_size or _batch_size(run)
+    checked = min(checked, size, len(indices))
+    edges = [0, *range(checked, len(indices), size), len(indices)]
+    return (measured(start, stop) for start, stop in pairwise(edges) if stop > start)
+
+
+def dequantisation(
+    run: Run,
+    dataset: Dataset,
+    steps: int = 300,
+    *,
+    seed: int = 0,
+    unconditional: bool = False,
+    batch_size: int = 32,
+    progress: Callable[[int, int], None] | None = None,
+) -> Variational:
+    """Noise within the bins of whole numbers that is fitted to this model (`likelihood.fit_dequantisation`), for its `ODE`.
+
+    `dataset` gives the items to fit to: the training data, not those to be measured. Raises UsageError where the data do not
+    fit the model, or are no whole numbers.
+    """
+    from ornstein.likelihood import fit_dequantisation
+    from ornstein.likelihood.methods import level
+
+    items, units = _measurable(run, dataset, unconditional)
+    if units.width is None:
+        raise UsageError(
+            f"{run.folder} was trained on {run.spec.dtype}, no whole numbers: there is nothing to dequantise"
+        )
+    rng = np.random.default_rng(seed)
+    batches = (items(np.sort(rng.integers(len(dataset), size=batch_size))) for _ in range(steps))
+    ratio = level(run.denoiser, units, 0.0)
+    return fit_dequantisation(batches, units.width, ratio, steps, seed=seed, progress=progress)
+
+
+def _measurable(
+    run: Run, dataset: Dataset, unconditional: bool
+) -> tuple[Callable[[NDArray[np.int64]], tuple[NetworkDenoiser, Tensor]], Units]:
+    """Items of the data, by place, in model units with the denoiser that has their conditions; and what these units are."""
+    mine, theirs, where = run.spec, dataset.spec, dataset.spec.source
+    if (theirs.kind, theirs.shape) != (mine.kind, mine.shape):
+        raise UsageError(
+            f"{where} holds {theirs.kind}s of shape {theirs.shape}, but {run.folder} was trained on {mine.kind}s of "
+            f"shape {mine.shape}; give data of that shape"
+        )
+    if (theirs.dtype != mine.dtype) or (mine.kind == "image" and (theirs.low, theirs.high) != (mine.low, mine.high)):
+        raise UsageError(
+            f"{where} holds {theirs.dtype} from {theirs.low:g} to {theirs.high:g}, but {run.folder} was trained on "
+            f"{mine.dtype} from {mine.low:g} to {mine.high:g}; give data in the same units"
+        )
+    known = run.model.conditions
+    conditional = bool(known) and not unconditional
+    if conditional:
+        known.must_fit(dataset, run.folder)
+    else:
+        _must_have_null(run, "leave --unconditional out")
+    dataset = dataset.in_units_of(mine)
+    device, dtype = run.model.device, run.model.dtype
+    denoiser = _exact(run)
+
+    def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
+        x, _ = dataset.batch(indices)
+        bound = _bound(run, denoiser, known.of_items(dataset, indices)) if conditional else denoiser
+        return bound, x.to(device, dtype)
+
+    return items, _units(run)
+
+
+def _exact(run: Run) -> NetworkDenoiser:
+    """The denoiser with weights in the layout in which torch takes derivatives along many vectors at once."""
+    return run.model.denoiser(deepcopy(run.model.network).to(memory_format=torch.contiguous_format))  # type: ignore[call-overload]
+
+
+def _bound(run: Run, denoiser: NetworkDenoiser, rows: conditions.Rows) -> NetworkDenoiser:
+    condition = run.model.conditions.network_input(rows)
+    return denoiser.given(conditions.to(condition, run.model.device, run.model.dtype))
+
+
+def _units(run: Run) -> Units:
+    from ornstein.likelihood import Units
+
+    spec, width = run.spec, run.spec.level_width
+    bounds = (-1.0, 1.0) if spec.kind == "image" else (-math.inf, math.inf)
+    return Units(None if width is None else torch.as_tensor(width, device=run.model.device), spec.log_volume, *bounds)
+
+
+def _batch_size(run: Run) -> int:
+    return max(1, min(256, 2**17 // math.prod(run.spec.shape)))
+
+
+def _must_have_null(run: Run, instead: str) -> None:
+    if not has_null(run):
+        raise UsageError(
+            f"{run.folder} was trained with label_dropout 0, so there is no unconditional model in it; {instead}"
+        )

@@ -1,0 +1,176 @@
+"""Samples of a run, in the data's own type and range."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.arguments import as_tensor, as_whole
+from ornstein.errors import UsageError
+from ornstein.guidance.config import PLAIN, Guidance
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide
+from ornstein.solvers import Solver
+
+if TYPE_CHECKING:
+    from ornstein.runs.run import Run
+
+
+def sample(
+    run: "Run",
+    count: int | None = None,
+    *,
+    label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
+    condition: Any = None,
+    guide: Guidance = PLAIN,
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int | None = None,
+    shape: Sequence[int] | None = None,
+    start: Tensor | None = None,
+) -> NDArray[Any]:
+    """`count` samples in one array, images (count, H, W, C), vectors (count, D): what `batches` gives, with its arguments."""
+    made = batches(
+        run,
+        count,
+        label=label,
+        label_index=label_index,
+        condition=condition,
+        guide=guide,
+        solver=solver,
+        steps=steps,
+        seed=seed,
+        first=first,
+        batch_size=batch_size,
+        shape=shape,
+        start=start,
+    )
+    return np.concatenate(list(made))
+
+
+def batches(
+    run: "Run",
+    count: int | None = None,
+    *,
+    label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
+    condition: Any = None,
+    guide: Guidance = PLAIN,
+    solver: Solver | str | None = None,
+    steps: int = 20,
+    seed: int = 0,
+    first: int = 0,
+    batch_size: int | None = None,
+    shape: Sequence[int] | None = None,
+    start: Tensor | None = None,
+) -> Iterator[NDArray[Any]]:
+    """`count` samples in the data's own type and range, batch by batch: images (N, H, W, C), vectors (N, D).
+
+    label: a class of the data by number or name (3 is the class "3", whatever its place), or one for each sample;
+        label_index: the same by its place among the classes. Without both, classes are drawn as often as they occur in the data.
+    condition: a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
+    guide: guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the condition of a
+        batch, or None, to another denoiser will do.
+    seed, first: sample i depends on (seed, first + i) alone.
+    shape: of one sample, (H, W) or (H, W, C), in place of the data's own, for networks that allow other sizes.
+    start: x (count, *model shape) in model units at the first time of the solver's grid, such as `ornstein.encode` gives, in
+        place of noise drawn by the seed; images (count, C, H, W). It says `count` and `shape`.
+
+    Where memory is short for a batch, it and those after it are made in halves, with a warning. Raises UsageError for a
+    label that does not exist, guidance that the run has not the means for, and a shape that the network does not take.
+    """
+    count, shape = _sizes(run, count, shape, start)
+    guide = indexed_guide(run, guide)
+    rows = condition_rows(run, count, label, condition, label_index)
+
+    def inputs(begin: int, end: int) -> Any:
+        if rows is None:
+            return run.model.drawn(begin, end, seed)
+        return run.model.conditions.network_input(tuple(row[begin - first : end - first] for row in rows))
+
+    return run.model.sample(
+        count,
+        condition=inputs,
+        guide=guide,
+        solver=solver,
+        steps=steps,
+        seed=seed,
+        first=first,
+        batch_size=batch_size,
+        shape=shape,
+        start=start,
+    )
+
+
+def _sizes(
+    run: "Run", count: int | None, shape: Sequence[int] | None, start: Tensor | None
+) -> tuple[int, tuple[int, ...]]:
+    """How many samples, and the shape of one in the model's axes. Raises UsageError for what does not fit."""
+    if start is not None:
+        start = as_tensor("sample", "start", start)
+        if shape is not None or count not in (None, len(start)):
+            raise UsageError(
+                f"start: it says count and shape, {len(start)} of {tuple(start.shape[1:])}; leave these out"
+            )
+        count, wanted = len(start), tuple(start.shape[1:])
+    else:
+        wanted = run.spec.shape if shape is None else _model_shape(run, tuple(shape))
+    if count is None:
+        raise UsageError("count: say how many samples, such as run.sample(64)")
+    if as_whole("count", count, 0) < 1:
+        raise UsageError(f"count = {count}: ask for at least one sample")
+    if wanted != run.spec.shape:
+        _must_take(run, wanted)
+    return count, wanted
+
+
+def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(C, H, W) of (H, W) or (H, W, C)."""
+    own, channels = run.spec.item_shape, run.spec.shape[0]
+    sides = shape if len(shape) == len(own) - 1 else shape[:-1]
+    fits = len(own) > 1 and len(sides) == len(own) - 1 and shape[len(sides) :] in ((), (channels,))
+    if not fits or not all(isinstance(side, int) and side > 0 for side in sides):
+        sizes = " or ".join(map(str, (own, own[:-1])[: len(own)])) if len(own) > 1 else str(own)
+        raise UsageError(
+            f"shape = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
+        )
+    return (channels, *sides)
+
+
+def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
+    """Raises UsageError for a shape that the network does not take, which one call of it tells."""
+    conditions, model = run.model.conditions, run.model
+    if conditions.image is not None:
+        raise UsageError(
+            f"shape: the image condition of {run.folder} has the shape {run.spec.item_shape}; leave shape out"
+        )
+    x = torch.zeros(1, *shape, device=model.device, dtype=model.dtype)
+    try:
+        with torch.inference_mode():
+            fits = model.denoiser()(x, 0.5).clean.shape == x.shape
+        reason = "it answers in another shape"
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        fits, reason = False, next(iter(str(error).splitlines()), type(error).__name__)
+    if not fits:
+        raise UsageError(
+            f"shape: the network of {run.folder} ({type(model.network).__name__}) does not take items of shape {shape} "
+            f"({reason}); its own is {run.spec.shape}"
+        )
+
+
+def compile(run: "Run", guide: Guidance = PLAIN, batch_size: int | None = None) -> str | None:
+    """Compile the network by torch.compile for sampling, which takes a minute; None, or why it is as it was.
+
+    It stays as it was where nothing can be compiled, or where that would change its answers, which are compared once.
+    """
+    from ornstein.compiling import compile_for_sampling
+
+    rows, guide = batch_size or run.model.batch_size, indexed_guide(run, guide)
+    labels = run.model.labels(0, rows, 0)
+    guided = guide(run.denoiser, None if labels is None else labels.to(run.model.device))
+    return compile_for_sampling(run.model.network, guided, (rows, *run.spec.shape))
