@@ -23,7 +23,7 @@ FLOORS = [
     {"target", "estimate", "grid", "preconditioning", "device"},
     {"denoiser", "table"},
     {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling"},
-    {"solvers", "guidance"},
+    {"solvers", "guidance", "distillation"},
     {"arguments"},
     {"sampling"},
     {"tuning", "likelihood", "editing", "tilting", "data", "degradations"},

@@ -75,7 +75,7 @@ class Views:
         return velocity(self, x_t, t)
 
 
-def for_rows(value: Any, rows: slice, x: Tensor) -> Any:
+def for_rows(value: Any, rows: slice | Tensor, x: Tensor) -> Any:
     """A denoiser for some rows of a batch x (B, ...): what it holds for each row is cut to those.
 
     That are the conditions of a network that have a row for each of the batch, and what an object's own method
@@ -95,7 +95,7 @@ def for_rows(value: Any, rows: slice, x: Tensor) -> Any:
     return replace(value, **cut) if any(part is not inner[name] for name, part in cut.items()) else value
 
 
-def _cut(condition: Any, rows: slice, batch: int) -> Any:
+def _cut(condition: Any, rows: slice | Tensor, batch: int) -> Any:
     if isinstance(condition, (tuple, list)):
         return type(condition)(_cut(part, rows, batch) for part in condition)
     if isinstance(condition, dict):
@@ -135,7 +135,7 @@ class NetworkDenoiser(Views):
         object.__setattr__(bound, "condition", condition)
         return bound
 
-    def for_rows(self, rows: slice, x: Tensor) -> "NetworkDenoiser":
+    def for_rows(self, rows: slice | Tensor, x: Tensor) -> "NetworkDenoiser":
         """The denoiser for some rows of a batch x: conditions that have a row for each are cut to those."""
         return self.given(_cut(self.condition, rows, len(x)))
 

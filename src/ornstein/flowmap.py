@@ -20,10 +20,11 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ornstein.denoiser import Denoiser, NetworkDenoiser, Views
 from ornstein.estimate import Estimate
-from ornstein.path import Path, Time, align, as_time
+from ornstein.path import Path, Time, align, as_time, value_and_rate
 
 
 class FlowMap(Views, ABC):
@@ -137,6 +138,48 @@ class NetworkFlowMap(NetworkDenoiser):
 
     def __call__(self, x_t: Tensor, t: Time, s: Time | None = None) -> Estimate:
         return self.solved(x_t, as_time(t), self.predict(x_t, t, s))
+
+    def slope(self, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """U = noise − clean of the pair aimed from t at s, both (B,), shaped as x_t (B, ...)."""
+        clean, noise = self(x_t, t, s)
+        return noise - clean
+
+    def slope_rate(
+        self, x_t: Tensor, t: Tensor, s: Tensor, dx: Tensor | None, dt: Tensor | None, ds: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """(U, dU): the slope and its derivative along (dx, dt, ds), each shaped as its argument, None for 0. Without gradients.
+
+        U = k_x·x_t + k_q·q with k of the 2×2 solve at t. The network's part is a Jacobian–vector product in forward mode; what
+        depends on a time alone is differentiated as a function of that.
+        """
+        x_t, t, s = x_t.detach(), t.detach(), s.detach()
+        zero = torch.zeros_like(t)
+        dt, ds, dx = zero if dt is None else dt, zero if ds is None else ds, torch.zeros_like(x_t) if dx is None else dx
+        c_in, d_in = self._rate(0, t)
+        clock, d_clock = self._rate(1, t)
+        goal, d_goal = self._rate(1, s)
+        x, moved = x_t * align(c_in, x_t), align(c_in, x_t) * dx + align(d_in * dt, x_t) * x_t
+        points = x, clock.to(x), (clock - goal).to(x)
+        tangents = moved, (d_clock * dt).to(x), (d_clock * dt - d_goal * ds).to(x)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):  # the only kernel with a forward-mode derivative on CPUs
+            q, dq, *_ = torch.func.jvp(lambda x, clock, aim: self._aimed(clock, aim, x), points, tangents)
+        (k_x, d_x), (k_q, d_q) = (value_and_rate(partial(self._weight, column), t) for column in (0, 1))
+        k_x, k_q, d_x, d_q = (align(k, x_t) for k in (k_x, k_q, d_x * dt, d_q * dt))
+        return k_x * x_t + k_q * q, k_x * dx + d_x * x_t + k_q * dq + d_q * q
+
+    def _rate(self, which: int, t: Tensor) -> tuple[Tensor, Tensor]:
+        """c_in or c_noise at times (B,), and its derivative."""
+
+        def part(t: Tensor) -> Tensor:
+            value = self.preconditioning(self.path, t)[which]
+            return torch.ones_like(t) if value is None else value
+
+        return value_and_rate(part, t)
+
+    def _weight(self, column: int, t: Tensor) -> Tensor:
+        """Of x_t or of the prediction in U."""
+        matrix = self.inverse(t)
+        return matrix[..., 1, column] - matrix[..., 0, column]
 
     def _aimed(self, c_noise: Tensor, aim: Tensor, x: Tensor) -> Tensor:
         return self.network(x, c_noise, self.condition, aim)

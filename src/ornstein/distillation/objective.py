@@ -1,0 +1,106 @@
+"""Learning a flow map: targets off the diagonal by a method, ordinary regression on it.
+
+In the chart τ = σ/(α + σ), y = x_t/(α + σ) a flow map is U(y, τ, ρ) (`ornstein.flowmap`). Each method gives, for τ > ρ, a target
+of U that only the exact map satisfies; it is held constant while the network moves towards it (a stop-gradient). The other rows of
+a batch lie on the diagonal, where a regression to q = a·x + b·ε, or to a teacher, fixes V(y, τ) = U(y, τ, τ). All errors are
+squares of the network's own target q, weighed as for a denoiser: adaptive weights (Geng et al. 2025) spoil the diagonal.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ornstein.denoiser import Denoiser, for_rows
+from ornstein.estimate import Estimate
+from ornstein.flowmap import FlowPoint, NetworkFlowMap, time_of
+from ornstein.objective import FIRST, Draw, Objective, inside
+from ornstein.path import Path
+
+
+class Jumps(NamedTuple):
+    """Rows that are aimed off the diagonal: x_t (B, ...) at times t, with an aim s < t; all times (B,), float64."""
+
+    x_t: Tensor
+    t: Tensor
+    s: Tensor
+    u: Tensor
+    """Uniform on [0, 1)."""
+    q: Tensor
+    """The regression target of the pair (x, ε) that made x_t, a·x + b·ε."""
+
+
+class Field(Protocol):
+    """V = noise − clean of a denoiser at x_t (B, ...) and t (B,)."""
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor: ...
+
+
+class Distillation(Protocol):
+    """A way to train a flow map: the target of U on rows aimed off the diagonal, computed without gradients.
+
+    `forward_mode` says whether the network is differentiated in forward mode, which excludes autocast and several threads.
+    """
+
+    @property
+    def forward_mode(self) -> bool: ...
+
+    def __call__(self, student: NetworkFlowMap, field: Field, rows: Jumps) -> Tensor: ...
+
+
+def moved(path: Path, x_t: Tensor, t: Tensor, s: Tensor, slope: Tensor) -> Tensor:
+    """x at time s of the chart's y + (ρ − τ)·slope: where a slope leads from x_t at t, both (B,)."""
+    here, there = FlowPoint(path, t, x_t), FlowPoint(path, s, x_t)
+    return (x_t / here.scale + (there.clock - here.clock) * slope) * there.scale
+
+
+@dataclass(frozen=True)
+class FlowMapObjective:
+    """`base` gives path, target, times, weights and coupling; `method` the targets off the diagonal.
+
+    With a teacher, a denoiser of the same data, V is the teacher's (distillation); without, the network learns V beside the map.
+    Aims are uniform in the clock τ: ρ on [0, τ], and 0, the data, for a part `to_data` of the rows.
+    """
+
+    base: Objective
+    method: Distillation
+    to_data: float = 0.0
+
+    def error(
+        self, student: NetworkFlowMap, draw: Draw, jumping: Tensor, numbers: Tensor, teacher: Denoiser | None = None
+    ) -> Tensor:
+        """The weighted squared error of each row (B,), averaged over its numbers.
+
+        draw: rows of `base.at`. jumping (B,): which of them are aimed off the diagonal. numbers (B, 2): uniform on [0, 1).
+        """
+        path, goal = self.base.path, draw.q
+        s, still, jump = draw.t.double(), (~jumping).nonzero()[:, 0], jumping.nonzero()[:, 0]
+        if teacher is not None and len(still):
+            x_t, t = draw.x_t[still], draw.t[still]
+            with torch.no_grad():
+                taught = for_rows(teacher, still, draw.x_t)(x_t, t)
+            goal = goal.index_copy(0, still, self._target(taught, x_t, t).to(goal))
+        if len(jump):
+            x_t, t = draw.x_t[jump], draw.t[jump].double()
+            own = for_rows(student, jump, draw.x_t)
+            field = own if teacher is None else for_rows(teacher, jump, draw.x_t)
+            u = numbers[jump].double()
+            tau = FlowPoint(path, t, t).clock
+            aim = torch.where(u[:, 0] < self.to_data, 0.0, (u[:, 0] - self.to_data) / (1 - self.to_data) * tau)
+            s = s.index_copy(0, jump, time_of(path, aim).clamp(min=FIRST))
+            rows = Jumps(x_t, t, s[jump], u[:, 1], draw.q[jump])
+            with torch.no_grad():
+                slope = self.method(own, lambda x, t: _slope(field(x, t)), rows)
+                here = FlowPoint(path, t, x_t)
+                aimed = self._target(here.estimate(x_t / here.scale, slope), x_t, t)
+            goal = goal.index_copy(0, jump, aimed.to(goal))
+        error = (student.predict(draw.x_t, draw.t, s) - goal).square().flatten(1).mean(1)
+        return draw.weight * error
+
+    def _target(self, estimate: Estimate, x_t: Tensor, t: Tensor) -> Tensor:
+        return estimate.of(self.base.target(inside(self.base.path.at(t, x_t))))
+
+
+def _slope(estimate: Estimate) -> Tensor:
+    return estimate.noise - estimate.clean
