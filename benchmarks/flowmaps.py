@@ -4,7 +4,7 @@
 
 Linear path, variance .02, a network of three hidden layers of 128, batches of 256, the same seconds of one thread's CPU time for
 each method, an average of the weights. The published objectives of MeanFlow and of shortcut models are written here, in the same
-harness, from their papers. The figure is the root mean square distance of 4096 endpoints to those of the exact flow, by a fine solve.
+harness, from their papers. The figure is the root mean square distance of 4096 endpoints to those of the exact flow (fine solve).
 """
 
 import json

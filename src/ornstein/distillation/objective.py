@@ -1,8 +1,8 @@
 """Learning a flow map: targets off the diagonal by a method, ordinary regression on it.
 
 In the chart τ = σ/(α + σ), y = x_t/(α + σ) a flow map is U(y, τ, ρ) (`ornstein.flowmap`). Each method gives, for τ > ρ, a target
-of U that only the exact map satisfies; it is held constant while the network moves towards it (a stop-gradient). The other rows of
-a batch lie on the diagonal, where a regression to q = a·x + b·ε, or to a teacher, fixes V(y, τ) = U(y, τ, τ). All errors are
+of U that only the exact map satisfies; it is held constant while the network moves towards it (a stop-gradient). The other rows
+of a batch lie on the diagonal, where a regression to q = a·x + b·ε, or to a teacher, fixes V(y, τ) = U(y, τ, τ). All errors are
 squares of the network's own target q, weighed as for a denoiser: adaptive weights (Geng et al. 2025) spoil the diagonal.
 """
 
