@@ -290,3 +290,53 @@ def test_a_fit_keeps_to_its_seconds_where_calls_are_slow() -> None:
     fine = 5 * 20 * 0.005
     assert time.monotonic() - began < 0.5 + fine + 1.5
     assert math.isfinite(found.error)
+
+
+class Waits:
+    """A denoiser whose calls take their time, and more from the given one on, as on a machine that becomes busy."""
+
+    def __init__(self, seconds: float, busy: int = 10**9, times: float = 4.0) -> None:
+        self.inner, self.calls = mixture(), 0
+        self.path = self.inner.path
+        self._seconds, self._busy, self._times = seconds, busy, times
+
+    def __call__(self, x, t):  # type: ignore[no-untyped-def]
+        self.calls += 1
+        time.sleep(self._seconds * (self._times if self.calls > self._busy else 1))
+        return self.inner(x, t)
+
+
+@pytest.mark.parametrize("busy", [10, 60, 200])
+def test_a_fit_keeps_to_its_seconds_whenever_the_machine_becomes_busy(
+    monkeypatch: pytest.MonkeyPatch, busy: int
+) -> None:
+    """In the teacher's solve, while untuned tables are measured, and in the fit: late by a few calls at most."""
+    monkeypatch.setattr(tuning, "READY", 0.0)
+    slow, began = Waits(0.002, busy), time.monotonic()
+    solver = tuning.fit(slow, (2,), 3, starts=48, held_out=16, batch_size=16, teacher=12, seconds=1.2)
+    assert time.monotonic() - began < 1.2 + 20 * 0.008
+    assert solver.error <= solver.untuned
+
+
+def test_a_fit_that_cannot_be_made_in_its_seconds_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "READY", 0.0)
+    began = time.monotonic()
+    with pytest.raises(OrnsteinError, match=r"for a fit in 0\.3 seconds; give more of them"):
+        tuning.fit(Waits(0.02), (2,), 3, starts=48, held_out=16, batch_size=16, teacher=40, seconds=0.3)
+    assert time.monotonic() - began < 0.6
+
+
+def test_a_teacher_that_is_late_takes_fewer_starts() -> None:
+    """And what is left of the time goes to the fit."""
+    slow, seen = Waits(0.004), []
+    solver = tuning.fit(
+        slow, (2,), 2, starts=512, held_out=16, batch_size=16, teacher=16, seconds=3.0, progress=seen.append
+    )
+    assert len(seen) > 2
+    assert solver.error < solver.untuned
+
+
+def test_the_cost_of_a_call_is_measured_in_little_of_the_time() -> None:
+    began = time.monotonic()
+    tuning.effort(Waits(0.2), (2,), 3, 10.0)
+    assert time.monotonic() - began < 0.2 * 2 + 0.2

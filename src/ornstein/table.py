@@ -88,7 +88,7 @@ class Table:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of `to_dict`. Raises KeyError for a missing entry, ValueError for shapes that disagree."""
-        held = ENTRIES if data.get("aims") is not None else ENTRIES[:-1]
+        held = ENTRIES if "aims" in data and data["aims"] is not None else ENTRIES[:-1]
         entries = {key: torch.tensor(data[key], dtype=torch.float64) for key in held}
         return cls(**entries, gain=float(data.get("gain", 1.0)))
 

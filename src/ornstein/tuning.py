@@ -46,6 +46,9 @@ TRIES, RESETS = 6, 10  # steps tried before the curvature is estimated anew, and
 CAP = 5.0  # a start counts at most this many times the median: near a mode's border J has no bound
 FLOOR = 0.3  # of the median error: starts with a smaller one are weighted no more than that
 TRIAL = 5  # iterations that each starting table has, on a quarter of the starts, before the best goes on
+TEACHING = 0.4  # of the time that the teacher may take, which `effort` plans to take a quarter, before it ends with fewer starts
+FEWEST = 32  # starts that are fitted to, for which the teacher goes on
+READY = 10.0  # seconds that what every fit needs may take, where the time given is less
 PATIENCE = 25  # iterations without a smaller held-out error that end a fit
 
 
@@ -115,6 +118,10 @@ class Progress:
     untuned: float
 
 
+class _Late(Exception):
+    """The time is over, between two network calls."""
+
+
 class Effort(NamedTuple):
     """How many starts a fit takes, how many are held out, and how many make a batch."""
 
@@ -146,7 +153,9 @@ def effort(
     with torch.no_grad():
         denoiser(x, 0.5)
         begun, calls = time.monotonic(), 0
-        while calls < 3 or time.monotonic() - begun < 0.1:
+        while (
+            calls < 1 or (spent := time.monotonic() - begun) < min(0.1, seconds) or (calls < 3 and spent < seconds / 50)
+        ):
             denoiser(x, 0.5).clean.sum().item()  # waits for an accelerator
             calls += 1
     call = (time.monotonic() - begun) / (calls * len(x))
@@ -215,11 +224,12 @@ def fit(
     `teacher` is the number of calls of the fine solve. The best untuned table of each grid is fitted for a few iterations to
     a quarter of the starts, and the best of those goes on with all of them, `batch_size` at a time, until nothing more is
     gained on the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or
-    `seconds`. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
+    `seconds`, which is looked at between network calls: a fit that comes to know that it is late takes fewer starts, then fewer
+    iterations. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
     `progress` is called with a `Progress` when the teacher is done and after every iteration; when `stop()` is true the fit
     ends early with what it has. `device` and `dtype` are those of the starts; None: the network's.
     Raises ValueError for fewer than one step or no starts, TypeError for another kind of argument,
-    OrnsteinError for a denoiser whose solves are not finite.
+    OrnsteinError for a denoiser whose solves are not finite, or that is too slow for any fit in the time given.
     """
     check_denoiser("fit", denoiser)
     if min(steps, starts, held_out, batch_size) < 1:
@@ -236,8 +246,17 @@ def fit(
     def over() -> bool:
         return time.monotonic() - begun > seconds or (stop is not None and stop())
 
+    def check() -> None:
+        if time.monotonic() - begun > allowed:
+            raise _Late
+
     def solved(table: Table, rows: Tensor) -> Iterator[Tensor]:
-        return (list(execute(table, bound(part), x[part], noise))[-1].x for part in rows.split(batch_size))
+        for part in rows.split(batch_size):
+            ends = x[part]
+            for step in execute(table, bound(part), ends, noise):
+                check()
+                ends = step.x
+            yield ends
 
     def error(table: Table) -> float:
         """The mean held-out error; infinite where a solve breaks down."""
@@ -245,15 +264,29 @@ def fit(
             mean = float(_distance(torch.cat(list(solved(table, unseen))), goal[unseen]).mean())
         return mean if math.isfinite(mean) else math.inf
 
-    unseen = everything[starts:]
-    with torch.no_grad():
-        fine = ABM().table(path, two_ended(path, max(teacher, 2 * steps)))
-        goal = torch.cat([_finite(ends, fine) for ends in solved(fine, everything)])
-    measured = list[list[tuple[float, Table]]]()
-    for some in candidates(path, steps):
-        if not (measured and over()):
-            measured.append([(error(table), table) for table in some])
-    ranked = sorted((min(some, key=itemgetter(0)) for some in measured), key=itemgetter(0))
+    unseen, learned, goal = everything[starts:], everything[:starts], torch.empty_like(x)
+    allowed, measured = max(seconds, READY), list[list[tuple[float, Table]]]()
+    try:
+        with torch.no_grad():
+            fine = ABM().table(path, two_ended(path, max(teacher, 2 * steps)))
+            for part in reversed(everything.split(batch_size)):  # those held out come first
+                (ends,) = solved(fine, part)
+                goal[part], learned = _finite(ends, fine), everything[part[0] : starts]
+                if len(learned) >= FEWEST and time.monotonic() - begun > TEACHING * seconds:
+                    break
+        for some in candidates(path, steps):
+            if not (measured and over()):
+                measured.append([])
+                for table in some:
+                    measured[-1].append((error(table), table))
+    except _Late:
+        if not any(measured):
+            raise OrnsteinError(
+                f"this model is too slow, or this machine too busy, for a fit in {seconds:g} seconds; give more of them, fewer "
+                "steps, or a smaller teacher"
+            ) from None
+    allowed = seconds
+    ranked = sorted((min(some, key=itemgetter(0)) for some in measured if some), key=itemgetter(0))
     untuned, best = ranked[0]
     if not math.isfinite(untuned):
         raise OrnsteinError(
@@ -284,21 +317,24 @@ def fit(
         return now
 
     def descent(table: Table, rows: Tensor) -> "Descent":
-        return Descent(Weights(path, table), bound, x, goal, rows.split(batch_size), seed, over)
+        return Descent(Weights(path, table), bound, x, goal, rows.split(batch_size), seed, over, check)
 
     report()
-    tables = [best]
-    if iterations > TRIAL * len(ranked):
-        few = everything[: max(starts // 4, min(starts, 32))]
-        tried = list[tuple[float, Table]]()
-        for _, table in ranked:
-            if not (tried and over()):
-                trial = descent(table, few)
-                tried.append((fitted(trial, TRIAL), trial.table()))
-        tables = [table for _, table in sorted(tried, key=itemgetter(0))]
-    for table in tables:
-        if not over():
-            fitted(descent(table, everything[:starts]), iterations)
+    try:
+        tables = [best]
+        if iterations > TRIAL * len(ranked):
+            few = learned[: max(len(learned) // 4, min(len(learned), 32))]
+            tried = list[tuple[float, Table]]()
+            for _, table in ranked:
+                if not (tried and over()):
+                    trial = descent(table, few)
+                    tried.append((fitted(trial, TRIAL), trial.table()))
+            tables = [table for _, table in sorted(tried, key=itemgetter(0))]
+        for table in tables:
+            if not over():
+                fitted(descent(table, learned), iterations)
+    except _Late:  # the best so far is the result
+        pass
     done = 1.0
     report()
     return Tuned(path, best, smallest, untuned, model)
@@ -341,14 +377,16 @@ class Weights:
         P, Q = (member.contiguous() for member in pairs.unbind(-1))
         return Table(times, P, Q, torch.zeros(len(P), dtype=torch.float64), float(gain))
 
-    def run(self, denoiser: Denoiser, x: Tensor, theta: Tensor) -> Tensor:
-        """The sampler for starts x (B, ...), differentiable in θ, (n,) or one for each start (B, n)."""
+    def run(self, denoiser: Denoiser, x: Tensor, theta: Tensor, check: Callable[[], None] = lambda: None) -> Tensor:
+        """The sampler for starts x (B, ...), differentiable in θ, (n,) or one for each start (B, n); `check` may end it by an
+        exception before each network call."""
         precise = torch.float32 if x.device.type == "mps" else theta.dtype  # Apple's devices have no float64
         times, pairs, gain = self.entries(theta.expand(len(x), -1))
         times, gain = times.to(x.device, precise), gain.to(x.device, precise)
         pairs, x = pairs.to(x.device, x.dtype), x * align(gain, x)
         estimates: list[Tensor] = []
         for i in range(pairs.shape[1]):
+            check()
             estimates += denoiser(x, times[:, i])
             x = torch.einsum("bk,kb...->b...", pairs[:, i, : i + 1].flatten(1), torch.stack(estimates))
         return x
@@ -366,7 +404,9 @@ class Descent:
         batches: Sequence[Tensor],
         seed: int,
         over: Callable[[], bool] = lambda: False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        self.check = check
         self.weights, self.bound, self.x, self.goal, self.batches = weights, bound, x, goal, batches
         self.generator, self.over = torch.Generator().manual_seed(seed), over
         self.theta = torch.zeros(weights.size, dtype=torch.float64)
@@ -402,7 +442,8 @@ class Descent:
     def _errors(self, theta: Tensor) -> Tensor:
         """‖r‖ of every start (N,); infinite where the sampler broke down."""
         parts = [
-            _distance(self.weights.run(self.bound(rows), self.x[rows], theta), self.goal[rows]) for rows in self.batches
+            _distance(self.weights.run(self.bound(rows), self.x[rows], theta, self.check), self.goal[rows])
+            for rows in self.batches
         ]
         return torch.cat(parts).double().cpu().nan_to_num(nan=math.inf)
 
@@ -413,7 +454,7 @@ class Descent:
         for rows in self.batches:
             each = self.theta.expand(len(rows), -1).clone().requires_grad_()
             with torch.enable_grad():
-                r = self.weights.run(self.bound(rows), self.x[rows], each) - self.goal[rows]
+                r = self.weights.run(self.bound(rows), self.x[rows], each, self.check) - self.goal[rows]
             r = r.flatten(1) / math.sqrt(r[0].numel())
             v = torch.randn(r.shape, generator=self.generator).to(r.device, r.dtype)
             pulled = r.detach() * weight[done : done + len(rows), None].to(r.device, r.dtype)
