@@ -13,7 +13,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Degradation(Protocol):
-    """task(x, numbers) -> what is left of images x (B, C, H, W) in model units, (B, C', H, W), and where it is told, 1 or 0,
+    """task(x, numbers) -> what is left of images x (B, C, H, W) in model units, (B, C', H, W), and where it is known, 1 or 0,
     (B, 1, H, W).
 
     Raises ValueError for images that it does not fit (`check`), naming what does.

@@ -110,7 +110,7 @@ class Solved(FlowMap):
 
 @dataclass(frozen=True, eq=False)
 class NetworkFlowMap(NetworkDenoiser):
-    """A network that is told how far to go: network(x, c_noise, condition, aim) predicts `target` of the aimed pair.
+    """A network with an input for the aim: network(x, c_noise, condition, aim) predicts `target` of the aimed pair.
 
     aim = c_noise(t) − c_noise(s), 0 on the diagonal, in the clock of the preconditioning: with `UnitVariance` from 0 to 1. The
     pair solves a·clean + b·noise = prediction and α·clean + σ·noise = x_t at t, as that of a `NetworkDenoiser`: a network whose

@@ -51,7 +51,7 @@ class Model:
     target: target.Target
     spec: DataSpec
     conditions: Conditions = Conditions()
-    """What the network is told beside x_t and t."""
+    """The conditions of the network."""
     coupling: Coupling = Independent()
     """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
     preconditioning: Preconditioning | None = None
@@ -100,7 +100,7 @@ class Model:
         return None if label is None else label.drawn(first, last, seed)
 
     def drawn(self, first: int, last: int, seed: int) -> Any:
-        """What the network is told for those samples when nobody says: their classes (`labels`), and nothing else."""
+        """The default condition of those samples: classes (`labels`), and the null of all other conditions."""
         labels = self.labels(first, last, seed)
         if labels is None:
             return None
@@ -446,7 +446,7 @@ def _whole(value: Any) -> Iterator[int]:
 def _conditions(
     arguments: Mapping[str, Any] | None, spec: DataSpec, frequencies: tuple[float, ...], others: list[dict[str, Any]]
 ) -> Conditions:
-    """The conditions of a model file; what the network's vector has beyond them was told of augmentations in training."""
+    """The conditions of a model file; what the network's vector has beyond them are augmentations of training."""
     if len(frequencies) != len(spec.classes):
         raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
     parts = ((Label(spec.classes, frequencies),) if frequencies else ()) + conditions.from_json(others)

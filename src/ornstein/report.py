@@ -211,9 +211,9 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
         _real(dataset, count) if by_class else _image(grid_image(_some(dataset, count), spec=dataset.spec)),
         "real data",
     )
-    note = "Each column is one class, asked for by its label." if _columns(run.spec) and by_class else ""
+    note = "Each column is one class." if _columns(run.spec) and by_class else ""
     if conditions and not by_class:
-        note = "Each sample was told what is known of the real item in its place."
+        note = "Each sample has the condition of the real item in its place."
     return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
 
 

@@ -350,7 +350,7 @@ def density(method: Method, path: Path, gap: float | None = None) -> CheckRow:
 
     Without `gap` every value must be within 1e-3 nats per dimension, or, where probes are drawn, their mean within 4 standard
     errors more. A bound's mean may lie below the truth by 4 standard errors, and above it by `gap` besides: with the optimal
-    denoiser only its steps leave one. The density at t = 1 is not told but taken from the denoiser, as of a network.
+    denoiser only its steps leave one. The density at t = 1 is taken from the denoiser, as of a network.
     Whole numbers have the probabilities of bins of width ½, which any method bounds. Whatever is raised is a
     failure with that message.
     """

@@ -195,8 +195,8 @@ def test_what_is_asked_for() -> None:
         (PARTS[1:2], {"condition": [1.0]}, r"takes 2 finite numbers.* shape \(1,\)"),
         (PARTS[1:2], {"condition": [1.0, np.nan]}, "finite"),
         (PARTS[1:2], {"condition": "words"}, "finite"),
-        (PARTS[1:2], {"label": 1}, "label: this run was not trained to be told that"),
-        (PARTS[1:2], {"condition": {"text": "a"}}, "text: this run was not trained"),
+        (PARTS[1:2], {"label": 1}, "label: this model has no condition of that name; it has"),
+        (PARTS[1:2], {"condition": {"text": "a"}}, "text: this model has no condition"),
         (PARTS[3:4], {"condition": np.zeros((5, 5, 3))}, r"shape \(4, 6, 3\) or \(2, 3, 3\)"),
         (PARTS[3:4], {"condition": (np.zeros((4, 6, 3)), np.ones((4, 6)))}, "takes no mask"),
         (PARTS[5:], {"condition": np.zeros((4, 6))}, "give the mask"),
@@ -434,7 +434,7 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert main(["sample", str(folder), *flags[:2]]) == 2
     assert "give the mask" in capsys.readouterr().err
     assert main(["sample", str(folder), "--text", "a cat"]) == 2
-    assert "not trained to be told that" in capsys.readouterr().err
+    assert "has no condition of that name" in capsys.readouterr().err
     assert main(["sample", str(folder), "--condition", "1,2"]) == 2
     assert "--condition 1,2: " in (said := capsys.readouterr().err)
     assert "was not trained to be given numbers" in said

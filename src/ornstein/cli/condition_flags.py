@@ -1,4 +1,4 @@
-"""The flags --condition, --mask and --text: from files and words to what a run can be told, and an image of it."""
+"""The flags --condition, --mask and --text: from files and words to conditions of a run, and an image of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -34,7 +34,7 @@ def run(words: Sequence[str]) -> int:
     labels = [i % classes for i in range(wanted.count)]
     say()
     drawing.draw(trained, image, wanted, SOLVERS[wanted.solver], labels, columns=classes, by_default=True)
-    say(f"Each column of that image is one digit, asked for by its label: 0 to {classes - 1}.")
+    say(f"Each column of that image is one digit, sampled by its label: 0 to {classes - 1}.")
     say(["", "Now your own images, a folder of them (sub-folders become classes):"])
     say("  ornstein train --data FOLDER --size 32 --out runs/mine --minutes 20")
     return 0

@@ -56,7 +56,7 @@ def describe(training: "FolderTraining") -> list[str]:
     rows = [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
-        *(("told", part.description) for part in model.conditions.parts if part is not model.conditions.label),
+        *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
         ("memory", f"{size(training.dataset.items.nbytes)} of data"),
         ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
         ("path", f"{model.path}"),

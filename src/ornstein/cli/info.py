@@ -71,7 +71,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     return [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
-        *(("told", _called(entry)) for entry in config.get("conditions", ())),
+        *(("condition", _called(entry)) for entry in config.get("conditions", ())),
         ("network", f"{config['network']['type']} {settings['preset']}: {_parameters(weights, folder):,} parameters"),
         ("path", _called(config["path"])),
         ("target", _called(config["target"])),

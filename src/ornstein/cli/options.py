@@ -17,7 +17,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class GuidanceFlags(Shared):
-    """How strongly samples are pulled towards what is asked for."""
+    """Guidance scale: 1 is the conditional model, above 1 samples are pulled towards the condition."""
 
     guidance: float = 1.0
     """Scale of guidance: 1 asks for a class plainly, 2 or 3 more strongly: clearer samples, and less various ones."""
@@ -27,7 +27,7 @@ class GuidanceFlags(Shared):
     """Guided between these noise levels alone: deviations of the noise over the factor on the data, which run from -1 to 1 in
     images, and from 0 (data) to inf (noise); 0.2,5 keeps more variety (default: all)."""
     not_label: str | None = field(default=None, metadata={"name": "CLASS"})
-    """Away from this class, in place of what the model draws when it is told none."""
+    """Negative label: guidance away from this class, in place of the unconditional model."""
     autoguidance: str | None = field(default=None, metadata={"name": "RUN|FILE"})
     """Away from a weaker model, which needs no classes: another run of the same data, a snapshot in RUN/averages, or a
     checkpoint."""
@@ -147,7 +147,7 @@ class Edit(GuidanceFlags, Writes):
     count: int = field(default=1, metadata={"short": "-n"})
     """How many versions."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat (default: the null condition)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
@@ -171,7 +171,7 @@ class Interpolate(GuidanceFlags, Writes):
     frames: int = 8
     """How many, with both ends."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat, for all frames (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat, for all frames (default: the null condition)."""
     steps: int = 40
     """Steps to the noise, and back again."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
@@ -205,7 +205,7 @@ class Restore(GuidanceFlags, Writes):
     count: int = field(default=1, metadata={"short": "-n"})
     """How many draws."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat (default: none is asked for)."""
+    """A class as the data call it, such as 3 or cat (default: the null condition)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0

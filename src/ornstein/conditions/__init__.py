@@ -1,7 +1,7 @@
-"""What a network is told beside x_t and t: classes, sets of labels, vectors, texts, images; each with a null that says nothing.
+"""Conditions of a model: classes, sets of labels, vectors, texts, images, each with a null condition.
 
-A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from what a user asks, what
-the null row is, and what a network needs to be told it. `Conditions` are those of one model.
+A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from a request of the user,
+what the null row is, and which arguments the network needs. `Conditions` are those of one model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Rows = tuple[Tensor, ...]
 class Conditions:
     """The conditions of one model, in order; `augmented` columns of zeros follow the vector in all but training.
 
-    Raises ValueError when two of them would be told in the same way.
+    Raises ValueError when two of them would enter the network in the same way.
     """
 
     parts: tuple[Condition, ...] = ()
@@ -84,11 +84,11 @@ class Conditions:
         return sum(part.numbers for part in self.parts)
 
     def null(self, count: int) -> Rows:
-        """Nothing is told."""
+        """The null condition of every kind, `count` rows."""
         return tuple(part.null(count) for part in self.parts)
 
     def must_fit(self, dataset: Dataset, run: object) -> None:
-        """Raises UsageError when data lack what a run was trained to be told."""
+        """Raises UsageError when data lack a condition that a run was trained with."""
         for part in self.parts:
             lack = part.missing(dataset)
             if lack:
@@ -114,7 +114,7 @@ class Conditions:
     def requested(
         self, count: int, spec: DataSpec, label: Any = None, condition: Any = None, label_index: Any = None
     ) -> Rows | None:
-        """`count` rows of what a user asks for; what is not spoken of is the null condition. None when nothing is.
+        """`count` rows of what a user asks for; conditions that are not named take their null. None when no condition is.
 
         `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
         Raises UsageError that says what is wrong.
@@ -131,9 +131,7 @@ class Conditions:
                 has = ", ".join(part.description for part in self.parts)
                 if not has and key in ("label", "label_index"):
                     raise UsageError("label: this run was trained without classes; leave the label out")
-                raise UsageError(
-                    f"{key}: this run was not trained to be told that" + (f" (it takes {has})" if has else "")
-                )
+                raise UsageError(f"{key}: this model has no condition of that name; it has {has or 'none'}")
         rows = []
         for part in self.parts:
             own = {key: values[key] for key in part.names if values.get(key) is not None}

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Condition(ABC):
-    """Abstract, frozen: one thing that a network is told of each item beside x_t and t, with all that gives it a meaning.
+    """Abstract, frozen: one input of a network besides x_t and t, with all that gives it a meaning.
 
     A batch of it is one tensor, its rows: what the network is called with. The null condition, which says nothing, is a row too:
-    what examples are trained on whose condition is dropped (Ho and Salimans 2022, section 3.2), and what is asked for when
-    nothing is.
+    examples whose condition is dropped are trained on it (Ho and Salimans 2022, section 3.2), and samples without a condition
+    take it.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -33,7 +33,7 @@ class Condition(ABC):
     @property
     @abstractmethod
     def arguments(self) -> dict[str, int]:
-        """What a network is built with to be told this."""
+        """The arguments with which a network is built to take this condition."""
 
     @abstractmethod
     def null(self, count: int) -> Tensor:
@@ -53,7 +53,7 @@ class Condition(ABC):
 
     @abstractmethod
     def missing(self, dataset: Dataset) -> str:
-        """What data lack to be told of with this, as the end of a sentence; nothing where they lack nothing."""
+        """What data lack for this condition, as the end of a sentence; empty where they lack nothing."""
 
     @property
     @abstractmethod

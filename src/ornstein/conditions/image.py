@@ -1,4 +1,4 @@
-"""An image as condition, which the network sees beside x_t: what a degradation leaves of each training image."""
+"""An image as condition, which the network sees besides x_t: what a degradation leaves of each training image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class ImageCondition(Condition):
     """What `degradation` leaves of an image, (B, C' + 1, H, W): its channels, 0 where unknown, and one that is 1 where known.
 
-    The null condition is 0 everywhere: nothing is told anywhere (as in Saharia et al. 2022, "Palette", whose tasks these are).
+    The null condition is 0 everywhere: no pixel is known (as in Saharia et al. 2022, "Palette", whose tasks these are).
     """
 
     degradation: Degradation
@@ -64,7 +64,7 @@ class ImageCondition(Condition):
         return dict(zip(("image", "mask"), value, strict=True)) if pair else {"image": value}
 
     def visible(self, rows: Tensor) -> Tensor:
-        """What is told as images (B, C, H, W) to look at, in model units: grey where nothing is."""
+        """The condition as images (B, C, H, W) to look at, in model units: grey where no pixel is known."""
         left = rows[:, :-1] * rows[:, -1:]
         channels = self.shape[0]
         if left.shape[1] == channels:

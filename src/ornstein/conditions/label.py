@@ -90,7 +90,7 @@ class Label(Condition):
 class LabelSet(Condition):
     """Any number of K labels: boolean rows of K + 1 columns, embedded as the sum of the labels' rows of a table.
 
-    The last column says that the set is told; the null condition is false in all. An empty set is therefore something else: an
+    The last column says that there is a set; the null condition is false in all. An empty set is therefore something else: an
     item that is known to have none of the labels.
     """
 
@@ -159,7 +159,7 @@ def _marked(sets: Tensor) -> Tensor:
 
 
 def _one_of(values: Mapping[str, Any]) -> str:
-    """By which of its names a label is asked for."""
+    """By which of its names a label is requested."""
     if len(values) > 1:
         raise UsageError("label, label_index: give one of them; a label is a class of the data, an index its place")
     return next(iter(values))

@@ -103,7 +103,7 @@ def _names(folder: Path) -> set[str]:
 def newest(folder: Path, tell: Callable[[str], None]) -> Path | None:
     """The newest checkpoint that is whole, or None where there is none.
 
-    Damaged ones are renamed and told about, one sentence each. Raises OrnsteinError when all are damaged.
+    Damaged ones are renamed and reported, one sentence each. Raises OrnsteinError when all are damaged.
     """
     damaged = 0
     for place in checkpoints(folder):

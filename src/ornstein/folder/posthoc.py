@@ -39,7 +39,7 @@ from ornstein.folder.tensors import save_tensors
 Averages = Mapping[float, Mapping[str, Tensor]]
 """Averages of the same weights, by length."""
 
-MOST = 9  # averages in a snapshot, which are told apart by one digit
+MOST = 9  # averages in a snapshot, which one digit distinguishes
 RATIO = 1.15  # of the times of snapshots
 TOLERANCE = 0.2  # of the error of a profile, which is that of noise in the weights; their common part has none
 NAME = re.compile(r"update-(\d{8,})\.safetensors")

@@ -56,7 +56,7 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     own = f", network={type(model.network).__name__}()" if model.is_own else ""
     classes = f"\nClasses: {', '.join(map(_prose, spec.classes))}.\n" if spec.classes else ""
     others = [_prose(part.description) for part in model.conditions.parts if part is not model.conditions.label]
-    classes += f"\nIt can be told {' and '.join(others)}.\n" if others else ""
+    classes += f"\nConditions: {', '.join(others)}.\n" if others else ""
     network = f"{type(model.network).__name__} of {parameters:,} parameters"
     return f"""# {_prose(folder.name)}
 

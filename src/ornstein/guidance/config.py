@@ -1,4 +1,4 @@
-"""A choice of guidance as a value: everything but the model and what it is asked for, to be named, kept and repeated."""
+"""A choice of guidance as a value: everything but the model and its condition, to be named, saved and repeated."""
 
 import math
 import re
@@ -17,23 +17,23 @@ from ornstein.guidance.rescaled import Rescaled
 
 
 class Conditional(Denoiser, Protocol):
-    """A denoiser that can be told a condition: `NetworkDenoiser`, `exact.GaussianMixture`; as it is, it is told none."""
+    """A denoiser to which a condition can be bound: `NetworkDenoiser`, `exact.GaussianMixture`; unbound, it is unconditional."""
 
     def given(self, condition: Any, /) -> Denoiser: ...
 
 
 Guidance = Callable[[Conditional, Any], Denoiser]
-"""How a model is asked: from its denoiser, told nothing yet, and the condition of a batch (None: there is none)."""
+"""guidance(model, condition) -> the denoiser to sample: of a model without a condition, and the condition of a batch or None."""
 
 
 def unconditional(model: Conditional, condition: Any) -> Denoiser:
-    """The model, told nothing."""
+    """The model without a condition."""
     return model
 
 
 @dataclass(frozen=True)
 class NegativeLabel:
-    """The model told one other class for all rows: guidance goes away from it.
+    """The model with one other class for all rows: guidance goes away from it.
 
     `label` is the class by number or name, which a `Run` looks up among its own; a denoiser alone knows no names, and takes it
     for the `index`. Raises TypeError when it is called for a name whose index is not known.
@@ -56,7 +56,7 @@ class NegativeLabel:
 
 @dataclass(frozen=True)
 class WeakModel:
-    """Another model told the same, for autoguidance; `name` says which, where the choice is written down."""
+    """Another model with the same condition, for autoguidance; `name` says which, where the choice is written down."""
 
     model: Conditional = field(repr=False)
     name: str = "a weaker model"
@@ -70,7 +70,7 @@ class WeakModel:
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """`method(model.given(condition), away(model, condition), scale)`: how a model is asked, and by default plainly.
+    """`method(model.given(condition), away(model, condition), scale)`; by default the conditional model.
 
     Guided at noise levels σ/α between `levels` alone, `rescale`d where that is above 0 (`Rescaled`). At scale 1 the result is
     `model.given(condition)` itself. Raises ValueError for numbers that mean nothing; when called, for levels that the model's
@@ -94,7 +94,7 @@ class GuidanceConfig:
 
     @property
     def plain(self) -> bool:
-        """Whether the model is asked as it is."""
+        """Whether the model is sampled without guidance."""
         return self.scale == 1
 
     @property

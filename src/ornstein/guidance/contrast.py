@@ -18,7 +18,7 @@ from ornstein.path import Time
 class Contrast(GuidedDenoiser):
     """Abstract: a subclass combines the estimates of `conditional` and `unconditional` at a scale.
 
-    At scale 1 the conditional denoiser alone is asked, so the result is its own to the last bit. When both are
+    At scale 1 the conditional denoiser alone is called, so the result is its own to the last bit. When both are
     `NetworkDenoiser`s of one network, their two passes are one call on a batch twice as long: first the rows of the conditional
     one, then those of the other. Raises ValueError when built from denoisers on two paths.
     """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ornstein.path import Path, Time, as_time
 
-FAINT = 1e-3  # α/σ below which data can no longer be told from x_t in float32
+FAINT = 1e-3  # α/σ below which data can no longer be computed from x_t in float32
 
 
 def gradient(function: Callable[[Tensor], tuple[Tensor, tuple[Tensor, ...]]], x_t: Tensor) -> tuple[Tensor, ...]:

@@ -27,7 +27,7 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 @dataclass(frozen=True, eq=False)
 class Variational:
-    """N(x + m(x), s(x)²) within the bin, each element by itself; m and s are told by a small network that sees all of x.
+    """N(x + m(x), s(x)²) within the bin, each element by itself; m and s come from a small network that sees all of x.
 
     It begins as `Truncated(ratio)`, with m = 0 and s = ratio. Ho et al. take a flow, which can bend and couple the elements as
     well. x (B, C, ...) or (B, D).

@@ -1,4 +1,4 @@
-"""Per-class agreement: are the samples what they were asked to be?"""
+"""Per-class agreement: are the samples of the class that was requested?"""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from ornstein.metrics.score import Score, need, proportion
 
 
 def agreement(requested: Tensor, recognised: Tensor, classes: tuple[str, ...]) -> tuple[Score, dict[str, Score]]:
-    """The part of samples that a classifier of the real data takes for what they were asked to be, in all and by class.
+    """The part of samples that a classifier of the real data assigns to the requested class, in all and by class.
 
     Class numbers (N,) each. Classes with fewer than 10 samples are left out. The classifier errs too: see its accuracy on real
     data (Ravuri and Vinyals 2019 ask the converse question). Raises UsageError below 100 samples.

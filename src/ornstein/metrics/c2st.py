@@ -9,7 +9,7 @@ from ornstein.metrics.score import Score, proportion, usable
 def c2st(samples: Tensor, real: Tensor, steps: int = 500, seed: int = 0) -> Score:
     """The accuracy on unseen items of a small network trained to tell samples (N, D) from real items (M, D).
 
-    0.5: it cannot; 1: always. Half of min(N, M) of each side is learned from, the other half is asked.
+    0.5: it cannot; 1: always. Half of min(N, M) of each side is learned from, the other half is classified.
     Lopez-Paz and Oquab 2017, section 3. Raises UsageError below 200 items, and for items that cannot be compared.
     """
     usable(200, "C2ST", samples=samples, real=real)

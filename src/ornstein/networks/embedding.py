@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from .layers import xavier_
 
 Condition = Tensor | tuple[Tensor | None, ...] | None
-"""None, one of these tensors, or a tuple of several, each kind at most once and None where it is not told:
+"""None, one of these tensors, or a tuple of several, each kind at most once and None where it is missing:
 
-- labels: integers (B,) of which K is the null label, or sets of labels, boolean (B, K + 1), whose last column says that the set
-  is told, so that an empty set is not the same as none;
+- labels: integers (B,) of which K is the null label, or sets of labels, boolean (B, K + 1), whose last column says that there
+  is a set, so that an empty set is not the same as none;
 - a floating vector (B, V);
 - a floating image (B, C', *spatial), seen beside x.
 

@@ -1,6 +1,6 @@
 """Images mirrored, moved, scaled and turned in training; none of it leaks into samples (Karras et al. 2022, appendix F).
 
-The network is told what was done as a vector condition, zero for an image as it is; sampling gives no vector, which is zero.
+What was done is a vector condition, zero for an image as it is; sampling gives no vector, which is zero.
 """
 
 import math
