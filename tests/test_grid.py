@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -144,3 +145,22 @@ def test_a_bad_grid_is_refused_in_one_sentence(times: list[float], sentence: str
 def test_explicit_takes_lists_tensors_and_rising_times() -> None:
     assert grid.explicit([1, 0.5, 0]).tolist() == [1, 0.5, 0]
     assert grid.explicit(torch.tensor([0.0, 0.25], requires_grad=True)).tolist() == [0, 0.25]
+
+
+@pytest.mark.parametrize("make", [grid.polynomial, grid.two_ended, grid.log_snr, grid.karras], ids=lambda g: g.__name__)
+@pytest.mark.parametrize("steps", [1, 2, 10, 50, 200, 700])
+def test_no_call_is_made_below_the_first_level_of_a_beta_table(make: Any, steps: int) -> None:
+    for p in (path.Betas.linear(), path.Betas.scaled_linear(), path.Betas.squared_cosine(), path.Betas.linear(10)):
+        times = make(p, steps)
+        assert len(times) == steps + 1
+        assert bool((times.diff() < 0).all())
+        assert times[-1] == 0
+        assert float(times[-2]) >= (1 / p.steps) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("make", [grid.polynomial, grid.two_ended], ids=lambda g: g.__name__)
+def test_a_lower_first_level_is_used_where_it_is_wanted(make: Any) -> None:
+    free, usual = path.Betas.scaled_linear(lowest=0), path.Betas.scaled_linear()
+    assert make(free, 200)[-2] < 1 / 1000 <= make(usual, 200)[-2] * (1 + 1e-9)
+    assert torch.equal(make(free, 8), make(usual, 8))
+    assert free.zero_terminal_snr().lowest == 0 != usual.zero_terminal_snr().lowest

@@ -27,7 +27,7 @@ FLOORS = [
     {"arguments"},
     {"sampling"},
     {"tuning", "likelihood", "editing", "tilting", "data", "degradations"},
-    {"verify", "metrics", "conditions"},
+    {"verify", "metrics", "conditions", "interop"},
     {"model"},
     {"folder"},
     {"training", "runs"},

@@ -45,6 +45,7 @@ _MODULES = (
         "exact",
         "grid",
         "guidance",
+        "interop",
         "likelihood",
         "metrics",
         "model",

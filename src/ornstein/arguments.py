@@ -253,7 +253,8 @@ def place_of(
 ) -> tuple[torch.device, torch.dtype]:
     """Device and type for a denoiser: those given, else its network's, else torch's defaults.
 
-    The network's are those of the first floating-point parameter or buffer inside the denoiser, or a denoiser inside it.
+    The network's are those of the first floating-point parameter or buffer inside the denoiser, or a denoiser inside it; of a
+    wrapped network that computes in half precision by itself, `state_dtype`.
     """
     if dtype is not None and not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype = {dtype!r:.80} is no dtype of torch; give for example dtype=torch.float64")
@@ -266,6 +267,8 @@ def place_of(
 def _tensors(value: Any, depth: int = 8) -> Iterator[Tensor]:
     """Parameters and buffers of the networks inside a denoiser, those of the outermost first."""
     if isinstance(value, nn.Module):
+        for tensor in [*value.parameters(), *value.buffers()][:1] if hasattr(value, "state_dtype") else []:
+            yield tensor.new_empty(0, dtype=getattr(value, "state_dtype"))  # noqa: B009  # nn.Module's attributes are anything
         yield from (tensor for tensor in (*value.parameters(), *value.buffers()) if tensor.is_floating_point())
     elif depth:
         owner = getattr(value, "__self__", None)

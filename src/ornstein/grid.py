@@ -1,6 +1,7 @@
 """Grids: decreasing times from the noise towards the data, (steps + 1,) in float64, made by a function or by hand.
 
-The last time is exactly 0 for every number of steps, so no noise is left in a sample.
+The last time is exactly 0 for every number of steps, so no noise is left in a sample. Networks on a β-table of T levels are
+trained at t ≥ 1/T: the times before the last stay there (`path.Betas.lowest`).
 """
 
 import math
@@ -50,6 +51,11 @@ def uniform(path: Path, steps: int) -> Tensor:
     return _units(steps)
 
 
+def lowest(path: Path) -> float:
+    """The smallest time at which grids make a call: `lowest` of a β-table, else 0."""
+    return path.lowest if isinstance(path, Betas) else 0.0
+
+
 def polynomial(path: Path, steps: int, power: float = 1.5) -> Tensor:
     """s = s_0 + (s_1 − s_0)·u^power in the linear chart s = σ/(α + σ), u even: the same noise levels on every path."""
     return _between(path, _units(steps) ** power)
@@ -67,27 +73,46 @@ def two_ended(path: Path, steps: int, data: float = 1.3, noise: float = 1.1) -> 
 
 
 def _between(path: Path, parts: Tensor) -> Tensor:
-    """The times at parts (1 to 0) of the way from the path's data end to its noise end, in s = σ/(α + σ)."""
+    """The times at parts (1 to 0) of the way from the path's data end to its noise end, in s = σ/(α + σ).
+
+    Where the smallest before the last would lie below `lowest`, all are drawn towards the noise until it is there.
+    """
     ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
     s0, s1 = path.sigma(ends) / (path.alpha(ends) + path.sigma(ends))
     s = s0 + (s1 - s0) * parts[1:-1]
-    return torch.cat([ends[1:], _times(path, s / (1 - s)), ends[:1]])
+    times = _times(path, s / (1 - s))
+    floor = lowest(path)
+    if len(times) and times[-1] < floor:
+        least = torch.tensor(floor, dtype=torch.float64)
+        bottom = path.sigma(least) / (path.alpha(least) + path.sigma(least))
+        s = s1 - (s1 - s) * ((s1 - bottom) / (s1 - s[-1]))
+        times = torch.cat([_times(path, s[:-1] / (1 - s[:-1])), least[None]])
+    return torch.cat([ends[1:], times, ends[:1]])
 
 
-def log_snr(path: Path, steps: int, smallest: float = -10.0, largest: float = 10.0) -> Tensor:
-    """Evenly spaced in λ = log(α²/σ²) from `smallest` to `largest`, then 0. Bounds outside the path move to its ends."""
-    low, high, units = _span(path, steps, smallest, largest)
+def log_snr(path: Path, steps: int, smallest: float = -10.0, largest: float | None = None) -> Tensor:
+    """Evenly spaced in λ = log(α²/σ²) from `smallest` to `largest`, then 0. Bounds outside the path move to its ends.
+
+    `largest` None: 10, or that of `lowest(path)` where it is less.
+    """
+    low, high, units = _span(path, steps, smallest, _largest(path, 10.0) if largest is None else largest)
     return _closed(path, high + (low - high) * units, steps)
 
 
-def karras(path: Path, steps: int, rho: float = 7.0, sigma_min: float = 0.002, sigma_max: float = 80.0) -> Tensor:
+def karras(path: Path, steps: int, rho: float = 7.0, sigma_min: float | None = None, sigma_max: float = 80.0) -> Tensor:
     """(σ/α)^{1/ρ} evenly spaced from sigma_max to sigma_min, then 0 (Karras et al. 2022, equation 5).
 
-    Bounds outside the path move to its ends.
+    Bounds outside the path move to its ends. `sigma_min` None: 0.002, or σ/α of `lowest(path)` where it is more.
     """
-    low, high, units = _span(path, steps, -2 * math.log(sigma_max), -2 * math.log(sigma_min))
+    least = _largest(path, -2 * math.log(0.002)) if sigma_min is None else -2 * math.log(sigma_min)
+    low, high, units = _span(path, steps, -2 * math.log(sigma_max), least)
     first, last = math.exp(-low / (2 * rho)), math.exp(-high / (2 * rho))
     return _closed(path, -2 * rho * (last + (first - last) * units).log(), steps)
+
+
+def _largest(path: Path, usual: float) -> float:
+    """The usual largest λ, or that of the path's lowest trained time where it is less."""
+    return min(usual, float(path.log_snr(lowest(path)))) if lowest(path) else usual
 
 
 def _span(path: Path, steps: int, smallest: float, largest: float) -> tuple[float, float, Tensor]:

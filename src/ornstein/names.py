@@ -90,10 +90,11 @@ PATHS = Names(
         "sub-vp": "SubVariancePreserving",
         "ve": "VarianceExploding",
         "edm": "EDM",
-        "ddpm": "Betas.linear",
-        "ddpm-scaled-linear": "Betas.scaled_linear",
-        "ddpm-cosine": "Betas.squared_cosine",
-        "ddpm-zero-snr": lambda path: path.Betas.scaled_linear().zero_terminal_snr(),
+        # networks of runs are trained in continuous time, down to 0
+        "ddpm": lambda path: path.Betas.linear(lowest=0),
+        "ddpm-scaled-linear": lambda path: path.Betas.scaled_linear(lowest=0),
+        "ddpm-cosine": lambda path: path.Betas.squared_cosine(lowest=0),
+        "ddpm-zero-snr": lambda path: path.Betas.scaled_linear(lowest=0).zero_terminal_snr(),
     },
 )
 TARGETS = Names(  # for data of a standard deviation

@@ -425,43 +425,51 @@ class Betas(Path):
 
     Between the knots the angle arctan(σ/α) is a monotone cubic (Fritsch and Carlson 1980), so the path is smooth, stays
     on α² + σ² = 1 and is finite at both ends, also where the table ends at zero SNR (β_T = 1).
+    `lowest` is the smallest time that networks on it are trained at, below which grids make no call: 1/T, the first level of the
+    discrete process (None), or 0 for networks trained in continuous time, as here.
     Raises ValueError for values outside (0, 1], or a 1 before the last.
     """
 
     betas: tuple[float, ...]
+    lowest: float
 
-    def __init__(self, betas: Iterable[float] | Tensor) -> None:
+    def __init__(self, betas: Iterable[float] | Tensor, lowest: float | None = None) -> None:
         values = betas.tolist() if isinstance(betas, Tensor) else [float(beta) for beta in betas]
         bad = [i for i, b in enumerate(values) if not (0 < b < 1 or (b == 1 and i == len(values) - 1 > 0))]
         if bad or not values:
             what = f"beta[{bad[0]}] = {values[bad[0]]}" if bad else "an empty table"
             raise ValueError(f"Betas: {what} is not allowed; every β lies in (0, 1), and only the last may be 1")
         object.__setattr__(self, "betas", tuple(values))
+        object.__setattr__(self, "lowest", 1 / len(values) if lowest is None else float(lowest))
 
     def __repr__(self) -> str:
         return f"Betas({self.steps} steps, {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
 
     @classmethod
-    def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> "Betas":
+    def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02, lowest: float | None = None) -> "Betas":
         """Evenly spaced β (Ho et al. 2020, section 4)."""
-        return cls(torch.linspace(first, last, steps, dtype=torch.float64))
+        return cls(torch.linspace(first, last, steps, dtype=torch.float64), lowest)
 
     @classmethod
-    def scaled_linear(cls, steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> "Betas":
+    def scaled_linear(
+        cls, steps: int = 1000, first: float = 0.00085, last: float = 0.012, lowest: float | None = None
+    ) -> "Betas":
         """Evenly spaced √β (latent diffusion, Rombach et al. 2022)."""
-        return cls(torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2)
+        return cls(torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64) ** 2, lowest)
 
     @classmethod
-    def squared_cosine(cls, steps: int = 1000, offset: float = 0.008, largest: float = 0.999) -> "Betas":
+    def squared_cosine(
+        cls, steps: int = 1000, offset: float = 0.008, largest: float = 0.999, lowest: float | None = None
+    ) -> "Betas":
         """β_i = min(1 − ᾱ(i/T)/ᾱ((i−1)/T), largest) (Nichol and Dhariwal 2021, equation 17)."""
         alpha_bar = Cosine(offset).alpha(torch.linspace(0, 1, steps + 1, dtype=torch.float64)) ** 2
-        return cls((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest))
+        return cls((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=largest), lowest)
 
     def zero_terminal_snr(self) -> "Betas":
         """√ᾱ shifted and scaled so that it ends at 0 and keeps its first value (Lin et al. 2024, algorithm 1)."""
         root = torch.cumprod(1 - torch.tensor(self.betas, dtype=torch.float64), 0).sqrt()
         root = (root - root[-1]) * (root[0] / (root[0] - root[-1]))
-        return Betas(1 - (root / torch.cat([torch.ones(1, dtype=root.dtype), root[:-1]])) ** 2)
+        return Betas(1 - (root / torch.cat([torch.ones(1, dtype=root.dtype), root[:-1]])) ** 2, self.lowest)
 
     @property
     def steps(self) -> int:
@@ -624,9 +632,9 @@ ALL: tuple[Path, ...] = (
     SubVariancePreserving(),
     VarianceExploding(),
     EDM(),
-    Betas.linear(),
-    Betas.scaled_linear(),
-    Betas.squared_cosine(),
-    Betas.scaled_linear().zero_terminal_snr(),
+    Betas.linear(lowest=0),
+    Betas.scaled_linear(lowest=0),
+    Betas.squared_cosine(lowest=0),
+    Betas.scaled_linear(lowest=0).zero_terminal_snr(),
     TimeChange(Linear(), Shift(3.0)),
 )

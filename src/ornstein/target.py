@@ -60,6 +60,26 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Combination:
+    """a·x + b·ε with the same numbers at each time: (−1, 1) is ε − x, the velocity of the linear path whatever its clock.
+
+    Raises ValueError for numbers of one sign, with which the prediction says nothing about the data at some noise level.
+    """
+
+    a: float = -1.0
+    b: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.a * self.b > 0 or self.a == self.b == 0:
+            raise ValueError(
+                f"target.Combination: a = {self.a} and b = {self.b} have one sign, so αb − σa is 0 at some noise level"
+            )
+
+    def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
+        return torch.full_like(point.alpha, self.a), torch.full_like(point.alpha, self.b)
+
+
+@dataclass(frozen=True)
 class EDM:
     """F = (x − c_skip·x_t)/c_out, EDM's preconditioned network output for data of standard deviation σ_d.
 
@@ -89,4 +109,4 @@ def reweigh(source: Target, to: Target, point: Point) -> Tensor:
     return (determinant(source, point) / determinant(to, point)) ** 2
 
 
-ALL: tuple[Target, ...] = (Noise(), Clean(), Velocity(), V(), Score(), EDM(0.5))
+ALL: tuple[Target, ...] = (Noise(), Clean(), Velocity(), V(), Score(), Combination(), EDM(0.5))

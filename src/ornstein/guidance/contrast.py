@@ -104,6 +104,8 @@ def _stack(first: Any, second: Any, classes: int | None, batch: int) -> Any:
         second = _null(first, classes)
     if isinstance(first, tuple) and isinstance(second, tuple) and len(first) == len(second):
         return tuple(_stack(a, b, classes, batch) for a, b in zip(first, second, strict=True))
+    if isinstance(first, dict) and isinstance(second, dict) and first.keys() == second.keys():
+        return {name: _stack(part, second[name], classes, batch) for name, part in first.items()}
     alike = isinstance(first, Tensor) and isinstance(second, Tensor) and first.dtype == second.dtype
     if alike and first.ndim and first.shape == second.shape and len(first) == batch:
         return torch.cat([first, second])
