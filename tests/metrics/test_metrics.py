@@ -1,7 +1,9 @@
 """Each metric against an exact answer, another library, or a constructed set; intervals against repetition."""
 
+import importlib
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -129,8 +131,8 @@ def test_sliced_wasserstein_of_a_shift() -> None:
     """Of a copy moved by v, the mean of |θ·v|; of the copy itself, 0."""
     x = draw(500, 2, 0)
     assert metrics.sliced_wasserstein(x, x).value == 0
-    found = metrics.sliced_wasserstein(x + torch.tensor([3.0, 4.0]), x, slices=4096).value
-    assert found == pytest.approx(5 * 2 / math.pi, rel=0.02)
+    found = metrics.sliced_wasserstein(x + torch.tensor([3.0, 4.0]), x, slices=1024).value
+    assert found == pytest.approx(5 * 2 / math.pi, rel=0.04)
 
 
 def test_c2st() -> None:
@@ -249,7 +251,7 @@ SMOOTH = (
 def test_the_interval_is_that_of_the_bootstrap(metric: Callable[[Tensor, Tensor], metrics.Score]) -> None:
     x, y = draw(250, 3, 0, 0.6, 1.3), draw(200, 3, 1)
     found = metric(x, y)
-    assert (found.high - found.value) / score.Z == pytest.approx(bootstrap(metric, x, y), rel=0.25)
+    assert (found.high - found.low) / 2 / score.Z == pytest.approx(bootstrap(metric, x, y), rel=0.25)
 
 
 @pytest.mark.parametrize("metric", SMOOTH)
@@ -258,6 +260,37 @@ def test_the_interval_covers_the_truth(metric: Callable[[Tensor, Tensor], metric
     found = [metric(draw(250, 3, 2 * i, 0.6, 1.3), draw(200, 3, 2 * i + 1)) for i in range(120)]
     truth = np.mean([s.value for s in found])
     assert 106 <= sum(s.low < truth < s.high for s in found) <= 120
+
+
+@pytest.mark.parametrize("metric", [metrics.kid, metrics.frechet, lambda x, y: metrics.mmd(x, y, bandwidth=2.0)])
+@pytest.mark.parametrize("shift", [0.1, 0.2])
+def test_intervals_close_to_the_null_hold(metric: Callable[[Tensor, Tensor], metrics.Score], shift: float) -> None:
+    """Where the distance is about as large as its own spread, neither order of its variance is enough alone."""
+    found = [metric(draw(200, 3, 2 * i, shift), draw(200, 3, 2 * i + 1)) for i in range(200)]
+    truth = np.mean([s.value for s in found])
+    assert 172 <= sum(s.low <= truth <= s.high for s in found) <= 198
+
+
+def test_an_interval_joins_the_null_with_what_is_far_from_it() -> None:
+    assert score.distance("d", 3.0, 3.0, 4.0, 0.0) == score.Score("d", 3.0, 3 - 2 * score.Z, 3 + 2 * score.Z)
+    far = score.distance("d", 1e6, 0.0, 4.0, 32.0)
+    assert (far.low, far.high) == pytest.approx((1e6 - 6 * score.Z, 1e6 + 6 * score.Z), abs=1e-4)
+    ends = [score.distance("d", value, 1.0, 1.0, value**2 / 8) for value in np.linspace(0.0, 30.0, 3001)]
+    assert all(one.low <= one.value <= one.high for one in ends)
+    for one, other in pairwise(ends):  # without jumps
+        assert abs(other.low - one.low) < 0.05
+        assert 0 < other.high - one.high < 0.05
+
+
+def test_the_mean_and_spread_of_frechet_distances_at_the_null() -> None:
+    """Second order against repetition: Gaussians of unequal variances, whose fourth moments matter as much."""
+    scales, found = torch.tensor([1.0, 2.0, 0.1, 0.5, 1.0]), []
+    for i in range(300):
+        found.append(metrics.frechet(draw(400, 5, 2 * i) * scales, draw(300, 5, 2 * i + 1) * scales).value)
+    centred = [side - side.mean(0) for side in (draw(4000, 5, 1).double() * scales, draw(3000, 5, 2).double() * scales)]
+    null, noise = importlib.import_module("ornstein.metrics.frechet")._second_order(*centred)
+    assert 10 * null == pytest.approx(np.mean(found), rel=0.1)
+    assert 10 * math.sqrt(noise) == pytest.approx(np.std(found), rel=0.2)
 
 
 def copying(x: Tensor, y: Tensor) -> tuple[metrics.Score, ...]:
@@ -269,6 +302,8 @@ def copying(x: Tensor, y: Tensor) -> tuple[metrics.Score, ...]:
     [
         (metrics.kid, (250, 200), 3, 90),
         (lambda x, y: metrics.mmd(x, y, bandwidth=2.0), (250, 200), 3, 90),
+        (metrics.frechet, (250, 200), 3, 90),
+        (lambda x, y: metrics.sliced_wasserstein(x, y, slices=32), (250, 200), 3, 87),
         (metrics.precision_recall, (200, 160), 2, 87),
         (metrics.precision_recall, (160, 200), 16, 87),
         (metrics.density_coverage, (200, 160), 2, 87),
@@ -286,13 +321,13 @@ def test_intervals_at_the_null_hold_and_are_not_far_too_wide(
         truth = {"near copies": 0.01, "nearer than fresh data": 0.5}.get(scores[0].name, float(values.mean()))
         assert sum(s.low <= truth <= s.high for s in scores) >= least, scores[0].name
         half = float(torch.tensor([s.high - s.low for s in scores]).mean()) / 2
-        assert half < 1.5 * score.Z * float(values.std()) + 0.02, scores[0].name
+        assert half < 1.3 * score.Z * float(values.std()) + 0.02, scores[0].name
 
 
 def test_the_variance_of_halves_is_that_of_new_draws() -> None:
     """Of a mean, where it is known: 4/N and 1/M together."""
     x, y = draw(400, 1, 0, scale=2.0), draw(1000, 1, 1)
-    found = torch.stack([score.spread(lambda a, b: (a.mean() - b.mean())[None], x, y, seed) for seed in range(20)])
+    found = torch.stack([score.spread(lambda a, b: (a.mean() - b.mean())[None], x, y, seed)[0] for seed in range(20)])
     assert float(found.mean()) == pytest.approx(4 / 400 + 1 / 1000, rel=0.15)
 
 
@@ -358,7 +393,8 @@ def test_every_score_is_a_number_within_its_interval(metric: Callable[..., Any])
 def test_a_distance_is_symmetric(metric: Callable[..., metrics.Score]) -> None:
     x, y = draw(400, 3, 0, 0.3, 1.2), draw(300, 3, 1)
     one, other = metric(x, y), metric(y, x)
-    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), rel=1e-4)
+    assert one.value == pytest.approx(other.value, rel=1e-4)
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=5e-3)  # sliced: random exchanges
 
 
 def test_precision_is_recall_of_the_exchanged_sets() -> None:

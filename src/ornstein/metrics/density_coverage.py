@@ -15,11 +15,13 @@ def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> tuple[Score, 
     included. Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "Density and coverage", samples=samples, real=real)
-    variances = spread(lambda x, y: torch.stack([each.double().mean() for each in _reached(x, y, k)]), samples, real)
+    variances, means = spread(
+        lambda x, y: torch.stack([each.double().mean() for each in _reached(x, y, k)]), samples, real
+    )
     density, covered = _reached(samples, real, k)
     return (
         varied("density", float(density.mean()), float(variances[0])),
-        proportion("coverage", covered, float(variances[1])),
+        proportion("coverage", covered, (variances[1], means[1])),
     )
 
 

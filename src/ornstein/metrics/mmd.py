@@ -1,13 +1,12 @@
 """Maximum mean discrepancy with a Gaussian kernel."""
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import ENTRIES
-from ornstein.metrics.score import Score, Z, usable
+from ornstein.metrics.score import Score, distance, usable
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 LOOKED_AT = 1000  # items of each side for the median distance
@@ -39,12 +38,13 @@ def unbiased(name: str, x: Tensor, y: Tensor, kernel: Kernel) -> Score:
     """Σ_{i≠j} k(x_i, x_j)/(n(n−1)) + Σ_{i≠j} k(y_i, y_j)/(m(m−1)) − 2 Σ_{ij} k(x_i, y_j)/(nm), in float64.
 
     The influence of an item is twice its mean kernel with its own side less that with the other (Gretton et al. 2012, theorem 8).
-    Near the null its variance is that of the influences' own error, twice the variance that the value then has,
+    The second order, all that is left at the null, has the variance
 
         S = 2 E k̃(x, x')²/n² + 2 E k̃(y, y')²/m² + 4 E k̃(x, y)²/(nm),
 
-    k̃ the kernel less its means over either argument (Hoeffding's decomposition). So S is taken off the jackknife's variance,
-    which stays S at least.
+    k̃ the kernel less its means over either argument (Hoeffding's decomposition). The influences' own errors add 2S to the
+    jackknife's variance, which are taken off: what is left is that of the first order. What is estimated is never below 0, so
+    the interval has no part there, unless it is the value.
     """
     x, y = x.double(), y.double()
     n, m = len(x), len(y)
@@ -60,8 +60,7 @@ def unbiased(name: str, x: Tensor, y: Tensor, kernel: Kernel) -> Score:
         + 4 * _across(square, across_x, across_y) / (n * m)
     )
     jackknife = float(psi_x.var() / n + psi_y.var() / m)
-    error = Z * math.sqrt(max(jackknife - noise, noise))
-    return Score(name, float(value), float(value) - error, float(value) + error)
+    return distance(name, float(value), 0.0, noise, max(jackknife - 2 * noise, 0.0))
 
 
 def _own(square: float, sums: Tensor) -> float:

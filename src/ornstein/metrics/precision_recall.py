@@ -15,9 +15,14 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[Score, 
     Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "Precision and recall", samples=samples, real=real)
-    variances = spread(lambda x, y: torch.stack([hits.double().mean() for hits in _hits(x, y, k)]), samples, real)
+    variances, means = spread(
+        lambda x, y: torch.stack([hits.double().mean() for hits in _hits(x, y, k)]), samples, real
+    )
     precise, recalled = _hits(samples, real, k)
-    return proportion("precision", precise, float(variances[0])), proportion("recall", recalled, float(variances[1]))
+    return (
+        proportion("precision", precise, (variances[0], means[0])),
+        proportion("recall", recalled, (variances[1], means[1])),
+    )
 
 
 def _hits(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,11 @@
 
 Intervals of smooth statistics come from the infinitesimal jackknife (Jaeckel 1972; Efron 1982, section 6.2): with ψ(x_i) the
 derivative of the statistic in the weight of item i, the standard error is √(Var ψ(x)/n + Var ψ(y)/m) over both samples.
-It is what the bootstrap converges to, without its hundred repeats. Statistics of nearest neighbours are not smooth: deleting
-items or drawing them twice changes their neighbourhoods more than new items would, so that the jackknife's error is up to
-2.5 times too large. Theirs comes from disjoint halves of both sets, which are independent draws. Proportions have
-Wilson's interval (Wilson 1927), which also holds near 0 and 1.
+It is what the bootstrap converges to, without its hundred repeats. A distance has no first derivative where both sets have one
+distribution: `distance` joins the variance of its second order there with that of the first order elsewhere. Statistics of
+nearest neighbours are not smooth: deleting items or drawing them twice changes their neighbourhoods more than new items would,
+so that the jackknife's error is up to 2.5 times too large. Theirs comes from disjoint halves of both sets, which are
+independent draws. Proportions have Wilson's interval (Wilson 1927), which also holds near 0 and 1.
 """
 
 import math
@@ -48,8 +49,26 @@ def smooth(name: str, value: float, *influences: Tensor) -> Score:
     return Score(name, value, value - error, value + error)
 
 
-def spread(statistic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-    """The variance of each value of statistic(x, y) (K,), from `SPLITS` pairs of disjoint parts of both sets: (K,) float64.
+def distance(name: str, value: float, null: float, noise: float, excess: float, squared: bool = True) -> Score:
+    """A distance of two sets, whose variance near its null value is not that of its first-order influences.
+
+    Of equal distributions its mean at these counts is `null` and its variance `noise`, S; of others the first order adds
+    `excess`, E. The ends are Z√(S + E) away. Whether the lower one is above the null is decided by the null's own variance, as
+    in a test, and where the whole variance says less it goes on from the null. Of a `squared` distance E grows in proportion to
+    value − null: once that is more than chance both ends are moved by Z²/4 · E/(value − null), so that they are even for the
+    root.
+    """
+    above, error, own = value - null, Z * math.sqrt(noise + excess), Z * math.sqrt(noise)
+    moved = Z**2 / 4 * excess / max(above, own**2 / above) if squared and excess > 0 and above > 0 else 0.0
+    low, high = above - own, above + error + moved
+    if low > 0:
+        low = min(above, max(above - error + moved, low * own / error))
+    return Score(name, value, null + low, null + high)
+
+
+def spread(statistic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """The variance of each value of statistic(x, y) (K,), from `SPLITS` pairs of disjoint parts of both sets, and the mean of
+    the values of these parts: (K,) float64 each.
 
     Two parts θ_1, θ_2, of a fraction f ≤ ½ of the items each, are independent, so E(θ_1 − θ_2)²/2 is the variance at a
     fraction f of the counts, and f times that the variance at these (half-sampling; McCarthy 1969). It holds for statistics
@@ -58,15 +77,16 @@ def spread(statistic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, 
     generator = torch.Generator().manual_seed(seed)
     counts = len(x), len(y)
     fraction = min(0.5, max(HALF / max(counts), 100 / min(counts)))
-    total = 0.0 * statistic(x[: counts[0] // 2], y[: counts[1] // 2]).double()
+    total, mean = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for _ in range(SPLITS):
         pair = []
         orders = [torch.randperm(count, generator=generator) for count in counts]
         for i in (0, 1):
             rows = (order[i * (n := int(fraction * len(order))) : (i + 1) * n] for order in orders)
             pair.append(statistic(*(side[row] for side, row in zip((x, y), rows, strict=True))).double())
-        total += (pair[0] - pair[1]).square() / 2
-    return total * (fraction / SPLITS)
+        total = total + (pair[0] - pair[1]).square() / 2
+        mean = mean + (pair[0] + pair[1]) / 2
+    return total * (fraction / SPLITS), mean / SPLITS
 
 
 def varied(name: str, value: float, variance: float) -> Score:
@@ -75,16 +95,18 @@ def varied(name: str, value: float, variance: float) -> Score:
     return Score(name, value, value - error, value + error)
 
 
-def proportion(name: str, hits: Tensor, variance: float = 0.0) -> Score:
+def proportion(name: str, hits: Tensor, parts: tuple[Tensor, Tensor] | None = None) -> Score:
     """The part of `hits`, boolean (N,), that is true, with Wilson's interval.
 
-    Where the hits depend on each other, `variance` is that of their mean from `spread`, and N becomes the number of
-    independent hits with that variance, if it is less.
+    Where the hits depend on each other, `parts` are the variance of their mean and the mean itself from `spread`, and N becomes
+    the number of independent hits of that mean with that variance, if it is less.
     """
     n, p = len(hits), float(hits.double().mean())
-    inner = (n * p + 1) / (n + 2)  # not 0 or 1, whose variance is 0
-    count = float(n) if variance == 0 else min(n, inner * (1 - inner) / variance)
-    low, high = wilson(p, count, Z if variance == 0 else STUDENT)
+    if parts is None or not (variance := float(parts[0])):
+        low, high = wilson(p, n, Z if parts is None else STUDENT)
+    else:
+        inner = (n * float(parts[1]) + 1) / (n + 2)  # not 0 or 1, whose variance is 0
+        low, high = wilson(p, min(n, inner * (1 - inner) / variance), STUDENT)
     return Score(name, p, low, high)
 
 
