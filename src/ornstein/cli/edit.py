@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from ornstein.cli.options import Edit
@@ -23,13 +22,11 @@ def run(words: Sequence[str]) -> int:
     within(options, count=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     import torch
 
-    from ornstein import solvers
     from ornstein.cli import image_io
     from ornstein.device import choose_device
-    from ornstein.editing import RePaint, inpaint, sdedit
     from ornstein.names import pick
-    from ornstein.noise import PerSampleNoise
     from ornstein.runs import load
+    from ornstein.runs.editing import conditioned, edited
     from ornstein.sampling import DEFAULT
 
     pick("method", options.method, dict.fromkeys(METHODS))
@@ -37,30 +34,16 @@ def run(words: Sequence[str]) -> int:
     spec, place = trained.spec, trained.model.device
     images, size = image_io.read(options.image, spec)
     visible = None if options.mask is None else image_io.visible_mask(options.mask, spec, size).to(place)
-    solver: solvers.Solver = DEFAULT
-    calls = options.steps
-    if visible is not None and options.method == "repaint":
-        solver = repaint = RePaint()
-        calls = sum(there > here for here, there in pairwise(repaint.schedule(options.steps)))
-    made = []
-    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
+    change = visible if options.strength is None else options.strength
+    assert change is not None
+    guide = image_io.guide_of(options, trained, options.label)
     sources, name = (options.image, options.mask), f"edit-{Path(options.image).stem}-seed-{options.seed}"
-    with (
-        image_io.results("edit", options, trained, name, sources, len(images) * options.count) as written,
-        torch.inference_mode(),
-    ):
-        with Meter("editing", patience=1.0) as meter:
-            batches = images.repeat_interleave(options.count, 0).split(image_io.MOST)
-            denoiser = image_io.watched(guidance_flags, meter, calls * len(batches))
-            for i, x in enumerate(batches):
-                noise = PerSampleNoise(options.seed, i * image_io.MOST)
-                x = x.to(place)
-                if visible is None:
-                    assert options.strength is not None
-                    made.append(sdedit(denoiser, x, options.strength, solver=solver, steps=options.steps, noise=noise))
-                else:
-                    made.append(inpaint(denoiser, x, visible, solver=solver, steps=options.steps, noise=noise))
-        results = torch.cat(made)
+    with image_io.results("edit", options, trained, name, sources, len(images) * options.count) as written:
+        with Meter("editing", patience=1.0) as meter, torch.inference_mode():
+            x = images.repeat_interleave(options.count, 0).to(place)
+            parts = conditioned(trained, len(x), options.label, None, guide)
+            solver = None if options.method == "repaint" else DEFAULT
+            results = edited(x, change, parts, solver, options.steps, options.seed, image_io.steps_on(meter)).cpu()
         written.write(spec.from_model(results))
         if written.row is not None:
             hidden = [] if visible is None else [torch.where(visible.cpu().bool(), images[:1], 0.0)]

@@ -1,8 +1,7 @@
-"""What `edit`, `interpolate` and `restore` share: files to model units and back, a denoiser with its label, progress."""
+"""What `edit`, `interpolate` and `restore` share: files to model units and back, guidance, progress."""
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -17,19 +16,13 @@ from torch import Tensor
 from ornstein.cli import guidance_flags
 from ornstein.cli.options import GuidanceFlags
 from ornstein.cli.show import Meter, dims, say
-from ornstein.coupling import Independent
 from ornstein.data import DataSpec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.images import IMAGES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
-from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.estimate import Estimate
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
-from ornstein.guidance import WeakModel
-from ornstein.path import Path as GaussianPath
-from ornstein.path import Time
+from ornstein.guidance import GuidanceConfig, WeakModel
 from ornstein.runs import Run
-from ornstein.runs.editing import for_all
 
 ARRAYS = (".npy", ".npz")
 MOST = 64  # items made at once
@@ -127,49 +120,17 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     return 1.0 - marked.float()
 
 
-def guided_denoiser(trained: Run, label: str | None, options: GuidanceFlags) -> Denoiser:
-    """The run's denoiser with a class, or with none, guided as asked. Warns where the model's scores are not exact.
-
-    Raises UsageError for guidance towards no class.
-    """
+def guide_of(options: GuidanceFlags, trained: Run, label: str | None) -> GuidanceConfig:
+    """The guidance that the flags ask for. Raises UsageError for guidance towards no class."""
     guide = guidance_flags.guide(options, trained)
     if label is None and not (guide.plain or isinstance(guide.negative, WeakModel)):
         raise UsageError(f"--guidance {options.guidance:g} needs something to guide towards; give a --label with it")
-    if not isinstance(trained.model.coupling, Independent):
-        warnings.warn(
-            f"this model was trained with the coupling {trained.model.coupling}, under which noised data are not what it "
-            "knows; results are approximate",
-            stacklevel=2,
-        )
-    return for_all(trained, label, None, guide)
+    return guide
 
 
-@dataclass(frozen=True, eq=False)
-class Watched:
-    """A denoiser that tells of each of its calls."""
-
-    denoiser: Denoiser
-    tell: Callable[[], None]
-
-    @property
-    def path(self) -> GaussianPath:
-        return self.denoiser.path
-
-    def __call__(self, x_t: Tensor, t: Time) -> Estimate:
-        self.tell()
-        return self.denoiser(x_t, t)
-
-
-def watched(denoiser: Denoiser, meter: Meter, calls: int) -> Watched:
-    """A denoiser that moves a meter, when about so many calls are to come."""
-    made = 0
-
-    def tell() -> None:
-        nonlocal made
-        meter.update(min(1.0, made / calls), f"{made} network calls")
-        made += 1
-
-    return Watched(denoiser, tell)
+def steps_on(meter: Meter) -> Callable[[int, int], None]:
+    """What moves a meter by steps."""
+    return lambda done, total: meter.update(done / total, f"{done:,} of {total:,} steps")
 
 
 @dataclass(frozen=True, eq=False)

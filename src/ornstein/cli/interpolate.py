@@ -20,6 +20,7 @@ def run(words: Sequence[str]) -> int:
     from ornstein.device import choose_device
     from ornstein.editing import interpolate
     from ornstein.runs import load
+    from ornstein.runs.editing import for_all
 
     trained = load(options.run, choose_device(options.device))
     spec, place = trained.spec, trained.model.device
@@ -28,24 +29,17 @@ def run(words: Sequence[str]) -> int:
     for file, items in ((options.first, first), (options.last, last)):
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
-    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
+    guide = image_io.guide_of(options, trained, options.label)
     sources = (options.first, options.last)
-    with (
-        image_io.results("interpolate", options, trained, name, sources, options.frames, comparison=False) as written,
-        torch.inference_mode(),
-    ):
-        with Meter("interpolating", patience=1.0) as meter:
-            made = interpolate(
-                image_io.watched(guidance_flags, meter, 2 * options.steps),
-                first.to(place),
-                last.to(place),
-                options.frames,
-                steps=options.steps,
-            )
+    with image_io.results("interpolate", options, trained, name, sources, options.frames, comparison=False) as written:
+        with Meter("interpolating", patience=1.0) as meter, torch.inference_mode():
+            denoiser, report = for_all(trained, options.label, None, guide), image_io.steps_on(meter)
+            ends = first.to(place), last.to(place)
+            made = interpolate(denoiser, *ends, options.frames, steps=options.steps, progress=report)
         written.write(spec.from_model(made), columns=options.frames)
-    ends = torch.cat([first, last]) - made[[0, -1]].cpu()
+    gap = torch.cat([first, last]) - made[[0, -1]].cpu()
     say(
-        f"Round trip of the ends: {float(ends.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
+        f"Round trip of the ends: {float(gap.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
     )
     image_io.report(f"{options.frames} frames", written)
     return 0

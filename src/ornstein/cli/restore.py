@@ -11,13 +11,9 @@ from ornstein.cli.show import Meter
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
-    from ornstein.denoiser import Denoiser
-    from ornstein.editing import Measurement
     from ornstein.editing.measurement import Operator
 
 OPERATORS = ("blur", "downsample", "mask")
-METHODS = ("mmps", "pigdm", "dps", "diffpir")
-LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
 
 
 def run(words: Sequence[str]) -> int:
@@ -36,14 +32,14 @@ def run(words: Sequence[str]) -> int:
     from ornstein.cli import image_io
     from ornstein.device import choose_device
     from ornstein.editing import Measurement, operators
-    from ornstein.names import pick
-    from ornstein.noise import PerSampleNoise
+    from ornstein.names import POSTERIORS, pick
     from ornstein.runs import load
-    from ornstein.sampling import DEFAULT, begin, sample
+    from ornstein.runs.editing import for_all, restored
 
     pick("operator", options.operator, dict.fromkeys(OPERATORS))
-    pick("method", options.method, dict.fromkeys(METHODS))
+    pick("method", options.method, dict.fromkeys(POSTERIORS))
     trained = load(options.run, choose_device(options.device))
+    method = POSTERIORS.pick(options.method, trained.spec.data_std, options.zeta)
     spec, place = trained.spec, trained.model.device
     if spec.kind == "vector":
         raise UsageError(f"{options.run} makes vectors, and restore is for images; see ornstein.editing in Python")
@@ -62,24 +58,15 @@ def run(words: Sequence[str]) -> int:
         visible = image_io.visible_mask(options.mask, spec, size).to(place)
         y, operator = y * visible, operators.Mask(visible)
     measurement = Measurement(operator, y, 2 * options.noise)
-    made = []
-    guidance_flags = image_io.guided_denoiser(trained, options.label, options)
+    guide = image_io.guide_of(options, trained, options.label)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
-    with (
-        image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written,
-        torch.inference_mode(),
-    ):
-        with Meter("restoring", patience=1.0) as meter:
-            times = DEFAULT.grid(trained.model.path, options.steps)
-            starts = range(0, options.count, image_io.MOST)
-            prior = image_io.watched(guidance_flags, meter, options.steps * len(starts))
-            denoiser = _method(options, prior, measurement, spec.data_std)
-            for start in starts:
-                rows = min(image_io.MOST, options.count - start)
-                noise = PerSampleNoise(options.seed, start)
-                x = begin(trained.model.path, torch.zeros(rows, *spec.shape, device=place), float(times[0]), noise)
-                made.append(sample(denoiser, start=x, grid=times, noise=noise))
-        results = torch.cat(made)
+    with image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written:
+        with Meter("restoring", patience=1.0) as meter, torch.inference_mode():
+            posterior = method(for_all(trained, options.label, None, guide), measurement)
+            report = image_io.steps_on(meter)
+            results = restored(
+                trained, posterior, options.count, steps=options.steps, seed=options.seed, progress=report
+            )
         written.write(spec.from_model(results))
         if written.row is not None:
             enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
@@ -90,15 +77,3 @@ def run(words: Sequence[str]) -> int:
         written,
     )
     return 0
-
-
-def _method(options: Restore, prior: "Denoiser", measurement: "Measurement", data_std: float) -> "Denoiser":
-    from ornstein.editing import DPS, MMPS, DiffPIR, PiGDM
-
-    if options.method == "dps":
-        return DPS(prior, measurement, options.zeta, least_signal=LEAST_SIGNAL)
-    if options.method == "pigdm":
-        return PiGDM(prior, measurement, data_std, least_signal=LEAST_SIGNAL)
-    if options.method == "diffpir":
-        return DiffPIR(prior, measurement)
-    return MMPS(prior, measurement, least_signal=LEAST_SIGNAL)

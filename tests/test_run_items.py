@@ -1,0 +1,279 @@
+"""What a run does with a user's own items: edits, restorations, likelihoods, other shapes and starts, in the data's own units."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import ornstein
+from ornstein import editing, likelihood
+from ornstein.editing import operators
+from ornstein.errors import UsageError
+from ornstein.guidance import GuidanceConfig
+from ornstein.noise import PerSampleNoise
+from ornstein.runs import Run
+
+Array = NDArray[Any]
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (60, 8, 12, 1), np.uint8)
+POINTS = RANDOM.normal(size=(300, 2)).astype(np.float32) * [40, 0.2] + [1000, -5]
+LINE = RANDOM.normal(size=(200, 1)) * 30 + 500
+
+
+def trained(data: Any, **settings: Any) -> Run:
+    return ornstein.train(data, **{"steps": 2, "seed": 1, "batch_size": 16, "tell": lambda _: None, **settings})
+
+
+@pytest.fixture(scope="module")
+def images() -> Run:
+    return trained((IMAGES, np.arange(60) % 3), network="unet", preset="tiny")
+
+
+@pytest.fixture(scope="module")
+def points() -> Run:
+    return trained(POINTS.astype(np.float32), steps=60)
+
+
+# Edits
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_edit_is_the_edit_in_model_units(images: Run, count: int) -> None:
+    made = images.edit(IMAGES[:2], strength=0.6, count=count, seed=7, steps=3)
+    assert made.shape == (2 * count, *IMAGES.shape[1:])
+    assert made.dtype == np.uint8
+    x = images.spec.to_model(IMAGES[:2]).repeat_interleave(count, 0)
+    with torch.no_grad():
+        expected = editing.sdedit(images.denoiser, x, 0.6, steps=3, seed=7)
+    np.testing.assert_array_equal(made, images.spec.from_model(expected))
+    assert (
+        np.abs(
+            made.astype(int) - images.edit(IMAGES[:2], strength=0.6, count=count, seed=7, steps=3, batch_size=1)
+        ).max()
+        <= 1
+    )
+
+
+def test_one_item_is_a_batch_of_one_and_a_tensor_an_array(images: Run) -> None:
+    one = images.edit(IMAGES[0], strength=0.4, steps=3)
+    np.testing.assert_array_equal(one, images.edit(IMAGES[:1], strength=0.4, steps=3))
+    np.testing.assert_array_equal(one, images.edit(torch.from_numpy(IMAGES[0]), strength=0.4, steps=3))
+
+
+@pytest.mark.parametrize("solver", [None, "heun"])
+def test_what_a_mask_leaves_out_stays_as_it_is(images: Run, points: Run, solver: str | None) -> None:
+    hidden = np.zeros((8, 12), bool)
+    hidden[:, 6:] = True
+    made = images.edit(IMAGES[:2], mask=hidden, steps=4, solver=solver)
+    np.testing.assert_array_equal(made[:, :, :6], IMAGES[:2, :, :6])
+    assert (made[:, :, 6:] != IMAGES[:2, :, 6:]).mean() > 0.5
+    np.testing.assert_array_equal(made, images.edit(IMAGES[:2], mask=hidden[..., None], steps=4, solver=solver))
+    filled = points.edit(POINTS[:5].astype(np.float32), mask=[1, 0], steps=4, solver=solver)
+    np.testing.assert_allclose(filled[:, 1], POINTS[:5, 1], rtol=1e-6)
+    assert (filled[:, 0] != POINTS[:5, 0]).all()
+
+
+def test_a_label_and_guidance_reach_the_model(images: Run) -> None:
+    ways: list[dict[str, Any]] = [{}, {"label": 1}, {"label": 1, "guide": GuidanceConfig(3.0)}, {"label": [1, 2]}]
+    x = torch.zeros(2, 1, 8, 12)
+    for way in ways:
+        wanted = [way["label"]] * 2 if isinstance(way.get("label"), int) else way.get("label")
+        denoiser = images.denoiser if wanted is None else images.denoiser.given(torch.tensor(wanted))
+        if "guide" in way:
+            denoiser = way["guide"](images.denoiser, torch.tensor(wanted))
+        with torch.no_grad():
+            expected = editing.sdedit(denoiser, images.spec.to_model(IMAGES[:2]), 0.7, steps=3)
+        np.testing.assert_array_equal(
+            images.edit(IMAGES[:2], strength=0.7, steps=3, **way), images.spec.from_model(expected)
+        )
+    assert x.shape == (2, *images.spec.shape)
+    with pytest.raises(UsageError, match="needs something to guide towards"):
+        images.edit(IMAGES[:1], strength=0.5, guide=GuidanceConfig(2.0))
+
+
+def test_interpolation_ends_near_its_ends(points: Run) -> None:
+    made = points.interpolate(POINTS[0], POINTS[1], 5, steps=60)
+    assert made.shape == (5, 2)
+    assert made.dtype == np.float32
+    assert (np.abs(made[[0, -1]] - POINTS[:2]) / POINTS.std(0)).max() < 0.15
+    with pytest.raises(UsageError, match="one item to begin"):
+        points.interpolate(POINTS[:2], POINTS[1])
+
+
+# Restorations
+
+
+@pytest.mark.parametrize("method", ["mmps", "pigdm", "dps", "diffpir", editing.MMPS])
+def test_a_restoration_is_the_posterior_in_model_units(images: Run, method: Any) -> None:
+    operator = operators.Downsample(2)
+    y = images.spec.from_model(images.spec.to_model(IMAGES[:1]))
+    seen = y.reshape(1, 4, 2, 6, 2, 1).mean((2, 4))[0]
+    made = images.restore(seen, operator, 12.75, count=3, method=method, steps=3, seed=2)
+    assert made.shape == (3, 8, 12, 1)
+    assert made.dtype == np.uint8
+    if method is not editing.MMPS:
+        return
+    measured = torch.from_numpy((seen / 127.5 - 1).transpose(2, 0, 1)[None].astype(np.float32))
+    posterior = editing.MMPS(images.denoiser, editing.Measurement(operator, measured, 0.1))
+    expected = ornstein.sample(posterior, (3, 1, 8, 12), steps=3, noise=PerSampleNoise(2))
+    np.testing.assert_array_equal(made, images.spec.from_model(expected))
+
+
+def test_what_a_masked_measurement_hides_may_be_anything(images: Run) -> None:
+    visible = torch.ones(1, 1, 8, 12)
+    visible[..., 6:] = 0
+    other = IMAGES[0].copy()
+    other[:, 6:] = 3
+    made = [images.restore(y, operators.Mask(visible), 5.0, steps=3) for y in (IMAGES[0], other, IMAGES[0, ..., 0])]
+    np.testing.assert_array_equal(made[0], made[1])
+    np.testing.assert_array_equal(made[0], made[2])
+
+
+def test_a_measurement_that_does_not_fit_is_refused(images: Run, points: Run) -> None:
+    for y, operator, noise, says in (
+        (IMAGES[0], operators.Downsample(2), 5.0, "makes images of shape"),
+        (IMAGES[0], operators.Downsample(3), 5.0, "does not divide"),
+        (IMAGES[0] / 255.0, operators.Blur(1.0), 5.0, "fractions between 0 and 1"),
+        (np.full((8, 12, 1), np.nan), operators.Blur(1.0), 5.0, "NaN or infinite"),
+        (IMAGES[0], operators.Blur(1.0), 0.0, "must be positive"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            images.restore(y, operator, noise)
+    with pytest.raises(UsageError, match="makes vectors"):
+        points.restore(POINTS[0], operators.Blur(), 0.1)
+    with pytest.raises(UsageError, match="method: 'mmpss' is not one of"):
+        images.restore(IMAGES[0], operators.Blur(), 5.0, method="mmpss")
+
+
+# Likelihoods
+
+
+class StandardNormal(nn.Module):
+    """The velocity of N(0, 1) on the linear path, u = (2t − 1)/((1 − t)² + t²)·x, whatever is learned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, condition: object = None) -> torch.Tensor:
+        t = t[:, None]
+        return (2 * t - 1) / ((1 - t) ** 2 + t**2) * x + 0 * self.unused
+
+
+def test_a_gaussian_has_its_density_in_own_units() -> None:
+    run = trained(LINE, network=StandardNormal())
+    at, (mean,), (std,) = np.linspace(400, 620, 12)[:, None], run.spec.mean, run.spec.std
+    values = run.log_prob(at)
+    assert values.shape == (12,)
+    assert values.dtype == np.float64
+    exact = -0.5 * ((at[:, 0] - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(values, exact, atol=1e-4)
+
+
+def test_log_prob_is_the_likelihood_of_the_items(images: Run, points: Run) -> None:
+    for run, items in ((images, IMAGES[:5]), (points, POINTS[:5].astype(np.float32))):
+        method, made = likelihood.ODE(solver=likelihood.FixedSteps(6)), ornstein.data.dataset_of(items)
+        dataset = made if run is points else ornstein.data.dataset_of((IMAGES[:5], np.zeros(5, int)))
+        (part,) = run.likelihood(dataset, np.arange(5), method, checked=0, unconditional=run is images)
+        np.testing.assert_allclose(run.log_prob(items, method=method), -part.nats.double().numpy(), rtol=1e-6)
+        apart = run.log_prob(items, method=method, batch_size=2)
+        np.testing.assert_allclose(apart, run.log_prob(items, method=method), rtol=1e-4)
+
+
+def test_log_prob_takes_a_label_for_each(images: Run) -> None:
+    labels = [0, 1, 2]
+    each = images.log_prob(IMAGES[:3], label=labels, steps=6)
+    assert not np.array_equal(each, images.log_prob(IMAGES[:3], steps=6))
+    assert each[1] == pytest.approx(images.log_prob(IMAGES[:3], label=1, steps=6)[1], rel=1e-6)
+
+
+# Items that do not fit
+
+
+@pytest.mark.parametrize(
+    ("items", "says"),
+    [
+        (IMAGES[:, :4], "one or .* of them, and these are"),
+        (IMAGES[:0], "one or .* of them, and these are"),
+        (IMAGES[:2] / 255.0, "fractions between 0 and 1"),
+        (np.where(np.arange(12)[:, None] == 3, np.nan, IMAGES[:2].astype(float)), "item 0 holds NaN"),
+        (IMAGES[:2].astype(str), "holds no numbers"),
+    ],
+)
+def test_items_that_do_not_fit_are_refused(images: Run, items: Array, says: str) -> None:
+    for work in (
+        lambda: images.edit(items, strength=0.5),
+        lambda: images.log_prob(items),
+        lambda: images.interpolate(items, items),
+    ):
+        with pytest.raises(UsageError, match=says):
+            work()
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ({}, "either a mask"),
+        ({"strength": 0.5, "mask": np.ones((8, 12))}, "either a mask"),
+        ({"strength": 1.5}, "must lie above 0"),
+        ({"mask": np.zeros((8, 12))}, "a part of the item"),
+        ({"mask": np.ones((8, 12))}, "a part of the item"),
+        ({"mask": np.ones((12, 8))}, r"it has shape \(12, 8\)"),
+    ],
+)
+def test_an_edit_that_means_nothing_is_refused(images: Run, way: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        images.edit(IMAGES[0], **way)
+
+
+def test_probabilities_are_of_whole_numbers(images: Run) -> None:
+    with pytest.raises(UsageError, match="are whole numbers"):
+        images.log_prob(IMAGES[:1] + 0.5)
+
+
+# Other shapes, and a start
+
+
+def test_a_network_that_allows_other_sizes_samples_them(images: Run) -> None:
+    for shape in ((12, 16), (12, 16, 1)):
+        made = images.sample(2, label=1, shape=shape, steps=3)
+        assert made.shape == (2, 12, 16, 1)
+        assert made.dtype == np.uint8
+    with torch.no_grad():
+        by_hand = ornstein.sample(images.denoiser.given(torch.tensor([1, 1])), (2, 1, 12, 16), steps=3)
+    np.testing.assert_array_equal(made, np.rint(np.clip((by_hand.numpy() + 1) * 127.5, 0, 255)).transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(images.sample(2, label=1, shape=(8, 12)), images.sample(2, label=1))
+
+
+def test_shapes_that_a_network_does_not_take_are_refused(images: Run, points: Run) -> None:
+    dit = trained(
+        np.zeros((40, 8, 8, 1), np.uint8) + np.arange(40, dtype=np.uint8)[:, None, None, None],
+        network="dit",
+        preset="tiny",
+    )
+    for run, shape, says in (
+        (images, (12, 16, 3), "give other sides of that kind"),
+        (images, (12,), "give other sides of that kind"),
+        (images, (0, 8), "give other sides of that kind"),
+        (points, (3,), "one sample of"),
+        (dit, (16, 16), r"\(DiT\) does not take items of shape \(1, 16, 16\)"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            run.sample(1, shape=shape)
+
+
+def test_a_start_is_where_sampling_begins(points: Run) -> None:
+    start = ornstein.encode(points.denoiser, points.spec.to_model(POINTS[:9]), steps=60)
+    made = points.sample(start=start, steps=60)
+    assert (np.abs(made - POINTS[:9]) / POINTS.std(0)).max() < 0.15
+    np.testing.assert_allclose(points.sample(start=start, steps=60, batch_size=4), made, rtol=1e-5)
+    np.testing.assert_array_equal(points.sample(3, start=start[:3]), points.sample(start=start[:3]))
+    with pytest.raises(UsageError, match="leave these out"):
+        points.sample(4, start=start)
+    with pytest.raises(UsageError, match="say how many"):
+        points.sample()
+    with pytest.raises(TypeError, match="to draw it give shape"):
+        points.sample(start=(3, 2))  # type: ignore[arg-type]
