@@ -11,7 +11,7 @@ import ornstein
 from ornstein.cli import main
 from ornstein.errors import UsageError
 from ornstein.guidance import GuidanceConfig, NegativeLabel
-from ornstein.runs import Run
+from ornstein.runs.run import Run
 from ornstein.runs.conditioning import label_ids
 
 CLASSES = ("1", "2", "3", "10", "cat")
@@ -114,3 +114,111 @@ def test_tuned_solvers_are_of_a_class(run: Run) -> None:
         run.tuned(2, label=1)
     with pytest.raises(UsageError, match="0 is no class"):
         run.tune(2, label=0)
+
+
+# Held-out data
+
+
+def held_out(folder: Path, y: list[Any], name: str = "held.npz") -> Path:
+    x = np.random.default_rng(1).normal(size=(len(y), 2))
+    np.savez(folder / name, x=x, y=np.array(y))
+    return folder / name
+
+
+def nats(run: Run, source: Path, classes: bool = True) -> list[float]:
+    dataset = ornstein.data.open(source)
+    if classes:
+        dataset, _ = dataset.with_classes(run.spec.classes)
+    parts = run.likelihood(dataset, np.arange(len(dataset)), ornstein.likelihood.ODE())
+    return torch.cat([part.nats for part in parts]).tolist()
+
+
+def test_likelihoods_are_given_the_class_of_that_name(run: Run, tmp_path: Path) -> None:
+    """In whatever order, or however few, the classes of other data are: an item's likelihood is that of its own class."""
+    named = ["cat", "1", "10", "1"]
+    whole = nats(run, held_out(tmp_path, [*named, "2", "3"]), classes=False)[:4]
+    assert nats(run, held_out(tmp_path, named), classes=False) == pytest.approx(whole)
+    swapped = nats(run, held_out(tmp_path, ["1", "1", "10", "1"]))
+    assert swapped[1:] == pytest.approx(whole[1:])
+    assert swapped[0] != pytest.approx(whole[0])
+    numbers = held_out(tmp_path, [10.0, 1.0, 2.0], "numbers.npz")
+    assert nats(run, numbers)[0] == pytest.approx(nats(run, held_out(tmp_path, ["10", "1", "2"], "words.npz"))[0])
+    others = held_out(tmp_path, ["dog", "1", "10", "dog"], "others.npz")
+    with pytest.raises(UsageError, match=r"2 of 4 items are left out, .*: dog.* Give dataset.with_classes"):
+        nats(run, others, classes=False)
+    assert len(nats(run, others)) == 2
+    with pytest.raises(UsageError, match="none is both"):
+        nats(run, held_out(tmp_path, ["x", "y"], "none.npz"), classes=False)
+    with pytest.warns(match="1 of 3 items have no label"):
+        missing = nats(run, held_out(tmp_path, ["1", "", "10"], "missing.npz"))
+    assert np.isfinite(missing).all()
+
+
+def test_commands_match_classes_by_name(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = held_out(tmp_path, ["dog", "cat", "10", "2"] * 40)
+    for command in (
+        ["likelihood", str(trained), "--data", str(data), "-n", "8", "--steps", "12", "--force"],
+        ["diagnose", str(trained), "--data", str(data), "--count", "100", "--levels", "2", "--force"],
+    ):
+        code = main(command)
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        assert "40 of 160 items are left out, whose classes the run does not have: dog." in said.out
+        assert "no items of 2 of the run's 5 classes: 1, 3." in said.out
+
+
+def test_sets_of_labels_are_matched_by_name(tmp_path: Path) -> None:
+    sets = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0]] * 5)
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    one = ornstein.data.dataset_of({"x": x, "labels": sets, "classes": np.array(["a", "b", "c"])})
+    run = ornstein.train(one, steps=3, preset="tiny", device="cpu")
+    other = ornstein.data.dataset_of({"x": x, "labels": sets[:, [2, 0]], "classes": np.array(["c", "a"])})
+    moved, note = run.model.conditions.matched(other)
+    assert note == "No item has the run's labels b."
+    np.testing.assert_array_equal(moved.annotations.sets, (sets * [1, 0, 1]) > 0)
+    wide = ornstein.data.dataset_of({"x": x, "labels": np.eye(20, 4), "classes": np.array(list("dcba"))})
+    moved, note = run.model.conditions.matched(wide)
+    assert note == "The labels d are left out, which the run does not have."
+    np.testing.assert_array_equal(moved.annotations.sets, np.eye(20, 4)[:, [3, 2, 1]] > 0)
+
+
+# The same data elsewhere
+
+
+def test_a_run_goes_on_with_the_same_data_in_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for i in range(6):
+        place = tmp_path / "pics" / f"{i % 2}" / f"{i}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 40 * i).save(place)
+
+    def go_on(source: str, steps: int) -> int:
+        flags = ["--steps", str(steps), "--samples", "0", "--device", "cpu", "--batch-size", "4"]
+        return main(["train", "--data", source, "--out", "run", *flags])
+
+    assert go_on("pics", 2) == 0
+    assert go_on("./pics", 3) == 0
+    assert go_on(str(tmp_path / "pics") + "/", 4) == 0
+    (tmp_path / "pics").rename(tmp_path / "moved")
+    assert go_on("moved", 5) == 0
+    run = ornstein.load("run")
+    assert run.settings["data"] == run.spec.source == "moved"
+    assert len({line["step"] for line in run.metrics()}) == 5
+    Image.new("L", (8, 8), 3).save(tmp_path / "moved" / "0" / "0.png")
+    assert go_on("moved", 6) == 2
+
+
+def test_a_run_of_classes_in_the_order_of_text_goes_on(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(20, 2))
+    now = ornstein.data.dataset_of((x, np.array(["0", "1", "10", "2"] * 5)))
+    old, _ = now.with_classes(("0", "1", "10", "2"))
+    out: dict[str, Any] = {"out": tmp_path / "run", "preset": "tiny", "device": "cpu"}
+    ornstein.train(old, steps=2, **out)
+    run = ornstein.train(now, steps=3, **out)
+    assert run.spec.classes == ("0", "1", "10", "2")
+    assert run.metrics()[-1]["step"] == 3
+    unlabelled = ornstein.data.dataset_of(x)
+    ornstein.train(unlabelled, steps=2, **(out | {"out": tmp_path / "plain"}))
+    assert ornstein.train(now, steps=3, **(out | {"out": tmp_path / "plain"})).spec.classes == ()

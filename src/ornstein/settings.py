@@ -5,6 +5,7 @@ from typing import Any
 
 # Keys that do not change what is learned: a run may be continued with other values of these.
 FREE = (
+    "data",  # which data these are is known by their hash, wherever they lie (`training.continuing.as_before`)
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
     *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
     *("keep_memory", "channels_last", "split_batch", "prefetch", "threads"),

@@ -71,6 +71,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     return [
         ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
+        *_lacking(folder),
         *(("condition", _called(entry)) for entry in config.get("conditions", ())),
         ("network", f"{config['network']['type']} {settings['preset']}: {_parameters(weights, folder):,} parameters"),
         ("path", _called(config["path"])),
@@ -111,6 +112,13 @@ def _broken(folder: Path, diverged: str | None) -> list[str]:
             "and the model is of the last checkpoint before. Train again with a smaller --learning-rate, into another --out.",
         ]
     return []
+
+
+def _lacking(folder: Path) -> list[tuple[str, str]]:
+    """How many items of the data lacked what others have."""
+    lacking = (_json(folder / "env.json", folder) or {}).get("lacking") or {}
+    words = ", ".join(f"{count:,} items have no {name}" for name, count in lacking.items())
+    return [("missing", f"{words}: learned without")] if words else []
 
 
 def _averages(folder: Path) -> list[tuple[str, str]]:

@@ -36,6 +36,9 @@ def opened(trained: "Run", source: str) -> "Dataset":
         from ornstein.conditions import encoded
 
         dataset = encoded(dataset, settings["text"])
+    dataset, note = trained.model.conditions.matched(dataset)
+    if note:
+        say(f"Note: {note}")
     return dataset.in_units_of(run)
 
 
@@ -99,9 +102,10 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
 def _closed(trained: "Run") -> str | None:
     """Why the data that a run's files name are not opened unasked; None for bundled ones."""
     from ornstein import data
+    from ornstein.data.sources import name_of
 
     settings, spec = trained.settings, trained.spec
-    if settings["data"] != spec.source:
+    if name_of(settings["data"]) != spec.source:
         return f"its config.yaml names {settings['data'] or 'no data'} and its model {spec.source}"
     if spec.source not in data.names():
         return "it is no data set that comes with ornstein or a package of its own"

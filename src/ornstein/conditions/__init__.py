@@ -7,7 +7,7 @@ what the null row is, and which arguments the network needs. `Conditions` are th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,27 @@ class Conditions:
     def null(self, count: int) -> Rows:
         """The null condition of every kind, `count` rows."""
         return tuple(part.null(count) for part in self.parts)
+
+    def fitted(self, dataset: Dataset, run: object) -> Dataset:
+        """The data with classes and labels as this model has them, matched by name.
+
+        Raises UsageError when data lack what a run was trained to be told, or hold items of other classes.
+        """
+        moved, note = self.matched(dataset)
+        if len(moved) < len(dataset):
+            raise UsageError(f"{dataset.spec.source}: {note} Give dataset.with_classes(run.spec.classes)[0] for {run}")
+        self.must_fit(moved, run)
+        return moved
+
+    def matched(self, dataset: Dataset) -> tuple[Dataset, str]:
+        """The items of the data whose classes this model has, matched by name, and a sentence of what is left out or lacks."""
+        label = self.label
+        sets = next((part for part in self.parts if isinstance(part, LabelSet)), None)
+        dataset, note = (dataset, "") if label is None else dataset.with_classes(label.classes)
+        if sets is None:
+            return dataset, note
+        annotations, other = dataset.annotations.with_tags(sets.labels)
+        return replace(dataset, annotations=annotations), " ".join(filter(None, (note, other)))
 
     def must_fit(self, dataset: Dataset, run: object) -> None:
         """Raises UsageError when data lack a condition that a run was trained with."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import sets as tables
-from ornstein.data.classes import indexed, name_of, notes_of
+from ornstein.data.classes import indexed, listed, name_of, notes_of
 from ornstein.data.content import item_bytes
 from ornstein.data.sets import Sets
 from ornstein.errors import OrnsteinError, UsageError
@@ -58,6 +58,17 @@ class Annotations:
             unknown=None if self.unknown is None else self.unknown[indices],
         )
 
+    def with_tags(self, tags: tuple[str, ...]) -> tuple[Annotations, str]:
+        """The sets in the columns of other tags, matched by name, and a sentence where some are left out or lack."""
+        if self.sets is None or self.tags == tags:
+            return self, ""
+        places = np.array([tags.index(name) if name in tags else -1 for name in self.tags])
+        strange = [name for name in self.tags if name not in tags]
+        lacking = [name for name in tags if name not in self.tags]
+        notes = [f"The labels {listed(strange)} are left out, which the run does not have."] if strange else []
+        notes += [f"No item has the run's labels {listed(lacking)}."] if lacking else []
+        return replace(self, sets=self.sets.moved(places, len(tags)), tags=tags), " ".join(notes)
+
     def content(self) -> Iterator[bytes | memoryview]:
         """The sets and vectors, for a hash; captions count where they are used (`ornstein.conditions.encoded`)."""
         if self.sets is not None:
@@ -71,15 +82,21 @@ class Annotations:
             yield f"\0vectors {self.vectors.shape}".encode()
             yield item_bytes(self.vectors)
 
-    def notes(self) -> tuple[str, ...]:
-        """How many items lack what others have, for people."""
-        lacking = {
+    @property
+    def lacking(self) -> dict[str, int]:
+        """How many items lack what others have, by its name."""
+        return {
             "set of labels": 0 if self.unknown is None else int(self.unknown.sum()),
             "vector": 0 if self.vectors is None or self.encoder else int(np.isnan(self.vectors[:, 0]).sum()),
             "caption": sum(not text.strip() for text in self.captions or ()),
         }
+
+    def notes(self) -> tuple[str, ...]:
+        """The same for people."""
         return tuple(
-            f"{count:,} items have no {what}, and are learned without one." for what, count in lacking.items() if count
+            f"{count:,} items have no {what}, and are learned without one."
+            for what, count in self.lacking.items()
+            if count
         )
 
 
@@ -221,11 +238,11 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
     notes = [_strange_rows(table, names, where)] if table.keys() - set(names) else []
     if labels is None:
         return Read(None, (), annotations, (*notes, *annotations.notes()))
-    listed = next((i for i, label in enumerate(labels) if isinstance(label, (list, dict))), None)
-    if listed is not None:
+    several = next((i for i, label in enumerate(labels) if isinstance(label, (list, dict))), None)
+    if several is not None:
         raise UsageError(
-            f"{where}: the label of {names[listed]} is {str(labels[listed])[:80]}, not one word or number; several labels of an "
-            "image go under `labels`."
+            f"{where}: the label of {names[several]} is {str(labels[several])[:80]}, not one word or number; several labels of "
+            "an image go under `labels`."
         )
     index, classes = indexed(labels)
     return Read(tuple(index.tolist()), classes, annotations, (*notes, *notes_of(index, classes), *annotations.notes()))

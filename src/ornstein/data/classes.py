@@ -108,7 +108,7 @@ def matched(run: Sequence[str], data: Sequence[str], labels: NDArray[np.int64]) 
     no item is left.
     """
     place = np.full(len(data) + 1, -1, np.int64)
-    place[len(data)] = len(run)
+    place[len(data)] = run.index("") if "" in run else len(run)  # an empty cell was a class once
     for index, name in enumerate(data):
         alike = _alike(name, run)
         if len(alike) > 1 and tuple(run) == tuple(data):  # several of one name

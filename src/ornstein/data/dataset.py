@@ -80,10 +80,26 @@ class Dataset:
             return self, match.note
         some = self if len(match.rows) == len(self) else self.take(match.rows)
         spec = replace(some.spec, classes=wanted)
-        if some is self:  # the same items under other indices: hashed as if they had been read so
-            arrays = Arrays(self.items, match.labels, wanted, annotations=self.annotations)
-            spec = replace(spec, content_hash=content_hash(arrays, spec.low, spec.high, digest_of(self.items)))
-        return replace(some, labels=match.labels, spec=spec), match.note
+        moved = replace(some, labels=match.labels, spec=spec)
+        return (moved._hashed() if some is self else moved), match.note
+
+    def without_labels(self) -> Dataset:
+        """The same items without classes."""
+        return replace(self, labels=None, spec=replace(self.spec, classes=()))._hashed()
+
+    def _hashed(self) -> Dataset:
+        """With the hash that these items and labels would have if they had been read so."""
+        spec = self.spec
+        arrays = Arrays(self.items, self.labels, spec.classes, annotations=self.annotations)
+        content = content_hash(arrays, spec.low, spec.high, digest_of(self.items))
+        return replace(self, spec=replace(spec, content_hash=content))
+
+    @property
+    def lacking(self) -> dict[str, int]:
+        """How many items lack what others have: a label, a set of labels, a vector, a caption."""
+        labels = 0 if self.labels is None else len(self) - int(self.labelled.sum())
+        counts = {"label": labels, **self.annotations.lacking}
+        return {name: count for name, count in counts.items() if count}
 
     def in_units_of(self, spec: DataSpec) -> Dataset:
         """The same items, for a model that was trained on data of `spec`: vectors take its mean and deviation, not their own."""

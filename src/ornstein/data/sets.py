@@ -62,6 +62,14 @@ class Sets:
         places = np.arange(starts[-1]) + np.repeat(self.starts[indices] - starts[:-1], counts)
         return Sets(starts, self.columns[places], self.width)
 
+    def moved(self, places: NDArray[np.int64], width: int) -> Sets:
+        """The table with column i at `places[i]` of `width`; those at −1 are left out, and the others are false."""
+        columns = places[self.columns]
+        rows = np.repeat(np.arange(len(self)), np.diff(self.starts))[columns >= 0]
+        cells = np.sort(rows * width + columns[columns >= 0])
+        rows, columns = np.divmod(cells, max(width, 1))
+        return Sets(_ends(np.bincount(rows, minlength=len(self))), columns.astype(_type(width)), width)
+
 
 def from_names(rows: Iterable[Sequence[str]]) -> tuple[Sets, tuple[str, ...]]:
     """From the names of the labels in each row; and all those names in order, which are the columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,11 +66,11 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    matched, name, folder = find(source), str(source), default_folder() if cache is None else cache
+    matched, name, folder = find(source), name_of(source), default_folder() if cache is None else cache
     fingerprint = matched.fingerprint()
 
     def still() -> None:
-        if not name.startswith(HUB) and _fingerprint(source) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -97,6 +98,12 @@ def open(
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
     return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use)
+
+
+def name_of(source: str | Path) -> str:
+    """What a source is called: a path without what means nothing in it, so that ./images/ is images."""
+    known = isinstance(source, str) and (source in packages.NAMED or source.startswith(HUB) or not source)
+    return str(source) if known else os.path.normpath(source)
 
 
 def names() -> tuple[str, ...]:

@@ -70,7 +70,7 @@ def like(run: Run, dataset: Dataset, part: range, seed: int = 0) -> ConditionBat
     known = run.model.conditions
     if not known or (known.label is not None and len(known.parts) == 1):
         return None
-    known.must_fit(dataset, run.folder)
+    dataset = known.fitted(dataset, run.folder)
     return ConditionBatch(known.of_items(dataset, _items(dataset, part, seed), seed))
 
 
@@ -79,6 +79,7 @@ def like_labels(run: Run, dataset: Dataset, count: int, seed: int = 0) -> Tensor
     known = run.model.conditions
     if known.label is None or len(known.parts) == 1:
         return run.model.labels(0, count, seed)
+    dataset = known.fitted(dataset, run.folder)
     assert dataset.labels is not None
     return torch.from_numpy(dataset.labels[_items(dataset, range(count), seed)])
 

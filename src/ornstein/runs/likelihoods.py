@@ -146,7 +146,7 @@ def _measurable(
     known = run.model.conditions
     conditional = bool(known) and not unconditional
     if conditional:
-        known.must_fit(dataset, run.folder)
+        dataset = known.fitted(dataset, run.folder)
     else:
         _must_have_null(run, "leave --unconditional out")
     dataset = dataset.in_units_of(mine)

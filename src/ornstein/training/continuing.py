@@ -65,6 +65,8 @@ def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
     known = _known_data(folder)
     if known is None:
         return dataset
+    if isinstance(known, DataSpec):
+        dataset = _named_as(dataset, known)
     spec = dataset.spec
     if isinstance(known, str):
         same = is_of(dataset, known)
@@ -78,7 +80,18 @@ def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
         )
     if isinstance(known, str):
         return dataset
-    return replace(dataset, spec=replace(known, content_hash=spec.content_hash))
+    return replace(dataset, spec=replace(known, content_hash=spec.content_hash, source=spec.source))
+
+
+def _named_as(dataset: Dataset, known: DataSpec) -> Dataset:
+    """The data with the classes in the order that a run has them, or without, where only that makes them the same data."""
+    if is_of(dataset, known.content_hash) or dataset.labels is None:
+        return dataset
+    try:
+        other = dataset.with_classes(known.classes)[0] if known.classes else dataset.without_labels()
+    except UsageError:  # no class is in both
+        return dataset
+    return other if is_of(other, known.content_hash) else dataset
 
 
 def _known_data(folder: Path) -> DataSpec | str | None:

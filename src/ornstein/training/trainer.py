@@ -248,6 +248,7 @@ class FolderTraining(Training):
         posthoc.rewind(self.averages, state.updates)
         _write_yaml(self.folder / "config.yaml", {"version": __version__, **self.settings.to_dict()})
         about = {"processes": self.processes.count, "content_hash": self.dataset.spec.content_hash}
+        about |= {"lacking": lacking} if (lacking := self.dataset.lacking) else {}
         write_json(self.folder / "env.json", {**environment(), **about})
         metrics.go_on(state.step)
 
