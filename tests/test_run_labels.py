@@ -11,7 +11,7 @@ import ornstein
 from ornstein.cli import main
 from ornstein.errors import UsageError
 from ornstein.guidance import GuidanceConfig, NegativeLabel
-from ornstein.runs.run import Run
+from ornstein.runs import Run
 from ornstein.runs.conditioning import label_ids
 
 CLASSES = ("1", "2", "3", "10", "cat")
