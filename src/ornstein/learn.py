@@ -18,6 +18,7 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError, reject_class
 from ornstein.folder import config
 from ornstein.model import from_config, to_config
+from ornstein.names import TIME_FEATURES
 from ornstein.processes import current
 from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
@@ -285,6 +286,7 @@ def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> N
     """
     if not isinstance(start, Run):
         raise UsageError(f"start: a {type(start).__name__} is no run; give ornstein.load(FOLDER)")
+    _must_see_time_alike(start, network)
     theirs, mine = start.model.network.state_dict(), network.state_dict()
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
     taken = {}
@@ -300,3 +302,16 @@ def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> N
                 f"start: {start.folder} has another network: {name} is {has or 'missing'} there and {wants or 'missing'} here"
             )
     network.load_state_dict({**mine, **taken})
+
+
+def _must_see_time_alike(start: Run, network: nn.Module) -> None:
+    """Raises UsageError where the weights of a run were made for other features of time."""
+    theirs, mine = (getattr(one, "config", {}).get("frequencies") for one in (start.model.network, network))
+    if theirs is None or mine is None or list(theirs) == list(mine):
+        return
+    name = next((name for name, made in TIME_FEATURES.items() if list(made.get("frequencies", ())) == list(theirs)), "")
+    mend = f"; give --time-features {name} (in Python time_features={name!r})" if name else ""
+    raise UsageError(
+        f"start: {start.folder} sees time through frequencies of {theirs[0]:g} to {theirs[1]:g}, and this training of "
+        f"{mine[0]:g} to {mine[1]:g}{mend}"
+    )

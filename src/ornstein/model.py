@@ -29,7 +29,7 @@ from ornstein.coupling import Coupling, Independent
 from ornstein.data.spec import DataSpec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
-from ornstein.files.formats import upgraded
+from ornstein.files.formats import MODEL, READABLE, upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
@@ -37,7 +37,6 @@ from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin
 from ornstein.solvers import Solver
 
-FORMAT = 2
 SMALL = 1 << 15  # numbers of all samples, below which two threads of Python only wait for each other
 T = TypeVar("T")
 
@@ -172,7 +171,7 @@ class Model:
         arguments: dict[str, Any] = {"own": True} if self.is_own else self.network.config  # type: ignore[assignment]
         inputs = {} if self.preconditioning is None else {"preconditioning": to_config(self.preconditioning)}
         return {
-            "format": FORMAT,
+            "format": MODEL,
             "network": {"type": type(self.network).__name__, **arguments},
             **inputs,
             "path": to_config(self.path),
@@ -262,8 +261,11 @@ def read(
         raise OrnsteinError(
             f"{file} cannot be read ({error}); restore it, or resume the training to write it anew"
         ) from error
-    if config.get("format") != FORMAT:
-        raise OrnsteinError(f"{file} has format {config.get('format')}; this version of ornstein reads format {FORMAT}")
+    if config.get("format") not in READABLE:
+        formats = " and ".join(map(str, READABLE))
+        raise OrnsteinError(
+            f"{file} has format {config.get('format')}; this version of ornstein reads formats {formats}"
+        )
     with _described(file):
         config = upgraded(config)
         arguments = dict(config["network"])

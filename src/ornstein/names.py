@@ -141,6 +141,15 @@ NETWORKS = Names(  # classes
     "ornstein.networks",
     {"unet": attrgetter("UNet"), "dit": attrgetter("DiT"), "mlp": attrgetter("MLP")},
 )
+TIME_FEATURES = Names(  # arguments of a network
+    "time_features",
+    "ornstein.networks",
+    {
+        "slow": lambda networks: {"frequencies": networks.SLOW},
+        "ddpm": lambda networks: {"frequencies": networks.DDPM},
+        "gaussian": lambda _: {"fourier": 1.0},
+    },
+)
 
 LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
 POSTERIORS = Names(  # functions of (denoiser, measurement), for data of a standard deviation

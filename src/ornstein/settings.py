@@ -12,7 +12,7 @@ FREE = (
 )
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("network", "preset", "times", "batch_size", "precision", "threads")
+OPEN = ("network", "preset", "time_features", "times", "batch_size", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class Settings:
     """unet, dit or mlp (default: unet for images, mlp for vectors)."""
     preset: str | None = None
     """A size of that network: tiny, small, or a paper's name such as S/2 (default: by the data's size)."""
+    time_features: str | None = None
+    """How the network sees time: slow (sinusoids of 1 to 16 radians, smooth in time), ddpm (up to 1000, as in DDPM and DiT) or
+    gaussian (random Fourier features) (default: slow, and ddpm for the papers' presets)."""
     path: str = "linear"
     """The way from data to noise: linear, cosine, trigonometric, vp, sub-vp, ve, edm, ddpm, ..."""
     target: str = "velocity"

@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from ornstein.networks import Conditioning, FourierFeatures, grid_positions, sinusoidal
+from ornstein.networks import DDPM, SLOW, Conditioning, FourierFeatures, grid_positions, sinusoidal
 
 coordinate = st.floats(-3, 3, allow_subnormal=False)
 
@@ -112,10 +113,37 @@ def test_conditioning_is_the_sum_of_its_parts():
     torch.manual_seed(0)
     module = Conditioning(32, 16, classes=3, vector=2)
     t, labels, vector = torch.rand(5), torch.tensor([0, 1, 2, 3, 0]), torch.randn(5, 2)
-    expected = module.time(sinusoidal(1000 * t, 32)) + module.labels.weight[labels] + module.vectors(vector)
+    time = module.time(sinusoidal(16 * t, 32, 16))
+    expected = time + module.labels.weight[labels] + module.vectors(vector)
     assert torch.allclose(module(t, (labels, vector), 5), expected, atol=1e-6)
-    alone = module.time(sinusoidal(1000 * t, 32)) + module.labels.weight[3] + module.vectors(torch.zeros(1, 2))
+    alone = time + module.labels.weight[3] + module.vectors(torch.zeros(1, 2))
     assert torch.allclose(module(t, None, 5), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("frequencies", [SLOW, DDPM, (0.5, 8.0)])
+def test_features_of_time_have_the_frequencies_that_they_are_built_with(frequencies):
+    lowest, highest = frequencies
+    module = Conditioning(32, 32, frequencies=frequencies)
+    module.time = nn.Linear(32, 32).double()
+    nn.init.eye_(module.time.weight)
+    nn.init.zeros_(module.time.bias)
+    t = torch.rand(20, dtype=torch.float64)
+    waves = module(t, None, 20)
+    ladder = highest * (lowest / highest) ** torch.linspace(0, 1, 16, dtype=torch.float64)
+    angles = t[:, None] * ladder
+    assert torch.allclose(waves, torch.cat([angles.sin(), angles.cos()], 1), atol=1e-9)
+
+
+def test_ddpms_frequencies_are_its_embedding_of_a_thousand_steps_bit_for_bit():
+    module = Conditioning(32, 32, frequencies=DDPM)
+    module.time, t = nn.Linear(32, 32), torch.rand(9)
+    assert torch.equal(module(t, None, 9), module.time(sinusoidal(1000 * t, 32)))
+
+
+@pytest.mark.parametrize("frequencies", [(0.0, 1.0), (2.0, 2.0), (3.0, 1.0), (1.0, math.inf), (math.nan, 1.0)])
+def test_frequencies_that_are_no_range_are_refused(frequencies):
+    with pytest.raises(ValueError, match="frequencies"):
+        Conditioning(32, 16, frequencies=frequencies)
 
 
 def test_conditioning_of_one_time_is_one_row():

@@ -8,6 +8,9 @@ from typing import Any
 TYPES = {"Picture": "ImageCondition"}  # kinds of conditions
 KEYS = {"task": "degradation"}  # of conditions
 ARGUMENTS = {"picture": "image"}  # of networks
+MODEL = 3  # of model/config.json
+READABLE = 2, 3
+SINUSOIDS = [0.1, 1000.0]  # frequencies of the features of time in networks of format 2
 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,4 +20,12 @@ def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
         for condition in config.get("conditions", ())
     ]
     network = {ARGUMENTS.get(key, key): value for key, value in config["network"].items()}
+    if config.get("format") == 2 and network.get("own") is not True:
+        network.setdefault("frequencies", SINUSOIDS)
     return {**config, "conditions": conditions, "network": network}
+
+
+def upgraded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A run folder's config.yaml, with what runs of earlier versions did and did not have a name for."""
+    named = values.get("network") in ("unet", "dit", "mlp")
+    return {"time_features": "ddpm", **values} if named and "time_features" not in values else dict(values)

@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from ornstein.errors import OrnsteinError, UsageError, brief
+from ornstein.files.formats import upgraded_settings
 from ornstein.files.reading import read_yaml
 from ornstein.settings import KEYS, Settings
 from ornstein.spelling import near
@@ -23,7 +24,10 @@ WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the
 
 def read(file: Path) -> dict[str, Any]:
     """The settings in a YAML file. Raises UsageError naming the file and the key that is unknown or of the wrong type."""
-    return checked({_known(key, file): value for key, value in load(file).items() if key not in WRITTEN}, file)
+    values = load(file)
+    if "version" in values:
+        values = upgraded_settings(values)
+    return checked({_known(key, file): value for key, value in values.items() if key not in WRITTEN}, file)
 
 
 def of_run(folder: Path) -> dict[str, Any] | None:
@@ -35,7 +39,7 @@ def of_run(folder: Path) -> dict[str, Any] | None:
     if not os.path.lexists(file):
         return None
     try:
-        values = load(file, folder)
+        values = upgraded_settings(load(file, folder))
         found = checked({key: values[key] for key in KEYS if key in values}, file)
         for key, (low, high) in LIMITS.items():
             if key in found and found[key] is not None and not low < found[key] < high:

@@ -2,7 +2,7 @@
 
 from .attention import SelfAttention, SpatialAttention
 from .dit import DiT
-from .embedding import Condition, Conditioning, FourierFeatures, grid_positions, sinusoidal
+from .embedding import DDPM, SLOW, Condition, Conditioning, FourierFeatures, grid_positions, sinusoidal
 from .layout import placed
 from .mlp import MLP
 from .unet import UNet
@@ -11,7 +11,9 @@ ALL: tuple[type[MLP] | type[UNet] | type[DiT], ...] = (MLP, UNet, DiT)
 
 __all__ = [
     "ALL",
+    "DDPM",
     "MLP",
+    "SLOW",
     "Condition",
     "Conditioning",
     "DiT",

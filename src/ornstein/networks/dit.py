@@ -16,14 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SelfAttention
-from .embedding import Condition, Conditioning, concat_image, grid_positions
+from .embedding import DDPM, SLOW, Condition, Conditioning, concat_image, grid_positions
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"patch": 2, "width": 96, "depth": 4, "heads": 3},
     "small": {"patch": 4, "width": 192, "depth": 6, "heads": 3},
 } | {
-    f"{name}/{patch}": {"patch": patch, "width": width, "depth": depth, "heads": heads}
+    f"{name}/{patch}": {"patch": patch, "width": width, "depth": depth, "heads": heads, "frequencies": DDPM}
     for name, width, depth, heads in (("S", 384, 12, 6), ("B", 768, 12, 12), ("L", 1024, 24, 16), ("XL", 1152, 28, 16))
     for patch in (2, 4, 8)
 }
@@ -70,12 +70,14 @@ class DiT(nn.Module):
         vector: int = 0,
         dropout: float = 0.0,
         fourier: float = 0.0,
+        frequencies: Sequence[float] = SLOW,
         out_channels: int | None = None,
         image: int = 0,
     ) -> None:
         """channels: C; size: an integer for square images, else (L,), (H, W), (D, H, W); patch: side of a patch.
 
-        dropout: inside the MLPs. classes, vector, fourier: as in `Conditioning`. image: channels of an image as condition.
+        dropout: inside the MLPs. classes, vector, fourier, frequencies: as in `Conditioning`. image: channels of an image as
+        condition.
         Raises ValueError when `patch` does not divide the size, `heads` the width, or the width cannot hold positions.
         """
         super().__init__()
@@ -91,6 +93,7 @@ class DiT(nn.Module):
             "vector": vector,
             "dropout": dropout,
             "fourier": fourier,
+            "frequencies": list(frequencies),
             "out_channels": out_channels,
             "image": image,
         }
@@ -99,7 +102,7 @@ class DiT(nn.Module):
         self.channels, self.classes, self.size, self.patch, self.image = channels, classes, size, patch, image
         grid = [n // patch for n in size]
         volume = patch ** len(size)
-        self.conditioning = Conditioning(256, width, classes, vector, fourier)
+        self.conditioning = Conditioning(256, width, classes, vector, fourier, frequencies)
         self.stem = xavier_(nn.Linear((channels + image) * volume, width))
         self.positions: Tensor
         self.register_buffer("positions", grid_positions(grid, width))

@@ -4,7 +4,7 @@ Equations:
 (1) sinusoidal, width 2m:    e(u) = [sin(u ω_1) … sin(u ω_m), cos(u ω_1) … cos(u ω_m)],  ω_j = P^(−(j−1)/(m−1))
 (2) Fourier features:        γ(v) = [a_1 cos 2π b_1·v … a_m cos 2π b_m·v, a_1 sin 2π b_1·v … a_m sin 2π b_m·v]
 (3) positions on a grid:     the embedding of each axis' index, axis after axis, with ω_j = P^(−(j−1)/m)
-(4) condition:               c = MLP(e(1000 t)) + Σ_{label in set} E[label] + MLP(vector)
+(4) condition:               c = MLP(e(t)) + Σ_{label in set} E[label] + MLP(vector)
 """
 
 import math
@@ -28,6 +28,10 @@ Vectors and images of zeros, sets without their last column, and what is None ar
 """
 
 PERIOD = 10_000.0
+SLOW = 1.0, 16.0
+"""Lowest and highest angular frequency of features of time that are smooth, in radians over t from 0 to 1."""
+DDPM = 0.1, 1000.0
+"""Those of Ho et al. 2020, who embed step 1000 t with the period 10,000; DiT's are alike."""
 
 
 def _waves(u: Tensor, frequencies: Tensor) -> Tensor:
@@ -109,16 +113,37 @@ class Conditioning(nn.Module):
     """One vector for time, labels and vector condition, equation (4).
 
     `classes = K` gives the table E K + 1 rows; row K is the null label, used for all when no label is given. A set of one label
-    is embedded as that label. A vector condition that is not given is zero. `fourier > 0` replaces the sinusoids of time by
-    Gaussian Fourier features with that standard deviation, in cycles over t from 0 to 1 (Song et al. 2021 use 16).
+    is embedded as that label. A vector condition that is not given is zero.
+
+    Time is seen through sines and cosines, equation (1), of `frequencies`: the lowest and the highest, in radians over t from 0
+    to 1. A network varies with t as fast as these. With `DDPM` its output jitters between neighbouring times, and solvers of high
+    order do not reach their order; with `SLOW` it is smooth. `fourier > 0` replaces the sinusoids by Gaussian Fourier features,
+    equation (2), with that standard deviation, in cycles over t from 0 to 1 (Song et al. 2021 use 16).
     """
 
-    def __init__(self, frequencies: int, width: int, classes: int = 0, vector: int = 0, fourier: float = 0.0) -> None:
-        """frequencies: width of the embedding of time; width: of the result; vector: width of the vector condition."""
+    def __init__(
+        self,
+        features: int,
+        width: int,
+        classes: int = 0,
+        vector: int = 0,
+        fourier: float = 0.0,
+        frequencies: Sequence[float] = SLOW,
+    ) -> None:
+        """features: width of the embedding of time; width: of the result; vector: width of the vector condition.
+
+        Raises ValueError unless 0 < lowest < highest frequency.
+        """
         super().__init__()
-        self.frequencies, self.classes, self.vector = frequencies, classes, vector
-        self.fourier = FourierFeatures.gaussian(1, frequencies // 2, fourier) if fourier else None
-        self.time = nn.Sequential(nn.Linear(frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        lowest, highest = frequencies
+        if not 0 < lowest < highest < math.inf:
+            raise ValueError(
+                f"frequencies = {tuple(frequencies)} must be a lowest and a higher highest one, both positive"
+            )
+        self.features, self.classes, self.vector = features, classes, vector
+        self.highest, self.ratio = highest, highest / lowest
+        self.fourier = FourierFeatures.gaussian(1, features // 2, fourier) if fourier else None
+        self.time = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         self.labels = nn.Embedding(classes + 1, width) if classes else None
         self.vectors = nn.Sequential(nn.Linear(vector, width), nn.SiLU(), nn.Linear(width, width)) if vector else None
         xavier_(self)
@@ -135,7 +160,10 @@ class Conditioning(nn.Module):
             )
         labels, vector, _ = _split(condition)
         t = t.reshape(-1)
-        waves = sinusoidal(1000 * t, self.frequencies) if self.fourier is None else self.fourier(t.unsqueeze(-1))
+        if self.fourier is None:
+            waves = sinusoidal(self.highest * t, self.features, self.ratio)
+        else:
+            waves = self.fourier(t.unsqueeze(-1))
         weight = next(self.time.parameters())
         embedding: Tensor = self.time(waves.to(weight.dtype))
 

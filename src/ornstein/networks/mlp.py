@@ -7,12 +7,13 @@ output = W' ( LN(h)·(1 + scale(c)) + shift(c) )
 with scales and shifts linear in c, the silu of the embedding of time and condition.
 """
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embedding import Condition, Conditioning, concat_image
+from .embedding import SLOW, Condition, Conditioning, concat_image
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -56,9 +57,10 @@ class MLP(nn.Module):
         vector: int = 0,
         dropout: float = 0.0,
         fourier: float = 0.0,
+        frequencies: Sequence[float] = SLOW,
         out_channels: int | None = None,
     ) -> None:
-        """dim: D; classes, vector, fourier: as in `Conditioning`; out_channels: columns of the output, D when None."""
+        """dim: D; classes, vector, fourier, frequencies: as in `Conditioning`; out_channels: columns of the output (None: D)."""
         super().__init__()
         self.config = {
             "dim": dim,
@@ -68,10 +70,11 @@ class MLP(nn.Module):
             "vector": vector,
             "dropout": dropout,
             "fourier": fourier,
+            "frequencies": list(frequencies),
             "out_channels": out_channels,
         }
         self.dim, self.classes = dim, classes
-        self.conditioning = Conditioning(width, width, classes, vector, fourier)
+        self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies)
         self.stem = xavier_(nn.Linear(dim, width))
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)

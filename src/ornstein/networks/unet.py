@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import SpatialAttention
-from .embedding import Condition, Conditioning, concat_image
+from .embedding import DDPM, SLOW, Condition, Conditioning, concat_image
 from .layers import largest_divisor, modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "additive": True,
         "group_width": 4,
+        "frequencies": DDPM,
     },
 }
 
@@ -132,6 +133,7 @@ class UNet(nn.Module):
         head_width: int = 64,
         additive: bool = False,
         fourier: float = 0.0,
+        frequencies: Sequence[float] = SLOW,
         image: int = 0,
         group_width: int = 16,
     ) -> None:
@@ -139,8 +141,8 @@ class UNet(nn.Module):
         down and one more on the way up.
 
         attention_levels: the levels that attend, 0 the finest; the middle, at the coarsest size, always does.
-        dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier: as in `Conditioning`. head_width: channels of an
-        attention head, about. additive: DDPM's blocks in place of adaptive group norm. image: channels of an image as
+        dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier, frequencies: as in `Conditioning`. head_width: channels of
+        an attention head, about. additive: DDPM's blocks in place of adaptive group norm. image: channels of an image as
         condition. group_width: channels in a group of the norms, about, as long as that makes no more than 32 groups; with
         multiples of 16 the network is fastest (see `networks.placed`).
         Raises ValueError for a number of dimensions or a level that does not exist.
@@ -161,6 +163,7 @@ class UNet(nn.Module):
             "head_width": head_width,
             "additive": additive,
             "fourier": fourier,
+            "frequencies": list(frequencies),
             "image": image,
             "group_width": group_width,
         }
@@ -181,7 +184,7 @@ class UNet(nn.Module):
                 return _Stage(residual, None)
             return _Stage(residual, SpatialAttention(_norm(outputs, group_width), outputs, head_width))
 
-        self.conditioning = Conditioning(width, embedding, classes, vector, fourier)
+        self.conditioning = Conditioning(width, embedding, classes, vector, fourier, frequencies)
         self.stem = _conv(dims, channels + image, width)
         self.down, skips, current = nn.ModuleList(), [width], width
         for level in levels:

@@ -18,8 +18,8 @@ from ornstein.data import Dataset, DataSpec
 from ornstein.device import choose_device, is_bf16_fast
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
-from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIMES, WEIGHTS, pick
-from ornstein.networks import MLP, DiT, UNet
+from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIME_FEATURES, TIMES, WEIGHTS, pick
+from ornstein.networks import DDPM, MLP, DiT, UNet, dit, mlp, unet
 from ornstein.objective import Times, Weight
 from ornstein.path import Path
 from ornstein.preconditioning import Identity, Preconditioning
@@ -90,6 +90,7 @@ def is_plain(own: Any) -> bool:
     return all(hasattr(own, name) for name in ("levels", "at", "error"))
 
 
+PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}
 PRECISIONS = ("float32", "bf16")
 STEPS = 2000  # of a run whose length is left open
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -193,10 +194,11 @@ def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
         fit = "mlp" if spec.kind == "vector" else "unet or dit"
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
     is_tiny = spec.kind == "image" and max(spec.shape[1:]) <= 16
-    return {
-        "network": network,
-        "preset": settings.preset if settings.preset is not None else "tiny" if is_tiny else "small",
-    }
+    preset = settings.preset if settings.preset is not None else "tiny" if is_tiny else "small"
+    is_ddpms = PRESETS[network].get(preset, {}).get("frequencies") == DDPM
+    features = settings.time_features if settings.time_features is not None else "ddpm" if is_ddpms else "slow"
+    TIME_FEATURES.pick(features)
+    return {"network": network, "preset": preset, "time_features": features}
 
 
 def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
@@ -214,6 +216,8 @@ def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
         raise UsageError(
             "augment: a network of one's own is not called with what was done to an image; leave augment out"
         )
+    if settings.time_features is not None and objects.network is not None:
+        raise UsageError("time_features: a network of one's own sees time in its own way; leave time_features out")
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport) and not find_spec("scipy"):
@@ -317,13 +321,14 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
 
 def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.nn.Module:
     preset = settings.preset or "small"
+    arguments = declared.arguments | TIME_FEATURES.pick(settings.time_features or "slow")
     try:
         if settings.network == "mlp":
-            return MLP.preset(preset, dim=spec.shape[0], **declared.arguments)
+            return MLP.preset(preset, dim=spec.shape[0], **arguments)
         if settings.network == "dit":
             channels, *size = spec.shape
-            return DiT.preset(preset, channels=channels, size=(size[0], size[1]), **declared.arguments)
-        return UNet.preset(preset, channels=spec.shape[0], **declared.arguments)
+            return DiT.preset(preset, channels=channels, size=(size[0], size[1]), **arguments)
+        return UNet.preset(preset, channels=spec.shape[0], **arguments)
     except ValueError as error:
         raise UsageError(f"preset: {error}") from error
 
