@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -118,15 +118,9 @@ def test_vectors_and_sets_belong_to_items() -> None:
     assert dataset_of((POINTS, np.eye(3, dtype=int)[LABELS])).annotations.sets is not None
 
 
-def _endless() -> Iterator[int]:
-    yield 1
-
-
 BAD = {
     "a class": (Net, "no data"),
     "a number": (3, "no data"),
-    "items in turn": (_endless(), "indices"),
-    "a loader": (torch.utils.data.DataLoader(TensorDataset(torch.tensor(POINTS))), "loader.dataset"),
     "labels too few": ((POINTS, LABELS[:5]), "300"),
     "shapes that differ": ([torch.zeros(2), torch.zeros(3)], "item 1"),
     "nothing": ([], "no items"),

@@ -20,7 +20,7 @@ FLOORS = [
     {"errors", "spelling", "_version", "_lazy"},
     {"files", "terminal", "settings"},
     {"path", "networks", "noise", "processes", "names", "cpu"},
-    {"target", "estimate", "grid", "preconditioning", "device"},
+    {"target", "estimate", "grid", "preconditioning", "device", "meter"},
     {"denoiser", "table"},
     {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling"},
     {"solvers", "guidance", "distillation"},

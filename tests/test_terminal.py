@@ -10,7 +10,8 @@ import pytest
 import ornstein
 from ornstein import terminal
 from ornstein.cli import main
-from ornstein.cli.show import Meter, columns, say, table
+from ornstein.cli.show import columns, say, table
+from ornstein.meter import Meter
 from ornstein.terminal import clean
 
 ROOT = Path(ornstein.__file__).parent

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ornstein.conditions import Condition
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError, reject_class
 from ornstein.folder import config
+from ornstein.meter import Meter
 from ornstein.model import from_config, to_config
 from ornstein.names import TIME_FEATURES
 from ornstein.processes import current
@@ -24,10 +26,11 @@ from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
 from ornstein.spelling import near
 from ornstein.training.choosing import Objects, choose, is_plain
+from ornstein.training.loggers import Logger
 from ornstein.training.loop import TrainingProgress
 from ornstein.training.trainer import Event, FolderTraining, Training
 
-OBJECTS = ("path", "target", "times", "weight", "coupling")
+OBJECTS = ("path", "target", "times", "weight", "coupling", "solver")
 IN_MEMORY = Path("memory")
 
 
@@ -71,6 +74,11 @@ class Trainer:
       the peak at a part of the run, both from 0 to 1.
     - start: a `Run` whose weights are started from, of the same network. A table of classes that has another size begins anew,
       with a line of `tell`.
+    - freeze: patterns of names of parameters that stay as they are, such as "embedding.*", with commas between them or in a list.
+    - log: "tensorboard", "wandb", "trackio", a `Logger` (an object with start, log and finish), or a list of these.
+    - change: let a run go on with another learning_rate, batch_size, warmup, weight_decay, clip, precision, compile, optimizer or
+      schedule; its history says from which step on.
+    - solver, sample_steps: of the sample sheets that are drawn during a training with `samples` > 0.
     - all other keys of the settings (steps, minutes, seed, batch_size, learning_rate, precision, device, ...).
 
     Leaving the loop by `break` saves a run that has a folder. A run goes on exactly if data, network, objective, optimiser and
@@ -89,6 +97,9 @@ class Trainer:
         optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
         start: Run | None = None,
+        freeze: str | Sequence[str] | None = None,
+        log: str | Logger | Sequence[str | Logger] | None = None,
+        change: bool = False,
         tell: Callable[[str], None] = terminal.write,
         **settings: Any,
     ) -> None:
@@ -113,6 +124,12 @@ class Trainer:
             raise UsageError("network: it has no parameters that can be trained")
         if optimizer is not None and "learning_rate" in chosen:
             raise UsageError("learning_rate is for the library's optimiser; give your own its rate where you make it")
+        loggers = _loggers(log)
+        chosen |= {"log": names} if (names := ",".join(each for each in loggers if isinstance(each, str))) else {}
+        if freeze is not None:
+            chosen["freeze"] = freeze if isinstance(freeze, str) else ",".join(freeze)
+        if (rows := sources.objects.batch_size_of(data)) is not None:
+            chosen.setdefault("batch_size", rows)
         dataset = sources.dataset_of(data, size=chosen.get("size"), channels=chosen.get("channels"))
         objects = Objects(
             **own,
@@ -122,6 +139,7 @@ class Trainer:
             objective=objective,
             optimizer=optimizer,
             schedule=schedule,
+            loggers=tuple(each for each in loggers if not isinstance(each, str)),
         )
         full = Settings(**{"samples": 0, **chosen, "data": dataset.spec.source, "out": "" if out is None else str(out)})
         self._lines: list[dict[str, float]] = []
@@ -130,7 +148,7 @@ class Trainer:
             self._training = Training(choose(full, dataset, current(), objects), tell)
         else:
             _must_be_writable({**own, "preconditioning": preconditioning})
-            self._training = FolderTraining(full, dataset, tell, objects)
+            self._training = FolderTraining(full, dataset, tell, objects, change)
         if start is not None:
             start_from(start, self._training.model.network, tell)
 
@@ -199,7 +217,7 @@ def train(
     seed: int = 0,
     batch_size: int | None = None,
     conditions: Sequence[Condition] | None = None,
-    progress: Callable[[TrainingProgress], object] | None = None,
+    progress: Callable[[TrainingProgress], object] | bool = False,
     **settings: Any,
 ) -> Run:
     """Train a model of the data and return its run, which samples: in the folder `out`, or in memory alone.
@@ -207,7 +225,8 @@ def train(
         run = ornstein.train(points, path=path.Linear(), target=target.Velocity(), steps=2000)
         samples = run.sample(64)
 
-    The arguments are those of `Trainer`; `progress` is called after each step. The same call with the same `out` goes on where
+    The arguments are those of `Trainer`. `progress` is called after each step; True shows a bar on a terminal, and elsewhere, as
+    in a notebook, lines at growing intervals. The same call with the same `out` goes on where
     the run stopped, bit for bit, and returns a finished run at once. Raises what `Trainer` raises.
     """
     trainer = Trainer(
@@ -223,9 +242,13 @@ def train(
         batch_size=batch_size,
         **settings,
     )
-    for event in trainer:
-        if progress is not None:
-            progress(event.progress)
+    with Meter("training") if progress is True else nullcontext() as meter:
+        for event in trainer:
+            step = event.progress
+            if meter is not None:
+                meter.update(step.done, f"step {step.step:,}  loss {step.loss:.4f}")
+            elif callable(progress):
+                progress(step)
     return trainer.run()
 
 
@@ -243,6 +266,19 @@ def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(str(error).removeprefix("settings: ")) from None
 
 
+def _loggers(log: Any) -> list[Any]:
+    """Names and loggers as a list. Raises TypeError for what is neither."""
+    listed = [] if log is None else [log] if isinstance(log, str) or not isinstance(log, Sequence) else list(log)
+    for each in listed:
+        reject_class("log", each)
+        if not isinstance(each, (str, Logger)):
+            raise TypeError(
+                f"log = {each!r:.80} must be a name such as 'tensorboard', or an object with start(settings), log(step, numbers) "
+                "and finish()"
+            )
+    return listed
+
+
 def _must_be_kinds(objects: Mapping[str, Any]) -> None:
     """Raises TypeError that says what an argument must be."""
     kinds = {
@@ -252,6 +288,7 @@ def _must_be_kinds(objects: Mapping[str, Any]) -> None:
             "an objective.Objective, or an object with loss(predict, x, generator)",
             lambda v: is_plain(v) or callable(getattr(v, "loss", None)),
         ),
+        "solver": ("a solver, such as solvers.Heun(), or its name", lambda v: hasattr(v, "run") or hasattr(v, "table")),
         "optimizer": ("a function from the parameters to an optimiser of torch", callable),
         "schedule": ("a function from the part of the run to the part of the peak rate", callable),
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, TypeVar
 
 from ornstein.errors import UsageError, brief
@@ -131,6 +132,15 @@ WEIGHTS = Names(  # for data of a standard deviation
     },
 )
 COUPLINGS = Names("coupling", "ornstein.coupling", {"independent": "Independent", "ot": "OptimalTransport"})
+LOGGERS = Names(  # that write below a folder
+    "log",
+    "ornstein.training.loggers",
+    {
+        "tensorboard": lambda loggers, folder=Path(): loggers.TensorBoard(folder),
+        "wandb": lambda loggers, folder=Path(): loggers.Tracker("wandb", folder),
+        "trackio": lambda loggers, folder=Path(): loggers.Tracker("trackio", folder),
+    },
+)
 DEGRADATIONS = Names(  # classes
     "given",
     "ornstein.degradations",

@@ -26,6 +26,7 @@ from ornstein.errors import NotFinite, OrnsteinError
 from ornstein.files.atomic import new_file
 from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
 from ornstein.folder.checkpoints import Counters, checkpoints, counters
+from ornstein.folder.history import NAME, described
 from ornstein.model import Model
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run, load
@@ -315,8 +316,10 @@ def _settings(run: Run, files: _Files) -> str:
     cells = "".join(
         f"<div><dt>{_text(key)}</dt><dd>{_text(value)}</dd></div>"
         for key, value in {**settings, **known}.items()
-        if value is not None
+        if value is not None and value != {}
     )
+    changed = files.read(run.folder / NAME, lambda _: described(run.folder)) or []
+    cells += "".join(f"<div><dt>changed</dt><dd>{_text(line)}</dd></div>" for line in changed)
     use = _text(f"run = ornstein.load({str(run.folder)!r})") + "\nsamples = run.sample(64)"
     return _section("Settings", "", f"<dl>{cells}</dl>") + _section(
         "Use it", "", f"<pre>import ornstein\n\n{use}</pre>"

@@ -8,8 +8,12 @@ FREE = (
     "data",  # which data these are is known by their hash, wherever they lie (`training.continuing.as_before`)
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
     *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
+    *("log", "solver", "sample_steps"),
     *("keep_memory", "channels_last", "split_batch", "prefetch", "threads"),
 )
+
+# Keys that change what is learned from now on, and leave what was learned so far a beginning: `--change` allows other values.
+CHANGEABLE = ("learning_rate", "batch_size", "warmup", "weight_decay", "clip", "precision", "compile")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
 OPEN = ("network", "preset", "time_features", "times", "batch_size", "precision", "threads")
@@ -81,6 +85,8 @@ class Settings:
     """Mirror every other image left to right."""
     augment: float = 0.0
     """Probability with which images are mirrored, moved, scaled and turned, each, which does not show in samples."""
+    freeze: str | None = None
+    """Parameters that stay as they are, by patterns of their names with commas between them, such as 'embedding.*'."""
     precision: str | None = None
     """float32, or bf16 for automatic mixed precision (default: bf16 where the device computes it fast)."""
     compile: bool = False
@@ -109,15 +115,22 @@ class Settings:
     """Checkpoints kept; older ones are removed."""
     samples: int = 40
     """Images in the sample grids drawn at growing intervals; 0 draws none."""
+    solver: str = "abm"
+    """The solver of the sample grids."""
+    sample_steps: int = 20
+    """Steps of that solver."""
+    log: str | None = None
+    """Log also to tensorboard, wandb or trackio, or to several with commas between them (each needs its own package)."""
 
     def to_dict(self) -> dict[str, Any]:
         """All keys and their values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def differences(self, other: "Settings") -> list[str]:
-        """Lines `key: theirs -> mine` for keys that change what is learned."""
+    def differences(self, other: "Settings", allowed: tuple[str, ...] = ()) -> dict[str, str]:
+        """`theirs -> mine` by key, for keys that change what is learned and are not `allowed` to."""
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{k}: {theirs[k]} -> {mine[k]}" for k in mine if k not in FREE and mine[k] != theirs[k]]
+        keys = [key for key in mine if key not in (*FREE, *allowed) and mine[key] != theirs[key]]
+        return {key: f"{theirs[key]} -> {mine[key]}" for key in keys}
 
 
 KEYS = tuple(f.name for f in fields(Settings))

@@ -435,7 +435,7 @@ def test_the_demo_trains_draws_and_can_be_repeated(
 def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from ornstein.cli.show import Meter
+    from ornstein.meter import Meter
 
     with Meter("training") as meter:
         for i in range(100):

@@ -9,7 +9,8 @@ from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
-from ornstein.cli.show import Meter, say
+from ornstein.cli.show import say
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset

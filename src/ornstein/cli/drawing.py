@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Sample
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError
+from ornstein.meter import Meter
 from ornstein.processes import ALONE, Processes
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ornstein.cli.options import Edit
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import Meter
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 
 METHODS = ("repaint", "replacement")
 

@@ -16,8 +16,9 @@ from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
-from ornstein.cli.show import Meter, columns, duration, say
+from ornstein.cli.show import columns, duration, say
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 from ornstein.processes import Processes, joined
 
 if TYPE_CHECKING:

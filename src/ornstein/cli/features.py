@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import Meter, say
+from ornstein.cli.show import say
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from typing import Any

@@ -8,10 +8,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import Meter, dims, duration, few, say, size, table
+from ornstein.cli.show import dims, duration, few, say, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError
+from ornstein.meter import Meter
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ornstein.cli import guidance_flags
 from ornstein.cli.options import GuidanceFlags
-from ornstein.cli.show import Meter, dims, say
+from ornstein.cli.show import dims, say
 from ornstein.data import DataSpec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.images import IMAGES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
 from ornstein.guidance import GuidanceConfig, WeakModel
+from ornstein.meter import Meter
 from ornstein.runs import Run
 
 ARRAYS = (".npy", ".npz")

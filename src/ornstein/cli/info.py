@@ -56,6 +56,7 @@ def run(words: Sequence[str]) -> int:
 def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:
     from ornstein.data import DataSpec
     from ornstein.files.reading import read_lines
+    from ornstein.folder.history import described
 
     spec = DataSpec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"), folder)
@@ -78,6 +79,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("target", _called(config["target"])),
         ("trained", f"{last['step']:,} steps of {settings['batch_size']} in {duration(last['seconds'])}, of {goal}"),
         ("seen", f"{last['images']:,} {spec.kind}s, {last['images'] / spec.count:.3g} epochs"),
+        *(("changed", line) for line in described(folder)),
         ("loss", " ".join(f"{line['loss']:.4f} (step {line['step']:,})" for line in _spread(lines)) or "none yet"),
         ("model", f"{weights.parent} ({size(folder_size(weights.parent))})"),
         (
@@ -132,6 +134,15 @@ def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
     classes = config["data"]["classes"]
     label = f", label={classes[-1]!r}" if classes else ""
     out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
+    if config["network"].get("own") is True:  # its class is in no file, so no command can build it
+        known = {"Label", "Vector", "Text", "LabelSet", "ImageCondition"}
+        strange = [str(entry.get("type")) for entry in config.get("conditions", ()) if entry.get("type") not in known]
+        parts = f", conditions=[{', '.join(f'{name}(...)' for name in strange)}]" if strange else ""
+        return [
+            "Its network is your own, so it is sampled in Python:",
+            f"  run = ornstein.load({str(folder)!r}, network={config['network']['type']}(...){parts})",
+            f"  samples = run.sample(64{label})",
+        ]
     return [
         "Sample it:",
         f"  {sampling(folder, config)} --out {out}",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ornstein.cli.options import Interpolate
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import Meter, say
+from ornstein.cli.show import say
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 
 
 def run(words: Sequence[str]) -> int:

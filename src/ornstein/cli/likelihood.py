@@ -11,8 +11,9 @@ from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

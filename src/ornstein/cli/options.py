@@ -78,6 +78,9 @@ class Train(Settings, Cached):
     """A YAML file of these settings; flags override it. The config.yaml of a run folder is one."""
     start: str | None = field(default=None, metadata={"name": "RUN", "short": "--from"})
     """Start from the weights of another run, of the same network (a table of other classes begins anew)."""
+    change: bool = False
+    """Go on with another learning rate, batch size, warm-up, weight decay, clipping, precision or compiling than so far;
+    `ornstein info` says from which step on."""
     dry_run: bool = False
     """Say what would be trained and write nothing."""
     profile: int | None = field(default=None, metadata={"name": "N"})

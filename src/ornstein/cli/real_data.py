@@ -3,8 +3,9 @@
 import platform
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import Meter, say
+from ornstein.cli.show import say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from ornstein.data import Dataset

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ornstein.cli.options import Restore
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import Meter
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from ornstein.editing.measurement import Operator

@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     if options.config is not None:  # which may be anybody's
         say(f"Data: {settings.data}, with the settings of {options.config}.")
     with joined() as processes:
-        training = _training(settings, processes)
+        training = _training(settings, processes, options.change)
         if options.start is not None:
             _start(training, options.start)
         say(describe(training))
@@ -43,12 +43,12 @@ def run(words: Sequence[str]) -> int:
         return follow(training, " ".join([processes.command("train"), *map(quote, words)]))
 
 
-def _training(settings: Settings, processes: Processes) -> "FolderTraining":
+def _training(settings: Settings, processes: Processes, change: bool) -> "FolderTraining":
     """The data and the run, in every process; the first one decodes the data for all that see its cache."""
     dataset = processes.in_turn(lambda: read(settings))
     from ornstein.training.trainer import FolderTraining
 
-    return processes.on_all(lambda: FolderTraining(settings, dataset, tell=say))
+    return processes.on_all(lambda: FolderTraining(settings, dataset, tell=say, change=change))
 
 
 def _start(training: "FolderTraining", folder: str) -> None:

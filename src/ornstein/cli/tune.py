@@ -13,9 +13,10 @@ from ornstein.cli import guidance_flags
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
 from ornstein.cli.results import Results, must_be_json
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import duration, say
 from ornstein.cli.stopping import ENDING, Stopped, hearing
 from ornstein.errors import UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from ornstein.guidance import GuidanceConfig

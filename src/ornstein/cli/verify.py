@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from ornstein.cli.options import Verify
 from ornstein.cli.parse import parse
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.meter import Meter
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import Arrays
 from ornstein.data.content import DIGITS, FORM, content_hash, digest_of, item_bytes
 from ornstein.data.selected import select
+from ornstein.data.shuffle import order
 from ornstein.data.spec import DataSpec
 from ornstein.errors import UsageError
 
@@ -36,6 +37,8 @@ class Dataset:
     spec: DataSpec
     annotations: Annotations = Annotations()
     use: object = None
+    is_indexed: ClassVar[bool] = True
+    """Whether its order is a function of a seed, and its content known by a hash."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -106,6 +109,10 @@ class Dataset:
         if spec.kind != "vector":
             return self
         return replace(self, spec=replace(self.spec, mean=spec.mean, std=spec.std))
+
+    def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
+        """The data and the indices of the items of a training step: a function of (seed, step)."""
+        return self, order(seed, step, total, len(self))
 
     def batch(self, indices: NDArray[np.integer[Any]], flip: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The items `indices` in model units: float32 `(B, C, H, W)` or `(B, D)`, and int64 labels `(B,)` or `None`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from ornstein.data.arrays import DATA_KEYS, LABEL_KEYS, from_mapping
 from ornstein.data.dataset import Dataset
 from ornstein.data.sources import open as open_source
 from ornstein.data.spec import measure
-from ornstein.errors import UsageError
+from ornstein.data.streams import Row, Stream, beginning
+from ornstein.errors import OrnsteinError, UsageError
 
 IN_MEMORY = "memory"
 """The source of data that came as objects."""
 MISSING = np.array(None)
 """The label of an item that has none."""
 KINDS = (
-    "a source's name or path, an array or tensor, a pair (x, y), a table with columns, a torch Dataset that can be indexed, "
+    "a source's name or path, an array or tensor, a pair (x, y), a table with columns, a torch Dataset or DataLoader, "
     "or a Dataset of ornstein.data"
 )
 
@@ -36,7 +37,13 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
       a mapping with the keys of an .npz file (x, y, conditions, …), where NaN in y is a missing label;
     - a table with `.columns` and `.to_numpy()`: its column `label` or `y`, where there is one, holds the labels;
     - a map-style data set, with `len` and whole-number indices, of items x, (x, y) or mappings with keys as above. Each item
-      is read once, into memory: what an item draws at random is drawn once.
+      is read once, into memory: what an item draws at random is drawn once;
+    - data that can only be read in turn (a torch `IterableDataset`, a generator of items): they are held in memory, as above,
+      where they end within 10,000 items and 256 MiB. Longer ones are a `Stream`: these first items give the classes, the range
+      and the units, and each batch of a training is what comes next, each item once, from the beginning again at the end. Their
+      order is no function of the seed: a training that goes on reads the stream from its beginning, and is not the unbroken one;
+    - a torch `DataLoader`: of an indexed data set that it only batches or shuffles, that data set, with its own batch size but in
+      the order by seed of this library; of another, or with a sampler or a collation of its own, the stream of its items.
 
     Raises UsageError for anything else, and for values that do not fit each other.
     """
@@ -46,10 +53,94 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
         raise UsageError("size and channels are for sources of images by name; resize the data themselves")
     if isinstance(value, Dataset):
         return value
-    arrays = from_mapping(_columns(value), IN_MEMORY)
+    if _is_loader(value) and _only_batches(value):
+        value = value.dataset
+    if (make := _rows_of(value)) is not None:
+        first, rows = beginning(make)
+        if rows is None:
+            return _measured(_stacked(first))
+        head = _measured(_stacked(first))
+        return Stream(
+            head.items,
+            head.labels,
+            head.spec,
+            head.annotations,
+            rows=rows,
+            pack=lambda some: _packed(_stacked(some), head),
+        )
+    return _measured(_columns(value))
+
+
+def _measured(columns: Mapping[str, NDArray[Any]]) -> Dataset:
+    arrays = from_mapping(columns, IN_MEMORY)
     for note in arrays.notes:
-        warnings.warn(note, stacklevel=2)
+        warnings.warn(note, stacklevel=3)
     return Dataset(arrays.items, arrays.labels, measure(arrays, IN_MEMORY), arrays.annotations)
+
+
+def batch_size_of(value: Any) -> int | None:
+    """The batch size of a DataLoader; None of anything else, or where it says none."""
+    return value.batch_size if _is_loader(value) else None
+
+
+def _is_loader(value: Any) -> bool:
+    return hasattr(value, "dataset") and hasattr(value, "batch_sampler") and hasattr(value, "collate_fn")
+
+
+def _is_indexed(value: Any) -> bool:
+    iterable = any(kind.__name__ == "IterableDataset" for kind in type(value).__mro__)
+    return not iterable and hasattr(value, "__getitem__") and hasattr(value, "__len__")
+
+
+def _only_batches(loader: Any) -> bool:
+    """Whether a loader does nothing to the items of an indexed data set but to batch and shuffle them."""
+    plain = type(getattr(loader, "sampler", None)).__name__ in ("SequentialSampler", "RandomSampler")
+    drawn = getattr(loader.sampler, "replacement", False) or getattr(loader.sampler, "_num_samples", None) is not None
+    collated = getattr(loader.collate_fn, "__name__", "") in ("default_collate", "default_convert")
+    return _is_indexed(loader.dataset) and plain and collated and not drawn
+
+
+def _rows_of(value: Any) -> Callable[[], Iterator[Row]] | None:
+    """What gives the items of data that can only be read in turn, each time from the beginning; None for other data."""
+    if _is_loader(value):
+        whole = value.batch_size is None and value.batch_sampler is None
+        return lambda: (_row(item) for batch in value for item in ([batch] if whole else _items_of(batch)))
+    if isinstance(value, type) or _is_array(value) or isinstance(value, (tuple, Mapping)) or hasattr(value, "columns"):
+        return None
+    if _is_indexed(value) or not hasattr(value, "__iter__"):
+        return None
+    return lambda: (_row(item) for item in value)
+
+
+def _items_of(batch: Any) -> Iterator[Any]:
+    """The items of a batch."""
+    if isinstance(batch, Mapping):
+        keys = list(batch)
+        return (dict(zip(keys, values, strict=True)) for values in zip(*batch.values(), strict=True))
+    if isinstance(batch, (tuple, list)):
+        return zip(*batch, strict=True)
+    return iter(batch)
+
+
+def _packed(columns: Mapping[str, NDArray[Any]], head: Dataset) -> Dataset:
+    """Later items of a stream, in the classes and units of the first. Raises OrnsteinError where they have others."""
+    arrays, classes = from_mapping(columns, IN_MEMORY), head.spec.classes
+    here, first = (arrays.items.shape[1:], arrays.items.dtype), (head.items.shape[1:], head.items.dtype)
+    if here != first:
+        raise OrnsteinError(
+            f"data: an item of the stream has shape {here[0]} and type {here[1]}, and the first ones {first[0]} and {first[1]}"
+        )
+    strange = [name for name in arrays.classes if name not in classes]
+    if strange:
+        raise OrnsteinError(
+            f"data: the stream has the label {strange[0]}, which none of its first {len(head):,} items has; give data that begin "
+            "with all classes"
+        )
+    labels = None
+    if classes:
+        known = np.array([*map(classes.index, arrays.classes), len(classes)], np.int64)
+        labels = known[np.full(len(arrays.items), -1) if arrays.labels is None else arrays.labels]
+    return Dataset(arrays.items, labels, head.spec, arrays.annotations)
 
 
 def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
@@ -70,22 +161,16 @@ def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
         return {"x": _items(value)}
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         return _table(value)
-    if hasattr(value, "dataset") and hasattr(value, "batch_sampler"):
-        raise UsageError("data: this is a DataLoader; give its data set, loader.dataset, and batch_size")
-    if not isinstance(value, type) and hasattr(value, "__getitem__") and hasattr(value, "__len__"):
-        return _listed(value)
-    if hasattr(value, "__iter__") and not isinstance(value, type):
-        raise UsageError(
-            "data: items that can only be read in turn have no order by seed; give a data set with len and indices, or a list"
-        )
+    if not isinstance(value, type) and _is_indexed(value):
+        return _stacked(_row(value[number]) for number in range(len(value)))
     raise UsageError(f"data: a {type(value).__name__} is no data; give {KINDS}")
 
 
-def _listed(items: Any) -> Mapping[str, NDArray[Any]]:
-    """The columns of a map-style data set, whose items are read in turn."""
+def _stacked(rows: Iterable[Row]) -> Mapping[str, NDArray[Any]]:
+    """The columns of items."""
     columns: dict[str, list[NDArray[Any]]] = {}
-    for number in range(len(items)):
-        row = _row(items[number])
+    for number, each in enumerate(rows):
+        row = dict(each)
         if "y" in row and "y" not in columns:  # those before lack a label
             columns["y"] = [MISSING] * number
         elif "y" in columns and "y" not in row:

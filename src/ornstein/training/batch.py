@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from ornstein.conditions import Label, to
-from ornstein.data import order
 from ornstein.noise import mix
 from ornstein.training.augment import NUMBERS, Augment
 from ornstein.training.recipe import Recipe
@@ -49,11 +48,11 @@ class Batches:
 
     def parts(self, step: int) -> Iterator[Part]:
         """This process's share of the batch of a step, in `settings.accumulate` parts. A pure function of the step."""
-        s, data, device = self.recipe.settings, self.recipe.dataset, self.recipe.device
+        s, device = self.recipe.settings, self.recipe.device
         conditions, dtype = self.recipe.model.conditions, self.recipe.model.dtype
         seed, total = mix(s.seed, step), self.recipe.batch_size
         draws = torch.Generator().manual_seed(mix(seed, 1))
-        indices = order(s.seed, step, total, len(data))
+        data, indices = self.recipe.dataset.drawn(s.seed, step, total)
         u = self.recipe.objective.levels(torch.rand(total, generator=draws))
         flip = torch.rand(total, generator=draws) < 0.5 if s.flips else None
         dropped = (

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ornstein import conditions, coupling, cpu, objective
+from ornstein.arguments import as_solver
 from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
 from ornstein.coupling import Coupling
 from ornstein.data import Dataset, DataSpec
@@ -25,8 +26,11 @@ from ornstein.path import Path
 from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.settings import Settings
+from ornstein.solvers import Solver
 from ornstein.target import Target
-from ornstein.training import augment, schedule, shards
+from ornstein.training import augment, loggers, schedule, shards
+from ornstein.training.freezing import freeze
+from ornstein.training.loggers import Logger
 from ornstein.training.loss_module import LossModule, OwnLossModule
 from ornstein.training.recipe import Length, Minutes, Recipe, Steps
 
@@ -50,6 +54,9 @@ class Objects:
     """Makes the optimiser of the parameters; its learning rates are the peaks."""
     schedule: Callable[[float], float] | None = None
     """The part of the peak rate at a part of the run, from 0 to 1."""
+    solver: Solver | None = None
+    """Of the sample sheets."""
+    loggers: tuple[Logger, ...] = ()
 
 
 NOTHING = Objects()
@@ -105,6 +112,7 @@ MOST = {
     "threads": 4096,
     "save_minutes": LARGE,
     "save_every": LARGE,
+    "sample_steps": 10_000,
 }
 FROM_ZERO = {
     "label_dropout": 1.0,
@@ -158,6 +166,10 @@ def choose(
     pick("precision", precision, dict.fromkeys(PRECISIONS))
     _check_processes(settings, batch_size, processes)
     _check_kinds(settings, spec, objects)
+    if not dataset.is_indexed and processes.count > 1:
+        raise UsageError("data: a stream is read by one process; give several of them data that can be indexed")
+    if settings.log is not None:
+        loggers.check(settings.log)
     length: Length = Minutes(settings.minutes) if settings.minutes is not None else Steps(settings.steps or STEPS)
     dataset = before(settings, dataset)
     parts = objects.conditions
@@ -168,6 +180,8 @@ def choose(
     is_own = objects.objective is not None and not is_plain(objects.objective)
     loss_module = partial(OwnLossModule, objects.objective) if is_own else partial(LossModule, drawn)
     peak = learning_rate(settings, made.network)
+    if settings.freeze is not None:
+        freeze(made.network, settings.freeze)
     return Recipe(
         settings=settings,
         dataset=dataset,
@@ -183,6 +197,8 @@ def choose(
         threads=settings.threads or cpu.usable_threads(),
         device=device,
         processes=processes,
+        solver=as_solver(settings.solver if objects.solver is None else objects.solver),
+        loggers=(*objects.loggers, *(() if settings.log is None else loggers.made(settings.log, settings.out))),
     )
 
 

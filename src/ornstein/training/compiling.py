@@ -26,7 +26,7 @@ def compile_checked(network: nn.Module, learner: nn.Module, part: Part, tell: Ca
         with torch.no_grad():
             for weight in network.parameters():
                 weight.add_(0.02 * torch.randn(weight.shape, generator=draws).to(weight))
-        parameters = dict(network.named_parameters())
+        parameters = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
         names = list(parameters)
         reason = compile_alike(
             network,

@@ -15,7 +15,7 @@ from ornstein.files.reading import read_json
 from ornstein.folder import checkpoints
 from ornstein.folder.config import settings_of
 from ornstein.folder.layout import FOLDERS
-from ornstein.settings import Settings
+from ornstein.settings import CHANGEABLE, Settings
 
 
 def run_folder(out: str) -> Path:
@@ -33,8 +33,11 @@ def run_folder(out: str) -> Path:
     return folder
 
 
-def check_folder(folder: Path, settings: Settings, before: Settings | None) -> None:
-    """Raises UsageError, with the differences, when the folder holds a run of other settings."""
+def check_folder(folder: Path, settings: Settings, before: Settings | None, change: bool = False) -> None:
+    """Raises UsageError, with the differences, when the folder holds a run of other settings.
+
+    `change` allows those of the keys CHANGEABLE.
+    """
     for name in FOLDERS:
         if (folder / name).is_symlink():
             raise UsageError(
@@ -50,10 +53,16 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None) -> N
             raise UsageError(
                 f"out: {folder} is not empty and holds no run ({strange.name} is none of one); give a new folder"
             )
-    differences = settings.differences(before)
+    differences = settings.differences(before, CHANGEABLE if change else ())
     if differences:
+        listed = "; ".join(f"{key}: {values}" for key, values in differences.items())
+        if differences.keys() <= set(CHANGEABLE):
+            raise UsageError(
+                f"{folder} was trained with other settings ({listed}): repeat them to go on, add --change to go on with the new "
+                "ones, or give another --out"
+            )
         raise UsageError(
-            f"{folder} was trained with other settings ({'; '.join(differences)}): repeat them to go on, or give another --out"
+            f"{folder} was trained with other settings ({listed}): repeat them to go on, or give another --out"
         )
 
 
@@ -68,7 +77,11 @@ def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
     if isinstance(known, DataSpec):
         dataset = _named_as(dataset, known)
     spec = dataset.spec
-    if isinstance(known, str):
+    if not dataset.is_indexed:  # no hash tells what will come
+        same = isinstance(known, str) or (
+            (known.kind, known.shape, known.dtype, known.classes) == (spec.kind, spec.shape, spec.dtype, spec.classes)
+        )
+    elif isinstance(known, str):
         same = is_of(dataset, known)
     else:
         same = is_of(dataset, known.content_hash) and _is_like(known, spec)

@@ -13,6 +13,7 @@ from ornstein.folder import posthoc
 from ornstein.training import ema, parallel
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
+from ornstein.training.freezing import train_mode
 from ornstein.training.prefetch import supplied
 from ornstein.training.recipe import Recipe
 from ornstein.training.split_batch import learning, side_by_side
@@ -58,7 +59,7 @@ def train(recipe: Recipe, learner: nn.Module, batches: Batches, state: State) ->
         for average, part in ((state.average, settings.ema), (state.half, settings.ema / 2))
     ]
     shards, buffers = parallel.local(weights), list(state.network.buffers())
-    network, started = state.network.train(), time.monotonic()
+    network, started = train_mode(state.network), time.monotonic()
     # Beside two threads that learn, the rest of a step is short: to share it out as well would save less than waiting for the
     # second thread costs where other programs are at work.
     count = 1 if side_by_side(recipe, learner) else torch.get_num_threads()

@@ -16,12 +16,39 @@ from ornstein.training.checkpoint import State
 from ornstein.training.loop import TrainingProgress
 
 
+class Means:
+    """Lines of metrics: one per step at first, then per 10 and per 100, each the mean of the finite steps since the line before;
+    no line where there were none."""
+
+    def __init__(self) -> None:
+        self._sums, self._count = np.zeros(2), 0
+
+    def add(self, progress: TrainingProgress) -> dict[str, float] | None:
+        """The line after a step, where there is one."""
+        interval = 1 if progress.step <= 100 else 10 if progress.step <= 10_000 else 100
+        if progress.finite:
+            self._sums += progress.loss, progress.gradient
+            self._count += 1
+        if progress.step % interval or not self._count:
+            return None
+        loss, gradient = self._sums / self._count
+        self._sums, self._count = np.zeros(2), 0
+        return {
+            "step": progress.step,
+            "loss": round(float(loss), 6),
+            "gradient": round(float(gradient), 6),
+            "rate": progress.rate,
+            "seconds": round(progress.seconds, 3),
+            "images": progress.images,
+            "skipped": progress.skipped,
+        }
+
+
 class Metrics:
-    """metrics.jsonl: one line per step at first, then per 10 and per 100, each the mean of the finite steps since the line
-    before; no line where there were none."""
+    """The file of these lines, written with each checkpoint."""
 
     def __init__(self, file: Path) -> None:
-        self._file, self._waiting, self._sums, self._count = file, "", np.zeros(2), 0
+        self._file, self._waiting = file, ""
 
     def go_on(self, step: int) -> None:
         """Removes the lines of steps after the checkpoint that the run goes on from."""
@@ -37,25 +64,10 @@ class Metrics:
             with new_file(file) as new:
                 new.write_text("".join(line + "\n" for line in before))
 
-    def add(self, progress: TrainingProgress) -> None:
-        interval = 1 if progress.step <= 100 else 10 if progress.step <= 10_000 else 100
-        if progress.finite:
-            self._sums += progress.loss, progress.gradient
-            self._count += 1
-        if progress.step % interval or not self._count:
-            return
-        loss, gradient = self._sums / self._count
-        line = {
-            "step": progress.step,
-            "loss": round(float(loss), 6),
-            "gradient": round(float(gradient), 6),
-            "rate": progress.rate,
-            "seconds": round(progress.seconds, 3),
-            "images": progress.images,
-            "skipped": progress.skipped,
-        }
-        self._waiting += json.dumps(line) + "\n"
-        self._sums, self._count = np.zeros(2), 0
+    def add(self, line: dict[str, float] | None) -> None:
+        """A line to be written; nothing where there is none."""
+        if line is not None:
+            self._waiting += json.dumps(line) + "\n"
 
     def diverged(self, state: State) -> None:
         """A line without a loss, which tells if it is the last one; a run that goes on from the checkpoint before removes it."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -14,6 +14,8 @@ from ornstein.model import Model
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes
 from ornstein.settings import Settings
+from ornstein.solvers import ABM, Solver
+from ornstein.training.loggers import Logger
 
 
 class Length(Protocol):
@@ -79,8 +81,9 @@ class Recipe:
     """On a CPU."""
     device: torch.device
     processes: Processes = ALONE
-    own: dict[str, Any] = field(default_factory=dict)
-    """Descriptions of objects of the user's own, by which a run that goes on knows them."""
+    solver: Solver = ABM()
+    """Of the sample sheets."""
+    loggers: tuple[Logger, ...] = ()
 
     def processor(self) -> AbstractContextManager[None]:
         """Within, what the settings allow on a CPU; elsewhere nothing changes."""

@@ -1,7 +1,7 @@
 """The sample sheet of a run: samples of fixed seeds and conditions, drawn as the training goes, and how long they may take."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class Sheets:
 
         hooks = [average.register_forward_pre_hook(hook) for hook in (stop_here, watch)]
         try:
-            arrays = np.concatenate(list(model.sample(sheet.count, condition=sheet.condition, network=average)))
+            arrays = np.concatenate(list(self._samples(sheet, average)))
             if not np.isfinite(arrays).all():
                 raise NotFinite("they hold NaN or infinite numbers")
         except _Stopped:
@@ -179,6 +179,12 @@ class Sheets:
         place = self._write(sheet, arrays, step)
         self.budget.cost = watch.seconds
         return place, watch.seconds
+
+    def _samples(self, sheet: SampleSheet, average: nn.Module) -> Iterator[NDArray[Any]]:
+        solver, steps = self._recipe.solver, self._recipe.settings.sample_steps
+        return self._recipe.model.sample(
+            sheet.count, condition=sheet.condition, solver=solver, steps=steps, network=average
+        )
 
     def _write(self, sheet: SampleSheet, arrays: NDArray[Any], step: int) -> Path:
         place, spec = self._folder / f"step-{step:08d}.png", self._recipe.model.spec

@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,8 @@ from ornstein.errors import NotFinite, OrnsteinError
 from ornstein.files.atomic import new_file, write_json, written
 from ornstein.files.lock import OTHER, hold
 from ornstein.files.owner import sweep
-from ornstein.folder import checkpoints, posthoc
+from ornstein.files.reading import read_json
+from ornstein.folder import checkpoints, history, posthoc
 from ornstein.folder.config import settings_of
 from ornstein.folder.layout import FOLDERS
 from ornstein.folder.publish import environment, publish
@@ -35,8 +36,10 @@ from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.choosing import NOTHING, Objects, choose
 from ornstein.training.continuing import as_before, check_folder, run_folder
+from ornstein.training.loggers import Loggers
 from ornstein.training.loop import Diverged, TrainingProgress, train
-from ornstein.training.metrics import Metrics
+from ornstein.training.metrics import Means, Metrics
+from ornstein.training.own import described, must_be_same
 from ornstein.training.recipe import Recipe
 from ornstein.training.sample_sheet import Sheets
 from ornstein.training.uncertainty import Uncertainty
@@ -90,12 +93,19 @@ class Training:
         self._stopped = True
 
     def __iter__(self) -> Iterator[Event]:
-        with self.recipe.processor():
+        means = Means()
+        with self.recipe.processor(), self._logging() as log:
             self.state, learner = self.ready()
             for progress in train(self.recipe, learner, self.batches(), self.state):
+                log.log(means.add(progress))
                 yield Event(progress)
                 if self._stopped:
                     return
+
+    def _logging(self) -> AbstractContextManager[Loggers]:
+        """Within, the loggers of the first process at work."""
+        loggers = self.recipe.loggers if self.processes.is_first else ()
+        return Loggers(loggers, self.tell).started(self.settings.to_dict())
 
     def batches(self) -> Batches:
         """The batches of this run."""
@@ -122,7 +132,8 @@ class Training:
             )
         elif recipe.processes.count > 1:
             learner = parallel.copied(learner, device)
-        learned = [*network.parameters(), *(uncertainty.parameters() if uncertainty is not None else ())]
+        trained = [weight for weight in network.parameters() if weight.requires_grad]
+        learned = [*trained, *(uncertainty.parameters() if uncertainty is not None else ())]
         optimizer = recipe.optimizer(learned)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -136,7 +147,8 @@ class FolderTraining(Training):
         for event in training:
             print(event.progress.loss)
 
-    `objects` stand in place of names of the settings. Raises UsageError for settings that do not fit each other or the data, or
+    `objects` stand in place of names of the settings. `change` allows other values of the settings CHANGEABLE than those that the
+    run had so far. Raises UsageError for settings that do not fit each other or the data, or
     when the folder holds a run with other settings or other data; OrnsteinError when another process is training in it, its
     checkpoints are all damaged, or the disk refuses.
     """
@@ -147,16 +159,17 @@ class FolderTraining(Training):
         dataset: Dataset,
         tell: Callable[[str], None] = terminal.write,
         objects: Objects = NOTHING,
+        change: bool = False,
     ) -> None:
-        self.folder = run_folder(settings.out)
-        earlier = settings_of(self.folder)
+        self.folder, self._change, self._objects = run_folder(settings.out), change, objects
+        self._earlier = earlier = settings_of(self.folder)
         if earlier is not None:  # what was left open then was chosen for that machine, and stays
             settings = replace(
                 settings, **{key: getattr(earlier, key) for key in OPEN if getattr(settings, key) is None}
             )
 
         def checked(settings: Settings, dataset: Dataset) -> Dataset:
-            check_folder(self.folder, settings, earlier)
+            check_folder(self.folder, settings, earlier, change)
             return as_before(self.folder, settings, dataset)
 
         super().__init__(choose(settings, dataset, current(), objects, checked), tell)
@@ -171,19 +184,19 @@ class FolderTraining(Training):
         with ExitStack() as stack:
             self.processes.on_first(lambda: self._hold(stack))
             stack.enter_context(self.recipe.processor())
-            yield from self._run()
+            yield from self._run(stack.enter_context(self._logging()))
 
     def _hold(self, stack: ExitStack) -> None:
         stack.enter_context(hold(self.folder))
         # another process may have trained in it since this one looked
-        check_folder(self.folder, self.settings, settings_of(self.folder))
+        check_folder(self.folder, self.settings, settings_of(self.folder), self._change)
         as_before(self.folder, self.settings, self.dataset)
         with written(self.folder, OTHER):
             (self.folder / "checkpoints").mkdir(exist_ok=True)
 
-    def _run(self) -> Iterator[Event]:
+    def _run(self, log: Loggers) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
-        processes, metrics = self.processes, Metrics(self.folder / "metrics.jsonl")
+        processes, means, metrics = self.processes, Means(), Metrics(self.folder / "metrics.jsonl")
         processes.on_first(lambda: self._prepare(state))
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
         processes.on_first(lambda: self._begin(metrics, state))
@@ -194,13 +207,15 @@ class FolderTraining(Training):
         for progress in self._while_data_stay(steps, state, metrics):
             sheets.budget.note(progress.step, progress.seconds - state.drawing)
             if processes.is_first:
-                metrics.add(progress)
+                metrics.add(line := means.add(progress))
+                log.log(line)
             if self.settings.snapshots and posthoc.due(state.updates):
                 self._snap(state)
             grid = place = None
             if self.settings.samples and drawn < len(SHEETS) and progress.done >= SHEETS[drawn]:
                 drawn = sum(progress.done >= each for each in SHEETS)
                 grid = self._draw(state, metrics, sheets, len(SHEETS) - drawn)
+                log.image(progress.step, grid)
             wishes = processes.table(self._stopped, self._due(progress, saved, saved_step))
             over = progress.done >= 1 or bool(wishes[:, 0].any())
             if over or (progress.finite and bool(wishes[0, 1])):
@@ -238,6 +253,18 @@ class FolderTraining(Training):
         for place in (".", *FOLDERS):  # what killed processes left half written
             sweep(self.folder / place)
         self._must_have_room(state)
+        if any(checkpoints.checkpoints(self.folder / "checkpoints")):
+            must_be_same(self.folder, self._environment().get("own"), self._own(state), self._change)
+
+    def _own(self, state: State) -> dict[str, str]:
+        return described(self._objects, state.network, state.optimizer)
+
+    def _environment(self) -> dict[str, Any]:
+        """What the run was made with so far; nothing where that was lost."""
+        try:
+            return read_json(self.folder / "env.json", root=self.folder)
+        except (OSError, ValueError):
+            return {}
 
     def _begin(self, metrics: Metrics, state: State) -> None:
         """What the first process writes before the first step."""
@@ -246,8 +273,14 @@ class FolderTraining(Training):
             if not state.skipped:  # else the newest may be of a skipped step, and an older one the last good one
                 checkpoints.prune(self.folder / "checkpoints", self.settings.keep)
         posthoc.rewind(self.averages, state.updates)
+        if self._earlier is not None and state.step:
+            history.add(self.folder, state.step, self._earlier, self.settings)
         _write_yaml(self.folder / "config.yaml", {"version": __version__, **self.settings.to_dict()})
-        about = {"processes": self.processes.count, "content_hash": self.dataset.spec.content_hash}
+        about = {
+            "processes": self.processes.count,
+            "content_hash": self.dataset.spec.content_hash,
+            "own": self._own(state),
+        }
         about |= {"lacking": lacking} if (lacking := self.dataset.lacking) else {}
         write_json(self.folder / "env.json", {**environment(), **about})
         metrics.go_on(state.step)
