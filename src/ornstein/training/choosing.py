@@ -336,8 +336,9 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
 
 
 def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.nn.Module:
-    preset = settings.preset or "small"
-    arguments = declared.arguments | TIME_FEATURES.pick(settings.time_features or "slow")
+    preset = settings.preset if settings.preset is not None else "small"
+    features = settings.time_features if settings.time_features is not None else "slow"
+    arguments = declared.arguments | TIME_FEATURES.pick(features)
     try:
         if settings.network == "mlp":
             return MLP.preset(preset, dim=spec.shape[0], **arguments)
@@ -355,7 +356,9 @@ def draws(settings: Settings, made: Model, objects: Objects = NOTHING) -> object
         whole: objective.Objective = objects.objective
         return whole
     times, stratified = (
-        (objects.times, True) if objects.times is not None else TIMES.pick(settings.times or "stratified")
+        (objects.times, True)
+        if objects.times is not None
+        else TIMES.pick("stratified" if settings.times is None else settings.times)
     )
     known = objects.weight is not None or objects.objective is not None
     weight = objects.weight or objective.One() if known else WEIGHTS.pick(settings.weight, made.spec.data_std)
