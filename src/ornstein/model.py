@@ -31,6 +31,7 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import MODEL, READABLE, upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
+from ornstein.flowmap import NetworkFlowMap
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
@@ -81,7 +82,8 @@ class Model:
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
         inputs = self.preconditioning or UnitVariance(self.spec.data_std)
-        return NetworkDenoiser(network or self.network, self.path, self.target, inputs)
+        kind = NetworkFlowMap if getattr(network or self.network, "takes_aim", False) else NetworkDenoiser
+        return kind(network or self.network, self.path, self.target, inputs)
 
     @property
     def batch_size(self) -> int:

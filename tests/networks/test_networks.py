@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks import ALL, MLP, DiT, UNet, placed
+from ornstein.networks import ALL, MLP, Conditioning, DiT, UNet, grown, placed
 
 CASES: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "mlp": (lambda **k: MLP(5, width=32, depth=2, **k), (5,)),
@@ -269,3 +269,36 @@ def test_a_network_learns():
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.02 * wanted.square().mean().item()
+
+
+def test_an_aim_changes_nothing_before_it_is_learned(case):
+    build, shape = case
+    x, t = batch(shape, 3)
+    network = perturbed(build(classes=4))
+    made, labels = grown(network), torch.tensor([0, 1, 4])
+    plain = network(x, t, labels)
+    for aim in (None, torch.tensor(0.5), torch.tensor([0.0, 0.3, 1.0])):
+        assert torch.equal(made(x, t, labels, aim), plain)
+    assert made.config == {**network.config, "aim": True}
+    assert type(made)(**json.loads(json.dumps(made.config))).state_dict().keys() == made.state_dict().keys()
+    learned = perturbed(made)
+    assert torch.equal(learned(x, t, labels), learned(x, t, labels, torch.zeros(3)))
+    assert not torch.equal(learned(x, t, labels), learned(x, t, labels, torch.full((3,), 0.5)))
+    with pytest.raises(ValueError, match="an aim was given to a network without one; build it with aim=True"):
+        network(x, t, labels, torch.zeros(3))
+
+
+def test_growing_a_grown_network_keeps_it(case):
+    build, shape = case
+    x, t = batch(shape, 2)
+    network = perturbed(build(aim=True))
+    assert torch.equal(grown(network)(x, t, None, t), network(x, t, None, t))
+
+
+def test_features_of_an_aim_are_slow():
+    conditioning = Conditioning(32, 64, aim=True)
+    perturbed(conditioning)
+    far = torch.linspace(0, 1, 101, dtype=torch.float64)
+    assert conditioning.aim is not None
+    out = conditioning.double()(torch.zeros((), dtype=torch.float64), None, 101, far)
+    assert (out[1:] - out[:-1]).norm(dim=1).max() < 0.2 * out.std(0).norm()

@@ -3,6 +3,7 @@
 from .attention import SelfAttention, SpatialAttention
 from .dit import DiT
 from .embedding import DDPM, SLOW, Condition, Conditioning, FourierFeatures, grid_positions, sinusoidal
+from .growth import grown
 from .layout import placed
 from .mlp import MLP
 from .unet import UNet
@@ -22,6 +23,7 @@ __all__ = [
     "SpatialAttention",
     "UNet",
     "grid_positions",
+    "grown",
     "placed",
     "sinusoidal",
 ]

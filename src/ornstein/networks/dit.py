@@ -73,10 +73,11 @@ class DiT(nn.Module):
         frequencies: Sequence[float] = SLOW,
         out_channels: int | None = None,
         image: int = 0,
+        aim: bool = False,
     ) -> None:
         """channels: C; size: an integer for square images, else (L,), (H, W), (D, H, W); patch: side of a patch.
 
-        dropout: inside the MLPs. classes, vector, fourier, frequencies: as in `Conditioning`. image: channels of an image as
+        dropout: inside the MLPs. classes, vector, fourier, frequencies, aim: as in `Conditioning`. image: channels of an image as
         condition.
         Raises ValueError when `patch` does not divide the size, `heads` the width, or the width cannot hold positions.
         """
@@ -96,13 +97,15 @@ class DiT(nn.Module):
             "frequencies": list(frequencies),
             "out_channels": out_channels,
             "image": image,
+            "aim": aim,
         }
+        self.takes_aim = aim
         if any(n % patch for n in size):
             raise ValueError(f"patches of {patch} do not divide the size {size}; resize the data or change the patch")
         self.channels, self.classes, self.size, self.patch, self.image = channels, classes, size, patch, image
         grid = [n // patch for n in size]
         volume = patch ** len(size)
-        self.conditioning = Conditioning(256, width, classes, vector, fourier, frequencies)
+        self.conditioning = Conditioning(256, width, classes, vector, fourier, frequencies, aim)
         self.stem = xavier_(nn.Linear((channels + image) * volume, width))
         self.positions: Tensor
         self.register_buffer("positions", grid_positions(grid, width))
@@ -131,15 +134,15 @@ class DiT(nn.Module):
         arguments = pick(PRESETS, name, cls.__name__) | overrides
         return cls(channels, size, classes=classes, vector=vector, **arguments)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """x: (B, C, *size); t: () or (B,) in [0, 1]; condition: see `Condition`.
+    def forward(self, x: Tensor, t: Tensor, condition: Condition = None, aim: Tensor | None = None) -> Tensor:
+        """x: (B, C, *size); t: () or (B,) in [0, 1]; condition: see `Condition`; aim: () or (B,), how far a jump goes.
 
         Raises ValueError for what does not fit.
         """
         if x.shape[1:] != (self.channels, *self.size):
             expected = ", ".join(map(str, (self.channels, *self.size)))
             raise ValueError(f"x must have shape (B, {expected}), not {tuple(x.shape)}")
-        c = F.silu(self.conditioning(t, condition, len(x)))
+        c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
         h = self.stem(self._patches(concat_image(x, condition, self.image))) + self.positions
         for block in self.blocks:
             h = block(h, c)
@@ -158,6 +161,6 @@ class DiT(nn.Module):
         """(B, N, patch^dims·C) -> (B, C, *size), the inverse of `_patches`."""
         dims = len(self.size)
         grid = [n // self.patch for n in self.size]
-        h = h.reshape(len(h), *grid, *[self.patch] * dims, -1)  # (B, h, w, p, p, C)
+        h = h.reshape(h.shape[0], *grid, *[self.patch] * dims, -1)  # (B, h, w, p, p, C)
         interleaved = [axis for k in range(dims) for axis in (1 + k, 1 + dims + k)]
-        return h.permute(0, 1 + 2 * dims, *interleaved).reshape(len(h), -1, *self.size)
+        return h.permute(0, 1 + 2 * dims, *interleaved).reshape(h.shape[0], -1, *self.size)

@@ -4,7 +4,7 @@ Equations:
 (1) sinusoidal, width 2m:    e(u) = [sin(u ω_1) … sin(u ω_m), cos(u ω_1) … cos(u ω_m)],  ω_j = P^(−(j−1)/(m−1))
 (2) Fourier features:        γ(v) = [a_1 cos 2π b_1·v … a_m cos 2π b_m·v, a_1 sin 2π b_1·v … a_m sin 2π b_m·v]
 (3) positions on a grid:     the embedding of each axis' index, axis after axis, with ω_j = P^(−(j−1)/m)
-(4) condition:               c = MLP(e(t)) + Σ_{label in set} E[label] + MLP(vector)
+(4) condition:               c = MLP(e(t)) + MLP(e(aim)) + Σ_{label in set} E[label] + MLP(vector)
 """
 
 import math
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .layers import xavier_
+from .layers import xavier_, zero_
 
 Condition = Tensor | tuple[Tensor | None, ...] | None
 """None, one of these tensors, or a tuple of several, each kind at most once and None where it is missing:
@@ -32,6 +32,8 @@ SLOW = 1.0, 16.0
 """Lowest and highest angular frequency of features of time that are smooth, in radians over t from 0 to 1."""
 DDPM = 0.1, 1000.0
 """Those of Ho et al. 2020, who embed step 1000 t with the period 10,000; DiT's are alike."""
+AIM = 0.5, 8.0, 32
+"""Lowest and highest angular frequency of the features of an aim, and how many: slow, as flow maps are differentiated in it."""
 
 
 def _waves(u: Tensor, frequencies: Tensor) -> Tensor:
@@ -119,6 +121,9 @@ class Conditioning(nn.Module):
     to 1. A network varies with t as fast as these. With `DDPM` its output jitters between neighbouring times, and solvers of high
     order do not reach their order; with `SLOW` it is smooth. `fourier > 0` replaces the sinusoids by Gaussian Fourier features,
     equation (2), with that standard deviation, in cycles over t from 0 to 1 (Song et al. 2021 use 16).
+
+    With `aim` there is a second time, how far a jump goes (`ornstein.flowmap`): slow sinusoids of it, through layers of which the
+    last starts at zero, so that a network answers at first as if it had none.
     """
 
     def __init__(
@@ -129,6 +134,7 @@ class Conditioning(nn.Module):
         vector: int = 0,
         fourier: float = 0.0,
         frequencies: Sequence[float] = SLOW,
+        aim: bool = False,
     ) -> None:
         """features: width of the embedding of time; width: of the result; vector: width of the vector condition.
 
@@ -146,10 +152,13 @@ class Conditioning(nn.Module):
         self.time = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
         self.labels = nn.Embedding(classes + 1, width) if classes else None
         self.vectors = nn.Sequential(nn.Linear(vector, width), nn.SiLU(), nn.Linear(width, width)) if vector else None
+        self.aim = nn.Sequential(nn.Linear(AIM[2], width), nn.SiLU(), nn.Linear(width, width)) if aim else None
         xavier_(self)
+        if self.aim is not None:
+            zero_(self.aim[2])
 
-    def forward(self, t: Tensor, condition: Condition, batch: int) -> Tensor:
-        """t: () or (B,); result: (B, width), or (1, width), to be broadcast, when nothing depends on the row.
+    def forward(self, t: Tensor, condition: Condition, batch: int, aim: Tensor | None = None) -> Tensor:
+        """t, aim: () or (B,), an aim of None is 0; result: (B, width), or (1, width), to be broadcast, when no row differs.
 
         Raises ValueError for a time or a condition that does not fit. The range of labels is checked on the CPU only:
         elsewhere the check would wait for the device.
@@ -166,6 +175,13 @@ class Conditioning(nn.Module):
             waves = self.fourier(t.unsqueeze(-1))
         weight = next(self.time.parameters())
         embedding: Tensor = self.time(waves.to(weight.dtype))
+
+        if self.aim is not None:
+            lowest, highest, features = AIM
+            far = torch.zeros_like(t) if aim is None else aim.reshape(-1)
+            embedding = embedding + self.aim(sinusoidal(highest * far, features, highest / lowest).to(weight.dtype))
+        elif aim is not None:
+            raise ValueError("an aim was given to a network without one; build it with aim=True")
 
         if self.labels is not None:
             if labels is None:
@@ -206,7 +222,7 @@ def concat_image(x: Tensor, condition: Condition, channels: int) -> Tensor:
         if image is not None:
             raise ValueError("an image was given to a network without one; build it with image=CHANNELS")
         return x
-    expected = (len(x), channels, *x.shape[2:])
+    expected = (x.shape[0], channels, *x.shape[2:])
     if image is None:
         image = x.new_zeros(expected)
     elif image.shape != expected:

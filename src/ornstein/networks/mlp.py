@@ -59,8 +59,9 @@ class MLP(nn.Module):
         fourier: float = 0.0,
         frequencies: Sequence[float] = SLOW,
         out_channels: int | None = None,
+        aim: bool = False,
     ) -> None:
-        """dim: D; classes, vector, fourier, frequencies: as in `Conditioning`; out_channels: columns of the output (None: D)."""
+        """dim: D; classes, vector, fourier, frequencies, aim: as in `Conditioning`; out_channels: of the output (None: D)."""
         super().__init__()
         self.config = {
             "dim": dim,
@@ -72,9 +73,11 @@ class MLP(nn.Module):
             "fourier": fourier,
             "frequencies": list(frequencies),
             "out_channels": out_channels,
+            "aim": aim,
         }
+        self.takes_aim = aim
         self.dim, self.classes = dim, classes
-        self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies)
+        self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies, aim)
         self.stem = xavier_(nn.Linear(dim, width))
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -89,11 +92,14 @@ class MLP(nn.Module):
         """
         return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides))
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """x: (B, D); t: () or (B,) in [0, 1]; condition: see `Condition`. Raises ValueError for what does not fit."""
+    def forward(self, x: Tensor, t: Tensor, condition: Condition = None, aim: Tensor | None = None) -> Tensor:
+        """x: (B, D); t: () or (B,) in [0, 1]; condition: see `Condition`; aim: () or (B,), how far a jump goes.
+
+        Raises ValueError for what does not fit.
+        """
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
-        c = F.silu(self.conditioning(t, condition, len(x)))
+        c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
         h = self.stem(concat_image(x, condition, 0))
         for block in self.blocks:
             h = block(h, c)

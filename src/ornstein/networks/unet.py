@@ -136,13 +136,14 @@ class UNet(nn.Module):
         frequencies: Sequence[float] = SLOW,
         image: int = 0,
         group_width: int = 16,
+        aim: bool = False,
     ) -> None:
         """channels: C; level `i` has `width·multipliers[i]` channels and `blocks` (or `blocks[i]`) residual blocks on the way
         down and one more on the way up.
 
         attention_levels: the levels that attend, 0 the finest; the middle, at the coarsest size, always does.
-        dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier, frequencies: as in `Conditioning`. head_width: channels of
-        an attention head, about. additive: DDPM's blocks in place of adaptive group norm. image: channels of an image as
+        dims: 1, 2 or 3 spatial dimensions. classes, vector, fourier, frequencies, aim: as in `Conditioning`. head_width: channels
+        of an attention head, about. additive: DDPM's blocks in place of adaptive group norm. image: channels of an image as
         condition. group_width: channels in a group of the norms, about, as long as that makes no more than 32 groups; with
         multiples of 16 the network is fastest (see `networks.placed`).
         Raises ValueError for a number of dimensions or a level that does not exist.
@@ -166,7 +167,9 @@ class UNet(nn.Module):
             "frequencies": list(frequencies),
             "image": image,
             "group_width": group_width,
+            "aim": aim,
         }
+        self.takes_aim = aim
         levels = range(len(multipliers))
         if dims not in _CONV:
             raise ValueError(f"a U-Net has 1, 2 or 3 spatial dimensions, not dims={dims}")
@@ -184,7 +187,7 @@ class UNet(nn.Module):
                 return _Stage(residual, None)
             return _Stage(residual, SpatialAttention(_norm(outputs, group_width), outputs, head_width))
 
-        self.conditioning = Conditioning(width, embedding, classes, vector, fourier, frequencies)
+        self.conditioning = Conditioning(width, embedding, classes, vector, fourier, frequencies, aim)
         self.stem = _conv(dims, channels + image, width)
         self.down, skips, current = nn.ModuleList(), [width], width
         for level in levels:
@@ -225,15 +228,15 @@ class UNet(nn.Module):
         arguments = pick(PRESETS, name, cls.__name__) | overrides
         return cls(channels, classes=classes, vector=vector, dims=dims, **arguments)
 
-    def forward(self, x: Tensor, t: Tensor, condition: Condition = None) -> Tensor:
-        """x: (B, C, *spatial); t: () or (B,) in [0, 1]; condition: see `Condition`.
+    def forward(self, x: Tensor, t: Tensor, condition: Condition = None, aim: Tensor | None = None) -> Tensor:
+        """x: (B, C, *spatial); t: () or (B,) in [0, 1]; condition: see `Condition`; aim: () or (B,), how far a jump goes.
 
         Raises ValueError for what does not fit.
         """
         if x.ndim != self.dims + 2 or x.shape[1] != self.channels:
             sides = ", ".join("DHW"[3 - self.dims :])
             raise ValueError(f"x must have shape (B, {self.channels}, {sides}), not {tuple(x.shape)}")
-        c = F.silu(self.conditioning(t, condition, len(x)))
+        c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
         h = self.stem(concat_image(x, condition, self.image))
         skips = [h]
         for layer in self.down:
