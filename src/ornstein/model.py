@@ -454,6 +454,8 @@ def _conditions(
     if len(frequencies) != len(spec.classes):
         raise ValueError(f"there are {len(frequencies)} frequencies for {len(spec.classes)} classes")
     parts = ((Label(spec.classes, frequencies),) if frequencies else ()) + conditions.from_json(others)
+    if any(isinstance(part, Label) for part in parts[bool(frequencies) :]):
+        raise ValueError("classes are those of the data, and no other condition")
     known = Conditions(parts)
     if arguments is None:
         return known

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,6 +133,44 @@ def test_dropping_gives_the_null_condition_and_files_keep_all(part: conditions.C
     again = conditions.from_json(json.loads(json.dumps(Conditions((part,)).to_json())))
     assert again == (part,)
     assert sum(part.arguments.values()) == null.shape[1] - isinstance(part, LabelSet)
+
+
+def test_every_kind_is_under_these_tests() -> None:
+    assert {type(part) for part in PARTS} | {conditions.Label} == set(conditions.KINDS.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Brightness(conditions.Condition):
+    """The mean of an image in model units, and a flag: all that a new kind of condition takes."""
+
+    names = ("brightness",)
+    arguments = {"vector": 2}  # noqa: RUF012
+    description = "a brightness"
+
+    @classmethod
+    def from_data(cls, dataset: data.Dataset) -> "Brightness":
+        return cls()
+
+    def null(self, count: int) -> torch.Tensor:
+        return torch.zeros(count, 2)
+
+    def missing(self, dataset: data.Dataset) -> str:
+        return ""
+
+    def of(self, dataset: data.Dataset, indices: np.ndarray, x: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
+        return torch.stack([x.flatten(1).mean(1), torch.ones(len(x))], 1)
+
+    def requested(self, values: Any, count: int, spec: data.DataSpec) -> torch.Tensor:
+        return torch.tensor([float(values["brightness"]), 1.0]).expand(count, -1)
+
+
+def test_a_new_kind_is_one_class_and_a_line_in_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conditions.KINDS, "Brightness", Brightness)
+    run = train(tmp_path / "run", DIGITS, steps=2, batch_size=8)
+    assert run.model.conditions.parts[1:] == (Brightness(),)
+    dark, light = (run.sample(2, condition={"brightness": value}, steps=2) for value in (-1.0, 1.0))
+    assert dark.shape == light.shape == (2, 8, 8, 1)
+    assert main(["info", str(tmp_path / "run")]) == 0
 
 
 def test_labels_are_dropped_one_by_one() -> None:

@@ -18,4 +18,4 @@ def _condition_options(condition: dict[str, Any]) -> str:
     if condition["type"] == "ImageCondition":
         return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "Mask")
     flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
-    return flags[condition["type"]]
+    return flags.get(condition["type"], " --condition VALUE")

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = attach(__name__, {"encoded": "captions"})
 
-KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (LabelSet, Vector, Text, ImageCondition)}
-"""By the names in config.json; classes are kept there with the data, as `classes` and `frequencies`."""
+KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (Label, LabelSet, Vector, Text, ImageCondition)}
+"""By the names in config.json, in the order in which a network takes them."""
 
 Rows = tuple[Tensor, ...]
 """A batch of all conditions of a model: one tensor for each, in their order."""
@@ -182,8 +182,8 @@ class Conditions:
         return None if not inputs else inputs[0] if len(inputs) == 1 else tuple(inputs)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """All but the classes, as plain values."""
-        return [part.to_json() for part in self.parts if not isinstance(part, Label)]
+        """All as plain values but the classes, which a model's file has as `classes` and `frequencies`."""
+        return [part.to_json() for part in self.parts if part is not self.label]
 
 
 def to(condition: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
@@ -197,16 +197,8 @@ def to(condition: Any, device: torch.device, dtype: torch.dtype | None = None) -
 
 def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
     """The inverse of `Conditions.to_json`. Raises KeyError, TypeError or ValueError for what describes no conditions."""
-    parts = []
-    for entry in values:
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
-        }
-        kind = KINDS[fields.pop("type")]
-        if kind is ImageCondition:
-            fields["degradation"] = ImageCondition.degradation_of(fields["degradation"])
-        parts.append(kind(**fields))
-    return tuple(parts)
+    fields = [dict(entry) for entry in values]
+    return tuple(KINDS[entry.pop("type")].from_json(entry) for entry in fields)
 
 
 def of(dataset: Dataset, degradation: Degradation | None = None) -> tuple[Condition, ...]:
@@ -214,22 +206,8 @@ def of(dataset: Dataset, degradation: Degradation | None = None) -> tuple[Condit
 
     Raises ValueError for a task that does not fit the images.
     """
-    annotations, parts = dataset.annotations, list[Condition]()
-    if dataset.labels is not None:
-        counts = np.bincount(dataset.labels, minlength=len(dataset.classes))[
-            : len(dataset.classes)
-        ]  # without those missing
-        parts.append(Label(dataset.classes, tuple((counts / counts.sum()).tolist())))
-    if annotations.sets is not None:
-        parts.append(LabelSet(annotations.tags))
-    if annotations.vectors is not None:
-        vectors = annotations.vectors.astype(np.float64)
-        vectors = vectors[~np.isnan(vectors[:, 0])]
-        about = tuple(vectors.mean(0).tolist()), tuple(vectors.std(0).tolist())
-        parts.append(Text(*about, annotations.encoder) if annotations.encoder else Vector(*about))
-    if degradation is not None:
-        parts.append(ImageCondition(degradation, dataset.spec.shape))
-    return tuple(parts)
+    parts = tuple(part for kind in KINDS.values() if (part := kind.from_data(dataset)) is not None)
+    return parts if degradation is None else (*parts, ImageCondition(degradation, dataset.spec.shape))
 
 
 __all__ = [

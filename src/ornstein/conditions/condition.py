@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,16 @@ class Condition(ABC):
     """What a user calls it: the keys of `requested`."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
+
+    @classmethod
+    def from_data(cls, dataset: Dataset) -> Self | None:
+        """The condition of this kind that data bring with their items; None where they bring none."""
+        return None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`, without the type. Raises KeyError, TypeError or ValueError."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     @property
     @abstractmethod

@@ -122,9 +122,8 @@ class ImageCondition(Condition):
         degradation = {"type": type(self.degradation).__name__, **vars(self.degradation)}
         return {"type": "ImageCondition", "degradation": degradation, "shape": list(self.shape)}
 
-    @staticmethod
-    def degradation_of(values: Mapping[str, Any]) -> Degradation:
-        """The inverse of what `to_json` makes of the degradation. Raises KeyError, TypeError or ValueError."""
-        fields = dict(values)
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ImageCondition:
+        fields = dict(values["degradation"])
         degradation: Degradation = DEGRADATIONS[fields.pop("type")](**fields)
-        return degradation
+        return cls(degradation, tuple(values["shape"]))

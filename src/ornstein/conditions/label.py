@@ -40,6 +40,14 @@ class Label(Condition):
         valid = min(self.frequencies) >= 0 and 0 < sum(self.frequencies) < math.inf
         require(valid, "frequencies must be positive numbers")
 
+    @classmethod
+    def from_data(cls, dataset: Dataset) -> Label | None:
+        if dataset.labels is None:
+            return None
+        count = len(dataset.classes)
+        counts = np.bincount(dataset.labels, minlength=count)[:count]  # without those missing
+        return cls(dataset.classes, tuple((counts / counts.sum()).tolist()))
+
     @property
     def arguments(self) -> dict[str, int]:
         return {"classes": len(self.classes)}
@@ -100,6 +108,10 @@ class LabelSet(Condition):
 
     def __post_init__(self) -> None:
         require(len(self.labels) > 0 and all(isinstance(name, str) for name in self.labels), "labels must be names")
+
+    @classmethod
+    def from_data(cls, dataset: Dataset) -> LabelSet | None:
+        return None if dataset.annotations.sets is None else cls(dataset.annotations.tags)
 
     @property
     def arguments(self) -> dict[str, int]:

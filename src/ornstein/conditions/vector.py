@@ -41,6 +41,11 @@ class Vector(Condition):
             finite and min(self.std) >= 0, "the mean and std of a vector condition must be numbers, std not negative"
         )
 
+    @classmethod
+    def from_data(cls, dataset: Dataset) -> Vector | None:
+        vectors = dataset.annotations.vectors
+        return None if vectors is None or dataset.annotations.encoder else cls(*_moments(vectors))
+
     @property
     def arguments(self) -> dict[str, int]:
         return {"vector": len(self.mean) + 1}
@@ -99,6 +104,11 @@ class Text(Vector):
         super().__post_init__()
         require(type(self.encoder) is str and self.encoder != "", "the encoder of a text condition has a name")
 
+    @classmethod
+    def from_data(cls, dataset: Dataset) -> Text | None:
+        vectors, encoder = dataset.annotations.vectors, dataset.annotations.encoder
+        return cls(*_moments(vectors), encoder) if vectors is not None and encoder else None
+
     def named(self, value: Any) -> dict[str, Any]:
         texts = isinstance(value, str) or (isinstance(value, list) and all(isinstance(text, str) for text in value))
         return {"text" if texts else "vector": value}
@@ -120,3 +130,9 @@ class Text(Vector):
         if not texts or not all(isinstance(text, str) for text in texts):
             raise UsageError("text: give one text, or a list with a text for each sample")
         return super().requested({"vector": embed(texts, self.encoder)}, count, spec)
+
+
+def _moments(vectors: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of the vectors that are there."""
+    known = vectors[~np.isnan(vectors[:, 0])].astype(np.float64)
+    return tuple(known.mean(0).tolist()), tuple(known.std(0).tolist())
