@@ -288,7 +288,6 @@ def test_sets_vectors_and_captions_of_arrays_and_of_tables_beside_pictures(tmp_p
         assert data.open(folder).annotations.captions == ("", "a ball", "")
     (folder / "a.txt").write_text("a cherry")
     (folder / "in/c.txt").write_text("nothing")
-    (folder / "notes.txt").write_text("of no image")
     for _ in range(2):  # decoded, and from the cache
         found = data.open(folder, cache=tmp_path / "cache")
         assert found.classes == ("x", "y")

@@ -54,7 +54,8 @@ def test_a_folder_is_read_bit_for_bit_with_classes(root: Path) -> None:
     (root / "class9" / ".hidden.png").write_text("hidden")
     write(root / ".git" / "c.png", colour())
     write(root / "__MACOSX" / "c.png", colour())
-    opened = data.open(root)
+    with pytest.warns(match="1 files .* passed over: 1 .txt"):
+        opened = data.open(root)
     assert opened.classes == ("class9", "class10")
     assert opened.labels is not None
     assert opened.labels.tolist() == [1, 1, 0, 0]
@@ -326,7 +327,8 @@ def test_a_zip_is_read_in_memory_and_nothing_leaves_it(tmp_path: Path) -> None:
         target.writestr(link, "/etc/passwd")
         target.writestr("all/readme.txt", "hello")
     before = set(tmp_path.rglob("*"))
-    opened = data.open(tmp_path / "a.zip", cache=tmp_path / "cache")
+    with pytest.warns(match="1 files .* passed over: 1 .txt"):
+        opened = data.open(tmp_path / "a.zip", cache=tmp_path / "cache")
     assert opened.classes == ("cat", "dog")
     assert opened.labels is not None
     assert opened.labels.tolist() == [0, 0, 1]

@@ -1,6 +1,7 @@
 """The data that commands ask a trained run about, and what is noted beside every figure."""
 
 import platform
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ornstein.cli.show import say
@@ -63,12 +64,26 @@ def real_data(trained: "Run", source: str | None, training: str | None) -> "tupl
             )
         name = trained.spec.source
         say(f"Data: {name}, which {trained.folder} was trained on; give --data for held-out items.")
+    elif (part := _held_out(name)) is not None:
+        say(f"Data: {part}, the held-out part of {name}.")
+        if training is not None:
+            return opened(trained, str(part)), _training(trained, training, closed)
+        whole = opened(trained, name)
+        return opened(trained, str(part)), whole if is_of(whole, trained.spec.content_hash) else None
     else:
         say(f"Data: {name}.")
     chosen = opened(trained, name)
     if is_of(chosen, trained.spec.content_hash):
         return chosen, chosen
     return chosen, _training(trained, training, closed)
+
+
+def _held_out(name: str) -> Path | None:
+    """The held-out part, test or val, of a folder of the parts of a data set."""
+    from ornstein import data
+    from ornstein.data.image_files import held_out
+
+    return None if name in data.names() else held_out(Path(name).expanduser())
 
 
 def _training(trained: "Run", source: str | None, closed: str | None) -> "Dataset | None":

@@ -221,7 +221,7 @@ def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
     if free < 2 * size:
         raise OrnsteinError(
             f"{path} unpacks to {size / 1e6:,.0f} MB, and the disk of {scratch.parent} has {free / 1e6:,.0f} free, where twice "
-            "as much is needed; free some space, or point XDG_CACHE_HOME or --cache at a larger disk."
+            "as much is needed; free some space, or point ORNSTEIN_CACHE or --cache at a larger disk."
         )
     handle, name = tempfile.mkstemp(dir=scratch)
     with open(handle, "wb") as file:

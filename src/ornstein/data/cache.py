@@ -38,7 +38,7 @@ from ornstein.files.reading import read_json
 FORMAT = 3  # of the entries; a change makes every old entry unknown
 CHECKED = 512 << 20  # bytes of items up to which the checksum is computed at every opening; beyond, the size is
 LIMIT = 50_000_000_000  # bytes of all entries together, unless ORNSTEIN_CACHE_LIMIT says otherwise
-ELSEWHERE = "point XDG_CACHE_HOME or --cache at another folder"
+ELSEWHERE = "point ORNSTEIN_CACHE or --cache at another folder"
 ABOUT = "entry.json"
 NAME = re.compile(r"[0-9a-f]{32}")
 TEXTS = re.compile(r"text-[0-9a-f]{32}\.npy")  # vectors of captions

@@ -191,9 +191,15 @@ def _upright(image: ImageFile.ImageFile) -> ImageFile.ImageFile:
 
 
 def _as_depth(array: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """To the same or a wider type; white stays white."""
+    """To another type; white stays white. Raises `Unreadable` for floating numbers outside [0, 1] that are to become whole."""
     if array.dtype == dtype:
         return array
+    if array.dtype.kind == "f":
+        if array.min() < 0 or array.max() > 1:
+            raise Unreadable("floating numbers outside 0..1, where most images hold whole numbers")
+        return np.rint(array * pixels.opaque(np.dtype(dtype))).astype(dtype)
+    if dtype == "uint8":
+        return ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
     if dtype == "float32":
         return (array / pixels.opaque(array.dtype)).astype(np.float32)
     return array.astype(np.uint16) * np.uint16(257)

@@ -35,6 +35,15 @@ MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read wh
 MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
 MAX_TEXT = 64 << 20  # bytes of a caption
 THREADS = min(8, os.cpu_count() or 1)
+ODD = 10  # a type or less of so many files decides nothing
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+}
+"""What folders of the parts of a data set are called, in any case."""
+HELD_OUT = ("test", "val")
+IGNORED = ("thumbs.db", "desktop.ini", "samples.json")  # of systems, and of folders of samples
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class ImageFiles:
 
     def fingerprint(self) -> str:
         """Changes when a file does that decides what is read."""
-        return f"{self.stamp}\n{self.classes}"
+        return f"{self.stamp}\n{self.classes}\n{self.notes}"
 
     def take(self, indices: NDArray[np.int64]) -> ImageFiles:
         """Only these files."""
@@ -83,6 +92,7 @@ class ImageFiles:
             good = [i for i, head in enumerate(headers) if head is not None]
             remarks = self._remarks(headers)
             to, note = common_format([h for h in headers if h is not None], size, channels, pad)
+            remarks += self._odd(headers, to.dtype)
             decoded = []
             for i, image in _in_order(lambda i: _read(self.image_files[i], lambda file: decode(file, to), bad), good):
                 if image is not None:
@@ -113,6 +123,20 @@ class ImageFiles:
                 remarks.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
         return remarks
 
+    def _odd(self, headers: Sequence[ImageHeader | None], dtype: str) -> list[str]:
+        """A sentence of the files of a wider type than all become."""
+        named = [
+            f"{file.name}: {head.dtype}"
+            for file, head in zip(self.image_files, headers, strict=True)
+            if head is not None and DEPTHS.index(head.dtype) > DEPTHS.index(dtype)
+        ]
+        few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
+        return (
+            [f"{len(named)} of {len(headers)} files in {self.where} become {dtype}, as most are ({few})."]
+            if named
+            else []
+        )
+
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
         total = len(self.image_files)
         short = {name: reason for name, reason in bad.items() if reason == NO_MEMORY}
@@ -131,7 +155,7 @@ def common_format(
     headers: Sequence[ImageHeader], size: Size | None, channels: int | None, pad: bool
 ) -> tuple[Format, list[str]]:
     """What all images become: the asked size and channels; without them the size that all have, or the median
-    shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type."""
+    shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type that is common."""
     notes = []
     sizes = {head.size for head in headers}
     if size is None and len(sizes) == 1:
@@ -148,14 +172,29 @@ def common_format(
         channels = max(head.colours for head in headers)
     elif channels not in (1, 3, 4):
         raise UsageError(f"Image files can be read with 1, 3 or 4 channels, not {channels}.")
-    return Format(size, channels, max((head.dtype for head in headers), key=DEPTHS.index), pad), notes
+    return Format(size, channels, _common_type([head.dtype for head in headers]), pad), notes
+
+
+def _common_type(types: Sequence[str]) -> str:
+    """The widest of the types that more than a tenth of the files have, and more than one; else the most common one."""
+    counts = Counter(types)
+    common = [name for name, count in counts.items() if count > max(1, len(types) // ODD)]
+    return max(common, key=DEPTHS.index) if common else max(counts, key=lambda name: (counts[name], DEPTHS.index(name)))
 
 
 def folder(root: Path) -> ImageFiles:
     """Every image under `root`, sorted by path; links are followed once each, hidden names are left out.
 
-    Raises `UsageError` when there is none.
+    Of folders that are the parts of a data set, such as train and test, it is the images in train. Raises `UsageError` when there
+    is none.
     """
+    names = _walk(root)
+    openers = {name: opener(path) for name, path in names.items()}
+    return _described(str(root), openers, lambda used: f"{root.resolve()}\n{stamps(root, used)}")
+
+
+def _walk(root: Path) -> dict[str, Path]:
+    """All files under a folder by their names."""
     paths: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for here, folders, files in os.walk(root, followlinks=True, onerror=_stop):
@@ -165,12 +204,8 @@ def folder(root: Path) -> ImageFiles:
             continue
         seen.add((about.st_dev, about.st_ino))
         folders[:] = sorted(name for name in folders if not _hidden(name))
-        paths += [Path(here, name) for name in files if not _hidden(name) and (_is_image(name) or _is_sidecar(name))]
-    names = {path.relative_to(root).as_posix(): path for path in paths}
-    texts = {name: opener(names.pop(name)) for name in sidecars(names)}
-    seen_as = f"{root.resolve()}\n{stamps(root, [*names, *texts])}"
-    openers = {name: opener(path) for name, path in names.items() if _is_image(name)}
-    return from_names(str(root), openers, seen_as, texts)
+        paths += [Path(here, name) for name in files if not _hidden(name)]
+    return {path.relative_to(root).as_posix(): path for path in paths}
 
 
 def archive(path: Path) -> ImageFiles:
@@ -187,20 +222,88 @@ def archive(path: Path) -> ImageFiles:
         link = stat.S_ISLNK(member.external_attr >> 16)
         outside = ".." in parts or member.filename.startswith(("/", "\\"))
         nameless = not member.filename  # Python's own is_dir takes it for no such thing
-        if nameless or member.is_dir() or link or outside or any(map(_hidden, parts)):
-            continue
-        if _is_image(member.filename) or _is_sidecar(member.filename):
+        if not (nameless or member.is_dir() or link or outside or any(map(_hidden, parts))):
             openers[member.filename] = _member_opener(opened, member)
-    texts = {name: openers.pop(name) for name in sidecars(openers)}
-    images = {name: member for name, member in openers.items() if _is_image(name)}
-    return from_names(str(path), images, f"{path.resolve()} {stamp(path)}", texts)
+    return _described(str(path), openers, lambda used: f"{path.resolve()} {stamp(path)}")
+
+
+def _described(
+    where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp_of: Callable[[list[str]], str]
+) -> ImageFiles:
+    """The images among some files, with what the others say of them; a note of the parts and of the files passed over."""
+    notes, below = [], parts(openers)
+    if below:
+        if "train" not in below:
+            raise UsageError(
+                f"{where} holds {' and '.join(sorted(below))}, parts of a data set, and no train; name one of them, such as "
+                f"{where}/{sorted(below.values())[0]}."
+            )
+        counts = {
+            kind: sum(_is_image(name) for name in openers if name.startswith(f"{below[kind]}/")) for kind in below
+        }
+        said = ", ".join(f"{below[kind]} ({count:,} images)" for kind, count in counts.items())
+        notes.append(
+            f"{where} holds the parts {said} of a data set, no classes; these are the images of {below['train']}."
+        )
+        openers = {name: read for name, read in openers.items() if name.startswith(f"{below['train']}/")}
+    images = {name: read for name, read in openers.items() if _is_image(name)}
+    texts = {name: openers[name] for name in sidecars(openers)}
+    notes += _passed_over([name for name in openers if name not in images and name not in texts], where)
+    made = from_names(where, images, stamp_of([*images, *texts]), texts)
+    return replace(made, notes=(*notes, *made.notes))
+
+
+def parts(names: Iterable[str]) -> dict[str, str]:
+    """The folders of the parts of a data set by what they are (train, test, val), where all images lie in such; else none."""
+    images = [name for name in names if _is_image(name)]
+    if not images:
+        return {}
+    depth = _shared_depth(images)
+    folders = {PurePosixPath(name).parts[: depth + 1] for name in images}
+    if len(folders) < 2 or any(len(PurePosixPath(name).parts) <= depth + 1 for name in images):
+        return {}
+    kinds = [SPLITS.get(folder[-1].lower(), "") for folder in sorted(folders)]
+    if "" in kinds or len(set(kinds)) < len(kinds):
+        return {}
+    return {kind: "/".join(folder) for kind, folder in zip(kinds, sorted(folders), strict=True)}
+
+
+def held_out(root: Path) -> Path | None:
+    """The folder of the held-out part of a data set, test or else val, where `root` is a folder of such parts."""
+    below = parts(_walk(root)) if root.is_dir() else {}
+    return next((root / below[kind] for kind in HELD_OUT if kind in below and "train" in below), None)
+
+
+def _shared_depth(names: Iterable[str]) -> int:
+    """How many folders all files lie below."""
+    parents = [PurePosixPath(name).parts[:-1] for name in names]
+    differing = next((i for i, parts in enumerate(zip(*parents, strict=False)) if len(set(parts)) > 1), None)
+    return min(map(len, parents)) if differing is None else differing  # every path begins with the shortest
+
+
+def _passed_over(names: Sequence[str], where: str) -> list[str]:
+    """A note of files that are no images, by their endings."""
+    others = [name for name in names if PurePosixPath(name).name.lower() not in IGNORED]
+    endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in others)
+    said = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(8))
+    return (
+        [f"{len(others):,} files in {where} are no images that can be read and are passed over: {said}."]
+        if others
+        else []
+    )
 
 
 def sidecars(names: Iterable[str]) -> list[str]:
-    """Of the names of files those that tell of images: the table at the root, and texts with the name of an image."""
+    """Of the names of files those that tell of images: the nearest table in the folders that all images lie below, and texts with
+    the name of an image."""
     names = list(names)
-    stems = {PurePosixPath(name).with_suffix("") for name in names if _is_image(name)}
-    tables = next(([name] for name in TABLES if name in names), [])
+    images = [PurePosixPath(name) for name in names if _is_image(name)]
+    if not images:
+        return []
+    stems, there = {image.with_suffix("") for image in images}, set(names)
+    shared = images[0].parts[: _shared_depth(map(str, images))]
+    places = ("/".join((*shared[:depth], name)) for depth in range(len(shared), -1, -1) for name in TABLES)
+    tables = [place for place in places if place in there][:1]
     return [
         *tables,
         *(name for name in names if name.endswith(".txt") and PurePosixPath(name).with_suffix("") in stems),
@@ -223,9 +326,7 @@ def from_names(
         raise UsageError(f"{where} holds no images; these endings are looked for: {' '.join(sorted(SUFFIXES))}.")
     names = sorted(openers)
     parents = [PurePosixPath(name).parts[:-1] for name in names]
-    shared = next((i for i, parts in enumerate(zip(*parents, strict=False)) if len(set(parts)) > 1), None)
-    if shared is None:  # every path begins with the shortest
-        shared = min(map(len, parents))
+    shared = _shared_depth(names)
     firsts = [parent[shared] if len(parent) > shared else None for parent in parents]
     classes = sorted({first for first in firsts if first is not None}, key=_natural)
     notes: tuple[str, ...] = ()
@@ -260,8 +361,9 @@ def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], w
     for name, member in texts.items():
         try:
             with member() as file:
-                if name in TABLES:
-                    table = read_table(name, file, where)
+                if PurePosixPath(name).name in TABLES:
+                    below = PurePosixPath(name).parent
+                    table = {(below / key).as_posix(): row for key, row in read_table(name, file, where).items()}
                     continue
                 content = file.read(MAX_TEXT + 1)
         except (Unreadable, OSError) as error:
@@ -344,10 +446,6 @@ def _round_to_8(side: float) -> int:
 
 def _is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in SUFFIXES
-
-
-def _is_sidecar(name: str) -> bool:
-    return name.endswith(".txt") or PurePosixPath(name).name in TABLES
 
 
 def _hidden(name: str) -> bool:

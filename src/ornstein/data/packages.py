@@ -8,12 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import ArrayFile
 from ornstein.data.image_files import ImageFiles, from_names, opener
 from ornstein.data.stamps import stamps
+from ornstein.data.toys import TOYS, Toy
 from ornstein.errors import UsageError
 
 DIGITS = tuple("0123456789")
@@ -83,7 +85,7 @@ def emoji() -> ImageFiles:
     )
 
 
-NAMED: dict[str, Callable[[], ArrayFile | ImageFiles]] = {
+NAMED: dict[str, Callable[[], ArrayFile | ImageFiles | Toy]] = {
     "digits": digits,
     "digits:train": digits_train,
     "digits:test": digits_test,
@@ -94,6 +96,8 @@ NAMED: dict[str, Callable[[], ArrayFile | ImageFiles]] = {
     "mnist:train": mnist,
     "mnist:test": mnist_test,
     "emoji": emoji,
+    **{name: partial(Toy, name) for name in TOYS},
+    **{f"{name}:test": partial(Toy, name, seed=1) for name in TOYS},
 }
 
 

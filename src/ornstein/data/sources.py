@@ -23,6 +23,7 @@ from ornstein.data.image_files import ImageFiles, Progress
 from ornstein.data.pixels import Size
 from ornstein.data.spec import measure
 from ornstein.data.stamps import Changed
+from ornstein.data.toys import Toy
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import scratch
 from ornstein.spelling import near
@@ -111,7 +112,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> ArrayFile | ImageFiles:
+def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -153,7 +154,7 @@ def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: 
     return keep(lambda items: files.decode_into(items, size, channels, pad, progress))
 
 
-def _arrays(file: ArrayFile, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
+def _arrays(file: ArrayFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
     size, channels, pad, limit = wanted
 
     def build(items: Items) -> Arrays:
