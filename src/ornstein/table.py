@@ -135,16 +135,22 @@ class Step:
         return Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: self._pair}) for cx, cq in rows))
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """What a step adds up."""
+
     terms: list[tuple[int, int, float]]  # (call, member of its pair, coefficient)
     noise: float
     spent: list[int]  # calls whose pair no later row uses
 
 
-def _rows(P: Tensor, Q: Tensor, R: Tensor) -> list[_Row]:
+def rows_of(table: Table, matrices: Tensor | None = None) -> list[Row]:
+    """The steps of a table on pairs (clean, noise), or on those that matrices (M, 2, 2), one for each call, turn into them."""
+    P, Q = table.P, table.Q
+    if matrices is not None:
+        P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     coefficients = torch.stack([P, Q], -1)
     used = (coefficients != 0).any(-1)
-    rows = [_Row([], noise, []) for noise in R.tolist()]
+    rows = [Row([], noise, []) for noise in table.R.tolist()]
     last = list(range(len(rows)))
     for (i, j), pair in zip(used.nonzero().tolist(), coefficients[used].tolist(), strict=True):
         rows[i].terms.extend((j, m, value) for m, value in enumerate(pair) if value != 0)
@@ -184,7 +190,7 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     with the matrix folded into the table, so a step is the network call and one operation per entry. Raises TypeError for a table
     with aims and a denoiser that takes none.
     """
-    P, Q, times = table.P, table.Q, table.times.tolist()
+    times = table.times.tolist()
     aims: tuple[Tensor, ...] = () if table.aims is None else (table.aims,)
     if aims and not getattr(denoiser, "takes_aim", False):
         raise TypeError(
@@ -195,14 +201,13 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
     predictors = denoiser.predictors(table.times[:-1], x, *aims) if hasattr(denoiser, "predictors") else None
     if predictors is not None:
         matrices = denoiser.inverse(table.times[:-1])
-        P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     else:
         arguments = zip(times[:-1], *(column.tolist() for column in aims), strict=True)
         predictors = [partial(_estimate, denoiser, at) for at in arguments]
     pairs: dict[int, Pair] = {}
     if table.gain != 1:
         x = x * table.gain
-    for i, (terms, fresh, spent) in enumerate(_rows(P, Q, table.R)):
+    for i, (terms, fresh, spent) in enumerate(rows_of(table, matrices)):
         output = predictors[i](x)
         pair = pairs[i] = output if matrices is None else (x, output)
         yield Step(times[i], x, i + 1, pair, matrices, i)

@@ -20,7 +20,7 @@ et al. 2025).
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -88,11 +88,14 @@ class Tuned(TableSolver):
 
     def to_dict(self) -> dict[str, Any]:
         """Numbers and strings for JSON; `from_dict` gives the same bits back."""
-        return {"model": self.model, "error": self.error, "untuned": self.untuned, "table": self.fitted.to_dict()}
+        times = self.fitted.times
+        levels = torch.stack([self.path.alpha(times), self.path.sigma(times)], 1).tolist()
+        own = {"model": self.model, "error": self.error, "untuned": self.untuned}
+        return {**own, "table": self.fitted.to_dict(), "levels": levels}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], path: Path) -> "Tuned":
-        """The inverse of `to_dict`, for the path of the model.
+        """The inverse of `to_dict`, for the path of the model, or another with the same noise levels.
 
         Raises KeyError, TypeError, ValueError, RuntimeError or OverflowError for what is no solver.
         """
@@ -106,7 +109,27 @@ class Tuned(TableSolver):
             raise ValueError("the times of a table fall from 1 to 0")
         if not all(map(math.isfinite, errors)):
             raise ValueError("its errors are not finite")
+        if "levels" in data:
+            table = _at_levels(table, torch.tensor(data["levels"], dtype=torch.float64), path)
         return cls(path, table, *errors, str(data["model"]))
+
+
+def _at_levels(table: Table, levels: Tensor, path: Path) -> Table:
+    """The table with its times on a path, where its levels (M+1, 2) are: α and σ at each. Raises ValueError if nowhere."""
+    if levels.shape != (len(table.times), 2) or not bool((levels >= 0).all()):
+        raise ValueError("the levels of a table are α and σ at each of its times")
+    alpha, sigma = levels.unbind(1)
+
+    def agree(times: Tensor) -> bool:
+        gap = torch.stack([path.alpha(times) - alpha, path.sigma(times) - sigma]).abs()
+        return bool((gap <= 1e-5 * (alpha + sigma)).all())
+
+    if agree(table.times):
+        return table
+    times = path.time(2 * (alpha.log() - sigma.log()))
+    if not agree(times):
+        raise ValueError(f"it was tuned for other noise levels than those of {path}")
+    return replace(table, times=times)
 
 
 @dataclass(frozen=True)
@@ -166,16 +189,26 @@ def effort(
     return Effort(some, max(some // 3, 16), max(8, min(128, 2**15 // math.prod(shape))))
 
 
-def candidates(path: Path, steps: int) -> list[list[Table]]:
-    """The untuned tables that a fit may start from, those of one grid together."""
-    solvers = ABM(2), ABM(3), ABM(4), ABM(5), DPMSolverPP()
+def candidates(path: Path, steps: int, gain: bool = True) -> list[list[Table]]:
+    """The untuned tables that a fit may start from, those of one grid together; without a gain, see `fit`."""
+    early = gain or of_one_size(path)
+    solvers = *(ABM(order) if early else ABM(order, ahead=0.0) for order in (2, 3, 4, 5)), DPMSolverPP()
     grids = (
         two_ended(path, steps),
         polynomial(path, steps),
         polynomial(path, steps, 2.0),
         log_snr(path, steps, -7.0, 7.0),
     )
-    return [[midpoint_first(path, solver.table(path, grid)) for solver in solvers] for grid in grids]
+    tables = [[solver.table(path, grid) for solver in solvers] for grid in grids]
+    if early:
+        tables = [[midpoint_first(path, table) for table in some] for some in tables]
+    return tables if gain else [[replace(table, gain=1.0) for table in some] for some in tables]
+
+
+def of_one_size(path: Path) -> bool:
+    """Whether α² + σ² = 1 at all times, so that a start at t = 1 is of the size of any later level."""
+    times = torch.linspace(0, 1, 11, dtype=torch.float64)
+    return bool((path.alpha(times) ** 2 + path.sigma(times) ** 2 - 1).abs().max() < 1e-6)
 
 
 def midpoint_first(path: Path, table: Table) -> Table:
@@ -213,6 +246,7 @@ def fit(
     teacher: int = 100,
     seed: int = 0,
     model: str = "",
+    gain: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -226,6 +260,8 @@ def fit(
     gained on the `held_out` starts, which take no part in the fit; then the next best, for at most `iterations` in all or
     `seconds`, which is looked at between network calls: a fit that comes to know that it is late takes fewer starts, then fewer
     iterations. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
+    `gain`: whether a run may multiply its start by a number that is fitted too; False for programs that make the first call on
+    the start as it is, such as pipelines of diffusers: it is made below t = 1 only where all levels are of one size.
     `progress` is called with a `Progress` when the teacher is done and after every iteration; when `stop()` is true the fit
     ends early with what it has. `device` and `dtype` are those of the starts; None: the network's.
     Raises ValueError for fewer than one step or no starts, TypeError for another kind of argument,
@@ -274,7 +310,7 @@ def fit(
                 goal[part], learned = _finite(ends, fine), everything[part[0] : starts]
                 if len(learned) >= FEWEST and time.monotonic() - begun > TEACHING * seconds:
                     break
-        for some in candidates(path, steps):
+        for some in candidates(path, steps, gain):
             if not (measured and over()):
                 measured.append([])
                 for table in some:
@@ -317,7 +353,7 @@ def fit(
         return now
 
     def descent(table: Table, rows: Tensor) -> "Descent":
-        return Descent(Weights(path, table), bound, x, goal, rows.split(batch_size), seed, over, check)
+        return Descent(Weights(path, table, gain), bound, x, goal, rows.split(batch_size), seed, over, check)
 
     report()
     try:
@@ -343,8 +379,8 @@ def fit(
 class Weights:
     """What is fitted, as one vector θ (..., n) of zeros at first: the logarithms of the gaps between times, the gain, P and Q."""
 
-    def __init__(self, path: Path, table: Table) -> None:
-        self.path, self.first = path, table.times[0] < 1
+    def __init__(self, path: Path, table: Table, gained: bool = True) -> None:
+        self.path, self.first, self.gained = path, table.times[0] < 1, gained
         ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
         edges = torch.cat([ends[:1], table.times]) if self.first else table.times
         gaps = -edges.diff()
@@ -370,7 +406,12 @@ class Weights:
         ddim = torch.stack([torch.diag_embed(scale) for scale in scales], -1)
         moves = torch.zeros(*theta.shape[:-1], calls, calls, 2, dtype=theta.dtype)
         moves[..., self.places[0], self.places[1], :] = theta[..., count + 1 :].unflatten(-1, (-1, 2))
-        return times, ddim + self.beyond_ddim + moves, (self.gain + theta[..., count]) * self._size(times[..., 0])
+        gain = (
+            (self.gain + theta[..., count]) * self._size(times[..., 0])
+            if self.gained
+            else torch.ones_like(times[..., 0])
+        )
+        return times, ddim + self.beyond_ddim + moves, gain
 
     def table(self, theta: Tensor) -> Table:
         times, pairs, gain = self.entries(theta)

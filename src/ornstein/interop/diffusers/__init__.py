@@ -1,6 +1,9 @@
-"""diffusers: its models as denoisers (`denoiser`, `codec`), its schedulers' configurations as conventions (`convention`).
+"""diffusers, both ways: its models as denoisers (`denoiser`, `codec`), and our solvers as its scheduler (`Scheduler`).
 
-Imported when first used; only loading folders needs diffusers itself (the extra `diffusers`).
+    from ornstein.interop.diffusers import Scheduler
+    pipe.scheduler = Scheduler.from_config(pipe.scheduler.config)
+
+Imported when first used; only loading folders and the scheduler need diffusers itself (the extra `diffusers`).
 """
 
 import importlib
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ornstein.interop.diffusers.config import convention
     from ornstein.interop.diffusers.models import Codec, codec, denoiser
+    from ornstein.interop.diffusers.scheduler import Scheduler
 
-_HOME = {"convention": "config", "Codec": "models", "codec": "models", "denoiser": "models"}
-__all__ = ["Codec", "codec", "convention", "denoiser"]
+_HOME = {"convention": "config", "Codec": "models", "codec": "models", "denoiser": "models", "Scheduler": "scheduler"}
+__all__ = ["Codec", "Scheduler", "codec", "convention", "denoiser"]
 
 
 def __getattr__(name: str) -> Any:
