@@ -225,13 +225,18 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
     import numpy as np
 
     from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
+    from ornstein.data.scatter import scatter_image
 
     if output.path.suffix.lower() == ".npz":
         with new_npz(output, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
             yield lambda number, batch: append(batch)
         return
-    must_be_a_grid(output.path, count, spec, columns)
     arrays: list[NDArray[Any]] = []
+    if spec.kind == "vector":
+        yield lambda number, batch: arrays.append(batch)
+        save_grid(scatter_image(np.concatenate(arrays)), output)
+        return
+    must_be_a_grid(output.path, count, spec, columns)
     yield lambda number, batch: arrays.append(batch)
     save_grid(grid_image(np.concatenate(arrays), columns, spec=spec), output)
 

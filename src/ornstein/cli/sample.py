@@ -70,8 +70,10 @@ def _run(options: Sample, processes: Processes) -> None:
 
 def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
     """Raises UsageError for a name that says nothing of how the samples are to be written."""
-    if trained.spec.kind == "vector" and out.suffix.lower() not in (".npz", ""):
-        raise UsageError(f"--out {out}: {options.run} makes vectors, which are no images; give a .npz file or a folder")
+    if trained.spec.kind == "vector" and out.suffix.lower() in ENDINGS and out.suffix.lower() not in (".npz", ""):
+        from ornstein.data.scatter import must_be_drawable
+
+        must_be_drawable(trained.spec.shape[0], f"--out {out}")
     if not os.path.isdir(out) and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
