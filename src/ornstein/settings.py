@@ -24,8 +24,8 @@ class Settings:
     """Settings of a training run. Left at None, a value is chosen to fit the data and the length of the run."""
 
     data: str = ""
-    """What to learn: digits, fashion-mnist, mnist, emoji, moons, swiss-roll, checkerboard, rings, a folder or zip of images, .npy,
-    .npz, IDX, or hf:NAME."""
+    """What to learn: digits, fashion-mnist, mnist, emoji, moons, swiss-roll, checkerboard, rings, a folder or zip of images,
+    .npy, .npz, IDX, or hf:NAME."""
     out: str = ""
     """The run folder; the same command again goes on where it stopped."""
     size: int | None = None
