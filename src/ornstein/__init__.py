@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from ornstein.runs import load
     from ornstein.sampling import encode, sample, trajectory
     from ornstein.table import Step, Table
+    from ornstein.training.loggers import Logger
 
 
 _HOME = {
     "BrownianNoise": "noise",
     "Denoiser": "denoiser",
+    "Logger": "training.loggers",
     "NetworkDenoiser": "denoiser",
     "Estimate": "estimate",
     "PerSampleNoise": "noise",
@@ -63,6 +65,7 @@ __all__ = [
     "BrownianNoise",
     "Denoiser",
     "Estimate",
+    "Logger",
     "NetworkDenoiser",
     "PerSampleNoise",
     "Step",

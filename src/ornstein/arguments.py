@@ -53,14 +53,22 @@ ELSEWHERE = {  # what other libraries call it
 
 
 def keywords(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: a keyword that the function does not have raises TypeError naming the one that is meant."""
-    names = list(inspect.signature(function).parameters)
+    """Decorator: a keyword that the function does not have raises TypeError naming the one that is meant.
+
+    The arguments that all such functions share are checked before they are used. Raises TypeError or ValueError naming them.
+    """
+    signature = inspect.signature(function)
+    names = list(signature.parameters)
+    defaults = {name: parameter.default for name, parameter in signature.parameters.items()}
 
     @wraps(function)
     def call(*args: P.args, **values: P.kwargs) -> R:
         for name in values:
             if name not in names:
                 raise TypeError(_unknown(function.__name__, name, names))
+        for name, value in (*zip(names, args, strict=False), *values.items()):
+            if name in CHECKS and value is not defaults[name]:
+                CHECKS[name](name, value)
         return function(*args, **values)
 
     return call
@@ -72,6 +80,49 @@ def _unknown(function: str, name: str, names: list[str]) -> str:
         return f"{function} has no {name}=: bind a condition to the denoiser, {function}(denoiser.given({name}), ...)"
     hint = f"did you mean {nearest}=?" if nearest else f"it has {', '.join(names)}"
     return f"{function} has no {name}=; {hint}"
+
+
+def one_line(value: Any) -> str:
+    """How a wrong value is called in a sentence."""
+    return " ".join(repr(value).split())[:80]
+
+
+def _check_device(name: str, value: Any) -> None:
+    try:
+        torch.device(value)
+    except (TypeError, RuntimeError):
+        raise TypeError(f"{name} = {one_line(value)} is no device of torch; give for example {name}='cpu'") from None
+
+
+def _check_dtype(name: str, value: Any) -> None:
+    if not isinstance(value, torch.dtype):
+        raise TypeError(f"{name} = {one_line(value)} is no dtype of torch; give for example {name}=torch.float64")
+
+
+def _check_progress(name: str, value: Any) -> None:
+    if not callable(value):
+        raise TypeError(f"{name} = {one_line(value)} is no function; give for example {name}=print")
+
+
+def _check_grid(name: str, value: Any) -> None:
+    if callable(value):
+        raise TypeError(f"{name} is a function; call it with a path and steps: grid.{value.__name__}(path, 20)")
+    if isinstance(value, int):
+        raise TypeError(f"{name} = {value} is no tensor of times; for a number of steps give steps={value}")
+    if isinstance(value, str):
+        raise TypeError(f"{name} = {value[:80]!r} is no tensor of times; make one by a function of ornstein.grid")
+
+
+CHECKS: dict[str, Callable[[str, Any], object]] = {
+    "device": _check_device,
+    "dtype": _check_dtype,
+    "progress": _check_progress,
+    "grid": _check_grid,
+    "steps": lambda name, value: as_whole(name, value, 1),
+    "seed": lambda name, value: as_whole(name, value, 0),
+    "batch_size": lambda name, value: as_whole(name, value, 1),
+}
+"""Of the arguments that public functions of a denoiser share, by name: what raises TypeError or ValueError for a wrong one."""
 
 
 def check_denoiser(function: str, value: Any) -> None:
@@ -147,7 +198,7 @@ def as_solver(value: Any, default: Solver = DEFAULT) -> Solver:
             'such as solver="heun" or solvers.Heun()'
         )
     raise TypeError(
-        f'solver={value!r:.80} is no solver; give a name such as solver="heun", or an object such as solvers.Heun()'
+        f'solver={one_line(value)} is no solver; give a name such as solver="heun", or an object such as solvers.Heun()'
     )
 
 
@@ -166,12 +217,7 @@ def as_times(path: Path, solver: Solver, steps: int, grid: Any, *, falling: bool
     """
     if grid is None:
         return grid_of(solver, path, as_whole("steps", steps, 1))
-    if callable(grid):
-        raise TypeError(f"grid is a function; call it with a path and steps: grid.{grid.__name__}(path, 20)")
-    if isinstance(grid, int):
-        raise TypeError(f"grid = {grid} is no tensor of times; for a number of steps give steps={grid}")
-    if isinstance(grid, str):
-        raise TypeError(f"grid = {grid[:80]!r} is no tensor of times; make one by a function of ornstein.grid")
+    _check_grid("grid", grid)
     times = explicit(grid)
     if falling and times[0] < times[-1] and solver.stochastic:
         raise ValueError(
@@ -256,8 +302,8 @@ def place_of(
     The network's are those of the first floating-point parameter or buffer inside the denoiser, or a denoiser inside it; of a
     wrapped network that computes in half precision by itself, `state_dtype`.
     """
-    if dtype is not None and not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype = {dtype!r:.80} is no dtype of torch; give for example dtype=torch.float64")
+    if dtype is not None:
+        _check_dtype("dtype", dtype)
     own = next(_tensors(denoiser), None)
     there = torch.get_default_device() if own is None else own.device
     kind = torch.get_default_dtype() if own is None else own.dtype

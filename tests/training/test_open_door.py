@@ -1,6 +1,8 @@
 """Training from Python goes on, changes, is frozen in part, logs, and reads data in turn; each with what it promises."""
 
 import json
+import re
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -401,3 +403,59 @@ def test_progress_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str])
 def test_env_says_what_was_own(tmp_path: Path) -> None:
     ornstein.train(POINTS, out=tmp_path / "run", steps=1, **SHORT)
     assert json.loads((tmp_path / "run" / "env.json").read_text())["own"] == {}
+
+
+# Numbers of 64 bits, and systems without Linux's calls
+
+
+def test_a_network_of_float64_learns_from_float64() -> None:
+    fine = np.stack([np.full(64, 1 / 3), np.linspace(0, 1, 64)], 1)
+    seen: list[Tensor] = []
+
+    class Sees:
+        def loss(self, predict: Any, x: Tensor, generator: torch.Generator) -> Tensor:
+            seen.append(x)
+            return predict(x, torch.ones(len(x), dtype=x.dtype)).square().mean(1)
+
+    for dtype in (torch.float32, torch.float64):
+        ornstein.train(fine, network=Net(dtype=dtype), objective=Sees(), steps=1, batch_size=64, device="cpu")
+    data = dataset_of(fine)
+    exact = torch.from_numpy(
+        (fine - np.array(data.spec.mean)) / np.where(np.array(data.spec.std) > 0, data.spec.std, 1)
+    )
+    assert [x.dtype for x in seen] == [torch.float32, torch.float64]
+    for row in seen[1]:
+        assert (exact - row).abs().amax(1).min() == 0
+    assert (seen[0].double().sort(0).values - exact.sort(0).values).abs().max() > 0
+    images = dataset_of(np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), dtype=np.uint8))
+    wide = images.batch(np.arange(3), wide=True)[0]
+    assert wide.dtype == torch.float64
+    assert torch.equal(
+        wide, torch.from_numpy(np.moveaxis(np.asarray(images.items), -1, 1).astype(float)) * (2 / 255) - 1
+    )
+
+
+WINDOWS = """
+import os, signal, sys
+sys.modules["fcntl"] = None
+for name in "pwrite pread preadv sched_getaffinity O_NOFOLLOW O_NONBLOCK O_CLOEXEC fork".split():
+    if hasattr(os, name): delattr(os, name)
+del signal.SIGHUP
+from ornstein.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_is_trained_and_resumed_without_the_calls_that_windows_lacks(tmp_path: Path) -> None:
+    np.save(tmp_path / "points.npy", POINTS)
+    out = tmp_path / "run"
+    words = ["train", "--data", str(tmp_path / "points.npy"), "--out", str(out), "--preset", "tiny", "--samples", "4"]
+    for steps in ("2", "3"):
+        done = subprocess.run(
+            [sys.executable, "-c", WINDOWS, *words, "--steps", steps], capture_output=True, text=True, encoding="utf-8"
+        )
+        assert done.returncode == 0, done.stderr
+    assert ornstein.load(out).metrics()[-1]["step"] == 3
+    for file in out.rglob("*"):
+        assert not re.search(r'[<>:"|?*\\]|[ .]$', file.name), file
+        assert file.stem.upper() not in {"CON", "PRN", "AUX", "NUL"}

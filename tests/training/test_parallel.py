@@ -48,8 +48,8 @@ from ornstein.training.trainer import FolderTraining
 from ornstein.settings import Settings
 
 class Poisoned(Dataset):
-    def batch(self, indices, flip=None):
-        x, labels = super().batch(indices, flip)
+    def batch(self, indices, flip=None, wide=False):
+        x, labels = super().batch(indices, flip, wide)
         return x * float("nan"), labels
 
 digits = data.open("digits")

@@ -83,9 +83,9 @@ def test_accumulation_leaves_the_batch_as_it_is(tmp_path: Path) -> None:
     seen: list[list[float]] = []
 
     class Spy(data.Dataset):
-        def batch(self, indices, flip=None):  # type: ignore[no-untyped-def]
+        def batch(self, indices, flip=None, wide=False):  # type: ignore[no-untyped-def]
             seen[-1].extend(np.asarray(indices).tolist())
-            return super().batch(indices, flip)
+            return super().batch(indices, flip, wide)
 
     for parts in (1, 4):
         seen.append([])
@@ -110,8 +110,8 @@ def test_steps_that_are_not_finite_change_nothing_and_ten_end_the_run(tmp_path: 
     class Poisoned(data.Dataset):
         calls = 0
 
-        def batch(self, indices, flip=None):  # type: ignore[no-untyped-def]
-            x, labels = super().batch(indices, flip)
+        def batch(self, indices, flip=None, wide=False):  # type: ignore[no-untyped-def]
+            x, labels = super().batch(indices, flip, wide)
             type(self).calls += 1
             return (x * float("nan") if type(self).calls > poisoned else x), labels
 

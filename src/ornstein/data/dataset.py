@@ -114,15 +114,17 @@ class Dataset:
         """The data and the indices of the items of a training step: a function of (seed, step)."""
         return self, order(seed, step, total, len(self))
 
-    def batch(self, indices: NDArray[np.integer[Any]], flip: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def batch(
+        self, indices: NDArray[np.integer[Any]], flip: Tensor | None = None, wide: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """The items `indices` in model units: float32 `(B, C, H, W)` or `(B, D)`, and int64 labels `(B,)` or `None`.
 
-        `flip`, boolean `(B,)`, mirrors those images left to right; the caller's generator makes that choice.
+        `wide`: in float64. `flip`, boolean `(B,)`, mirrors those images left to right; the caller's generator makes that choice.
         Raises `ValueError` when vectors are to be flipped.
         """
         import torch
 
-        x = self.spec.to_model(np.asarray(self.items[indices]))
+        x = self.spec.to_model(np.asarray(self.items[indices]), wide)
         if flip is not None:
             if self.spec.kind != "image":
                 raise ValueError("Vectors have no left and right: batch(flip=...) is for images.")

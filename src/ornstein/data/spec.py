@@ -110,8 +110,8 @@ class DataSpec:
             )
         return -np.log(np.array(self.std))
 
-    def to_model(self, array: NDArray[Any]) -> Tensor:
-        """Own units `(N, H, W, C)` or `(N, D)` to a float32 tensor `(N, C, H, W)` or `(N, D)` in model units.
+    def to_model(self, array: NDArray[Any], wide: bool = False) -> Tensor:
+        """Own units `(N, H, W, C)` or `(N, D)` to a float32 tensor `(N, C, H, W)` or `(N, D)` in model units; `wide`: to float64.
 
         Raises `ValueError` when the shape is not that of these data.
         """
@@ -119,16 +119,17 @@ class DataSpec:
 
         if array.shape[1:] != self.item_shape:
             raise ValueError(f"These data have items of shape {self.item_shape}, not {array.shape[1:]}.")
+        kind = np.float64 if wide else np.float32
         if self.kind == "vector":
             scale = np.where(np.array(self.std) > 0, self.std, 1.0)
-            return torch.from_numpy(((array - np.array(self.mean)) / scale).astype(np.float32))
+            return torch.from_numpy(((array - np.array(self.mean)) / scale).astype(kind))
         factor = 2.0 / (self.high - self.low)
-        if array.dtype == np.uint8:  # a quarter of the bytes to move, and exact in float32
+        if array.dtype == np.uint8 and not wide:  # a quarter of the bytes to move, and exact in float32
             x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
             x = x.to(torch.float32, memory_format=torch.contiguous_format)
             return x.sub_(self.low).mul_(factor).sub_(1.0)
         scaled = (array.astype(np.float64) - self.low) * factor - 1.0
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=np.float32))
+        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=kind))
 
     def from_model(self, x: Tensor) -> NDArray[Any]:
         """Model units `(N, C, H, W)` or `(N, D)` to own type and units, `(N, H, W, C)` or `(N, D)`.

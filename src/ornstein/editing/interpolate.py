@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ornstein.arguments import keywords
+from ornstein.arguments import as_tensor, check_denoiser, keywords
 from ornstein.denoiser import Denoiser
 from ornstein.guidance.guided_denoiser import inner
 from ornstein.path import align
@@ -50,6 +50,9 @@ def interpolate(
     The first and the last frame are a and b after an encode–decode round trip. The other arguments are those of `sample`.
     Raises ValueError for fewer than two frames, for a and b of different shapes, and for a solver that adds noise.
     """
+    check_denoiser("interpolate", denoiser)
+    as_tensor("interpolate", "a", a)
+    as_tensor("interpolate", "b", b)
     if frames < 2:
         raise ValueError(f"frames = {frames}: give at least two, the ends")
     if a.shape != b.shape or len(a) != 1:

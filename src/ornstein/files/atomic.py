@@ -159,7 +159,7 @@ def _mode(path: Path, usual: int) -> int:
 
 def _flush(path: Path) -> None:
     """Has the file's bytes on the disk before its name is: a power cut cannot leave an empty file."""
-    with path.open("rb") as file:
+    with path.open("r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what may be written alone
         os.fsync(file.fileno())
 
 

@@ -44,9 +44,10 @@ def hold(folder: Path, doing: str = "trained", otherwise: str = OTHER) -> Iterat
 
 def _sign(handle: int, holder: bytes) -> None:
     """Writes who holds a lock. Where there is no room for all of it, it is empty: a part would pass for somebody's own file."""
-    os.truncate(handle, 0)
-    if os.pwrite(handle, holder, 0) < len(holder):
-        os.truncate(handle, 0)
+    os.ftruncate(handle, 0)
+    os.lseek(handle, 0, os.SEEK_SET)
+    if os.write(handle, holder) < len(holder):
+        os.ftruncate(handle, 0)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

@@ -7,6 +7,7 @@ process ends, also where another process has its number meanwhile.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
@@ -39,12 +40,24 @@ def try_lock(handle: int, shared: bool = False) -> bool | None:
 
 def is_alive(process: int) -> bool:
     """Whether this machine has a process of that number."""
+    if os.name == "nt":  # where a signal 0 is Ctrl-C
+        return _is_alive_on_windows(process)
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:  # another user's, or not to be known here
         return True
+    return True
+
+
+def _is_alive_on_windows(process: int) -> bool:
+    """By a handle of it, which only a process that there is has; error 5 is another user's."""
+    kernel = ctypes.WinDLL("kernel32", use_last_error=True)  # type: ignore[attr-defined]
+    handle = kernel.OpenProcess(0x1000, False, process)
+    if not handle:
+        return bool(ctypes.get_last_error() == 5)  # type: ignore[attr-defined]
+    kernel.CloseHandle(handle)
     return True
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ornstein.arguments import Report, as_noise, as_tensor, as_whole, batches, check_denoiser, keywords
+from ornstein.arguments import Report, as_noise, as_tensor, as_whole, batches, check_denoiser, keywords, one_line
 from ornstein.denoiser import Denoiser
 from ornstein.errors import reject_class
 from ornstein.likelihood.adaptive import Adaptive
@@ -135,7 +135,7 @@ def _integrator(solver: Integrator | None, steps: int) -> Integrator:
     reject_class("solver", solver)
     if isinstance(solver, str) or hasattr(solver, "grid") or not hasattr(solver, "run"):
         raise TypeError(
-            f"solver={solver!r:.80} draws no likelihoods, which are integrated with a divergence: give "
+            f"solver={one_line(solver)} draws no likelihoods, which are integrated with a divergence: give "
             "likelihood.FixedSteps(96) or likelihood.Adaptive(), or steps=96"
         )
     return solver

@@ -68,7 +68,7 @@ class Batches:
         size = len(share) // s.accumulate
         for first in range(share.start, share.stop, size):
             rows = slice(first, first + size)
-            x, _ = data.batch(indices[rows], None if flip is None else flip[rows])
+            x, _ = data.batch(indices[rows], None if flip is None else flip[rows], dtype == torch.float64)
             x, vector = _sent(x, device), None
             if augment is not None and changes is not None:
                 x, vector = augment(x, _sent(changes[rows], device))
