@@ -113,13 +113,13 @@ class Scheduler(SchedulerMixin, ConfigMixin):
                     "tuning.fit(..., gain=False)"
                 )
             return fitted
-        found = SOLVERS.pick(solver) if isinstance(solver, str) else solver
-        if not isinstance(found, TableSolver):
+        chosen = SOLVERS.pick(solver) if isinstance(solver, str) else solver
+        if not isinstance(chosen, TableSolver):
             tables = [name for name in SOLVERS if isinstance(SOLVERS[name], TableSolver)]
             raise UsageError(f"solver: {solver!r:.80} has no table, which a scheduler needs; use {', '.join(tables)}")
-        if isinstance(found, ABM) and (not self._scales or self.config.discrete):
-            found = replace(found, ahead=0.0)  # a first call below the start is made at a scaled, untrained point
-        return found
+        if isinstance(chosen, ABM) and (not self._scales or self.config.discrete):
+            chosen = replace(chosen, ahead=0.0)  # a first call below the start is made at a scaled, untrained point
+        return chosen
 
     @property
     def _scales(self) -> bool:
