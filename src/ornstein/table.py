@@ -135,7 +135,7 @@ class Step:
         return Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: self._pair}) for cx, cq in rows))
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """What a step adds up."""
 
     terms: list[tuple[int, int, float]]  # (call, member of its pair, coefficient)
@@ -143,14 +143,14 @@ class Row(NamedTuple):
     spent: list[int]  # calls whose pair no later row uses
 
 
-def rows_of(table: Table, matrices: Tensor | None = None) -> list[Row]:
+def rows_of(table: Table, matrices: Tensor | None = None) -> list[TableRow]:
     """The steps of a table on pairs (clean, noise), or on those that matrices (M, 2, 2), one for each call, turn into them."""
     P, Q = table.P, table.Q
     if matrices is not None:
         P, Q = (P * matrices[:, 0, m] + Q * matrices[:, 1, m] for m in (0, 1))
     coefficients = torch.stack([P, Q], -1)
     used = (coefficients != 0).any(-1)
-    rows = [Row([], noise, []) for noise in table.R.tolist()]
+    rows = [TableRow([], noise, []) for noise in table.R.tolist()]
     last = list(range(len(rows)))
     for (i, j), pair in zip(used.nonzero().tolist(), coefficients[used].tolist(), strict=True):
         rows[i].terms.extend((j, m, value) for m, value in enumerate(pair) if value != 0)

@@ -26,7 +26,7 @@ from ornstein.names import SOLVERS
 from ornstein.path import Linear, Shift
 from ornstein.solvers import ABM, TableSolver
 from ornstein.solvers.solver import FALLING, grid_of, table_of
-from ornstein.table import Pair, Row, Table, combine, rows_of
+from ornstein.table import Pair, Table, TableRow, combine, rows_of
 from ornstein.target import V
 from ornstein.tuning import Tuned
 
@@ -222,7 +222,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     def _set(self, grid: Tensor, device: Any, own: bool = True) -> None:
         self._grid, self._own = grid, own
-        self._rows: tuple[int, list[Row]] | None = None
+        self._rows: tuple[int, list[TableRow]] | None = None
         table = self._table(0)
         path, calls = self.convention.path, table.times[:-1]
         at = self.convention.clock(path, calls)[1]
