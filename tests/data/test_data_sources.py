@@ -227,3 +227,21 @@ def test_a_package_that_runs_what_comes_with_data_is_refused(hub: Any, monkeypat
     monkeypatch.setattr(sys.modules["datasets"], "__version__", "3.6.0")
     with pytest.raises(UsageError, match=r"datasets 3\.6\.0 may run programs .*pip install 'datasets>=4'"):
         data.open("hf:a/b")
+
+
+@pytest.mark.parametrize("name", packages.NAMED)
+def test_every_name_is_found_or_says_how_it_is_installed(name: str) -> None:
+    try:
+        source = data.find(name)
+    except UsageError as error:
+        assert "install" in str(error)  # noqa: PT017
+        return
+    assert not isinstance(source, str)
+    assert name.partition(":")[0] in data.names()
+    if name.startswith("digits"):
+        dataset = data.open(name)
+        assert len(dataset) == dataset.spec.count > 0
+        x, labels = dataset.batch(np.arange(5))
+        assert bool(x.isfinite().all())
+        assert x.shape == (5, *dataset.spec.shape)
+        assert labels is not None
