@@ -32,6 +32,10 @@ class Settings:
     """Resize images to this many pixels a side (default: as they are, or the most common size)."""
     channels: int | None = None
     """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are, transparency on white)."""
+    hold_out: float = 0.0
+    """Part of the items that is held out of the training, such as 0.1; `evaluate` compares with it by default."""
+    balance: bool = False
+    """Draw each class as often, however many items it has (default: each item as often)."""
     given: str | None = None
     """What the network sees of each image, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
     (inpainting)."""

@@ -64,17 +64,25 @@ def real_data(trained: "Run", source: str | None, training: str | None) -> "tupl
             )
         name = trained.spec.source
         say(f"Data: {name}, which {trained.folder} was trained on; give --data for held-out items.")
-    elif (part := _held_out(name)) is not None:
-        say(f"Data: {part}, the held-out part of {name}.")
+    elif (place := _held_out(name)) is not None:
+        say(f"Data: {place}, the held-out part of {name}.")
         if training is not None:
-            return opened(trained, str(part)), _training(trained, training, closed)
+            return opened(trained, str(place)), _training(trained, training, closed)
         whole = opened(trained, name)
-        return opened(trained, str(part)), whole if is_of(whole, trained.spec.content_hash) else None
+        is_own = is_of(whole, trained.spec.content_hash)
+        return opened(trained, str(place)), _learned(trained, whole) if is_own else None
     else:
         say(f"Data: {name}.")
     chosen = opened(trained, name)
     if is_of(chosen, trained.spec.content_hash):
-        return chosen, chosen
+        part = trained.settings["hold_out"]
+        if not part:
+            return chosen, chosen
+        learned, held = chosen.split(part)
+        say(
+            f"Held out: {len(held):,} of the {len(chosen):,} items of {name}, which {trained.folder} did not learn from."
+        )
+        return held, learned
     return chosen, _training(trained, training, closed)
 
 
@@ -99,7 +107,7 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
                 f"--train-data {source} is not what {trained.folder} was trained on ({trained.spec.source}, {wanted}; here "
                 f"{dataset.spec.content_hash}); give that, or leave it out"
             )
-        return dataset
+        return _learned(trained, dataset)
     if closed is not None:
         say(
             f"Note: the training data, {trained.spec.source}, are not opened unasked, since {closed}; "
@@ -112,7 +120,13 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
     except OrnsteinError as error:
         say(f"Note: the training data are left out: {error}.")
         return None
-    return dataset if is_of(dataset, wanted) else None
+    return _learned(trained, dataset) if is_of(dataset, wanted) else None
+
+
+def _learned(trained: "Run", dataset: "Dataset") -> "Dataset":
+    """What a run learned from of its data."""
+    part = trained.settings["hold_out"]
+    return dataset.split(part)[0] if part else dataset
 
 
 def _closed(trained: "Run") -> str | None:

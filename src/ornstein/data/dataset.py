@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,6 +67,32 @@ class Dataset:
             spec=replace(spec, count=len(rows), content_hash=FORM + digest.hexdigest()[:DIGITS]),
             annotations=self.annotations.take(rows),
         )
+
+    def split(self, part: float) -> tuple[Dataset, Dataset]:
+        """The items to learn from, and a part of all that is held out, the same for the same data: of each class its share.
+
+        Both are in the units of the whole, and what is learned from is known by the hash of the whole. Raises UsageError for a
+        part that leaves nothing on one side.
+        """
+        count = round(part * len(self))
+        if not 0 < count < len(self):
+            raise UsageError(
+                f"hold_out: {part:g} of the {len(self):,} items of {self.spec.source} are {count:,}; give a part that leaves "
+                "some to learn from and some to hold out"
+            )
+        digest = sha256(f"hold out {self.spec.content_hash}".encode()).digest()
+        shuffled = np.random.default_rng(int.from_bytes(digest[:8], "little")).permutation(len(self))
+        if self.labels is not None:
+            shuffled = shuffled[np.argsort(self.labels[shuffled], kind="stable")]
+        held = np.sort(shuffled[(2 * np.arange(count) + 1) * len(self) // (2 * count)])
+        rest = np.setdiff1d(np.arange(len(self)), held)
+        return replace(self.take(rest), spec=self.spec), self.take(held)
+
+    def balanced(self) -> BalancedDataset:
+        """The same items, of which training draws each class as often. Raises UsageError for data without classes."""
+        if self.labels is None or not self.classes:
+            raise UsageError(f"balance: {self.spec.source} has no classes to draw alike; leave it out")
+        return BalancedDataset(self.items, self.labels, self.spec, self.annotations, self.use)
 
     def with_classes(self, classes: Sequence[str]) -> tuple[Dataset, str]:
         """The data with the classes of a run, matched by name, and a sentence where items are left out or classes lack.
@@ -130,3 +157,26 @@ class Dataset:
                 raise ValueError("Vectors have no left and right: batch(flip=...) is for images.")
             x = torch.where(flip[:, None, None, None], x.flip(-1), x)
         return x, None if self.labels is None else torch.from_numpy(self.labels[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class BalancedDataset(Dataset):
+    """Data of which training draws each class as often, with replacement; items without a label as often as they occur."""
+
+    def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
+        """The data and the indices of the items of a training step: a function of (seed, step)."""
+        rows, starts, counts, chances = self._groups
+        rng = np.random.default_rng((seed, step, 0xBA1A))
+        group = rng.choice(len(counts), size=total, p=chances)
+        return self, rows[starts[group] + rng.integers(counts[group])]
+
+    @cached_property
+    def _groups(self) -> tuple[NDArray[Any], ...]:
+        """The items in the order of their labels; of each group that has any, the first and the count, and its chance."""
+        assert self.labels is not None
+        rows = np.argsort(self.labels, kind="stable")
+        labels, starts, counts = np.unique(self.labels[rows], return_index=True, return_counts=True)
+        missing = np.where(labels == len(self.classes), counts / len(self), 0.0)
+        known = labels < len(self.classes)
+        chances = np.where(known, (1 - missing.sum()) / max(known.sum(), 1), missing)
+        return rows, starts, counts, chances / chances.sum()

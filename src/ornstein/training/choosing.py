@@ -121,7 +121,16 @@ FROM_ZERO = {
     "samples": 10_000,
     "snapshots": 10_000,
     "augment": 1.0,
+    "hold_out": 0.9,
 }
+
+
+def _learned(settings: Settings, dataset: Dataset) -> Dataset:
+    """The items to learn from, and how they are drawn."""
+    if (settings.hold_out or settings.balance) and not dataset.is_indexed:
+        raise UsageError("data: a stream cannot be held out or balanced; give data that can be indexed")
+    dataset = dataset.split(settings.hold_out)[0] if settings.hold_out else dataset
+    return dataset.balanced() if settings.balance else dataset
 
 
 def choose(
@@ -171,7 +180,7 @@ def choose(
     if settings.log is not None:
         loggers.check(settings.log)
     length: Length = Minutes(settings.minutes) if settings.minutes is not None else Steps(settings.steps or STEPS)
-    dataset = before(settings, dataset)
+    dataset = _learned(settings, before(settings, dataset))
     parts = objects.conditions
     if parts is None:
         parts = conditions.of(dataset, degradation(settings, dataset.spec))
