@@ -22,7 +22,7 @@ FLOORS = [
     {"path", "networks", "noise", "processes", "names", "cpu"},
     {"target", "estimate", "grid", "preconditioning", "device", "meter"},
     {"denoiser", "table"},
-    {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling"},
+    {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling", "variance"},
     {"solvers", "guidance", "distillation"},
     {"arguments"},
     {"sampling"},

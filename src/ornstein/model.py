@@ -37,6 +37,7 @@ from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin
 from ornstein.solvers import Solver
+from ornstein.variance import VarianceDenoiser
 
 SMALL = 1 << 15  # numbers of all samples, below which two threads of Python only wait for each other
 T = TypeVar("T")
@@ -82,8 +83,16 @@ class Model:
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
         inputs = self.preconditioning or UnitVariance(self.spec.data_std)
-        kind = NetworkFlowMap if getattr(network or self.network, "takes_aim", False) else NetworkDenoiser
-        return kind(network or self.network, self.path, self.target, inputs)
+        own = network or self.network
+        kind: type[NetworkDenoiser] = VarianceDenoiser if self.has_variances else NetworkDenoiser
+        if getattr(own, "takes_aim", False):
+            kind = NetworkFlowMap
+        return kind(own, self.path, self.target, inputs)
+
+    @property
+    def has_variances(self) -> bool:
+        """Whether the network, one of the library's, predicts variances behind its target (`ornstein.variance`)."""
+        return not self.is_own and getattr(self.network, "config", {})["out_channels"] == 2 * self.spec.shape[0]
 
     @property
     def batch_size(self) -> int:

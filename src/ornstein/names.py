@@ -71,6 +71,7 @@ SOLVERS = Names(
         "rk4": "rk4",
         "ode": "AdaptiveODE",
         "ancestral": "Ancestral",
+        "ancestral-learned": "LearnedAncestral",
         "em": "EulerMaruyama",
         "sde-dpmpp": "SDEDPMSolverPP",
         "er-sde": "ERSDE",

@@ -58,6 +58,8 @@ class Settings:
     """How errors are weighed by noise level: one, min-snr, sigmoid, elbo or edm."""
     uncertainty: bool = False
     """Learn how hard each noise level is, and weigh them all alike."""
+    learned_variance: bool = False
+    """Learn the variances of reverse steps too (improved DDPM), for --solver ancestral-learned and tighter bounds."""
     coupling: str = "independent"
     """How noise is paired with data: independent, or ot (optimal transport within batch and class; for ODE solvers only)."""
     steps: int | None = None

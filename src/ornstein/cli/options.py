@@ -96,8 +96,9 @@ class Sample(GuidanceFlags, Writes):
     count: int = field(default=64, metadata={"short": "-n"})
     """How many samples."""
     solver: str = "abm"
-    """ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive). With noise: ancestral, em, sde-dpmpp, er-sde, pc,
-    sde (adaptive). Made for this run by `ornstein tune`: tuned."""
+    """ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive). With noise: ancestral,
+    ancestral-learned (of runs with --learned-variance), em, sde-dpmpp, er-sde, pc, sde (adaptive). Made for this run by
+    `ornstein tune`: tuned."""
     steps: int = 20
     """Steps from noise to data; more are slower and, up to a point, better."""
     label: str | None = None

@@ -2,7 +2,7 @@
 
     −log p(x) ≤ KL(q(x_T | x) ‖ p(x_T)) + Σ_i E KL(q(x_{i−1} | x_i, x) ‖ p(x_{i−1} | x_i)) − E log p(x | x_1)
 
-The model's step is the posterior with E[x | x_t] in the place of x, and a variance of choice.
+The model's step is the posterior with E[x | x_t] in the place of x, and a variance of choice, or one that the model has learned.
 """
 
 import math
@@ -20,6 +20,7 @@ from ornstein.likelihood.continuous import SMALLEST, Bound, control, excess, joi
 from ornstein.likelihood.decoder import Decoder, GaussianDecoder
 from ornstein.noise import NoiseSource, repeat
 from ornstein.path import Path
+from ornstein.variance import divergence, estimated, learned_by
 
 Variance = Callable[[Path, Tensor, Tensor], Tensor]
 
@@ -41,7 +42,7 @@ def bound(
     *,
     steps: int = 100,
     grid: Tensor | None = None,
-    variance: Variance = small,
+    variance: Variance | None = None,
     decoder: Decoder | None = None,
     nearest: float = SMALLEST,
     noise: NoiseSource | None = None,
@@ -54,9 +55,10 @@ def bound(
     """The discrete bound for x (B, ...): every step of the grid, with one draw of noise each, and two for the decoder.
 
     `grid` is a decreasing tensor of times from 1 to 0, such as `grid.trailing(path, T)` for DDPM's own T steps; where σ(0) = 0
-    its last step is the decoder's. None: `steps` even steps of the likelihood's clock down to σ/α = `nearest`, then 0. With
-    the posterior's variance (`small`) a step costs ½(SNR(s) − SNR(t))‖x − x̂‖². Terms, prior, control variate and standard
-    error are as in `elbo`, the other arguments as in `log_prob`. Raises ValueError for a grid that does not go from 1 to 0.
+    its last step is the decoder's. None: `steps` even steps of the likelihood's clock down to σ/α = `nearest`, then 0.
+    `variance` of the model's steps: None takes those that it has learned (`ornstein.variance`), and of one that has not `small`,
+    with which a step costs ½(SNR(s) − SNR(t))‖x − x̂‖². Terms, prior, control variate and standard error are as in `elbo`, the
+    other arguments as in `log_prob`. Raises ValueError for a grid that does not go from 1 to 0.
     """
     check_denoiser("bound", denoiser)
     x = as_tensor("bound", "x", x).to(device, dtype)
@@ -69,11 +71,12 @@ def bound(
 
 
 def _bound(
-    denoiser: Denoiser, x: Tensor, levels: Tensor, variance: Variance, decoder: Decoder, noise: NoiseSource
+    denoiser: Denoiser, x: Tensor, levels: Tensor, variance: Variance | None, decoder: Decoder, noise: NoiseSource
 ) -> Bound:
     path = denoiser.path
     from_t, to_s = levels[:-1], levels[1:]
-    posterior, model = path.posterior(to_s, from_t), variance(path, to_s, from_t)
+    is_learned = variance is None and learned_by(denoiser) is not None
+    posterior, model = path.posterior(to_s, from_t), (variance or small)(path, to_s, from_t)
     if not bool((model > 0).all()):
         raise ValueError(f"bound: the variance of a step is {float(model.min()):g}; it must be positive")
     true = posterior.sigma**2
@@ -87,6 +90,11 @@ def _bound(
         for k, (t, s) in enumerate(pairwise(times)):
             alpha, sigma = path.levels(t, x)
             eps = repeat(noise, 1 + k)(x, t, s)
+            if is_learned:
+                estimate, v = estimated(denoiser, alpha * x + sigma * eps, t)
+                nats = divergence(path, to_s[k].to(x), from_t[k].to(x), x, estimate.clean, v)
+                parts.append(nats.flatten(1).double().sum(1))
+                continue
             off = (x - denoiser(alpha * x + sigma * eps, t).clean).flatten(1).double().square().sum(1)
             parts.append(off * float(weights[k]) - excess(eps) * float(controls[k]) + float(widths[k]))
         terms = torch.stack(parts).flip(0)

@@ -22,6 +22,7 @@ from ornstein.solvers.euler_maruyama import EulerMaruyama
 from ornstein.solvers.heun import Heun
 from ornstein.solvers.jump import Jump
 from ornstein.solvers.langevin import Langevin, Proportional, SignalToNoise
+from ornstein.solvers.learned_ancestral import LearnedAncestral
 from ornstein.solvers.lms import LMS
 from ornstein.solvers.pndm import PLMS, PNDM
 from ornstein.solvers.predictor_corrector import PredictorCorrector
@@ -93,6 +94,7 @@ __all__ = [
     "Heun",
     "Jump",
     "Langevin",
+    "LearnedAncestral",
     "LogRho",
     "PredictorCorrector",
     "Proportional",

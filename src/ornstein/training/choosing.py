@@ -31,7 +31,7 @@ from ornstein.target import Target
 from ornstein.training import augment, loggers, schedule, shards
 from ornstein.training.freezing import freeze
 from ornstein.training.loggers import Logger
-from ornstein.training.loss_module import LossModule, OwnLossModule
+from ornstein.training.loss_module import HybridLossModule, LossModule, OwnLossModule
 from ornstein.training.recipe import Length, Minutes, Recipe, Steps
 
 
@@ -187,7 +187,11 @@ def choose(
     made = model(settings, dataset.spec, parts, objects)
     drawn = draws(settings, made, objects)
     is_own = objects.objective is not None and not is_plain(objects.objective)
-    loss_module = partial(OwnLossModule, objects.objective) if is_own else partial(LossModule, drawn)
+    loss_module: Callable[..., LossModule]
+    if is_own:
+        loss_module = partial(OwnLossModule, objects.objective)
+    else:
+        loss_module = partial(HybridLossModule if settings.learned_variance else LossModule, drawn)
     peak = learning_rate(settings, made.network)
     if settings.freeze is not None:
         freeze(made.network, settings.freeze)
@@ -243,6 +247,10 @@ def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
         )
     if settings.time_features is not None and objects.network is not None:
         raise UsageError("time_features: a network of one's own sees time in its own way; leave time_features out")
+    if settings.learned_variance and (objects.network is not None or objects.objective is not None):
+        raise UsageError(
+            "learned_variance: a network or an objective of one's own learns no variances by itself; leave learned_variance out"
+        )
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport) and not find_spec("scipy"):
@@ -348,6 +356,8 @@ def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.
     preset = settings.preset if settings.preset is not None else "small"
     features = settings.time_features if settings.time_features is not None else "slow"
     arguments = declared.arguments | TIME_FEATURES.pick(features)
+    if settings.learned_variance:
+        arguments |= {"out_channels": 2 * spec.shape[0]}
     try:
         if settings.network == "mlp":
             return MLP.preset(preset, dim=spec.shape[0], **arguments)

@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.model import Model
-from ornstein.objective import Objective
+from ornstein.objective import Draw, Objective
 from ornstein.training.batch import Part
 from ornstein.training.uncertainty import Uncertainty
+from ornstein.variance import VarianceDenoiser, hybrid_term
+
+BOUND = 1e-3  # the weight of the bound's term in a hybrid loss (Nichol and Dhariwal 2021, equation 16)
 
 
 class LossModule(nn.Module):
@@ -33,11 +36,27 @@ class LossModule(nn.Module):
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
             errors = self._objective.error(self._denoiser.given(part.condition).predict, draw)
-        error = errors.mean()
+        return self._weighed(errors, draw), errors.mean().detach()
+
+    def _weighed(self, errors: Tensor, draw: Draw) -> Tensor:
         if self.uncertainty is None:
-            return error, error.detach()
+            return errors.mean()
         clock = self._denoiser.preconditioning(self._denoiser.path, draw.t)[1]
-        return self.uncertainty.weigh(errors, clock).mean(), error.detach()
+        return self.uncertainty.weigh(errors, clock).mean()
+
+
+class HybridLossModule(LossModule):
+    """The error, and a thousandth of the bound's term, from which the variances are learned (see `ornstein.variance`)."""
+
+    def forward(self, part: Part) -> tuple[Tensor, Tensor]:
+        draw = self._objective.at(part.x, part.u, part.noise, part.labels)
+        denoiser = self._denoiser.given(part.condition)
+        assert isinstance(denoiser, VarianceDenoiser)
+        with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
+            prediction, v = denoiser.outputs(draw.x_t, draw.t)
+        errors = self._objective.error(lambda x_t, t: prediction, draw)
+        bound = BOUND * hybrid_term(denoiser, part.x, draw.x_t, draw.t, prediction, v).mean()
+        return self._weighed(errors, draw) + bound, errors.mean().detach()
 
 
 class OwnLossModule(LossModule):
