@@ -83,8 +83,9 @@ class Settings:
     """Largest norm of the gradient."""
     ema: float = 0.1
     """Length of the weight average, relative to the training so far (a power-function average)."""
-    snapshots: int = 12
-    """Snapshots kept for `ornstein ema`, of this average and one of half its length: 4 bytes a parameter each; 0 keeps none."""
+    snapshots: int = 4
+    """Snapshots kept for `ornstein ema`, of this average and one of half its length: 4 bytes a parameter each; 0 keeps none, more
+    reach longer averages."""
     label_dropout: float = 0.1
     """Part of the examples that are trained without their condition (label, vector, text, image), so that the model also works
     without."""

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Sequence
 from math import isfinite, prod
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from ornstein.cli.options import Info
@@ -87,8 +88,15 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
             f"{', '.join(place.name for place in checkpoints) or 'none'} ({size(folder_size(folder / 'checkpoints'))})",
         ),
         *_averages(folder),
+        ("disk", f"{size(folder_size(folder))}{_cleaning(folder, bool(checkpoints))}"),
         ("report", f"{page}" if (page := folder / "report.html").exists() else "not written yet"),
     ]
+
+
+def _cleaning(folder: Path, trained: bool) -> str:
+    """What is said of a run that holds more than sampling needs."""
+    needed = trained or any(_listed(folder / "averages", folder))
+    return f"; `ornstein clean {quote(str(folder))}` removes what sampling does not need" if needed else ""
 
 
 def _diverged(folder: Path) -> str | None:

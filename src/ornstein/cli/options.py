@@ -398,6 +398,19 @@ class Diagnose(TrainingData, Writes, Cached):
 
 
 @dataclass(frozen=True)
+class Clean:
+    """Remove from a run what sampling does not need: checkpoints, snapshots of averages, what kills left half written.
+
+    Nothing goes that is not provably this library's own, nor anything while the run is being trained.
+    """
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+    dry_run: bool = False
+    """Say what would go, and remove nothing."""
+
+
+@dataclass(frozen=True)
 class Cache(Cached):
     """List the decoded data and features that are kept for the next time, or remove them; none of it cannot be made again.
 
@@ -427,6 +440,7 @@ COMMANDS: dict[str, type] = {
     "diagnose": Diagnose,
     "likelihood": Likelihood,
     "info": Info,
+    "clean": Clean,
     "cache": Cache,
     "verify": Verify,
 }
@@ -447,7 +461,7 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
         "ornstein sample runs/digits --label 3 --guidance 2",
         "ornstein sample runs/digits --guidance 3 --guidance-interval 0.2,5 --guidance-method apg",
-        "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000233.safetensors",
+        "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000212.safetensors",
         "ornstein sample runs/points -n 1000 --condition 0.3,1.2 --out points.npz",
         "ornstein sample runs/inpainting --condition torn.png --mask hole.png -n 8",
         "ornstein sample runs/emoji --text 'a smiling cat'",
@@ -490,6 +504,7 @@ EXAMPLES = {
         "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
     ],
     "info": ["ornstein info runs/digits"],
+    "clean": ["ornstein clean runs/digits --dry-run", "ornstein clean runs/digits"],
     "cache": ["ornstein cache", "ornstein cache --prune --older-than 30d", "ornstein cache --prune --to 5GB"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

@@ -152,13 +152,13 @@ def damage(place: Path) -> str | None:
         missing = [name for name in needed if name not in sums or not (place / name).is_file()]
         if missing:
             return f"{missing[0]} is missing, or its sum is"
-        wrong = [name for name in needed if not _is_sized(place / name) or sha256_of(place / name) != sums[name]]
+        wrong = [name for name in needed if not is_sized(place / name) or sha256_of(place / name) != sums[name]]
     except (OSError, ValueError) as error:
         return f"sha256.json or a file it names cannot be read: {error}"
     return f"{wrong[0]} does not have its sha256" if wrong else None
 
 
-def _is_sized(file: Path) -> bool:
+def is_sized(file: Path) -> bool:
     """Whether a file is as large as its header says, or small: one that takes no room on the disk may be endless to read."""
     if file.suffix != ".safetensors":
         return file.stat().st_size <= LARGEST
@@ -167,6 +167,11 @@ def _is_sized(file: Path) -> bool:
             return True
     except SafetensorError:
         return False
+
+
+def listed_in(place: Path) -> set[str]:
+    """The files of a whole checkpoint, by the list of their sums."""
+    return set(read_json(place / "sha256.json", root=place.parent.parent))
 
 
 def sha256_of(file: Path) -> str:

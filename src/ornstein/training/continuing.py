@@ -14,7 +14,7 @@ from ornstein.files.owner import FORM
 from ornstein.files.reading import read_json
 from ornstein.folder import checkpoints
 from ornstein.folder.config import settings_of
-from ornstein.folder.layout import FOLDERS
+from ornstein.folder.layout import DESCRIPTION, FOLDERS
 from ornstein.settings import CHANGEABLE, Settings
 
 
@@ -63,6 +63,15 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, chan
             )
         raise UsageError(
             f"{folder} was trained with other settings ({listed}): repeat them to go on, or give another --out"
+        )
+
+
+def must_be_new(folder: Path) -> None:
+    """Raises UsageError where a run without checkpoints holds a model, which a training from the start would replace."""
+    if os.path.lexists(folder / DESCRIPTION):
+        raise UsageError(
+            f"{folder} holds a model and no checkpoint (`ornstein clean` removes them), so its training cannot go on; give "
+            f"another --out, and --from {folder} to start from its weights"
         )
 
 

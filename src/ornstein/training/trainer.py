@@ -35,7 +35,7 @@ from ornstein.training import checkpoint, compiling, parallel
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.choosing import NOTHING, Objects, choose
-from ornstein.training.continuing import as_before, check_folder, run_folder
+from ornstein.training.continuing import as_before, check_folder, must_be_new, run_folder
 from ornstein.training.loggers import Loggers
 from ornstein.training.loop import Diverged, TrainingProgress, train
 from ornstein.training.metrics import Means, Metrics
@@ -199,6 +199,8 @@ class FolderTraining(Training):
         processes, means, metrics = self.processes, Means(), Metrics(self.folder / "metrics.jsonl")
         processes.on_first(lambda: self._prepare(state))
         self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
+        if self.resumed is None:
+            processes.on_first(lambda: must_be_new(self.folder))
         processes.on_first(lambda: self._begin(metrics, state))
         part = self.recipe.length.done(state.step, state.seconds)
         saved, saved_step, drawn = time.monotonic(), state.step, sum(part >= each for each in SHEETS)
