@@ -426,3 +426,14 @@ def test_a_linear_log_snr_is_the_papers_divided_by_alpha_at_0() -> None:
     assert float(p.alpha(t)[0]) == 1
     with pytest.raises(ValueError, match=r"largest = 1\.0 must be above smallest = 1\.0"):
         path.LinearLogSNR(1.0, 1.0)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddpm-scaled-linear", "ddpm-cosine", "ddpm-zero-snr"])
+def test_published_tables_have_the_names_of_the_command(name: str) -> None:
+    from ornstein.names import PATHS
+
+    made = getattr(path, name.replace("-", "_"))()
+    assert PATHS[name] == made
+    assert made in path.ALL
+    assert made.steps == 1000
+    assert made.sigma(torch.zeros((), dtype=torch.float64)) == 0

@@ -92,11 +92,10 @@ PATHS = Names(
         "sub-vp": "SubVariancePreserving",
         "ve": "VarianceExploding",
         "edm": "EDM",
-        # networks of runs are trained in continuous time, down to 0
-        "ddpm": lambda path: path.Betas.linear(lowest=0),
-        "ddpm-scaled-linear": lambda path: path.Betas.scaled_linear(lowest=0),
-        "ddpm-cosine": lambda path: path.Betas.squared_cosine(lowest=0),
-        "ddpm-zero-snr": lambda path: path.Betas.scaled_linear(lowest=0).zero_terminal_snr(),
+        "ddpm": "ddpm",
+        "ddpm-scaled-linear": "ddpm_scaled_linear",
+        "ddpm-cosine": "ddpm_cosine",
+        "ddpm-zero-snr": "ddpm_zero_snr",
     },
 )
 TARGETS = Names(  # for data of a standard deviation

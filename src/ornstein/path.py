@@ -624,6 +624,26 @@ class LinearLogSNR(Path):
         return ((self.largest - as_time(log_snr)) / (self.largest - self.smallest)).clamp(0, 1)
 
 
+def ddpm() -> Betas:
+    """The β-table of DDPM (Ho et al. 2020, section 4), in continuous time down to 0: what the command calls `ddpm`."""
+    return Betas.linear(lowest=0)
+
+
+def ddpm_scaled_linear() -> Betas:
+    """The β-table of latent diffusion (Rombach et al. 2022), in continuous time down to 0: `ddpm-scaled-linear`."""
+    return Betas.scaled_linear(lowest=0)
+
+
+def ddpm_cosine() -> Betas:
+    """The β-table of improved DDPM (Nichol and Dhariwal 2021, equation 17), in continuous time down to 0: `ddpm-cosine`."""
+    return Betas.squared_cosine(lowest=0)
+
+
+def ddpm_zero_snr() -> Betas:
+    """That of latent diffusion with zero SNR at t = 1 (Lin et al. 2024), in continuous time down to 0: `ddpm-zero-snr`."""
+    return Betas.scaled_linear(lowest=0).zero_terminal_snr()
+
+
 ALL: tuple[Path, ...] = (
     Linear(),
     Cosine(),
@@ -632,9 +652,9 @@ ALL: tuple[Path, ...] = (
     SubVariancePreserving(),
     VarianceExploding(),
     EDM(),
-    Betas.linear(lowest=0),
-    Betas.scaled_linear(lowest=0),
-    Betas.squared_cosine(lowest=0),
-    Betas.scaled_linear(lowest=0).zero_terminal_snr(),
+    ddpm(),
+    ddpm_scaled_linear(),
+    ddpm_cosine(),
+    ddpm_zero_snr(),
     TimeChange(Linear(), Shift(3.0)),
 )

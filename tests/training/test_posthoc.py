@@ -22,7 +22,7 @@ from ornstein.settings import Settings
 from ornstein.training import ema
 from ornstein.training.trainer import FolderTraining
 
-SETTINGS = Settings(steps=60, batch_size=16, samples=0, preset="tiny")
+SETTINGS = Settings(steps=60, batch_size=16, samples=0, preset="tiny", snapshots=9)
 Train = Callable[..., Path]
 
 
@@ -129,7 +129,7 @@ def test_another_length_is_the_average_a_run_would_have_tracked(
     assert distance(found, wanted) < 0.1 * distance(newest(trained, "average"), wanted)
     few = tmp_path / "few"
     few.mkdir()
-    for file in before[::6]:
+    for file in before[::5]:
         (few / file.name).write_bytes(file.read_bytes())
     fewer = dataclasses.replace(ornstein.load(trained).averages(), folder=few)
     assert distance(fewer.average(length), wanted) > distance(found, wanted)
@@ -150,7 +150,13 @@ def test_snapshots_of_a_run_that_goes_on_are_those_of_the_unbroken_one(
 
 
 def test_the_number_of_snapshots_is_bounded_and_none_may_be_kept(tmp_path: Path, train: Train, trained: Path) -> None:
-    assert len(posthoc.snapshots(trained / "averages")) == 12
+    assert len(posthoc.snapshots(trained / "averages")) == 9
+    default = ornstein.load(train(tmp_path / "default", snapshots=Settings().snapshots))
+    assert len(posthoc.snapshots(default.folder / "averages")) == 4
+    shortest, longest = default.averages().reach()
+    assert shortest < 0.03
+    assert longest > 0.2
+    assert all(default.averages().error(length) < 0.06 for length in (0.05, 0.07, 0.1, 0.14))
     none = ornstein.load(train(tmp_path / "none", steps=20, snapshots=0))
     assert not none.averages().folder.exists()
     with pytest.raises(UsageError, match="reach from"):
@@ -182,7 +188,7 @@ def test_the_command_writes_the_model_and_lists(
     assert "length 0.14" in (out / "model" / "README.md").read_text()
     assert made.sample(3, steps=2).shape == (3, 2)
     assert main(["ema", str(trained), "--list"]) == 0
-    assert "12 of both" in capsys.readouterr().out
+    assert "9 of both" in capsys.readouterr().out
     assert main(["ema", str(trained), "--length", "0.001"]) == 2
     assert "reach from" in capsys.readouterr().err
     assert main(["ema", str(trained), "--length", "0.5"]) == 2

@@ -61,7 +61,7 @@ def draw(
     if condition is None and label is not None:
         condition_rows(trained, 1 if isinstance(label, (int, str)) else options.count, label)
     into_folder = os.path.isdir(out) or not out.suffix
-    about = _made(trained, options, solver, guide, condition, label)
+    about = made_by(trained, options, solver, guide, condition, label)
     whole = digest({**about, "first": options.first, "count": options.count, "columns": columns})
     output = unused(out, whole, options.force) if by_default else Output(out, whole, options.force)
     out = output.path
@@ -241,7 +241,7 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
     save_grid(grid_image(np.concatenate(arrays), columns, spec=spec), output)
 
 
-def _made(
+def made_by(
     trained: "Run",
     options: Sample,
     solver: "Solver",

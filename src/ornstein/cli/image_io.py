@@ -18,7 +18,17 @@ from ornstein.cli.options import GuidanceFlags
 from ornstein.cli.show import dims, say
 from ornstein.data import DataSpec, decode, grid_image, pixels
 from ornstein.data.arrays import ArrayFile
-from ornstein.data.images import IMAGES, SampleFolder, first_not_finite, must_be_a_grid, new_npz, save_grid
+from ornstein.data.images import (
+    ANIMATED,
+    IMAGES,
+    SampleFolder,
+    first_not_finite,
+    must_be_a_grid,
+    must_be_an_animation,
+    new_npz,
+    save_animation,
+    save_grid,
+)
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
 from ornstein.guidance import GuidanceConfig, WeakModel
@@ -161,6 +171,9 @@ class ImageResults:
         elif out.suffix.lower() == ".npz":
             with new_npz(self.output, items.shape, items.dtype) as append:
                 append(items)
+        elif out.suffix.lower() == ANIMATED:  # there, and back again
+            frames = [grid_image(items[i : i + 1], spec=self.spec) for i in range(len(items))]
+            save_animation([*frames, *frames[-2:0:-1]], self.output, rest=0)
         else:
             save_grid(grid_image(items, columns, spec=self.spec, zoom=1 if len(items) == 1 else None), self.output)
 
@@ -189,7 +202,8 @@ def results(
     ending, is_folder = out.suffix.lower(), os.path.isdir(out)
     if spec.kind == "vector" and ending not in (".npz", ""):
         raise UsageError(f"--out {out}: this run makes vectors, which are no images; give a .npz file or a folder")
-    if not is_folder and ending not in (*IMAGES, ".npz", ""):
+    moving = (ANIMATED,) if command == "interpolate" else ()
+    if not is_folder and ending not in (*IMAGES, *moving, ".npz", ""):
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
     whole = digest(recipe)
     output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
@@ -207,6 +221,8 @@ def results(
         panel.check()
     if ending == ".npz":
         must_have_room(out, count * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize)
+    elif ending == ANIMATED:
+        must_be_an_animation(out, 2 * count, 1, spec)
     else:
         must_be_a_grid(out, count, spec, count if command == "interpolate" else None)
     yield ImageResults(output, panel, None, spec)

@@ -115,8 +115,8 @@ class Sample(GuidanceFlags, Writes):
     first: int = 0
     """The number of the first sample: samples 64 to 127 are --first 64 -n 64."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """An image (grid.png), a folder of files, which the same command goes on with, or arrays (samples.npz) (default: a
-    image in the run folder)."""
+    """An image (grid.png), the way from noise to data (way.gif: x_t, and the data in it as the network sees them), a folder of
+    files, which the same command goes on with, or arrays (samples.npz) (default: an image in the run folder)."""
     batch_size: int | None = None
     """Samples made at once (default: by their size)."""
     compile: bool = False
@@ -179,7 +179,7 @@ class Interpolate(GuidanceFlags, Writes):
     steps: int = 40
     """Steps to the noise, and back again."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """An image of all frames, a folder, or arrays (.npz) (default: in the run folder)."""
+    """An image of all frames, an animation there and back (.gif), a folder, or arrays (.npz) (default: in the run folder)."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
@@ -459,6 +459,7 @@ EXAMPLES = {
     "sample": [
         "ornstein sample runs/digits",
         "ornstein sample runs/digits -n 100 --label 3 --out threes.png",
+        "ornstein sample runs/digits -n 16 --out noise-to-data.gif",
         "ornstein sample runs/digits --label 3 --guidance 2",
         "ornstein sample runs/digits --guidance 3 --guidance-interval 0.2,5 --guidance-method apg",
         "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000212.safetensors",
@@ -473,7 +474,10 @@ EXAMPLES = {
         "ornstein edit runs/faces me.png --mask mask.png -n 8",
         "ornstein edit runs/digits three.png --strength 0.5 --label 8 --guidance 2",
     ],
-    "interpolate": ["ornstein interpolate runs/digits three.png eight.png --frames 8"],
+    "interpolate": [
+        "ornstein interpolate runs/digits three.png eight.png --frames 8",
+        "ornstein interpolate runs/digits three.png eight.png --frames 24 --out three-to-eight.gif",
+    ],
     "restore": [
         "ornstein restore runs/faces small.png --operator downsample --factor 4 -n 8",
         "ornstein restore runs/faces soft.png --operator blur --width 2 --noise 0.05 --method diffpir",

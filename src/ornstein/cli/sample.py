@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli import guidance_flags
+from ornstein.cli import animation, guidance_flags
 from ornstein.cli.drawing import MOST_STEPS, draw
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Write = Callable[[int, NDArray[Any]], None]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
+ENDINGS = (".gif", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".npz", "")
 
 
 def run(words: Sequence[str]) -> int:
@@ -53,6 +53,11 @@ def _run(options: Sample, processes: Processes) -> None:
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     try:
         condition = requested(trained, options)
+        if out.suffix.lower() == ".gif" and not os.path.isdir(out):
+            if processes.count > 1:
+                raise UsageError(f"--out {out}: an animation is made by one process; start it without torchrun")
+            animation.draw(trained, out, options, solver, guide, condition)
+            return
         draw(
             trained,
             out,
@@ -76,7 +81,8 @@ def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
         must_be_drawable(trained.spec.shape[0], f"--out {out}")
     if not os.path.isdir(out) and out.suffix.lower() not in ENDINGS:
         raise UsageError(
-            f"--out {out} has an ending that is not known; use .png for a grid, .npz, or none for a folder"
+            f"--out {out} has an ending that is not known; use .png for a grid, .gif for the way from noise to data, .npz, or "
+            "none for a folder"
         )
 
 

@@ -24,7 +24,13 @@ from ornstein.files.output import KEYWORD, Output, OutputFolder, digest, must_ha
 GAP = 2  # pixels between the cells of a grid
 CELL = 48  # a grid of smaller images is enlarged by a whole number until its cells have this side
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
-SIDES = {".jpg": 65_500, ".jpeg": 65_500, ".webp": 16_383}  # the most pixels of a side that a format has
+ANIMATED = ".gif"
+SIDES = {
+    ".jpg": 65_500,
+    ".jpeg": 65_500,
+    ".webp": 16_383,
+    ANIMATED: 65_535,
+}  # the most pixels of a side that a format has
 MOST_PIXELS = 1 << 28  # of a grid: about 1 GB while it is made
 DESCRIPTION = 0x010E  # ImageDescription in TIFF and EXIF
 PNG_COLOUR = {1: 0, 3: 2, 4: 6}  # channels to the colour type of the PNG specification, section 11.2.1
@@ -104,6 +110,34 @@ def save_grid(grid: Image.Image, output: Output) -> None:
         grid = grid.convert("RGB")
     with output.write() as file:  # whose name is that of a link's target
         grid.save(file, Image.registered_extensions()[ending], **STAMPED.get(ending, _unstamped)(output.stamp))
+
+
+def save_animation(frames: Sequence[Image.Image], output: Output, milliseconds: int = 100, rest: int = 1000) -> None:
+    """Writes images of one size as a GIF that repeats for ever, its last frame shown for `rest` longer than the others.
+
+    A GIF has 256 colours a frame; transparency is put on white. Raises what `Output.write` raises.
+    """
+    flat = [_on_white(frame) for frame in frames]
+    shown = [*[milliseconds] * (len(flat) - 1), milliseconds + rest]
+    with output.write() as file:
+        about = {"duration": shown, "loop": 0, "comment": output.stamp.encode(), "append_images": flat[1:]}
+        flat[0].save(file, "GIF", save_all=True, optimize=False, **about)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+def must_be_an_animation(path: Path, frames: int, count: int, spec: DataSpec, columns: int | None = None) -> None:
+    """Raises UsageError where so many frames of so many images are too many for a GIF: to be known before they are made."""
+    must_be_a_grid(path, count, spec, columns)
+    height, width = spec.shape[1:]
+    zoom, columns, rows = _layout(count, height, width, columns, None)
+    if frames * rows * (height * zoom + GAP) * columns * (width * zoom + GAP) > MOST_PIXELS:
+        raise UsageError(f"{path}: {frames:,} frames of {count:,} images are too large for an animation; ask for fewer")
 
 
 def _in_png(stamp: str) -> dict[str, Any]:

@@ -58,16 +58,16 @@ def clean(folder: Path) -> Surplus:
     Raises OrnsteinError while another process writes into the run, and what `surplus` raises.
     """
     with hold(folder, "cleaned", LOCKED):
-        found = surplus(folder)
+        removable = surplus(folder)
         with written(folder, LOCKED):
-            for file in found.snapshots:
+            for file in removable.snapshots:
                 file.unlink(missing_ok=True)
-            for place in found.checkpoints:
+            for place in removable.checkpoints:
                 discard(place)
         for name in (".", *FOLDERS):
             if not (folder / name).is_symlink():
                 sweep(folder / name)
-    return found
+    return removable
 
 
 def _must_have_model(folder: Path) -> None:
