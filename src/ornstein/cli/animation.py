@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ornstein.cli.drawing import made_by, recipe
 from ornstein.cli.options import Sample
-from ornstein.cli.show import Meter, duration, say
+from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.meter import Meter
 
 if TYPE_CHECKING:
     from PIL.Image import Image

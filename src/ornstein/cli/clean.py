@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ornstein.cli.options import Clean
+from ornstein.cli.options import CleanRun
 from ornstein.cli.parse import parse
 from ornstein.cli.show import folder_size, say, size, table
 from ornstein.folder.layout import must_be_run
@@ -11,7 +11,7 @@ from ornstein.folder.layout import must_be_run
 
 def run(words: Sequence[str]) -> int:
     """Remove from a run what sampling does not need, and say what can no longer be done."""
-    options = parse(Clean, "clean", words)
+    options = parse(CleanRun, "clean", words)
     folder = Path(options.run)
     must_be_run(folder)
     from ornstein.folder import cleaning

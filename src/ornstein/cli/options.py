@@ -398,7 +398,7 @@ class Diagnose(TrainingData, Writes, Cached):
 
 
 @dataclass(frozen=True)
-class Clean:
+class CleanRun:
     """Remove from a run what sampling does not need: checkpoints, snapshots of averages, what kills left half written.
 
     Nothing goes that is not provably this library's own, nor anything while the run is being trained.
@@ -440,7 +440,7 @@ COMMANDS: dict[str, type] = {
     "diagnose": Diagnose,
     "likelihood": Likelihood,
     "info": Info,
-    "clean": Clean,
+    "clean": CleanRun,
     "cache": Cache,
     "verify": Verify,
 }

@@ -118,9 +118,9 @@ def save_animation(frames: Sequence[Image.Image], output: Output, milliseconds: 
     A GIF has 256 colours a frame; transparency is put on white. Raises what `Output.write` raises.
     """
     flat = [_on_white(frame) for frame in frames]
-    shown = [*[milliseconds] * (len(flat) - 1), milliseconds + rest]
+    durations = [*[milliseconds] * (len(flat) - 1), milliseconds + rest]
     with output.write() as file:
-        about = {"duration": shown, "loop": 0, "comment": output.stamp.encode(), "append_images": flat[1:]}
+        about = {"duration": durations, "loop": 0, "comment": output.stamp.encode(), "append_images": flat[1:]}
         flat[0].save(file, "GIF", save_all=True, optimize=False, **about)
 
 
