@@ -11,7 +11,7 @@ from ornstein._version import __version__
 if TYPE_CHECKING:
     from ornstein.denoiser import Denoiser, NetworkDenoiser
     from ornstein.estimate import Estimate
-    from ornstein.learn import Trainer, train
+    from ornstein.learn import Trainer, distil, train
     from ornstein.noise import BrownianNoise, PerSampleNoise
     from ornstein.runs import load
     from ornstein.sampling import encode, sample, trajectory
@@ -29,6 +29,7 @@ _HOME = {
     "Trainer": "learn",
     "load": "runs",
     "sample": "sampling",
+    "distil": "learn",
     "train": "learn",
     "trajectory": "sampling",
     "encode": "sampling",
@@ -72,6 +73,7 @@ __all__ = [
     "Table",
     "Trainer",
     "__version__",
+    "distil",
     "encode",
     "load",
     "sample",

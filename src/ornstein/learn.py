@@ -32,6 +32,7 @@ from ornstein.training.trainer import Event, FolderTraining, Training
 
 OBJECTS = ("path", "target", "times", "weight", "coupling", "solver")
 IN_MEMORY = Path("memory")
+AIM = "conditioning.aim."  # the layers that a network has for flow maps alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,6 +253,36 @@ def train(
     return trainer.run()
 
 
+def distil(
+    run: Run,
+    data: Any,
+    *,
+    method: str = "progressive",
+    guidance: float = 1.0,
+    out: str | Path | None = None,
+    **settings: Any,
+) -> Run:
+    """A few-step model of a run: a flow map (`ornstein.flowmap`) that begins with the run's weights and learns from its flow.
+
+        few = ornstein.distil(run, points, steps=2000)
+        samples = few.sample(64, steps=1)
+
+    run: the teacher, in a folder; data: those that it was trained on. method: progressive, lagrangian or eulerian
+    (`ornstein.distillation`). guidance: the scale at which the teacher is guided. The other arguments are those of `train`; what
+    they leave open is the run's. Raises UsageError for a run in memory alone.
+    """
+    if isinstance(run, MemoryRun):
+        raise UsageError("distil: this run is in memory alone; train it with out=FOLDER to distil it")
+    same = ("network", "preset", "time_features", "path", "target", "times", "weight", "size", "channels", "batch_size")
+    own = {key: value for key, value in run.settings.items() if key in same and value is not None}
+    if run.model.is_own:
+        own = {key: value for key, value in own.items() if key not in ("preset", "time_features")}
+        own["network"] = run.model.network
+        own["preconditioning"] = run.model.preconditioning
+    fixed = {"few_steps": method, "teacher": str(run.folder), "teacher_guidance": guidance, "start": run}
+    return train(data, out=out, conditions=run.model.conditions.parts, **{**own, **settings, **fixed})
+
+
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by keyword, in their own types. Raises UsageError that names an unknown one and the nearest."""
     for key in settings:
@@ -331,6 +362,8 @@ def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> N
         one, other = theirs.get(name), mine.get(name)
         if one is not None and other is not None and one.shape == other.shape:
             taken[name] = one
+        elif one is None and name.startswith(AIM):  # zero at first: the network answers as the one that is started from
+            continue
         elif name in tables and (one is None or other is None or one.shape[1:] == other.shape[1:]):
             tell(f"start: the classes are others, so the table {name} begins anew.")
         else:

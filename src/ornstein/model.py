@@ -31,7 +31,7 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import MODEL, READABLE, upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
-from ornstein.flowmap import NetworkFlowMap
+from ornstein.flowmap import NetworkFlowMap, takes_aim
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
@@ -95,6 +95,16 @@ class Model:
         return not self.is_own and getattr(self.network, "config", {})["out_channels"] == 2 * self.spec.shape[0]
 
     @property
+    def solver(self) -> str:
+        """The name of the default solver: `jump` for a flow map."""
+        return "jump" if takes_aim(self.denoiser()) else "abm"
+
+    @property
+    def steps(self) -> int:
+        """The default number of steps."""
+        return 4 if takes_aim(self.denoiser()) else 20
+
+    @property
     def batch_size(self) -> int:
         """Samples made at once when nobody says how many."""
         return max(1, min(512, 2**20 // math.prod(self.spec.shape)))
@@ -124,7 +134,7 @@ class Model:
         condition: Callable[[int, int], Any] | None = None,
         guide: Guidance = PLAIN,
         solver: Solver | str | None = None,
-        steps: int = 20,
+        steps: int | None = None,
         seed: int = 0,
         first: int = 0,
         batch_size: int | None = None,
@@ -135,7 +145,8 @@ class Model:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
         `condition(first, last)` is that of a batch (`Conditions.network_input`); by default that is `drawn`. `guide` is
-        how the model is guided. The batch size changes speed and memory, not the samples (up to rounding in the network).
+        how the model is guided. The default solver is `ABM()` in 20 steps, of a flow map `Jump()` in 4. The batch size changes
+        speed and memory, not the samples (up to rounding in the network).
         `shape` of one sample and `start` (count, *shape) are in the model's axes and units.
         On a CPU two batches are made at once, each by half of its threads. Where memory is short for a batch, it and those after
         it are made in halves, with a warning. A solver that adds noise brings a warning where the model was trained with a
@@ -148,8 +159,8 @@ class Model:
             next((network or self.network).parameters()).device,
             self.dtype,
         )
-        method = as_solver(solver)
-        times = as_times(self.path, method, steps, None)
+        method = as_solver(self.solver if solver is None else solver)
+        times = as_times(self.path, method, self.steps if steps is None else steps, None)
         compiling = (network or self.network)._compiled_call_impl is not None
         alone = device.type != "cpu" or compiling or count * math.prod(spec.shape) < SMALL
         workers = 1 if alone else min(2, torch.get_num_threads())

@@ -131,6 +131,11 @@ WEIGHTS = Names(  # for data of a standard deviation
         "edm": lambda objective, sigma_data=0.5: objective.EDM(sigma_data),
     },
 )
+FEW_STEPS = Names(
+    "few_steps",
+    "ornstein.distillation",
+    {"progressive": "Progressive", "lagrangian": "Lagrangian", "eulerian": "Eulerian"},
+)
 COUPLINGS = Names("coupling", "ornstein.coupling", {"independent": "Independent", "ot": "OptimalTransport"})
 LOGGERS = Names(  # that write below a folder
     "log",

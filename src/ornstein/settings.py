@@ -9,6 +9,7 @@ FREE = (
     *("out", "device", "save_minutes", "save_every", "samples", "keep", "snapshots", "steps", "minutes"),
     *("accumulate", "shard"),  # the batch and all that is drawn for it stay the same
     *("log", "solver", "sample_steps"),
+    "teacher",  # which is known by the hash of its weights
     *("keep_memory", "channels_last", "split_batch", "prefetch", "threads"),
 )
 
@@ -60,6 +61,12 @@ class Settings:
     """Learn how hard each noise level is, and weigh them all alike."""
     learned_variance: bool = False
     """Learn the variances of reverse steps too (improved DDPM), for --solver ancestral-learned and tighter bounds."""
+    few_steps: str | None = None
+    """Learn a flow map, which samples in one to four calls, by this method: progressive, lagrangian or eulerian."""
+    teacher: str | None = None
+    """With few_steps: the run whose flow is learned, in place of that of the data alone (distillation)."""
+    teacher_guidance: float = 1.0
+    """The scale of classifier-free guidance at which the teacher is learned from."""
     coupling: str = "independent"
     """How noise is paired with data: independent, or ot (optimal transport within batch and class; for ODE solvers only)."""
     steps: int | None = None

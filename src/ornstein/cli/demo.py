@@ -5,6 +5,7 @@ from pathlib import Path
 from shlex import quote
 
 from ornstein.cli import drawing, following
+from ornstein.cli.guidance_flags import settled
 from ornstein.cli.options import Demo, Sample
 from ornstein.cli.parse import parse
 from ornstein.cli.show import say
@@ -29,7 +30,7 @@ def run(words: Sequence[str]) -> int:
         return stopped
     trained = load(options.out, training.device)
     classes = len(trained.spec.classes)
-    wanted = Sample(run=options.out, count=ROWS * classes)
+    wanted = settled(Sample(run=options.out, count=ROWS * classes), trained)
     image = Path(options.out) / "samples-by-class.png"
     labels = [i % classes for i in range(wanted.count)]
     say()

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ornstein.cli.guidance_flags import steps_of
 from ornstein.cli.options import Sample
 from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError
@@ -96,7 +97,7 @@ def draw(
             return
         if options.compile:
             compiling(trained, guide, min(options.count, options.batch_size or trained.model.batch_size))
-        say(recipe(trained.model.path, solver, options.steps, guide))
+        say(recipe(trained.model.path, solver, steps_of(options), guide))
         if to_make < options.count:
             say(f"{out} holds {options.count - to_make:,} of the {options.count:,} samples already; making the others.")
         size = PIECE * (options.batch_size or trained.model.batch_size)
@@ -112,7 +113,7 @@ def draw(
                 guide=guide,
                 condition=None if condition is None else condition.part(run.start - numbers[0], run.stop - numbers[0]),
                 solver=solver,
-                steps=options.steps,
+                steps=steps_of(options),
                 seed=options.seed,
                 first=number,
                 batch_size=options.batch_size,
@@ -250,7 +251,7 @@ def made_by(
     label: "Label | None",
 ) -> dict[str, Any]:
     """All that samples depend on but their numbers."""
-    times = solver.grid(trained.model.path, options.steps).tolist()
+    times = solver.grid(trained.model.path, steps_of(options)).tolist()
     return {
         "model": trained.weights_hash,
         "solver": options.solver,

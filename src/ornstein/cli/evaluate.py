@@ -69,6 +69,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
+    options = guidance_flags.settled(options, trained)
     data, training = real_data(trained, options.data, options.train_data)
     guide = guidance_flags.guide(options, trained)
     results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
@@ -177,17 +178,19 @@ def _drawn(
     from ornstein.runs.conditioning import like, like_labels
 
     solver = guidance_flags.solver(options, trained, None, guide)
-    say(recipe(trained.model.path, solver, options.steps, guide))
+    say(recipe(trained.model.path, solver, guidance_flags.steps_of(options), guide))
     part = processes.share(options.count)
     condition = like(trained, data, part, options.seed)
-    mine = draw(trained, part, solver, options.steps, options.seed, guide, options.batch_size, condition)
+    mine = draw(
+        trained, part, solver, guidance_flags.steps_of(options), options.seed, guide, options.batch_size, condition
+    )
     blocks = processes.gather(mine)
     made = {
         "run": str(trained.folder.resolve()),
         "weights": trained.weights_hash,
         "count": options.count,
         "solver": str(solver),
-        "times": solver.grid(trained.model.path, options.steps).tolist(),
+        "times": solver.grid(trained.model.path, guidance_flags.steps_of(options)).tolist(),
         "seed": options.seed,
         "guidance": str(guide),
     }

@@ -62,12 +62,23 @@ def describe(training: "FolderTraining") -> list[str]:
         ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
         ("path", f"{model.path}"),
         ("target", f"{model.target}"),
+        *([("flow map", _few_steps(s))] if s.few_steps is not None else []),
         ("length", f"{length}, batches of {s.batch_size}, peak learning rate {training.recipe.peak:.2g}"),
         ("device", f"{training.device}" + (f", {s.precision}" if s.precision != "float32" else "")),
         *together,
         ("out", f"{training.folder}"),
     ]
     return table(rows)
+
+
+def _few_steps(settings: Settings) -> str:
+    """How a flow map is learned."""
+    guided = f" guided at {settings.teacher_guidance:g}" if settings.teacher_guidance != 1 else ""
+    source = "the data" if settings.teacher is None else f"{settings.teacher}{guided}"
+    slow = (
+        "" if settings.few_steps == "progressive" else ", in float32 without split batches (forward-mode derivatives)"
+    )
+    return f"{settings.few_steps}, from {source}{slow}"
 
 
 def gflop(training: "FolderTraining") -> float:

@@ -1,11 +1,11 @@
 """The flags of guidance, as a value of `ornstein.guidance` and back."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import isfinite
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ornstein.cli.options import GuidanceFlags
 from ornstein.errors import UsageError
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ornstein.solvers import Solver
     from ornstein.tuning import Tuned
 
+DEFAULT = "default"  # the solver that a run has by default
 TUNED = "tuned"  # a solver that `ornstein tune` made
+T = TypeVar("T", "Sample", "Evaluate")
 
 
 def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
@@ -68,7 +70,19 @@ def must_name_solver(name: str) -> None:
     from ornstein.names import pick
 
     if not name.startswith(f"{TUNED}:"):
-        pick("solver", name, dict.fromkeys([*SOLVERS, TUNED, f"{TUNED}:FILE"]))
+        pick("solver", name, dict.fromkeys([DEFAULT, *SOLVERS, TUNED, f"{TUNED}:FILE"]))
+
+
+def settled(options: T, trained: "Run") -> T:
+    """The options with the solver and the steps that are the run's defaults where none were named."""
+    solver = trained.model.solver if options.solver == DEFAULT else options.solver
+    return replace(options, solver=solver, steps=trained.model.steps if options.steps is None else options.steps)
+
+
+def steps_of(options: "Sample | Evaluate") -> int:
+    """The steps of settled options."""
+    assert options.steps is not None
+    return options.steps
 
 
 def slug(solver: str) -> str:
@@ -79,12 +93,33 @@ def slug(solver: str) -> str:
 def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", guide: "GuidanceConfig") -> "Solver":
     """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
     name, _, file = options.solver.partition(":")
+    steps = steps_of(options)
     if name != TUNED:
+        must_take(trained, name, guide)
         return SOLVERS[name]
     if not file:
-        return tuned(options, trained, options.steps, label, guide)
-    command = f"`ornstein tune {quote(str(trained.folder))} --steps {options.steps} --out {quote(file)}`"
-    return trained.tuned(options.steps, file=Path(file).expanduser(), command=command)
+        return tuned(options, trained, steps, label, guide)
+    command = f"`ornstein tune {quote(str(trained.folder))} --steps {steps} --out {quote(file)}`"
+    return trained.tuned(steps, file=Path(file).expanduser(), command=command)
+
+
+def must_take(trained: "Run", name: str, guide: "GuidanceConfig") -> None:
+    """Raises UsageError for a solver that aims its calls, where the model takes no aim, or guidance would bend its jumps."""
+    from ornstein.flowmap import takes_aim
+    from ornstein.solvers import AIMED
+
+    if SOLVERS[name] not in AIMED:
+        return
+    folder = quote(str(trained.folder))
+    if not takes_aim(trained.denoiser):
+        raise UsageError(
+            f"--solver {name} is for few-step runs, which {folder} is not; make one with `ornstein distil {folder} --out RUN`"
+        )
+    if not guide.plain:
+        raise UsageError(
+            f"--guidance: jumps of a few-step run are not guided; distil the guided run with `ornstein distil RUN --guidance "
+            f"{guide.scale:g} --out RUN`, or sample with --solver abm"
+        )
 
 
 def tuned(

@@ -95,12 +95,12 @@ class Sample(GuidanceFlags, Writes):
     """The run folder: the --out of a training."""
     count: int = field(default=64, metadata={"short": "-n"})
     """How many samples."""
-    solver: str = "abm"
+    solver: str = "default"
     """ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive). With noise: ancestral,
-    ancestral-learned (of runs with --learned-variance), em, sde-dpmpp, er-sde, pc, sde (adaptive). Made for this run by
-    `ornstein tune`: tuned."""
-    steps: int = 20
-    """Steps from noise to data; more are slower and, up to a point, better."""
+    ancestral-learned (of runs with --learned-variance), em, sde-dpmpp, er-sde, pc, sde (adaptive). Of a few-step run: jump, or
+    restart (with noise). Made for this run by `ornstein tune`: tuned. By default abm, and jump for a few-step run."""
+    steps: int | None = None
+    """Steps from noise to data; more are slower and, up to a point, better (default: 20, of a few-step run 4)."""
     label: str | None = None
     """A class as the data call it, such as 3 or cat; of a run with sets of labels several, with commas (default: classes as often
     as they occur in the data)."""
@@ -121,6 +121,35 @@ class Sample(GuidanceFlags, Writes):
     """Samples made at once (default: by their size)."""
     compile: bool = False
     """Compile the network first, which takes a minute and pays for many samples; used where its answers stay the same."""
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+
+
+@dataclass(frozen=True)
+class Distil:
+    """Make a few-step model of a run: a flow map, which samples in one to four network calls and still is a denoiser for every
+    other solver; the same command again goes on where it stopped."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run that is distilled; it stays as it is."""
+    out: str = field(default="", metadata={"name": "RUN"})
+    """The folder of the new run."""
+    method: str = "progressive"
+    """How a flow map is learned: progressive (the fastest a step), lagrangian or eulerian."""
+    guidance: float = 1.0
+    """Distil the run guided at this scale: the new run draws guided samples without guidance."""
+    minutes: float | None = None
+    """Minutes of training (default: 5)."""
+    steps: int | None = None
+    """Optimiser steps instead."""
+    learning_rate: float | None = None
+    """Peak learning rate (default: as in train)."""
+    batch_size: int | None = None
+    """Items per optimiser step (default: that of the run)."""
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """The data (default: those of the run)."""
+    seed: int = 0
+    """Order of the data, noise and times are functions of this number and the step."""
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
@@ -325,9 +354,9 @@ class Evaluate(GuidanceFlags, TrainingData, Writes, Cached):
     where that is bundled)."""
     count: int = field(default=10000, metadata={"short": "-n"})
     """How many samples."""
-    steps: int = 20
-    """Steps from noise to data."""
-    solver: str = "abm"
+    steps: int | None = None
+    """Steps from noise to data (default: 20, of a few-step run 4)."""
+    solver: str = "default"
     """As in `ornstein sample`."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
@@ -434,6 +463,7 @@ COMMANDS: dict[str, type] = {
     "interpolate": Interpolate,
     "restore": Restore,
     "tune": Tune,
+    "distil": Distil,
     "ema": EMA,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -469,6 +499,11 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
         "torchrun --nproc-per-node 4 -m ornstein sample runs/digits -n 50000 --out samples",
+    ],
+    "distil": [
+        "ornstein distil runs/digits --out runs/digits-few --minutes 5",
+        "ornstein distil runs/digits --out runs/digits-few --guidance 2 --method lagrangian",
+        "ornstein sample runs/digits-few --steps 1",
     ],
     "edit": [
         "ornstein edit runs/faces me.png --mask mask.png -n 8",

@@ -54,7 +54,7 @@ def real_data(trained: "Run", source: str | None, training: str | None) -> "tupl
     """
     from ornstein.data.content import is_of
 
-    closed = _closed(trained)
+    closed = why_closed(trained)
     name = source or training
     if name is None:
         if closed is not None:
@@ -129,7 +129,7 @@ def _learned(trained: "Run", dataset: "Dataset") -> "Dataset":
     return dataset.split(part)[0] if part else dataset
 
 
-def _closed(trained: "Run") -> str | None:
+def why_closed(trained: "Run") -> str | None:
     """Why the data that a run's files name are not opened unasked; None for bundled ones."""
     from ornstein import data
     from ornstein.data.sources import name_of

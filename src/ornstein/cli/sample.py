@@ -46,6 +46,7 @@ def _run(options: Sample, processes: Processes) -> None:
 
     guidance_flags.must_name_solver(options.solver)
     trained = load(options.run, choose_device(options.device, processes))
+    options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
     solver = guidance_flags.solver(options, trained, options.label, guide)
     if options.out:

@@ -27,7 +27,7 @@ def sample(
     condition: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     seed: int = 0,
     first: int = 0,
     batch_size: int | None = None,
@@ -62,7 +62,7 @@ def batches(
     condition: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     seed: int = 0,
     first: int = 0,
     batch_size: int | None = None,
@@ -76,6 +76,7 @@ def batches(
     condition: a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
     guide: guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the condition of a
         batch, or None, to another denoiser will do.
+    solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4.
     seed, first: sample i depends on (seed, first + i) alone.
     shape: of one sample, (H, W) or (H, W, C), in place of the data's own, for networks that allow other sizes.
     start: x (count, *model shape) in model units at the first time of the solver's grid, such as `ornstein.encode` gives, in

@@ -33,6 +33,8 @@ class Part(NamedTuple):
     """What the network gets besides x_t and t."""
     seed: int
     """Of anything else that is random, such as dropout."""
+    jumps: Tensor | None = None
+    """For flow maps, (B, 3): 1 where a row is aimed off the diagonal, and two uniform numbers on [0, 1)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,10 @@ class Batches:
         if len(conditions.parts) > 1:  # all of them in one part of the examples, and each alone in others
             dropped = dropped | (torch.rand(dropped.shape, generator=draws) < s.label_dropout)
         numbers = torch.rand(total, conditions.numbers, generator=draws)
+        jumps = None
+        if s.few_steps is not None:  # every other row, so that both halves of the batch see all times
+            odd = torch.arange(total) % 2
+            jumps = torch.cat([odd[:, None].float(), torch.rand(total, 2, generator=draws)], 1)
         share = self.recipe.processes.share(total)
         size = len(share) // s.accumulate
         for first in range(share.start, share.stop, size):
@@ -84,6 +90,7 @@ class Batches:
                 noise.to(dtype),
                 to(conditions.network_input(tuple(_sent(row, device) for row in known), vector), device, dtype),
                 mix(seed, 3, first),
+                None if jumps is None else _sent(jumps[rows], device),
             )
 
 

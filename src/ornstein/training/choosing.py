@@ -14,12 +14,24 @@ import torch
 from ornstein import conditions, coupling, cpu, objective
 from ornstein.arguments import as_solver
 from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
-from ornstein.coupling import Coupling
+from ornstein.coupling import Coupling, Independent
 from ornstein.data import Dataset, DataSpec
 from ornstein.device import choose_device, is_bf16_fast
+from ornstein.distillation import FlowMapObjective
 from ornstein.errors import UsageError, brief
 from ornstein.model import Model
-from ornstein.names import COUPLINGS, DEGRADATIONS, NETWORKS, PATHS, TARGETS, TIME_FEATURES, TIMES, WEIGHTS, pick
+from ornstein.names import (
+    COUPLINGS,
+    DEGRADATIONS,
+    FEW_STEPS,
+    NETWORKS,
+    PATHS,
+    TARGETS,
+    TIME_FEATURES,
+    TIMES,
+    WEIGHTS,
+    pick,
+)
 from ornstein.networks import DDPM, MLP, DiT, UNet, dit, mlp, unet
 from ornstein.objective import Times, Weight
 from ornstein.path import Path
@@ -28,10 +40,10 @@ from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.settings import Settings
 from ornstein.solvers import Solver
 from ornstein.target import Target
-from ornstein.training import augment, loggers, schedule, shards
+from ornstein.training import augment, loggers, schedule, shards, teaching
 from ornstein.training.freezing import freeze
 from ornstein.training.loggers import Logger
-from ornstein.training.loss_module import HybridLossModule, LossModule, OwnLossModule
+from ornstein.training.loss_module import FlowMapLossModule, HybridLossModule, LossModule, OwnLossModule
 from ornstein.training.recipe import Length, Minutes, Recipe, Steps
 
 
@@ -148,7 +160,7 @@ def choose(
     if settings.text is not None and (not settings.text or dataset.annotations.encoder != settings.text):
         dataset = conditions.encoded(dataset, settings.text)
     spec, device = dataset.spec, choose_device(settings.device, processes)
-    settings = with_names(settings, spec, objects)
+    settings = _for_few_steps(with_names(settings, spec, objects), objects)
     if objects.network is None:
         settings = replace(settings, **_library_network(settings, spec))
     side = max(spec.shape[1:], default=64)
@@ -186,12 +198,7 @@ def choose(
         parts = conditions.of(dataset, degradation(settings, dataset.spec))
     made = model(settings, dataset.spec, parts, objects)
     drawn = draws(settings, made, objects)
-    is_own = objects.objective is not None and not is_plain(objects.objective)
-    loss_module: Callable[..., LossModule]
-    if is_own:
-        loss_module = partial(OwnLossModule, objects.objective)
-    else:
-        loss_module = partial(HybridLossModule if settings.learned_variance else LossModule, drawn)
+    loss_module, teacher = _loss_module(settings, made, drawn, objects, device)
     peak = learning_rate(settings, made.network)
     if settings.freeze is not None:
         freeze(made.network, settings.freeze)
@@ -212,7 +219,56 @@ def choose(
         processes=processes,
         solver=as_solver(settings.solver if objects.solver is None else objects.solver),
         loggers=(*objects.loggers, *(() if settings.log is None else loggers.made(settings.log, settings.out))),
+        teacher=teacher,
     )
+
+
+def _loss_module(
+    settings: Settings, made: Model, drawn: objective.Objective, objects: Objects, device: torch.device
+) -> tuple[Callable[..., torch.nn.Module], str]:
+    """What makes the loss of a network, and the hash of the teacher's weights if there is one."""
+    if settings.few_steps is not None:
+        method = FlowMapObjective(drawn, FEW_STEPS.pick(settings.few_steps))
+        teach, digest = (None, "") if settings.teacher is None else teaching.teacher_of(settings, made, device)
+        return partial(FlowMapLossModule, method, teach), digest
+    if objects.objective is not None and not is_plain(objects.objective):
+        return partial(OwnLossModule, objects.objective), ""
+    return partial(HybridLossModule if settings.learned_variance else LossModule, drawn), ""
+
+
+def _for_few_steps(settings: Settings, objects: Objects) -> Settings:
+    """The settings as the training of a flow map needs them. Raises UsageError for what excludes it."""
+    if settings.few_steps is None:
+        if settings.teacher is not None or settings.teacher_guidance != 1:
+            key = "teacher" if settings.teacher is not None else "teacher_guidance"
+            raise UsageError(f"{key} is for flow maps; give for example --few-steps progressive with it")
+        return settings
+    method = FEW_STEPS.pick(settings.few_steps)
+    if settings.teacher is None and settings.teacher_guidance != 1:
+        raise UsageError("teacher_guidance: there is no teacher; give --teacher RUN")
+    if settings.learned_variance:
+        raise UsageError("learned_variance: a flow map has no reverse steps; leave learned_variance out")
+    if settings.uncertainty:
+        raise UsageError("uncertainty: flow maps are learned with the weights of the objective; leave uncertainty out")
+    if objects.objective is not None and not is_plain(objects.objective):
+        raise UsageError("few_steps: an objective of one's own says itself what is learned; leave few_steps out")
+    if objects.network is not None and not getattr(objects.network, "takes_aim", False):
+        raise UsageError(
+            "few_steps: the network must take an aim, forward(x, t, condition, aim), and say so by takes_aim = True"
+        )
+    if settings.coupling != "independent" or not isinstance(objects.coupling or Independent(), Independent):
+        raise UsageError("few_steps: a coupling changes the flow with the batch; leave the coupling out")
+    if method.forward_mode:  # Jacobian-vector products: not under autocast, nor from two threads, nor compiled
+        if settings.precision == "bf16" or settings.compile:
+            key = "compile" if settings.compile else "precision"
+            raise UsageError(
+                f"{key}: {settings.few_steps} differentiates the network in forward mode, which works in float32 and uncompiled; "
+                "leave it out, or give --few-steps progressive"
+            )
+        settings = replace(settings, precision="float32", split_batch=False)
+    if settings.solver == "abm" and objects.solver is None:  # the default, of many steps
+        settings = replace(settings, solver="jump", sample_steps=min(4, settings.sample_steps))
+    return settings
 
 
 def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
@@ -358,6 +414,8 @@ def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.
     arguments = declared.arguments | TIME_FEATURES.pick(features)
     if settings.learned_variance:
         arguments |= {"out_channels": 2 * spec.shape[0]}
+    if settings.few_steps is not None:
+        arguments = {**arguments, "aim": True}
     try:
         if settings.network == "mlp":
             return MLP.preset(preset, dim=spec.shape[0], **arguments)

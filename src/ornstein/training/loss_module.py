@@ -1,10 +1,14 @@
 """The network together with its loss, as one module: what torch's DDP and FSDP2 wrap, so that they see all that is learned."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ornstein.denoiser import Denoiser
+from ornstein.distillation import FlowMapObjective
+from ornstein.flowmap import NetworkFlowMap
 from ornstein.model import Model
 from ornstein.objective import Draw, Objective
 from ornstein.training.batch import Part
@@ -72,4 +76,31 @@ class OwnLossModule(LossModule):
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
             errors: Tensor = self._objective.loss(self._denoiser.given(part.condition).predict, part.x, generator)
         error = errors.mean()
+        return error, error.detach()
+
+
+class FlowMapLossModule(LossModule):
+    """The same of a flow map. With a teacher, `teach(condition)` is the denoiser whose flow is learned."""
+
+    def __init__(
+        self,
+        objective: FlowMapObjective,
+        teach: Callable[[Any], Denoiser] | None,
+        network: nn.Module,
+        model: Model,
+        bf16: bool,
+        uncertainty: Uncertainty | None = None,
+    ) -> None:
+        super().__init__(objective.base, network, model, bf16, uncertainty)
+        self._flow_map, self._teach = objective, teach
+
+    def forward(self, part: Part) -> tuple[Tensor, Tensor]:
+        assert part.jumps is not None
+        draw = self._objective.at(part.x, part.u, part.noise, part.labels)
+        student = self._denoiser.given(part.condition)
+        assert isinstance(student, NetworkFlowMap)
+        teacher = None if self._teach is None else self._teach(part.condition)
+        with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
+            jumping, numbers = part.jumps[:, 0] > 0, part.jumps[:, 1:]
+            error = self._flow_map.error(student, draw, jumping, numbers, teacher).mean()
         return error, error.detach()

@@ -84,6 +84,8 @@ class Recipe:
     solver: Solver = ABM()
     """Of the sample sheets."""
     loggers: tuple[Logger, ...] = ()
+    teacher: str = ""
+    """The hash of the weights of the run that a flow map learns from."""
 
     def processor(self) -> AbstractContextManager[None]:
         """Within, what the settings allow on a CPU; elsewhere nothing changes."""

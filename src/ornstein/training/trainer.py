@@ -259,7 +259,8 @@ class FolderTraining(Training):
             must_be_same(self.folder, self._environment().get("own"), self._own(state), self._change)
 
     def _own(self, state: State) -> dict[str, str]:
-        return described(self._objects, state.network, state.optimizer)
+        teacher = {"teacher": self.recipe.teacher[:16]} if self.recipe.teacher else {}
+        return described(self._objects, state.network, state.optimizer) | teacher
 
     def _environment(self) -> dict[str, Any]:
         """What the run was made with so far; nothing where that was lost."""

@@ -1,0 +1,47 @@
+"""The run whose flow a flow map learns: read once, guided as asked, held fixed."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ornstein.denoiser import Denoiser
+from ornstein.errors import UsageError
+from ornstein.guidance.config import GuidanceConfig
+from ornstein.model import Model, read
+from ornstein.settings import Settings
+
+
+def teacher_of(settings: Settings, student: Model, device: torch.device) -> tuple[Callable[[Any], Denoiser], str]:
+    """teach(condition) -> the denoiser to learn from, and the hash of its weights.
+
+    Raises UsageError where the teacher's path, items or conditions are not the student's, OrnsteinError for a damaged one.
+    """
+    folder = Path(settings.teacher or "")
+    model, digest = read(folder / "model")
+    model.to(device)
+    for what, theirs, mine in (
+        ("path", model.path, student.path),
+        ("items of shape", model.spec.shape, student.spec.shape),
+        ("units", _units(model), _units(student)),
+        ("conditions", model.conditions, student.conditions),
+        ("coupling", model.coupling, student.coupling),
+    ):
+        if theirs != mine:
+            raise UsageError(f"teacher: {folder} has {what} {theirs}, and this training {mine}; let them be the same")
+    scale = settings.teacher_guidance
+    if scale != 1 and model.conditions.label is None:
+        raise UsageError(f"teacher_guidance = {scale:g}: {folder} has no classes to guide to; leave it out")
+    return partial(GuidanceConfig(scale), model.denoiser()), digest
+
+
+def _units(model: Model) -> tuple[Any, ...]:
+    spec = model.spec.to_json()
+    return tuple(
+        spec.get(key) and tuple(spec[key]) if isinstance(spec.get(key), list) else spec.get(key) for key in UNITS
+    )
+
+
+UNITS = "low", "high", "mean", "std"
