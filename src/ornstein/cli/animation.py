@@ -46,6 +46,10 @@ def draw(
     from ornstein.runs.conditioning import condition_rows, indexed_guide
     from ornstein.sampling import begin, trajectory
 
+    if trained.spec.kind == "vector":
+        raise UsageError(
+            f"--out {out}: {options.run} makes vectors, which have no animation; give .npz, or .png for a scatter"
+        )
     if options.count > MOST:
         raise UsageError(f"-n {options.count:,} is too many for an animation; give -n {MOST} or fewer")
     if options.compile:
