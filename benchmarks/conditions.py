@@ -41,7 +41,8 @@ def given(run: Run, real: data.Dataset) -> ConditionBatch:
 
 def main() -> None:
     folder, held_out, source, *image = sys.argv[1:]
-    run, real = ornstein.load(folder), data.open(held_out).in_units_of(ornstein.load(folder).spec)
+    run = ornstein.load(folder)
+    real, _ = data.open(held_out, like=run.spec).adopt(run.spec)
     told = given(run, real)
     part = run.model.conditions.image
     assert part is not None

@@ -107,7 +107,12 @@ def test_images_of_tensors_have_their_channels_first() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 8, 6, 3), dtype=np.uint8)
     tensor = torch.tensor(images).permute(0, 3, 1, 2)
     for value in (images, tensor, list(tensor), list(images)):
-        assert np.array_equal(np.asarray(dataset_of(value).items), images)
+        dataset = dataset_of(value)
+        own = np.stack([np.asarray(item) for item in value])
+        assert np.array_equal(np.asarray(dataset.items), own)  # as they are
+        assert dataset.spec.shape == (3, 8, 6)
+        x, _ = dataset.batch(np.arange(5))
+        assert np.array_equal(dataset.spec.from_model(x), own)
     assert dataset_of(images).spec.shape == (3, 8, 6)
 
 

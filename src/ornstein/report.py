@@ -163,18 +163,16 @@ def _head(run: Run, reached: Counters) -> str:
     spec, model = run.spec, run.model
     facts = {
         "steps": f"{reached.step:,}",
-        f"{spec.kind}s seen": f"{reached.images:,}",
+        f"{spec.traits.plural} seen": f"{reached.images:,}",
         "epochs": f"{reached.images / spec.count:.3g}",
         "minutes": f"{reached.seconds / 60:.3g}",
         "parameters": f"{sum(p.numel() for p in model.network.parameters()):,}",
     }
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in facts.items())
     classes = f", {len(spec.classes)} classes" if spec.classes else ""
-    shape = (
-        "×".join(map(str, spec.shape)) if spec.kind == "image" else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
-    )
+    shape = "×".join(map(str, spec.shape)) if spec.shape[1:] else f"{spec.shape[0]} number{'s'[: spec.shape[0] > 1]}"
     what = (
-        f"{type(model.network).__name__} trained on <b>{_text(spec.source)}</b>: {spec.count:,} {spec.kind}s of {shape}"
+        f"{type(model.network).__name__} trained on <b>{_text(spec.source)}</b>: {spec.count:,} {spec.traits.plural} of {shape}"
         f"{classes}. Path {_text(model.path)}, target {_text(model.target)}."
     )
     return f'<p class="lead">{what}</p><div class="facts">{cells}</div>'
@@ -187,7 +185,7 @@ def _number(value: Any) -> float:
 
 def _samples_so_far(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
     """The newest samples that the training drew, and real data; nothing is drawn."""
-    if run.spec.kind != "vector" or not drawn:
+    if run.spec.traits.drawn or not drawn:
         return _comparison(run, dataset, drawn, files) if drawn else ""
     body = _figure(drawn[-1].sheet, f"samples after step {drawn[-1].step:,}, over real data in grey")
     return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
@@ -195,7 +193,7 @@ def _samples_so_far(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _F
 
 def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files) -> str:
     """The newest samples and real data, in the same layout."""
-    if run.spec.kind == "vector":
+    if not run.spec.traits.drawn:
         samples = _plot(run.sample(POINTS, condition=like(run, dataset, range(POINTS))), dataset)
         body = _figure(samples, f"{POINTS:,} samples, over real data in grey")
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
@@ -240,11 +238,9 @@ def _over_time(drawn: list["_Drawn"]) -> str:
 def _trajectory(run: Run, dataset: Dataset) -> str:
     """x_t and the clean estimate at several times of one run of the default solver."""
     spec, path = run.spec, run.model.path
-    count = POINTS if spec.kind == "vector" else FOLLOWED
+    count = FOLLOWED if spec.traits.drawn else POINTS
     classes = len(spec.classes)
-    labels = (
-        torch.arange(count) * classes // count if classes and spec.kind == "image" else run.model.labels(0, count, 0)
-    )
+    labels = torch.arange(count) * classes // count if classes and spec.traits.drawn else run.model.labels(0, count, 0)
     same = like(run, dataset, range(count))
     condition = labels if same is None else run.model.conditions.network_input(same.rows)
     denoiser = run.denoiser if condition is None else run.denoiser.given(condition)
@@ -260,7 +256,7 @@ def _trajectory(run: Run, dataset: Dataset) -> str:
         )  # the noise of paths such as VE is far outside the range
         states.append(spec.from_model(step.x / loud))
         clean.append(spec.from_model(step.estimate.clean))
-    if spec.kind == "vector":
+    if not spec.traits.drawn:
         columns = [f"{_figure(_plot(x, dataset), f't = {s.t:.2g}')}" for x, s in zip(states, steps, strict=True)]
         return _section(
             "From noise to data", f"{count:,} samples on their way.", f'<div class="many">{"".join(columns)}</div>'
@@ -340,17 +336,21 @@ def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
     """All that can be read, the oldest first."""
 
     def show(file: Path) -> str:
-        if run.spec.kind == "image":
+        if run.spec.traits.drawn:
             return _img(_png(file, files.folder))
         samples = read_arrays(file, root=files.folder)["samples"]
-        if samples.dtype.kind not in "fiu" or samples.shape[1:] != run.spec.shape or not np.isfinite(samples).all():
-            raise ValueError(f"it holds no samples of shape {run.spec.shape}")
+        if (
+            samples.dtype.kind not in "fiu"
+            or samples.shape[1:] != run.spec.item_shape
+            or not np.isfinite(samples).all()
+        ):
+            raise ValueError(f"it holds no samples of shape {run.spec.item_shape}")
         return _plot(samples, dataset)
 
     drawn = []
     for file in files.listed("samples"):
         match = GRID.fullmatch(file.name)
-        if match is None or (match[2] == "png") != (run.spec.kind == "image"):
+        if match is None or (match[2] == "png") != run.spec.traits.drawn:
             if file.name.startswith("step-"):
                 files.leave(file, "a training gives its samples no such name")
             continue
@@ -405,8 +405,10 @@ def _img(png: bytes, smooth: bool = False) -> str:
 
 def _plot(samples: NDArray[Any] | None, dataset: Dataset) -> str:
     """Samples over real data: points in the first two dimensions, or histograms where there is only one."""
-    real = _some(dataset, POINTS).astype(np.float64)[:, :2]
-    panels = {"real": real} if samples is None else {"real": real, "made": samples[:POINTS].astype(np.float64)[:, :2]}
+    real = _some(dataset, POINTS).astype(np.float64).reshape(-1, *dataset.spec.shape)[:, :2]
+    panels = {"real": real}
+    if samples is not None:
+        panels["made"] = samples[:POINTS].astype(np.float64).reshape(-1, *dataset.spec.shape)[:, :2]
     low, high = np.quantile(real, 0.005, axis=0), np.quantile(real, 0.995, axis=0)
     margin = np.where(high > low, (high - low) * 0.15, 1.0)
     low, high = low - margin, high + margin

@@ -37,13 +37,16 @@ class Settings:
     """Part of the items that is held out of the training, such as 0.1; `evaluate` compares with it by default."""
     balance: bool = False
     """Draw each class as often, however many items it has (default: each item as often)."""
+    layout: str | None = None
+    """The axes of an array whose shape has several readings: NHWC, NCHW, NHW, NCL, NLC, NL, NDHW, NCDHW, NDHWC, ND (default: as
+    its shape says, where that has one reading)."""
     given: str | None = None
     """What the network sees of each image, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
     (inpainting)."""
     text: str | None = None
     """Captions as condition, through an encoder: minilm (needs the extra `text`) or words (by spelling alone)."""
     network: str | None = None
-    """unet, dit or mlp (default: unet for images, mlp for vectors)."""
+    """unet, dit or mlp (default: mlp for vectors, unet for images, series and volumes)."""
     preset: str | None = None
     """A size of that network: tiny, small, or a paper's name such as S/2 (default: by the data's size)."""
     time_features: str | None = None

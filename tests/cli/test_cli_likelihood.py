@@ -145,7 +145,11 @@ def test_labels_and_units_must_fit(digits: Path, tmp_path: Path, capsys: pytest.
     images = np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8) % 17
     np.save(tmp_path / "images.npy", images)
     assert main(["likelihood", str(digits), "--data", str(tmp_path / "images.npy")]) == 2
-    assert "give data in the same units" in capsys.readouterr().err
+    assert "lacks the 10 classes" in capsys.readouterr().err  # the numbers are taken as they are
+    words = ["--unconditional", "-n", "2", "--steps", "12", "--device", "cpu"]
+    np.save(tmp_path / "parts.npy", images / 16)
+    assert main(["likelihood", str(digits), "--data", str(tmp_path / "parts.npy"), *words]) == 2
+    assert "not whole" in capsys.readouterr().err
     np.savez(tmp_path / "range.npz", images=images, low=0, high=16)
     assert main(["likelihood", str(digits), "--data", str(tmp_path / "range.npz")]) == 2
     assert "lacks the 10 classes" in capsys.readouterr().err

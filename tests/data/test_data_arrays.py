@@ -73,16 +73,16 @@ def test_bytes_become_minus_one_to_one(tmp_path: Path) -> None:
 
 def test_an_npy_file_is_read_where_it_is(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 6, 7, 5), np.float32) + np.arange(5, dtype=np.float32))
-    opened = data.open(str(tmp_path / "a.npy"))
+    opened = data.open(str(tmp_path / "a.npy"), layout="NHWC")
     assert type(opened.items) is np.ndarray
     assert opened.spec.shape == (5, 6, 7)
     assert not (tmp_path / "xdg").exists()
 
 
-def test_floats_keep_their_own_range(tmp_path: Path) -> None:
+def test_floats_keep_a_declared_range(tmp_path: Path) -> None:
     images = np.random.default_rng(0).uniform(-3, 11, (20, 4, 6, 2))
-    np.save(tmp_path / "a.npy", images)
-    opened = data.open(tmp_path / "a.npy")
+    np.savez(tmp_path / "a.npz", x=images, low=images.min(), high=images.max())
+    opened = data.open(tmp_path / "a.npz")
     assert (opened.spec.low, opened.spec.high) == (images.min(), images.max())
     x, _ = opened.batch(np.arange(20))
     assert (x.min(), x.max()) == (-1, 1)
@@ -114,7 +114,7 @@ def test_whole_numbers_come_back_exactly(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     top = 2 if name == "bool" else 2**16 if name != "uint8" else 256
     images = rng.integers(0, top, (3, 4, 5, 2)).astype(name)
-    spec = data.spec.measure(data.arrays.Arrays(images), "here")
+    spec = data.measuring.measure(data.arrays.Arrays(images), "here")
     back = spec.from_model(spec.to_model(images))
     assert back.dtype == images.dtype
     assert np.array_equal(back, images)
@@ -122,7 +122,7 @@ def test_whole_numbers_come_back_exactly(name: str, seed: int) -> None:
 
 def test_whole_numbers_are_rounded_and_clipped_never_wrapped() -> None:
     images = np.zeros((1, 1, 4, 1), np.uint8)
-    spec = data.spec.measure(data.arrays.Arrays(images, low=0, high=16), "here")
+    spec = data.measuring.measure(data.arrays.Arrays(images, low=0, high=16), "here")
     x = torch.tensor([-7.0, -1 + 2 / 16 * 2.4, -1 + 2 / 16 * 2.6, 9.0]).reshape(1, 1, 1, 4)
     assert spec.from_model(x).reshape(-1).tolist() == [0, 2, 3, 16]
     with pytest.raises(OrnsteinError, match="1 of 1 samples hold NaN"):
@@ -138,7 +138,7 @@ def test_the_ends_of_a_type_are_not_wrapped(name: str) -> None:
     """Also where float64 lacks the largest number, as 2⁶³ − 1."""
     ends = np.iinfo(name).min, np.iinfo(name).max
     for items in (np.array(ends, name).reshape(1, 1, 2, 1), np.array(ends, name).reshape(2, 1)):
-        spec = data.spec.measure(data.arrays.Arrays(items), "here")
+        spec = data.measuring.measure(data.arrays.Arrays(items), "here")
         assert spec.from_model(spec.to_model(items)).reshape(-1).tolist() == list(ends)
         beyond = 9 * torch.sign(spec.to_model(items))
         assert spec.from_model(beyond).reshape(-1).tolist() == list(ends)
@@ -156,7 +156,7 @@ def test_flips_mirror_only_the_chosen(tmp_path: Path) -> None:
 def test_spec_survives_json(tmp_path: Path) -> None:
     import json
 
-    for spec in (data.open("digits").spec, data.spec.measure(data.arrays.Arrays(np.random.rand(5, 3)), "here")):
+    for spec in (data.open("digits").spec, data.measuring.measure(data.arrays.Arrays(np.random.rand(5, 3)), "here")):
         assert data.DataSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
@@ -219,8 +219,8 @@ GREY = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
         ({"x": GREY, "y": np.zeros(2, int)}, "3 whole numbers"),
         ({"x": GREY, "y": np.array([0.5, 1, 2])}, "holds 0.5 for item 0"),
         ({"x": GREY, "y": np.array([0, 1, 2]), "classes": np.array(["a", "b"])}, "from 0 to 1"),
-        ({"x": np.zeros((2, 3, 16, 16))}, "move axis 1 to the end"),
-        ({"x": np.zeros((2, 3, 4, 5, 6))}, r"give \(N, H, W\)"),
+        ({"x": np.zeros((2, 13, 16, 16))}, "NCHW .* NHWC .* NDHW .*: say which by --layout NCHW"),
+        ({"x": np.zeros((2, 3, 4, 5, 6, 7))}, r"give \(N, D\)"),
         ({"x": np.zeros((0, 4, 4))}, "empty"),
         ({"x": np.array(["a", "b"])}, "numbers"),
     ],
@@ -257,11 +257,11 @@ def test_nothing_is_unpickled_and_damage_is_named(tmp_path: Path) -> None:
 def test_size_channels_and_limit_apply_to_arrays(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 65536, (8, 10, 20), dtype=np.uint16)
     np.save(tmp_path / "a.npy", images)
-    opened = data.open(tmp_path / "a.npy", size=5, channels=3, limit=4)
+    opened = data.open(tmp_path / "a.npy", size=5, channels=3, limit=4, layout="NHW")
     assert opened.items.shape == (4, 5, 5, 3)
     assert opened.items.dtype == np.uint16
     assert np.array_equal(opened.items[..., 0], opened.items[..., 2])
-    assert np.array_equal(data.open(tmp_path / "a.npy", limit=4).items[..., 0], images[[0, 2, 4, 6]])
+    assert np.array_equal(data.open(tmp_path / "a.npy", limit=4, layout="NHW").items, images[[0, 2, 4, 6]])
     np.save(tmp_path / "flat.npy", np.zeros((4, 10, 10, 3), np.uint8) + np.uint8(200))
     assert (data.open(tmp_path / "flat.npy", size=(4, 7)).items == 200).all()  # a constant stays one under any filter
     np.save(tmp_path / "v.npy", np.eye(3))

@@ -11,7 +11,7 @@ from PIL import Image
 from ornstein import data
 from ornstein.data import images
 from ornstein.data.arrays import Arrays
-from ornstein.data.spec import measure
+from ornstein.data.measuring import measure
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files import atomic
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ornstein import likelihood, path
 from ornstein.data.arrays import Arrays
-from ornstein.data.spec import measure
+from ornstein.data.measuring import measure
 from ornstein.errors import UsageError
 from ornstein.exact import GaussianMixture
 from ornstein.likelihood import Units, variational

@@ -84,7 +84,7 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     spec = runs[0].spec
     record, image = _outputs(options, out, data.spec.content_hash)
     processes.on_all(lambda: _must_be_free(record, image, candidates))
-    names = words(options.metrics) or DEFAULT[spec.kind]
+    names = words(options.metrics) or DEFAULT["image" if spec.traits.pixels else "vector"]
     for name in names:
         if name not in METRICS:
             raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
@@ -166,10 +166,10 @@ def _alike(runs: "list[Run]", data: str | None) -> None:
     for other in runs[1:]:
         spec = other.spec
         mine, theirs = ((s.kind, s.shape, s.dtype, s.classes) for s in (first, spec))
-        if mine != theirs or (first.kind == "image" and (first.low, first.high) != (spec.low, spec.high)):
+        if mine != theirs or first.scaling != spec.scaling:
             raise UsageError(
-                f"{other.folder} makes {spec.dtype} {spec.kind}s of shape {spec.shape} in {len(spec.classes)} classes from "
-                f"{spec.source}, but {runs[0].folder} makes {first.dtype} {first.kind}s of shape {first.shape} in "
+                f"{other.folder} makes {spec.dtype} {spec.traits.plural} of shape {spec.shape} in {len(spec.classes)} classes "
+                f"from {spec.source}, but {runs[0].folder} makes {first.dtype} {first.traits.plural} of shape {first.shape} in "
                 f"{len(first.classes)} classes from {first.source}; compare runs on the same data"
             )
         if data is None and spec.content_hash != first.content_hash:

@@ -51,11 +51,11 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
             raise UsageError(f"--condition {file} cannot be read as an array ({error}); give another file") from error
     spec, left = trained.spec, image.degradation.left(trained.spec.shape)
     if file.suffix.lower() in image_io.ARRAYS:
-        from ornstein.data.arrays import ArrayFile
+        from ornstein.data.arrays import plain_items
 
-        items = np.asarray(ArrayFile(file).load().items)
+        items = np.asarray(plain_items(file))
         inputs: dict[str, Any] = {"image": items}
-        size = items.shape[1:3]
+        size = spec.shape[1:]
     else:
         values, size = image_io.left(name, spec, left)
         inputs = {"image": values}

@@ -131,7 +131,7 @@ def draw(
             made, seconds = made + len(batch), time.monotonic() - began
             done = min(made * (processes.count if into_folder else 1), to_make)
             left = duration(seconds * (to_make / done - 1))
-            speed = f"{done / seconds:,.1f} {trained.spec.kind}s/s"
+            speed = f"{done / seconds:,.1f} {trained.spec.traits.plural}/s"
             meter.update(done / to_make, f"{done:,} of {to_make:,}  {speed}  {left} left")
 
         def work() -> None:
@@ -233,7 +233,7 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
             yield lambda number, batch: append(batch)
         return
     arrays: list[NDArray[Any]] = []
-    if spec.kind == "vector":
+    if not spec.traits.drawn:
         yield lambda number, batch: arrays.append(batch)
         save_grid(scatter_image(np.concatenate(arrays)), output)
         return

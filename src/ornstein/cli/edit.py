@@ -48,5 +48,5 @@ def run(words: Sequence[str]) -> int:
         if written.row is not None:
             hidden = [] if visible is None else [torch.where(visible.cpu().bool(), images[:1], 0.0)]
             image_io.save_comparison([images[:1], *hidden, results[: min(options.count, 8)]], written.row, spec)
-    image_io.report(f"{len(results):,} edited {spec.kind}{'s' if len(results) > 1 else ''}", written)
+    image_io.report(f"{len(results):,} edited {spec.traits.plural if len(results) > 1 else spec.kind}", written)
     return 0

@@ -33,10 +33,11 @@ def read(settings: Settings) -> "Dataset":
             settings.data,
             size=settings.size,
             channels=settings.channels,
+            layout=settings.layout,
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     side = max(dataset.spec.shape[1:], default=0)
-    if side > LARGE:
+    if side > LARGE and dataset.spec.traits.pixels:
         say(
             f"The images are large ({dims(dataset.spec)}); --size 64 trains about {round((side / 64) ** 2)} times faster."
         )
@@ -55,7 +56,8 @@ def describe(training: "FolderTraining") -> list[str]:
         how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
         together = [("processes", f"{count}, {training.recipe.batch_size // count} of each batch for each, {how}")]
     rows = [
-        ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
+        ("data", f"{spec.source}: {spec.count:,} {spec.traits.plural}, {dims(spec)}, {spec.dtype}"),
+        *(("units" if i == 0 else "", line) for i, line in enumerate(spec.units())),
         ("classes", few(spec.classes) if spec.classes else "none"),
         *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
         ("memory", f"{size(training.dataset.items.nbytes)} of data"),
@@ -123,7 +125,8 @@ def follow(training: "FolderTraining", command: str) -> int:
             speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
             left = duration(p.seconds * (1 - p.done) / p.done)
             meter.update(
-                p.done, f"step {p.step:,}  loss {p.loss:.4f}  {speed:.3g} {training.dataset.spec.kind}s/s  {left} left"
+                p.done,
+                f"step {p.step:,}  loss {p.loss:.4f}  {speed:.3g} {training.dataset.spec.traits.plural}/s  {left} left",
             )
             if event.grid:
                 meter.tell(f"Samples after step {p.step:,}: {event.grid}")

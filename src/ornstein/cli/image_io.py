@@ -16,8 +16,7 @@ from torch import Tensor
 from ornstein.cli import guidance_flags
 from ornstein.cli.options import GuidanceFlags
 from ornstein.cli.show import dims, say
-from ornstein.data import DataSpec, decode, grid_image, pixels
-from ornstein.data.arrays import ArrayFile
+from ornstein.data import DataSpec, arrays, decode, grid_image, pixels
 from ornstein.data.images import (
     ANIMATED,
     IMAGES,
@@ -44,51 +43,76 @@ Size = tuple[int, int]  # height, width
 def read(name: str, spec: DataSpec) -> tuple[Tensor, Size]:
     """The items of a file in model units, (N, *shape) on the CPU, and the size that an image had before it was fitted.
 
-    An image of another size is cropped at its centre and resized as training images are, with a line that says so.
+    An array holds items in the run's own units and axes, or one item; what is not as in the training is said. An image of
+    another size is cropped at its centre and resized as training images are, with a line that says so.
     """
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
-        items = ArrayFile(file).load().items
-        if items.shape[1:] != spec.item_shape:
-            raise UsageError(f"{file} holds items of shape {items.shape[1:]}, but the run makes {spec.item_shape}")
-        return spec.to_model(np.asarray(items)), (items.shape[1], items.shape[-2])
-    if spec.kind == "vector":
-        raise UsageError(f"{file} is no array, and the run makes vectors; give a .npy of {dims(spec)}")
-    channels, height, width = spec.shape
+        items, notes = spec.adopt(np.asarray(arrays.plain_items(file)), str(file))
+        for note in notes:
+            say(f"Note: {note}")
+        return spec.to_model(items), (spec.shape[-2], spec.shape[-1]) if spec.traits.pixels else (0, 0)
+    if not spec.traits.pixels:
+        raise UsageError(f"{file} is no array, and the run makes {spec.traits.plural}; give a .npy of {dims(spec)}")
+    _, height, width = spec.shape
     head = _read_file(file, decode.header)
     if head.size != (height, width):
         say(f"{file} is {head.size[1]}x{head.size[0]} and becomes {width}x{height}, cropped at the centre.")
-    return image(file, (height, width), channels), head.size
+    return image(file, (height, width), spec), head.size
 
 
-def image(file: Path, size: Size, channels: int) -> Tensor:
-    """An image fitted to a size, in model units: (1, C, H, W), black is −1 and white 1."""
+def image(file: Path, size: Size, spec: DataSpec) -> Tensor:
+    """An image fitted to a size, in the model units of `spec`: (1, C, H, W).
+
+    Where these data have a declared range, black is its lower end and white its upper; else the numbers of the file are those of
+    the data, which must have the file's type.
+    """
+    if not spec.mean:
+        return brightness(file, size, spec.shape[0])
+    array = _decoded(file, size, spec.shape[0])
+    if array.dtype.name != spec.dtype:
+        raise UsageError(
+            f"{file} is an image of {array.dtype}, and the run makes {spec.dtype} from {spec.low:g} to {spec.high:g}; give a "
+            ".npy in these units"
+        )
+    return spec.of_shape((spec.shape[0], *size)).to_model(array[None])
+
+
+def brightness(file: Path, size: Size, channels: int) -> Tensor:
+    """An image fitted to a size, (1, C, H, W): black is −1 and white 1."""
+    array = _decoded(file, size, channels)
+    values = array.astype(np.float64) * (2 / pixels.opaque(array.dtype)) - 1
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32))
+
+
+def _decoded(file: Path, size: Size, channels: int) -> NDArray[Any]:
     if channels not in (1, 3, 4):
         raise UsageError(f"{file} is an image, and the run's images have {channels} channels; give a .npy of them")
     form = decode.Format(size, channels, _read_file(file, decode.header).dtype, False)
-    array = _read_file(file, lambda opened: decode.decode(opened, form))
-    values = array.astype(np.float64) * (2 / pixels.opaque(array.dtype)) - 1
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)[None], np.float32))
+    return _read_file(file, lambda opened: decode.decode(opened, form))
 
 
 def seen(name: str, spec: DataSpec, size: Size) -> Tensor:
     """A measured image, which must have its size already, in model units: (1, C, H, W)."""
     file, (height, width) = _existing(name), size
     if file.suffix.lower() in ARRAYS:
-        items = np.asarray(ArrayFile(file).load().items, np.float64)[:1]
-        if items.shape[1:] != (height, width, spec.shape[0]):
+        own = replace(spec.of_shape((spec.shape[0], height, width)), layout=spec.layout)
+        try:
+            items, notes = own.adopt(np.asarray(arrays.plain_items(file)), str(file))
+        except UsageError:
             raise UsageError(
-                f"{file} holds an image of shape {items.shape[1:]}, not {(height, width, spec.shape[0])} as the operator gives"
-            )
-        values = 2 * (items - spec.low) / (spec.high - spec.low) - 1
-        return torch.from_numpy(values.transpose(0, 3, 1, 2).astype(np.float32))
+                f"{file} holds no image of shape {own.item_shape}, as the operator gives; give one in the run's units"
+            ) from None
+        for note in notes:
+            say(f"Note: {note}")
+        return own.to_model(items[:1])
     head = _read_file(file, decode.header)
     if head.size != size:
         raise UsageError(
             f"{file} is {head.size[1]}x{head.size[0]}, but this operator turns the run's {spec.shape[2]}x{spec.shape[1]} "
             f"into {width}x{height}; give an image of that size"
         )
-    return image(file, size, spec.shape[0])
+    return image(file, size, spec)
 
 
 def left(name: str, spec: DataSpec, shape: tuple[int, ...]) -> tuple[NDArray[Any], Size]:
@@ -98,7 +122,8 @@ def left(name: str, spec: DataSpec, shape: tuple[int, ...]) -> tuple[NDArray[Any
     size = _read_file(file, decode.header).size
     if size != shape[1:]:
         return spec.from_model(read(name, spec)[0]), size
-    return replace(spec, shape=shape).from_model(image(file, size, shape[0])), size
+    own = spec.of_shape(shape)
+    return own.from_model(image(file, size, own)), size
 
 
 def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
@@ -106,14 +131,17 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
         marked = torch.from_numpy(np.array(np.load(file, allow_pickle=False) != 0)) if file.suffix == ".npy" else None
-        if marked is None or marked.numel() != spec.shape[-1] * (spec.shape[-2] if spec.kind == "image" else 1):
+        places = spec.shape[1:] or spec.shape  # of all channels at once
+        if marked is None or marked.numel() != math.prod(places):
             raise UsageError(
-                f"--mask {file} must be a .npy with one number for each {'pixel' if len(spec.shape) > 1 else 'dimension'}"
+                f"--mask {file} must be a .npy of shape {places}, one number for each "
+                f"{'pixel' if spec.traits.pixels else 'place' if spec.shape[1:] else 'dimension'}"
             )
-        marked = marked.reshape(1, 1, *spec.shape[1:]) if spec.kind == "image" else marked.reshape(1, -1)
-    elif spec.kind == "vector":
+        marked = marked.reshape(1, *(1,) * (len(spec.shape) - len(places)), *places)
+    elif not spec.traits.pixels:
         raise UsageError(
-            f"--mask {file} is an image, and the run makes vectors; give a .npy of {spec.shape[0]} numbers"
+            f"--mask {file} is an image, and the run makes {spec.traits.plural}; give a .npy of shape "
+            f"{spec.shape[1:] or spec.shape}"
         )
     else:
         actual = _read_file(file, decode.header).size
@@ -121,7 +149,7 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
             raise UsageError(
                 f"--mask {file} is {actual[1]}x{actual[0]}, but the image is {size[1]}x{size[0]}; give a mask of the same size"
             )
-        marked = image(file, (spec.shape[1], spec.shape[2]), 1) > 0
+        marked = brightness(file, (spec.shape[1], spec.shape[2]), 1) > 0
     if not bool(marked.any()):
         raise UsageError(
             f"--mask {file} is black everywhere, so there is nothing to paint; make it white where to paint"
@@ -194,14 +222,12 @@ def results(
     results, and for what is there already and was not made by the same recipe: before any work.
     """
     spec, recipe = trained.spec, _recipe(command, options, trained, files)
-    out = (
-        Path(options.out).expanduser()
-        if options.out
-        else trained.folder / (name + (".npz" if spec.kind == "vector" else ".png"))
-    )
+    out = Path(options.out).expanduser() if options.out else trained.folder / (name + spec.traits.ending)
     ending, is_folder = out.suffix.lower(), os.path.isdir(out)
-    if spec.kind == "vector" and ending not in (".npz", ""):
-        raise UsageError(f"--out {out}: this run makes vectors, which are no images; give a .npz file or a folder")
+    if not spec.traits.drawn and ending not in (".npz", ""):
+        raise UsageError(
+            f"--out {out}: this run makes {spec.traits.plural}, which are no images; give a .npz file or a folder"
+        )
     moving = (ANIMATED,) if command == "interpolate" else ()
     if not is_folder and ending not in (*IMAGES, *moving, ".npz", ""):
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
@@ -241,8 +267,8 @@ def _recipe(command: str, options: Any, trained: Run, files: Sequence[str | None
 
 
 def row(output: Output, spec: DataSpec) -> Output | None:
-    """Where an image of what was given and the first results goes, beside `output`; none for vectors."""
-    if spec.kind == "vector":
+    """Where an image of what was given and the first results goes, beside `output`; none of what cannot be drawn."""
+    if not spec.traits.drawn:
         return None
     out = output.path
     name = f"{out.stem if out.suffix else out.name}-beside.png"

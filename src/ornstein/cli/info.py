@@ -71,7 +71,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     goal = f"{minutes:g} minutes" if minutes is not None else "no given length" if steps is None else f"{steps:,} steps"
     weights = folder / "model" / "model.safetensors"
     return [
-        ("data", f"{spec.source}: {spec.count:,} {spec.kind}s, {dims(spec)}, {spec.dtype}"),
+        ("data", f"{spec.source}: {spec.count:,} {spec.traits.plural}, {dims(spec)}, {spec.dtype}"),
         ("classes", few(spec.classes) if spec.classes else "none"),
         *_lacking(folder),
         *(("condition", _called(entry)) for entry in config.get("conditions", ())),
@@ -79,7 +79,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("path", _called(config["path"])),
         ("target", _called(config["target"])),
         ("trained", f"{last['step']:,} steps of {settings['batch_size']} in {duration(last['seconds'])}, of {goal}"),
-        ("seen", f"{last['images']:,} {spec.kind}s, {last['images'] / spec.count:.3g} epochs"),
+        ("seen", f"{last['images']:,} {spec.traits.plural}, {last['images'] / spec.count:.3g} epochs"),
         *(("changed", line) for line in described(folder)),
         ("loss", " ".join(f"{line['loss']:.4f} (step {line['step']:,})" for line in _spread(lines)) or "none yet"),
         ("model", f"{weights.parent} ({size(folder_size(weights.parent))})"),
@@ -139,9 +139,11 @@ def _averages(folder: Path) -> list[tuple[str, str]]:
 
 
 def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
+    from ornstein.data.kinds import NAMED
+
     classes = config["data"]["classes"]
     label = f", label={classes[-1]!r}" if classes else ""
-    out = "samples.npz" if config["data"]["kind"] == "vector" else "grid.png"
+    out = "grid.png" if NAMED[config["data"]["kind"]].drawn else "samples.npz"
     if config["network"].get("own") is True:  # its class is in no file, so no command can build it
         known = {"Label", "Vector", "Text", "LabelSet", "ImageCondition"}
         strange = [str(entry.get("type")) for entry in config.get("conditions", ()) if entry.get("type") not in known]

@@ -40,7 +40,8 @@ def run(words: Sequence[str]) -> int:
         written.write(spec.from_model(made), columns=options.frames)
     gap = torch.cat([first, last]) - made[[0, -1]].cpu()
     say(
-        f"Round trip of the ends: {float(gap.square().mean().sqrt()) / 2:.3f} of the range (more --steps bring them closer)."
+        f"Round trip of the ends: {float(gap.square().mean().sqrt()) / spec.contrast:.3f} of the range (more --steps bring "
+        "them closer)."
     )
     image_io.report(f"{options.frames} frames", written)
     return 0

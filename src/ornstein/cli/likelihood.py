@@ -172,7 +172,7 @@ def _tell(
     checks = [batch.solver.cpu() for batch in measured if batch.solver is not None]
     summary = summarise(nats, probe, torch.cat(checks) if checks else None)
     dims = math.prod(spec.shape)
-    unit, factor = ("bits/dim", 1 / (dims * math.log(2))) if spec.kind == "image" else ("nats", 1.0)
+    unit, factor = ("bits/dim", 1 / (dims * math.log(2))) if spec.traits.per_dimension else ("nats", 1.0)
     rows = {SAID[options.method]: summary.scaled(factor)}
     rows |= {
         f"  {name}": summarise(torch.cat([b.terms[name].cpu() for b in measured])).scaled(factor)

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def opened(trained: "Run", source: str) -> "Dataset":
-    """The data of a source, brought to the run's size and channels as the training data were.
+    """The data of a source, brought to the run's size and channels as the training data were, and in the units of the run.
 
-    Vectors take the mean and deviation of the training. Raises UsageError for data of another shape than the run's.
+    What is not as in the training (another type, numbers outside its range) is said. Raises UsageError for data of another shape
+    than the run's.
     """
     from ornstein import data
 
@@ -26,13 +27,14 @@ def opened(trained: "Run", source: str) -> "Dataset":
             source,
             size=settings["size"],
             channels=settings["channels"],
+            like=trained.spec,
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     spec, run = dataset.spec, trained.spec
     if (spec.kind, spec.shape) != (run.kind, run.shape):
         raise UsageError(
-            f"{source} holds {spec.kind}s of shape {spec.shape}, but {trained.folder} makes {run.kind}s of {run.shape}; "
-            "give other --data"
+            f"{source} holds {spec.traits.plural} of shape {spec.shape}, but {trained.folder} makes {run.traits.plural} of "
+            f"{run.shape}; give other --data"
         )
     if settings["text"] is not None:
         from ornstein.conditions import encoded
@@ -41,7 +43,10 @@ def opened(trained: "Run", source: str) -> "Dataset":
     dataset, note = trained.model.conditions.matched(dataset)
     if note:
         say(f"Note: {note}")
-    return dataset.in_units_of(run)
+    adopted, notes = dataset.adopt(run)
+    for note in notes:
+        say(f"Note: {note}")
+    return adopted
 
 
 def real_data(trained: "Run", source: str | None, training: str | None) -> "tuple[Dataset, Dataset | None]":
@@ -139,9 +144,9 @@ def why_closed(trained: "Run") -> str | None:
         return f"its config.yaml names {settings['data'] or 'no data'} and its model {spec.source}"
     if spec.source not in data.names():
         return "it is no data set that comes with ornstein or a package of its own"
-    if spec.kind == "image" and (settings["size"] or spec.shape[1]) != spec.shape[1]:
+    if spec.traits.pixels and (settings["size"] or spec.shape[1]) != spec.shape[1]:
         return f"its config.yaml has size {settings['size']} and its model {spec.shape[1]}"
-    if spec.kind == "image" and (settings["channels"] or spec.shape[0]) != spec.shape[0]:
+    if spec.traits.pixels and (settings["channels"] or spec.shape[0]) != spec.shape[0]:
         return f"its config.yaml has {settings['channels']} channels and its model {spec.shape[0]}"
     return None
 

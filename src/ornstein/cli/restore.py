@@ -41,8 +41,10 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, choose_device(options.device))
     method = POSTERIORS.pick(options.method, trained.spec.data_std, options.zeta)
     spec, place = trained.spec, trained.model.device
-    if spec.kind == "vector":
-        raise UsageError(f"{options.run} makes vectors, and restore is for images; see ornstein.editing in Python")
+    if not spec.traits.pixels:
+        raise UsageError(
+            f"{options.run} makes {spec.traits.plural}, and restore is for images; see ornstein.editing in Python"
+        )
     _, height, width = spec.shape
     size = height, width
     operator: Operator = operators.Blur(options.width)
@@ -57,7 +59,7 @@ def run(words: Sequence[str]) -> int:
     if options.mask is not None:
         visible = image_io.visible_mask(options.mask, spec, size).to(place)
         y, operator = y * visible, operators.Mask(visible)
-    measurement = Measurement(operator, y, 2 * options.noise)
+    measurement = Measurement(operator, y, spec.contrast * options.noise)
     guide = image_io.guide_of(options, trained, options.label)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
     with image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written:
@@ -71,7 +73,7 @@ def run(words: Sequence[str]) -> int:
         if written.row is not None:
             enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
             image_io.save_comparison([enlarged, results[:8]], written.row, spec)
-    gap = float((operator(results) - y).square().mean().sqrt()) / 2
+    gap = float((operator(results) - y).square().mean().sqrt()) / spec.contrast
     image_io.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",
         written,

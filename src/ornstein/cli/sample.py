@@ -76,7 +76,7 @@ def _run(options: Sample, processes: Processes) -> None:
 
 def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
     """Raises UsageError for a name that says nothing of how the samples are to be written."""
-    if trained.spec.kind == "vector" and out.suffix.lower() in ENDINGS and out.suffix.lower() not in (".npz", ""):
+    if not trained.spec.traits.drawn and out.suffix.lower() in ENDINGS and out.suffix.lower() not in (".npz", ""):
         from ornstein.data.scatter import must_be_drawable
 
         must_be_drawable(trained.spec.shape[0], f"--out {out}")
@@ -106,4 +106,4 @@ def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Pa
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
-    return trained.folder / (name + (".npz" if trained.spec.kind == "vector" else ".png"))
+    return trained.folder / (name + trained.spec.traits.ending)

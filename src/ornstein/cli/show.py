@@ -64,11 +64,7 @@ def columns(lines: Sequence[Sequence[str]]) -> list[str]:
 
 def dims(spec: "DataSpec") -> str:
     """What one item is: 28x28 (width x height) grey, or 2 numbers."""
-    if spec.kind == "vector":
-        return "one number each" if spec.shape == (1,) else f"{spec.shape[0]} numbers each"
-    channels, height, width = spec.shape
-    colour = {1: "grey", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels} channels")
-    return f"{width}x{height} {colour}"
+    return spec.traits.words(spec.shape)
 
 
 def few(names: Sequence[str], most: int = 12) -> str:

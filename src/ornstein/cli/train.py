@@ -88,7 +88,7 @@ def profile(training: "FolderTraining", steps: int) -> list[str]:
     speed, peak, unit = work / measured.seconds, measured.peak / 1e9, training.settings.precision
     return [
         f"{measured.steps} steps of {measured.images}: {1e3 * measured.seconds:.1f} ms a step, "
-        f"{measured.images / measured.seconds:.3g} {training.dataset.spec.kind}s/s.",
+        f"{measured.images / measured.seconds:.3g} {training.dataset.spec.traits.plural}/s.",
         "",
         *table([row(name, seconds) for name, seconds in measured.stages.items()]),
         "",

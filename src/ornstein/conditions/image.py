@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,9 +97,14 @@ class ImageCondition(Condition):
         array = np.asarray(image)
         whole, left = self.shape, self.degradation.left(self.shape)
         for channels, height, width in (whole, left):
+            if array.ndim >= 3 and spec.shape == (channels, height, width) and array.shape[-3:] == spec.item_shape:
+                array = np.moveaxis(
+                    array.reshape(-1, *spec.item_shape), [1 + spec.layout[1:].index(a) for a in "HWC"], [1, 2, 3]
+                )
             forms = [(height, width, channels), *([(height, width)] if channels == 1 else [])]
             if array.dtype.kind in "biuf" and any(form in (array.shape, array.shape[1:]) for form in forms):
-                x = replace(spec, shape=(channels, height, width)).to_model(array.reshape(-1, height, width, channels))
+                own = spec.of_shape((channels, height, width))
+                x = own.to_model(array.reshape(-1, height, width, channels))
                 if bool(x.isfinite().all()):
                     return x
         either = " or ".join(dict.fromkeys(str((*shape[1:], shape[0])) for shape in (whole, left)))

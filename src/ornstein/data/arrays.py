@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.annotations import TEXT_KEYS, VECTOR_KEYS, Annotations, checked_sets, from_arrays, is_sets
 from ornstein.data.classes import indexed, listed, name_of, notes_of
+from ornstein.data.layout import Like, layout_of
 from ornstein.data.rows import ArrayHeader, npy_header, read_at, read_npy
 from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
@@ -60,7 +61,8 @@ IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Decoded items `(N, H, W, C)` or `(N, D)` in their own type; `low`, `high` where the source states a range.
+    """Decoded items `(N, ...)` in their own type and in the axes of `layout`, by default `(N, H, W, C)` or `(N, D)`; `low` and
+    `high` where the source states a range.
 
     `notes` are the sentences that the user is to be warned with. Of an entry of the cache there is the `Spec` that was measured
     when it was made, and what keeps it from being removed while it is in `use`.
@@ -75,6 +77,7 @@ class Arrays:
     annotations: Annotations = Annotations()
     spec: DataSpec | None = None
     use: object = None
+    layout: str = ""
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
@@ -86,12 +89,19 @@ class Arrays:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """One file of items, perhaps with a file of labels. `half` 0 or 1: one half of each class."""
+    """One file of items, perhaps with a file of labels. `half` 0 or 1: one half of each class.
+
+    `layout` names the axes of the items; without it, items whose axes and model shape may be those of `like` have them. `images`:
+    the file is a set of images, of which grey ones get their channel axis.
+    """
 
     path: Path
     labels: Path | None = None
     classes: tuple[str, ...] = ()
     half: Literal[0, 1] | None = None
+    layout: str | None = None
+    images: bool = False
+    like: Like | None = None
 
     @property
     def packed(self) -> bool:
@@ -119,7 +129,8 @@ class ArrayFile:
     def fingerprint(self) -> str:
         """Changes when a file does that decides what is read."""
         files = [path for path in (self.path, self.labels) if path is not None]
-        return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), str(self.classes), str(self.half)])
+        how = str(self.classes), str(self.half), f"{self.layout} {self.like}"
+        return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), *how])
 
     def load(self, scratch: Path | None = None) -> Arrays:
         """All arrays of the file. Packed ones are unpacked into the folder `scratch`, where that is given.
@@ -146,21 +157,36 @@ class ArrayFile:
 
     def _read(self, scratch: Path | None) -> Arrays:
         if self.path.suffix == ".npy":
-            return Arrays(as_items(read_npy(self.path), str(self.path)))
+            return self._items(read_npy(self.path))
         if self.path.suffix == ".npz":
             with zipfile.ZipFile(self.path) as archive:
-                return from_mapping(_Members(archive, self.path, scratch), str(self.path))
-        items = as_items(read_idx(self.path, scratch), str(self.path))
+                return self._images(
+                    from_mapping(_Members(archive, self.path, scratch), str(self.path), self.layout, like=self.like)
+                )
+        arrays = self._items(read_idx(self.path, scratch))
+        items = arrays.items
         if self.labels is None:
-            return Arrays(items)
+            return arrays
         try:
             labels = np.asarray(read_idx(self.labels, scratch, len(items)))
         except DAMAGE as error:
             raise OrnsteinError(f"{self.labels} could not be read as labels ({error}); make it anew.") from error
         if self.classes:
-            return Arrays(items, checked_labels(labels, len(items), self.classes, str(self.labels)), self.classes)
+            checked = checked_labels(labels, len(items), self.classes, str(self.labels))
+            return replace(arrays, labels=checked, classes=self.classes)
         indices, classes = named_labels(labels, len(items), str(self.labels))
-        return Arrays(items, indices, classes, notes=notes_of(indices, classes))
+        return replace(arrays, labels=indices, classes=classes, notes=notes_of(indices, classes))
+
+    def _items(self, array: NDArray[Any]) -> Arrays:
+        wanted = "NHW" if self.images and self.layout is None and array.ndim == 3 else self.layout
+        items, layout = as_items(array, str(self.path), wanted, like=self.like)
+        return self._images(Arrays(items, layout=layout))
+
+    def _images(self, arrays: Arrays) -> Arrays:
+        """Of a set of images, with a channel axis."""
+        if not self.images or arrays.layout != "NHW":
+            return arrays
+        return replace(arrays, items=arrays.items.reshape(*arrays.items.shape, 1), layout="NHWC")
 
 
 @dataclass(frozen=True)
@@ -237,19 +263,23 @@ def unpack(stream: IO[bytes], size: int, path: Path, scratch: Path) -> Path:
     return Path(name)
 
 
-def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
+def from_mapping(
+    archive: Mapping[str, NDArray[Any]],
+    where: str,
+    layout: str | None = None,
+    torch: bool = False,
+    like: Like | None = None,
+) -> Arrays:
     """The items, labels, class names, conditions and range held by an .npz file's arrays.
 
     Items are under x, images, data, samples, … or the only array that is no label; labels under y, label, labels or target, one
     for each item or a table of 0 and 1 with a column for each label; vectors that belong to the items under conditions, texts
     under captions; `low`, `high` and `classes` are optional. A note names the arrays that are not used.
-    Raises `UsageError` when it is unclear which array holds the items.
+    `layout`, `torch` and `like` are those of `layout_of`. Raises `UsageError` when it is unclear which array holds the items.
     """
     keys = list(archive)
-    known = [key for key in DATA_KEYS if key in keys] or [k for k in keys if k not in (*LABEL_KEYS, *OTHER_KEYS)]
-    if not known or (known[0] not in DATA_KEYS and len(known) > 1):
-        raise UsageError(f"{where} holds the arrays {', '.join(keys)}: call the one with the items x and labels y.")
-    items = as_items(archive[known[0]], f"{known[0]} in {where}")
+    key = _items_key(keys, where)
+    items, layout = as_items(archive[key], f"{key} in {where}", layout, torch, like)
     label_key = next((key for key in LABEL_KEYS if key in keys), None)
     values = None if label_key is None else archive[label_key]
     if values is not None and label_key in TARGET_KEYS and not _may_be_labels(values, len(items)):
@@ -257,9 +287,9 @@ def from_mapping(archive: Mapping[str, NDArray[Any]], where: str) -> Arrays:
     low, high = (_number(archive[key], key, where) if key in keys else None for key in ("low", "high"))
     annotations = from_arrays(archive, len(items), where)
     name_key = next((key for key in NAME_KEYS if key in keys and values is not None), None)
-    used = {known[0], label_key, name_key, "low", "high", *VECTOR_KEYS, *TEXT_KEYS}
+    used = {key, label_key, name_key, "low", "high", *VECTOR_KEYS, *TEXT_KEYS}
     notes = (*_unused([key for key in keys if key not in used], where), *annotations.notes())
-    made = Arrays(items, low=low, high=high, notes=notes, annotations=annotations)
+    made = Arrays(items, low=low, high=high, notes=notes, annotations=annotations, layout=layout)
     if values is None:
         return made
     place = f"{label_key} in {where}"
@@ -301,24 +331,42 @@ def _names(array: NDArray[Any], where: str) -> tuple[str, ...]:
     return tuple(name.decode(errors="replace") if isinstance(name, bytes) else str(name) for name in array.tolist())
 
 
-def as_items(array: NDArray[Any], where: str) -> NDArray[Any]:
-    """`(N, H, W, C)` or `(N, D)`: grey images get their channel axis, single numbers become vectors of one.
+def plain_items(file: Path) -> NDArray[Any]:
+    """The array of items in a .npy or .npz file as it is, whatever its axes are.
 
-    Raises `UsageError` for any other shape or type, and for images that seem to have their channels first.
+    Raises `OrnsteinError` for a damaged file, `UsageError` where it is unclear which array holds the items.
+    """
+    try:
+        if file.suffix.lower() == ".npy":
+            return read_npy(file)
+        with zipfile.ZipFile(file) as archive:
+            members = _Members(archive, file, None)
+            return members[_items_key(list(members), str(file))]
+    except MemoryError:
+        raise OrnsteinError(f"{file} takes more memory than there is; give fewer items.") from None
+    except DAMAGE as error:
+        raise OrnsteinError(f"{file} could not be read as arrays ({error}); make it anew.") from error
+
+
+def _items_key(keys: Sequence[str], where: str) -> str:
+    known = [key for key in DATA_KEYS if key in keys] or [k for k in keys if k not in (*LABEL_KEYS, *OTHER_KEYS)]
+    if not known or (known[0] not in DATA_KEYS and len(known) > 1):
+        raise UsageError(f"{where} holds the arrays {', '.join(keys)}: call the one with the items x and labels y.")
+    return known[0]
+
+
+def as_items(
+    array: NDArray[Any], where: str, layout: str | None = None, torch: bool = False, like: Like | None = None
+) -> tuple[NDArray[Any], str]:
+    """Items as they are, and their layout: the one that is wanted, or what their shape can only mean (`layout_of`).
+
+    Raises `UsageError` for another type than numbers, for nothing at all, and what `layout_of` raises.
     """
     if array.dtype.kind not in "biuf":
         raise UsageError(f"{where} has type {array.dtype}; items must be whole or floating numbers.")
     if array.size == 0:
         raise UsageError(f"{where} is empty (shape {array.shape}); there is nothing to learn from.")
-    if array.ndim == 1:
-        return array.reshape(len(array), 1)
-    if array.ndim == 3:
-        return array.reshape(*array.shape, 1)
-    if array.ndim == 4 and array.shape[1] in (1, 3, 4) and array.shape[3] > 4 * array.shape[1]:
-        raise UsageError(f"{where} has shape {array.shape}; images are (N, H, W, C), so move axis 1 to the end.")
-    if array.ndim not in (2, 4):
-        raise UsageError(f"{where} has shape {array.shape}; give (N, H, W), (N, H, W, C) or (N, D).")
-    return array
+    return array, layout_of(array.shape, array.dtype, where, layout, torch, like)
 
 
 def checked_labels(array: NDArray[Any], count: int, classes: Sequence[str], where: str) -> NDArray[np.int64]:

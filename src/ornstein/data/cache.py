@@ -27,9 +27,10 @@ from numpy.typing import NDArray
 from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import Arrays
 from ornstein.data.content import digest_of, item_bytes
+from ornstein.data.measuring import measure
 from ornstein.data.rows import Rows, read_npy
 from ornstein.data.sets import Sets
-from ornstein.data.spec import DataSpec, measure
+from ornstein.data.spec import DataSpec
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import discard, new_folder
 from ornstein.files.owner import open_here, try_lock

@@ -42,7 +42,7 @@ def digest_of(items: NDArray[Any]) -> str:
 def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
     """Of everything that a model can learn from: the items, whose digest is `items`, their type, shape and range, labels and the
     names of classes, sets and vectors. Captions count where they are used (`derived`)."""
-    shape = tuple(arrays.items.shape)
+    shape = hashed_shape(arrays.items, arrays.layout)
     digest = sha256(f"{arrays.items.dtype.name} {shape} {arrays.classes} {low} {high} {items}".encode())
     if arrays.labels is not None:
         digest.update(b"\0labels")
@@ -50,6 +50,14 @@ def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
     for part in arrays.annotations.content():
         digest.update(part)
     return FORM + digest.hexdigest()[:DIGITS]
+
+
+def hashed_shape(items: NDArray[Any], layout: str) -> tuple[Any, ...]:
+    """What of a shape and its axes decides the hash: what (N, H, W) and (N,) lack is there with length 1, as it once was."""
+    shape = tuple(items.shape)
+    if layout in ("NHW", "N"):
+        return (*shape, 1)
+    return shape if layout in ("", "NHWC", "ND") else (*shape, layout)
 
 
 def derived(content: str, name: str, captions: Sequence[str]) -> str:
@@ -73,7 +81,7 @@ def measured(items: NDArray[Any]) -> NDArray[Any]:
 
 def _old_hash(dataset: Dataset) -> str:
     spec, items, annotations = dataset.spec, dataset.items, dataset.annotations
-    shape = tuple(items.shape)
+    shape = hashed_shape(items, spec.layout)
     digest = sha256(f"{spec.dtype} {shape} {spec.classes} {spec.low} {spec.high}".encode())
     digest.update(np.ascontiguousarray(measured(items)).data)
     if dataset.labels is not None:

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Items in their own type, `(N, H, W, C)` or `(N, D)`, with labels and a description.
+    """Items in their own type and axes (`spec.layout`), with labels and a description.
 
     `items` may be `Rows`, read as they are asked for; `labels` is int64 `(N,)`, indices of the classes and `len(classes)` where a
     label is missing, or `None`; `annotations` hold what else is known of each item. `use` keeps an entry of the cache from being
-    removed.
+    removed. `full_scale`: the items are image files, in which the full range of the type goes from black to white.
     """
 
     items: NDArray[Any]
@@ -38,6 +38,7 @@ class Dataset:
     spec: DataSpec
     annotations: Annotations = Annotations()
     use: object = None
+    full_scale: bool = False
     is_indexed: ClassVar[bool] = True
     """Whether its order is a function of a seed, and its content known by a hash."""
 
@@ -120,8 +121,8 @@ class Dataset:
     def _hashed(self) -> Dataset:
         """With the hash that these items and labels would have if they had been read so."""
         spec = self.spec
-        arrays = Arrays(self.items, self.labels, spec.classes, annotations=self.annotations)
-        content = content_hash(arrays, spec.low, spec.high, digest_of(self.items))
+        arrays = Arrays(self.items, self.labels, spec.classes, annotations=self.annotations, layout=spec.layout)
+        content = content_hash(arrays, *spec.hashed_range, digest_of(self.items))
         return replace(self, spec=replace(spec, content_hash=content))
 
     @property
@@ -131,11 +132,28 @@ class Dataset:
         counts = {"label": labels, **self.annotations.lacking}
         return {name: count for name, count in counts.items() if count}
 
-    def in_units_of(self, spec: DataSpec) -> Dataset:
-        """The same items, for a model that was trained on data of `spec`: vectors take its mean and deviation, not their own."""
-        if spec.kind != "vector":
-            return self
-        return replace(self, spec=replace(self.spec, mean=spec.mean, std=spec.std))
+    def adopt(self, run: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
+        """The same items for a model that was trained on data of `run`: in its units, never in their own, and sentences about
+        what is not as in its training.
+
+        Other types of the same quantity are taken as they are; the numbers of image files are parts of their type's full range
+        where `run` has a declared range. Numbers outside the range of the training are counted.
+        Raises UsageError for items of another kind or shape.
+        """
+        own = self.spec
+        if (own.kind, own.shape) != (run.kind, run.shape):
+            raise UsageError(
+                f"{own.source} holds {own.traits.plural} of shape {own.shape}, but the run was trained on {run.traits.plural} of "
+                f"shape {run.shape}; give data of that shape"
+            )
+        if own.has_units_of(run):
+            return replace(self, spec=own.in_units_of(run)), ()
+        if self.full_scale and not run.mean and not own.mean:
+            other = f"{own.source} holds {own.dtype} images, and the training data {run.dtype}; "
+            return self, () if own.dtype == run.dtype else (f"{other}black and white are the same in both.",)
+        adopted = own.in_units_of(run)
+        notes = replace(adopted, dtype=run.dtype).notes_on(self.items, own.source)
+        return replace(self, spec=adopted), tuple(notes)
 
     def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
         """The data and the indices of the items of a training step: a function of (seed, step)."""
@@ -147,14 +165,14 @@ class Dataset:
         """The items `indices` in model units: float32 `(B, C, H, W)` or `(B, D)`, and int64 labels `(B,)` or `None`.
 
         `wide`: in float64. `flip`, boolean `(B,)`, mirrors those images left to right; the caller's generator makes that choice.
-        Raises `ValueError` when vectors are to be flipped.
+        Raises `ValueError` when items that have no left and right are to be flipped.
         """
         import torch
 
-        x = self.spec.to_model(np.asarray(self.items[indices]), wide)
+        x = self.spec.to_model(self.spec.within(np.asarray(self.items[indices])), wide)
         if flip is not None:
-            if self.spec.kind != "image":
-                raise ValueError("Vectors have no left and right: batch(flip=...) is for images.")
+            if not self.spec.traits.mirrors:
+                raise ValueError(f"{self.spec.traits.plural} have no left and right: batch(flip=...) is for images.")
             x = torch.where(flip[:, None, None, None], x.flip(-1), x)
         return x, None if self.labels is None else torch.from_numpy(self.labels[indices])
 

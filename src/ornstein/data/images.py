@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ornstein.data.layout import to_model_order
 from ornstein.data.spec import FULL_RANGE, DataSpec
 from ornstein.errors import UsageError
 from ornstein.files.output import KEYWORD, Output, OutputFolder, digest, must_have_room
@@ -39,17 +40,22 @@ PNG_COLOUR = {1: 0, 3: 2, 4: 6}  # channels to the colour type of the PNG specif
 def grid_image(
     arrays: NDArray[Any], columns: int | None = None, *, spec: DataSpec | None = None, zoom: int | None = None
 ) -> Image.Image:
-    """Images `(N, H, W, C)` side by side in rows, on white.
+    """Items of `spec` side by side in rows, on white; without one, images `(N, H, W, C)`.
 
-    1, 3 or 4 channels are shown as grey, colour and colour with alpha; of others the first three (of two, the first).
-    The range of `spec`, else of the type, else (floating numbers) that found, goes from black to white.
+    1, 3 or 4 channels are shown as grey, colour and colour with alpha; of others the first three (of two, the first). What other
+    items look like, their kind says (`ornstein.data.kinds`). The range of `spec`, else of the type, else (floating numbers) that
+    of the numbers, goes from black to white.
     `columns` is by default the square root of N, `zoom` whatever makes small images visible.
 
     Raises `UsageError` when these are no images.
     """
-    _must_be_images(arrays)
-    count, height, width, channels = arrays.shape
-    visible = _visible(arrays if channels in (1, 3, 4) else arrays[..., : 1 if channels == 2 else 3], spec)
+    if spec is not None:
+        visible = spec.cells(arrays)
+    else:
+        _must_be_images(arrays)
+        channels = arrays.shape[-1]
+        visible = _visible(arrays if channels in (1, 3, 4) else arrays[..., : 1 if channels == 2 else 3], None)
+    count, height, width, _ = visible.shape
     zoom, columns, rows = _layout(count, height, width, columns, zoom)
     visible = visible.repeat(zoom, axis=1).repeat(zoom, axis=2)
     high, wide = height * zoom + GAP, width * zoom + GAP
@@ -68,12 +74,13 @@ def save_images(
     columns: int | None = None,
     force: bool = False,
 ) -> None:
-    """Writes samples, images `(N, H, W, C)` or vectors `(N, D)`, each file whole or not at all, by the ending of `path`:
+    """Writes samples, of `spec` or images `(N, H, W, C)` or vectors `(N, D)`, each file whole or not at all, by the ending of
+    `path`:
 
     - `.png` (or .jpg, .webp, …): one grid;
     - `.npz`: one array `samples`, in its own type and range;
     - no ending: a folder with a file for each: PNG of 8 or 16 bits where that holds the numbers exactly (a range of
-      `spec` narrower than its type is stretched to be visible), else .npy.
+      `spec` that is declared and narrower than its type is stretched to be visible), else .npy.
 
     What is there already is replaced only where it was made from the same arrays, or by `force`; of a folder, the files of the
     same names. Raises `UsageError` for it otherwise, for another ending, vectors as images, or a grid that is too large;
@@ -168,13 +175,13 @@ STAMPED: dict[str, Callable[[str], dict[str, Any]]] = {
 
 def must_be_a_grid(path: Path, count: int, spec: DataSpec, columns: int | None = None) -> None:
     """Raises UsageError where so many images are too many for one image: to be known before they are made."""
-    height, width = spec.shape[1:]
+    height, width = spec.traits.cell(spec.shape)
     zoom, columns, rows = _layout(count, height, width, columns, None)
     sides = rows * (height * zoom + GAP), columns * (width * zoom + GAP)
     if math.prod(sides) > MOST_PIXELS or max(sides) > SIDES.get(path.suffix.lower(), MOST_PIXELS):
         raise UsageError(
-            f"{path}: an image of {count:,} images of {width}x{height} would have {sides[1]:,}x{sides[0]:,} pixels, which is "
-            "too large; give a folder or a .npz file"
+            f"{path}: an image of {count:,} {spec.traits.plural} of {width}x{height} would have {sides[1]:,}x{sides[0]:,} "
+            "pixels, which is too large; give a folder or a .npz file"
         )
 
 
@@ -258,8 +265,10 @@ class SampleFolder:
 
 def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: DataSpec | None) -> None:
     """A file for each, numbered from `first`: PNG where that holds the numbers, else .npy."""
+    if spec is not None and spec.traits.pixels and arrays.dtype.name in FULL_RANGE:
+        arrays = to_model_order(arrays, spec.layout).transpose(0, 2, 3, 1)
     exact = arrays.ndim == 4 and arrays.shape[-1] in PNG_COLOUR and arrays.dtype.name in FULL_RANGE
-    if exact and not (arrays.dtype == np.uint16 and (spec is None or spec.high == 65535)):
+    if exact and not (arrays.dtype == np.uint16 and (spec is None or spec.mean or spec.high == 65535)):
         arrays = _visible(arrays, spec)
     for i, array in enumerate(arrays, first):
         if exact:

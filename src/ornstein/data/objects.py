@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import DATA_KEYS, LABEL_KEYS, from_mapping
 from ornstein.data.dataset import Dataset
+from ornstein.data.measuring import measure
 from ornstein.data.sources import open as open_source
-from ornstein.data.spec import measure
 from ornstein.data.streams import Row, Stream, beginning
 from ornstein.errors import OrnsteinError, UsageError
 
@@ -27,11 +27,14 @@ KINDS = (
 )
 
 
-def dataset_of(value: Any, *, size: int | None = None, channels: int | None = None) -> Dataset:
+def dataset_of(
+    value: Any, *, size: int | None = None, channels: int | None = None, layout: str | None = None
+) -> Dataset:
     """The data set of an object.
 
     - a name or path: as `ornstein.data.open` reads it, with `size` and `channels`, which are for these alone;
-    - an array (N, D), (N, H, W) or (N, H, W, C), or a tensor (N, D), (N, H, W) or (N, C, H, W);
+    - an array (N, D), (N, H, W), (N, H, W, C), ..., or a tensor (N, D), (N, H, W), (N, C, H, W), ..., whose samples have its
+      axes; `layout` names them where the shape has several readings (`ornstein.data.layout`);
     - a pair (x, y) of such: whole numbers or words (N,) in y are labels (None, an empty word or a masked one is missing), a table
       (N, K) of whole numbers 0 and 1 is sets of labels, floating numbers (N,) or (N, C) are vectors (a row of NaN is missing); or
       a mapping with the keys of an .npz file (x, y, conditions, …), where NaN in y is a missing label;
@@ -48,7 +51,7 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
     Raises UsageError for anything else, and for values that do not fit each other.
     """
     if isinstance(value, (str, Path)):
-        return open_source(value, size=size, channels=channels)
+        return open_source(value, size=size, channels=channels, layout=layout)
     if size is not None or channels is not None:
         raise UsageError("size and channels are for sources of images by name; resize the data themselves")
     if isinstance(value, Dataset):
@@ -58,8 +61,8 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
     if (make := _rows_of(value)) is not None:
         first, rows = beginning(make)
         if rows is None:
-            return _measured(_stacked(first))
-        head = _measured(_stacked(first))
+            return _measured(_stacked(first), layout, _is_loader(value))  # which makes tensors
+        head = _measured(_stacked(first), layout, _is_loader(value))
         return Stream(
             head.items,
             head.labels,
@@ -68,11 +71,11 @@ def dataset_of(value: Any, *, size: int | None = None, channels: int | None = No
             rows=rows,
             pack=lambda some: _packed(_stacked(some), head),
         )
-    return _measured(_columns(value))
+    return _measured(_columns(value), layout, _of_tensors(value))
 
 
-def _measured(columns: Mapping[str, NDArray[Any]]) -> Dataset:
-    arrays = from_mapping(columns, IN_MEMORY)
+def _measured(columns: Mapping[str, NDArray[Any]], layout: str | None, torch: bool) -> Dataset:
+    arrays = from_mapping(columns, IN_MEMORY, layout, torch)
     for note in arrays.notes:
         warnings.warn(note, stacklevel=3)
     return Dataset(arrays.items, arrays.labels, measure(arrays, IN_MEMORY), arrays.annotations)
@@ -124,7 +127,7 @@ def _items_of(batch: Any) -> Iterator[Any]:
 
 def _packed(columns: Mapping[str, NDArray[Any]], head: Dataset) -> Dataset:
     """Later items of a stream, in the classes and units of the first. Raises OrnsteinError where they have others."""
-    arrays, classes = from_mapping(columns, IN_MEMORY), head.spec.classes
+    arrays, classes = from_mapping(columns, IN_MEMORY, head.spec.layout), head.spec.classes
     here, first = (arrays.items.shape[1:], arrays.items.dtype), (head.items.shape[1:], head.items.dtype)
     if here != first:
         raise OrnsteinError(
@@ -143,6 +146,17 @@ def _packed(columns: Mapping[str, NDArray[Any]], head: Dataset) -> Dataset:
     return Dataset(arrays.items, labels, head.spec, arrays.annotations)
 
 
+def _of_tensors(value: Any) -> bool:
+    """Whether the items are tensors, which have their channels first."""
+    if isinstance(value, Mapping):
+        return any(_is_tensor(value[key]) for key in DATA_KEYS if key in value)
+    if isinstance(value, (tuple, list)):
+        return bool(value) and _of_tensors(value[0])
+    if _is_array(value) or hasattr(value, "columns"):
+        return _is_tensor(value)
+    return hasattr(value, "__getitem__") and _of_tensors(value[0])
+
+
 def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
     """The arrays of all items, by the keys of an .npz file."""
     if isinstance(value, tuple):
@@ -150,15 +164,11 @@ def _columns(value: Any) -> Mapping[str, NDArray[Any]]:
             raise UsageError(
                 f"data: a tuple is a pair (x, y) of arrays, and this one has {len(value)}; give data or (x, y)"
             )
-        return {"x": _items(value[0]), **_labels(value[1])}
+        return {"x": _array(value[0]), **_labels(value[1])}
     if isinstance(value, Mapping):
-        x = next((key for key in DATA_KEYS if key in value), None)
-        return {
-            key: _items(part) if key == x else _label_column(part) if key in LABEL_KEYS else _array(part)
-            for key, part in value.items()
-        }
+        return {key: _label_column(part) if key in LABEL_KEYS else _array(part) for key, part in value.items()}
     if _is_array(value):
-        return {"x": _items(value)}
+        return {"x": _array(value)}
     if hasattr(value, "to_numpy") and hasattr(value, "columns"):
         return _table(value)
     if not isinstance(value, type) and _is_indexed(value):
@@ -205,16 +215,12 @@ def _row(item: Any) -> dict[str, NDArray[Any]]:
                 f"data: an item has the keys {', '.join(map(str, item))}; call the one to learn x, its label y"
             )
         names = {x: "x", **dict.fromkeys(LABEL_KEYS, "y")}
-        return {
-            str(names.get(key, key)): _item(part) if key == x else _array(part)
-            for key, part in item.items()
-            if part is not None
-        }
+        return {str(names.get(key, key)): _array(part) for key, part in item.items() if part is not None}
     if isinstance(item, (tuple, list)) and 1 <= len(item) <= 2:
-        return dict(zip(("x", "y"), (_item(item[0]), *map(_array, item[1:])), strict=False))
+        return dict(zip(("x", "y"), (_array(item[0]), *map(_array, item[1:])), strict=False))
     if isinstance(item, (tuple, list)):
         raise UsageError(f"data: an item is a tuple of {len(item)}; give x, (x, y), or a mapping with the keys x and y")
-    return {"x": _item(item)}
+    return {"x": _array(item)}
 
 
 def _table(table: Any) -> Mapping[str, NDArray[Any]]:
@@ -261,17 +267,6 @@ def _label_column(value: Any) -> NDArray[Any]:
         array[:] = list(value)
         return array
     return _array(value)
-
-
-def _items(value: Any) -> NDArray[Any]:
-    """All items: images of tensors have their channels first, those of arrays last."""
-    array = _array(value)
-    return np.moveaxis(array, 1, -1) if array.ndim == 4 and _is_tensor(value) else array
-
-
-def _item(value: Any) -> NDArray[Any]:
-    array = _array(value)
-    return np.moveaxis(array, 0, -1) if array.ndim == 3 and _is_tensor(value) else array
 
 
 def _is_tensor(value: Any) -> bool:

@@ -30,17 +30,17 @@ DEBIAN = Path("/usr/share/datasets")
 
 def digits() -> ArrayFile:
     """1797 handwritten digits of 8x8 pixels with grey levels 0..16, bundled."""
-    return ArrayFile(Path(__file__).with_name("digits.npz"))
+    return ArrayFile(Path(__file__).with_name("digits.npz"), images=True)
 
 
 def digits_train() -> ArrayFile:
     """One half of each class of `digits`."""
-    return ArrayFile(Path(__file__).with_name("digits.npz"), half=0)
+    return ArrayFile(Path(__file__).with_name("digits.npz"), images=True, half=0)
 
 
 def digits_test() -> ArrayFile:
     """The other half."""
-    return ArrayFile(Path(__file__).with_name("digits.npz"), half=1)
+    return ArrayFile(Path(__file__).with_name("digits.npz"), images=True, half=1)
 
 
 def fashion() -> ArrayFile:
@@ -108,7 +108,7 @@ def _idx(folder: Path, split: str, classes: tuple[str, ...]) -> ArrayFile:
     )
     if images is None or labels is None:
         raise UsageError(f"{folder} lacks the files of the {split} part; install its package again.")
-    return ArrayFile(images, labels, classes)
+    return ArrayFile(images, labels, classes, images=True)
 
 
 def _fashion_folder() -> Path:

@@ -20,8 +20,11 @@ from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.image_files import ImageFiles, Progress
+from ornstein.data.kinds import LAYOUTS
+from ornstein.data.layout import from_model_order, to_model_order
+from ornstein.data.measuring import measure
 from ornstein.data.pixels import Size
-from ornstein.data.spec import measure
+from ornstein.data.spec import DataSpec
 from ornstein.data.stamps import Changed
 from ornstein.data.toys import Toy
 from ornstein.errors import OrnsteinError, UsageError
@@ -42,6 +45,7 @@ class Wanted(NamedTuple):
     channels: int | None
     pad: bool
     limit: int | None
+    layout: str | None = None
 
 
 def open(
@@ -51,6 +55,8 @@ def open(
     channels: int | None = None,
     pad: bool = False,
     limit: int | None = None,
+    layout: str | None = None,
+    like: DataSpec | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -58,20 +64,22 @@ def open(
 
     A path is a folder of images, a .zip of images, .npy, .npz, or IDX. `size` is the side, or (height, width), that
     images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours. Without
-    them images keep their own. `limit` keeps that many items, evenly spaced. `cache` is the folder for decoded
-    data; `progress(done, total)` is called while decoding. Warnings say what was skipped or decided.
+    them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array
+    where its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes.
+    `cache` is the folder for decoded data; `progress(done, total)` is called while decoding. Warnings say what was
+    skipped or decided.
 
     Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged, `Changed`
     when it changes while it is read: here, or later from items that are read as they are asked for.
     """
-    wanted = Wanted(_sides(size), channels, pad, limit)
+    wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    matched, name, folder = find(source), name_of(source), default_folder() if cache is None else cache
-    fingerprint = matched.fingerprint()
+    matched, name = _with_layout(find(source), layout, like), name_of(source)
+    folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
     def still() -> None:
-        if not str(source).startswith(HUB) and _fingerprint(source) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source, layout, like) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -98,7 +106,7 @@ def open(
         ) from None
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
-    return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use)
+    return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use, isinstance(matched, ImageFiles))
 
 
 def name_of(source: str | Path) -> str:
@@ -133,29 +141,42 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
     if path.suffix in (".npy", ".npz"):
         return ArrayFile(path)
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
-        return ArrayFile(path, labels=idx_labels_of(path))
+        return ArrayFile(path, labels=idx_labels_of(path), images=True)
     raise UsageError(
         f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, or an IDX file."
     )
 
 
-def _fingerprint(source: str | Path) -> str:
+def _with_layout(
+    matched: ArrayFile | ImageFiles | Toy, layout: str | None, like: DataSpec | None
+) -> ArrayFile | ImageFiles | Toy:
+    """Raises UsageError for a layout of what has known axes."""
+    if isinstance(matched, ArrayFile) and layout is None:
+        return matched if like is None else replace(matched, like=(like.layout, like.shape))
+    if layout is None:
+        return matched
+    if not isinstance(matched, ArrayFile):
+        raise UsageError("layout: this is for arrays, and the axes of image files and toy sets are known; leave it out")
+    return replace(matched, layout=layout)
+
+
+def _fingerprint(source: str | Path, layout: str | None, like: DataSpec | None) -> str:
     """Of what is there now; empty where that cannot be used."""
     try:
-        return find(source).fingerprint()
+        return _with_layout(find(source), layout, like).fingerprint()
     except OrnsteinError:
         return ""
 
 
 def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: Keep) -> Arrays:
-    size, channels, pad, limit = wanted
+    size, channels, pad, limit, _ = wanted
     if limit is not None and limit < len(files.image_files):
         files = files.take(_spread(len(files.image_files), limit))
     return keep(lambda items: files.decode_into(items, size, channels, pad, progress))
 
 
 def _arrays(file: ArrayFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
-    size, channels, pad, limit = wanted
+    size, channels, pad, limit, _ = wanted
 
     def build(items: Items) -> Arrays:
         with scratch(folder, ELSEWHERE) as place:
@@ -163,19 +184,28 @@ def _arrays(file: ArrayFile | Toy, wanted: Wanted, progress: Progress | None, ke
 
     def copied(items: Items, arrays: Arrays) -> Arrays:
         arrays = _limited(arrays, limit)
-        _check_images(arrays.items, size, channels, str(file.path))
-        for done, item in enumerate((item for chunk in chunks(arrays.items) for item in chunk), 1):
+        if size is None and channels is None:
+            for item in (item for chunk in chunks(arrays.items) for item in chunk):
+                items.append(item)
+            return arrays
+        _must_be_images(arrays, str(file.path))
+        layout = "NHWC" if arrays.layout == "NHW" and channels not in (None, 1) else arrays.layout
+        whole = (item for chunk in chunks(arrays.items) for item in _channels_last(chunk, arrays.layout))
+        for done, item in enumerate(whole, 1):
             if channels is not None:
                 item = pixels.with_channels(item, channels, str(file.path))
-            items.append(item if size is None else _fitted(item, size, pad, arrays.low, arrays.high))
+            item = item if size is None else _fitted(item, size, pad, arrays.low, arrays.high)
+            items.append(from_model_order(item.transpose(2, 0, 1)[None], layout)[0])
             if progress is not None:
                 progress(done, len(arrays.items))
-        return arrays
+        return replace(arrays, layout=layout)
 
     if file.direct:
         arrays = file.load()
-        _check_images(arrays.items, size, channels, str(file.path))
-        shape = arrays.items.shape[1:]
+        if size is None and channels is None:
+            return _limited(arrays, limit)
+        _must_be_images(arrays, str(file.path))
+        shape = _channels_last(np.empty((0, *arrays.items.shape[1:]), np.bool_), arrays.layout).shape[1:]
         if size in (None, shape[:2]) and channels in (None, shape[-1]):
             return _limited(arrays, limit)
     return keep(build)
@@ -189,9 +219,16 @@ def _fitted(item: NDArray[Any], size: Size, pad: bool, low: float | None, high: 
     return np.clip(made, min(low, item.min()), max(high, item.max())).astype(made.dtype)
 
 
-def _check_images(items: NDArray[Any], size: Size | None, channels: int | None, where: str) -> None:
-    if items.ndim == 2 and (size is not None or channels is not None):
-        raise UsageError(f"{where} holds vectors, which have no size and no channels; leave these options out.")
+def _channels_last(items: NDArray[Any], layout: str) -> NDArray[Any]:
+    """Images (N, H, W, C) of a layout: a view."""
+    moved: NDArray[Any] = to_model_order(items, layout).transpose(0, 2, 3, 1)
+    return moved
+
+
+def _must_be_images(arrays: Arrays, where: str) -> None:
+    kind = LAYOUTS[arrays.layout]
+    if kind.name != "image":
+        raise UsageError(f"{where} holds {kind.plural}, which have no size and no channels; leave these options out.")
 
 
 def _limited(arrays: Arrays, limit: int | None) -> Arrays:

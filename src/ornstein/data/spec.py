@@ -5,44 +5,59 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.content import chunks, content_hash, digest_of, measured
-from ornstein.errors import NotFinite, OrnsteinError, UsageError
+from ornstein.data.content import chunks
+from ornstein.data.kinds import LAYOUTS, NAMED, Kind
+from ornstein.data.layout import from_model_order, model_shape, own_shape, to_model_order
+from ornstein.data.scaling import Range, Standard
+from ornstein.errors import NotFinite, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ornstein.data.arrays import Arrays
 
 LARGEST = 1 << 30  # numbers of one item
 REACH = 1e100  # of what data may hold: the squares of larger numbers, and of ranges below its inverse, are none
 DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
+LINE = 6  # channels that a line of text names
+OTHER_UNITS = 30.0  # times the spread of the run's data, above and below which other data are said to have other units
+
+
+class Adopted(NamedTuple):
+    """Other data in the units, axes and kind of a run, and sentences about what is not as in its training."""
+
+    items: NDArray[Any]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class DataSpec:
     """Everything that a model must know about its data to be trained, sampled and shown. JSON holds it.
 
-    Images `v` become `x = 2 (v - low) / (high - low) - 1`, in `[-1, 1]`; vectors become `x = (v - mean) / std`
-    in each dimension (a constant dimension has `std = 0`, is 0 for the model, and comes back as the constant).
+    With a declared range, `v` becomes `x = 2 (v - low) / (high - low) - 1`, in `[-1, 1]`; everything else becomes
+    `x = (v - mean) / std` in each channel (a constant channel has `std = 0`, is 0 for the model, and comes back as the constant).
 
-    - `kind`: what one item is;
-    - `shape`: `(C, H, W)` of an image or `(D,)` of a vector, as the model sees it;
+    - `kind`: the name of what one item is (`ornstein.data.kinds`);
+    - `shape`: of an item as the model sees it: `(D,)` of a vector, `(C, L)`, `(C, H, W)`, `(C, D, H, W)`;
     - `dtype`: the data's own type, a NumPy name;
-    - `low`, `high`: the range that becomes `[-1, 1]` (images; for vectors the recorded minimum and maximum);
-    - `mean`, `std`: per dimension (vectors; empty for images);
+    - `low`, `high`: the range that becomes `[-1, 1]`; without one, the recorded minimum and maximum;
+    - `mean`, `std`: of each channel, or dimension of a vector; empty for a declared range;
     - `classes`: the names of the labels `0, 1, …`; empty when there are no labels;
     - `source`, `count`, `content_hash`: where the data came from, how many, and which: a hash of all of them, their type and
       shape, labels, and what else is known of them, whatever the place or the date of the files (`ornstein.data.content`);
-    - `data_std`: the standard deviation in model units (EDM's σ_data) of all numbers of up to 4096 evenly spaced items, or 32 MB.
+    - `data_std`: the standard deviation in model units (EDM's σ_data) of all numbers of up to 4096 evenly spaced items, or 32 MB;
+    - `layout`: the axes of arrays of items, such as NHWC (`ornstein.data.layout`);
+    - `lows`, `highs`: of each channel, what samples are held to (`from_model`); empty for a declared range;
+    - `whole`: of each dimension of floating vectors, whether all its numbers were whole;
+    - `robust`: the channels that a few numbers would have decided the scale of: these lie outside `lows` and `highs`, and are
+      learned as the nearest of both.
     """
 
-    kind: Literal["image", "vector"]
+    kind: str
     shape: tuple[int, ...]
     dtype: str
     low: float
@@ -54,6 +69,15 @@ class DataSpec:
     count: int
     content_hash: str
     data_std: float
+    layout: str = ""
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
+    whole: tuple[bool, ...] = ()
+    robust: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.layout and self.kind in NAMED:
+            object.__setattr__(self, "layout", NAMED[self.kind].layouts[0])
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain numbers, strings and lists."""
@@ -68,50 +92,90 @@ class DataSpec:
             raise ValueError(f"data: there is no {strange[0]!r}")
         spec = DataSpec(**fields)
         _check(spec)
-        return replace(  # JSON's may be whole numbers of any length, which torch does not take
-            spec,
-            low=float(spec.low),
-            high=float(spec.high),
-            data_std=float(spec.data_std),
-            mean=tuple(map(float, spec.mean)),
-            std=tuple(map(float, spec.std)),
-        )
+        numbers = {key: tuple(map(float, getattr(spec, key))) for key in ("mean", "std", "lows", "highs")}
+        # JSON's may be whole numbers of any length, which torch does not take
+        return replace(spec, low=float(spec.low), high=float(spec.high), data_std=float(spec.data_std), **numbers)  # type: ignore[arg-type]
+
+    @property
+    def traits(self) -> Kind:
+        """What depends on the kind of data: networks that fit, drawing, words."""
+        return NAMED[self.kind]
+
+    @property
+    def scaling(self) -> Range | Standard:
+        """The way to model units."""
+        return Standard(self.mean, self.std) if self.mean else Range(self.low, self.high)
 
     @property
     def item_shape(self) -> tuple[int, ...]:
-        """The shape of one item as stored and written: `(H, W, C)` or `(D,)`."""
-        return (*self.shape[1:], self.shape[0]) if self.kind == "image" else self.shape
+        """The shape of one item as stored and written, in the order of `layout`."""
+        return own_shape(self.shape, self.layout)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the type holds whole numbers alone."""
+        return np.dtype(self.dtype).kind != "f"
+
+    @property
+    def hashed_range(self) -> tuple[float, float]:
+        """The range that counts for `content_hash`: that of 16-bit images is their type's, also where they use a part of it."""
+        by_type = self.dtype == "uint16" and self.mean and not self.traits.held
+        return FULL_RANGE["uint16"] if by_type else (self.low, self.high)
 
     @property
     def level_width(self) -> NDArray[np.float64] | None:
-        """The distance of neighbouring whole numbers in model units, `()` or `(D,)`; None for floating numbers.
+        """The distance of neighbouring whole numbers in model units, broadcasting against an item; None for floating numbers.
 
-        Raises `UsageError` for a dimension that is constant, where there is no scale.
+        Raises `UsageError` for a channel that is constant, where there is no scale.
         """
-        if np.dtype(self.dtype).kind == "f":
-            return None
-        return np.asarray(np.exp(self._log_slopes()))
+        return np.asarray(np.exp(self._log_slopes())) if self.is_whole else None
+
+    @property
+    def level_bounds(self) -> tuple[float, float]:
+        """The least and the largest level in model units, where the range is declared."""
+        return (-math.inf, math.inf) if self.mean else (-1.0, 1.0)
 
     @property
     def log_volume(self) -> float:
         """log |dx/dv| of `to_model`, summed over all numbers of an item: log p(v) = log p(x) + log_volume.
 
-        Raises `UsageError` for a dimension that is constant, which has no density.
+        Raises `UsageError` for a channel that is constant, which has no density.
         """
         return float(np.broadcast_to(self._log_slopes(), self.shape).sum())
 
     def _log_slopes(self) -> NDArray[np.float64]:
-        if self.kind == "image":
-            return np.array(np.log(2.0 / (self.high - self.low)))
-        constant = [i for i, std in enumerate(self.std) if std == 0]
-        if constant:
+        slopes = self.scaling.log_slopes(self.shape[0])
+        if not np.isfinite(slopes).all():
+            name = self._channel_word
             raise UsageError(
-                f"Dimension {constant[0]} of {self.source} is constant, so it has no density; train without it."
+                f"{name.capitalize()} {int(np.argmin(np.isfinite(slopes)))} of {self.source} is constant, so it has no density; "
+                "train without it."
             )
-        return -np.log(np.array(self.std))
+        return slopes if slopes.ndim == 0 else slopes.reshape(-1, *(1,) * (len(self.shape) - 1))
+
+    @property
+    def _channel_word(self) -> str:
+        return "dimension" if self.traits.spatial == 0 else "channel"
+
+    def units(self) -> list[str]:
+        """In words how numbers become the model's: the scale of each channel, and what was left out of it."""
+        if not self.mean:
+            return [f"{self.low:g} to {self.high:g} becomes -1 to 1"]
+        scales = [f"{mean:.4g} ± {std:.4g}" for mean, std in zip(self.mean, self.std, strict=True)]
+        more = f", ... ({len(scales)} {self._channel_word}s)" if len(scales) > LINE else ""
+        several = f" of each {self._channel_word}" if len(scales) > 1 else ""
+        lines = [f"mean and deviation{several} become 0 and 1: {', '.join(scales[:LINE])}{more}"]
+        if self.dtype == "uint16" and self.kind != "vector":
+            lines.append(f"the numbers use {self.low:g} to {self.high:g} of uint16's 0 to 65535")
+        lines += [
+            f"{self._channel_word} {i} has a few numbers far outside {self.lows[i]:.4g} to {self.highs[i]:.4g}, which are "
+            "learned as the nearest of both"
+            for i in self.robust[:LINE]
+        ]
+        return lines
 
     def to_model(self, array: NDArray[Any], wide: bool = False) -> Tensor:
-        """Own units `(N, H, W, C)` or `(N, D)` to a float32 tensor `(N, C, H, W)` or `(N, D)` in model units; `wide`: to float64.
+        """Own units `(N, *item_shape)` to a float32 tensor `(N, *shape)` in model units; `wide`: to float64.
 
         Raises `ValueError` when the shape is not that of these data.
         """
@@ -119,31 +183,33 @@ class DataSpec:
 
         if array.shape[1:] != self.item_shape:
             raise ValueError(f"These data have items of shape {self.item_shape}, not {array.shape[1:]}.")
-        kind = np.float64 if wide else np.float32
-        if self.kind == "vector":
-            scale = np.where(np.array(self.std) > 0, self.std, 1.0)
-            return torch.from_numpy(((array - np.array(self.mean)) / scale).astype(kind))
-        factor = 2.0 / (self.high - self.low)
-        if array.dtype == np.uint8 and not wide:  # a quarter of the bytes to move, and exact in float32
-            x = torch.from_numpy(np.ascontiguousarray(array)).permute(0, 3, 1, 2)
-            x = x.to(torch.float32, memory_format=torch.contiguous_format)
-            return x.sub_(self.low).mul_(factor).sub_(1.0)
-        scaled = (array.astype(np.float64) - self.low) * factor - 1.0
-        return torch.from_numpy(np.ascontiguousarray(scaled.transpose(0, 3, 1, 2), dtype=kind))
+        scaling, kind = self.scaling, np.float64 if wide else np.float32
+        if array.dtype == np.uint8 and isinstance(scaling, Range) and not wide:
+            # a quarter of the bytes to move, and exact in float32
+            x = to_model_order(torch.from_numpy(np.ascontiguousarray(array)), self.layout)
+            return scaling.of_bytes(x.to(torch.float32, memory_format=torch.contiguous_format))
+        values = to_model_order(array, self.layout)
+        return torch.from_numpy(np.ascontiguousarray(scaling.to_model(values), dtype=kind))
+
+    def within(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Own units, as they are learned: of the channels in `robust`, what lies outside `lows` and `highs` is the nearest."""
+        if not self.robust:
+            return array
+        values = np.array(to_model_order(array, self.layout))
+        for i in self.robust:
+            values[:, i] = np.clip(values[:, i], self.lows[i], self.highs[i])
+        return from_model_order(values, self.layout)
 
     def from_model(self, x: Tensor) -> NDArray[Any]:
-        """Model units `(N, C, H, W)` or `(N, D)` to own type and units, `(N, H, W, C)` or `(N, D)`.
+        """Model units `(N, *shape)` to own type and units, `(N, *item_shape)`.
 
-        Whole-number types are rounded and clipped to `[low, high]`, never wrapped; floating data are not clipped.
+        Whole-number types are rounded and clipped to the declared or recorded range, never wrapped; so are the dimensions of
+        vectors, of which those that held whole numbers alone are rounded. Other floating data are not clipped.
         Raises `ValueError` for a wrong shape, `OrnsteinError` when a number that must become whole is not finite.
         """
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"These data have model shape {self.shape}, not {tuple(x.shape[1:])}.")
-        values = x.detach().cpu().double().numpy()
-        if self.kind == "vector":
-            own = values * np.array(self.std) + np.array(self.mean)
-        else:
-            own = (values.transpose(0, 2, 3, 1) + 1.0) * ((self.high - self.low) / 2.0) + self.low
+        own = self.scaling.from_model(x.detach().cpu().double().numpy())
         dtype = np.dtype(self.dtype)
         if dtype.kind != "f":
             if not np.isfinite(own).all():
@@ -152,9 +218,136 @@ class DataSpec:
                     f"{bad} of {len(own)} samples hold NaN or infinite numbers, which {dtype} cannot hold; "
                     "the training that made this model has diverged."
                 )
-            return _whole(np.clip(np.rint(own), self.low, self.high), dtype)
+            return self._laid_out(_whole(np.clip(np.rint(own), *self._bounds(own.ndim)), dtype))
+        if self.traits.held and self.lows:
+            own = np.where(np.array(self.whole), np.rint(own), own) if any(self.whole) else own
+            own = np.clip(own, *self._bounds(own.ndim))
         with np.errstate(over="ignore"):  # of a floating type: becomes infinite
-            return np.ascontiguousarray(own.astype(dtype))
+            return self._laid_out(own.astype(dtype))
+
+    def _bounds(self, ndim: int) -> tuple[Any, Any]:
+        """What samples in model order are held to: a number, or one for each channel."""
+        if not self.lows:
+            return self.low, self.high
+        low, high = (np.array(bounds).reshape(-1, *(1,) * (ndim - 2)) for bounds in (self.lows, self.highs))
+        return low, high
+
+    def _laid_out(self, values: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(from_model_order(values, self.layout))
+
+    def cells(self, items: NDArray[Any]) -> NDArray[np.uint8]:
+        """Items in own units `(N, *item_shape)` as images `(N, H, W, C)` to look at."""
+        return self.traits.cells(to_model_order(items, self.layout), self)
+
+    def in_units_of(self, run: DataSpec) -> DataSpec:
+        """These data as a model of `run` takes them: in its units, whatever they measure themselves."""
+        scale = {key: getattr(run, key) for key in ("low", "high", "mean", "std", "data_std", "lows", "highs", "whole")}
+        return replace(self, **scale, robust=())
+
+    def adopt(self, items: NDArray[Any], where: str) -> Adopted:
+        """Other data for a model that was trained on these: never in units of their own.
+
+        `items` is `(N, *item_shape)`, or one item without its first axis, or the same in another layout of the same kind, where
+        that is the only one that fits. What comes back has the axes of these data and holds the same numbers. Other types of the
+        same quantity are taken, numbers outside the range of the training are counted, and both are said in `notes`.
+        Raises UsageError, which begins with `where`, for items of another shape, and OrnsteinError for NaN or infinity.
+        """
+        if items.dtype.kind not in "biuf":
+            raise UsageError(f"{where} has type {items.dtype}; items must be whole or floating numbers")
+        moved = self._moved(items, where)
+        must_be_finite(moved, where, self.layout)
+        return Adopted(moved, tuple(self.notes_on(moved, where)))
+
+    def _moved(self, items: NDArray[Any], where: str) -> NDArray[Any]:
+        """The items in the layout of these data."""
+        for array in (items, items[None]):
+            if array.ndim == len(self.layout) and array.shape[1:] == self.item_shape:
+                return array
+        others = [
+            from_model_order(to_model_order(np.asarray(array), layout), self.layout)
+            for layout in self.traits.layouts
+            for array in (items, items[None])
+            if array.ndim == len(layout) and model_shape(array.shape[1:], layout) == self.shape
+        ]
+        if len(others) != 1:
+            raise UsageError(
+                f"{where} holds items of shape {items.shape[1:]}, but the run makes {self.traits.plural} of shape "
+                f"{self.item_shape} ({self.layout}); give items of that shape"
+            )
+        return others[0]
+
+    def notes_on(self, items: NDArray[Any], where: str) -> list[str]:
+        """Sentences about items in the layout of these data: another type, numbers outside the range, an unlikely scale."""
+        notes = []
+        if items.dtype.name != self.dtype:
+            notes.append(
+                f"{where} holds {items.dtype}, and the training data {self.dtype}; its numbers are taken as they are."
+            )
+        low, high = self._bounds(2)
+        outside, total, mean, square = 0, 0, 0.0, 0.0
+        for chunk in chunks(items):
+            values = to_model_order(chunk, self.layout)
+            flat = np.moveaxis(values, 1, -1).reshape(-1, self.shape[0])
+            outside += int(((flat < low) | (flat > high)).sum())
+            x = self.scaling.to_model(values)
+            total, mean, square = total + x.size, mean + float(x.sum()), square + float(np.square(x).sum())
+        if outside:
+            share = f"{100 * outside / total:.2g} %"
+            notes.append(
+                f"{outside:,} of {total:,} numbers of {where} ({share}) lie outside the range of the training data."
+            )
+        spread = math.sqrt(max(0.0, square / total - (mean / total) ** 2))
+        if self.data_std > 0 and not 1 / OTHER_UNITS < spread / self.data_std < OTHER_UNITS and len(items) > 1:
+            notes.append(
+                f"The numbers of {where} vary {spread / self.data_std:.2g} times as much as the training data; are they in the "
+                "same units?"
+            )
+        return notes
+
+    def must_be_levels(self, items: NDArray[Any], where: str) -> None:
+        """Raises `UsageError` for floating numbers that are not whole where these data are whole numbers."""
+        if self.is_whole and items.dtype.kind == "f" and not bool((items == np.rint(items)).all()):
+            raise UsageError(
+                f"{where} holds numbers that are not whole, and the run was trained on {self.dtype}: their probability is not "
+                "defined; round them first"
+            )
+
+    @property
+    def slope(self) -> float:
+        """|dx/dv| where it is the same in all channels. Raises `UsageError` where each has a scale of its own."""
+        slopes = np.exp(self.scaling.log_slopes(self.shape[0]))
+        if slopes.max() > 1.05 * slopes.min():
+            raise UsageError(
+                f"the channels of {self.source} have scales of their own, and so has noise in each: there is no one"
+            )
+        return float(slopes.mean())
+
+    @property
+    def contrast(self) -> float:
+        """From the least to the largest number in model units: 2 for a declared range, else the mean over channels that vary."""
+        if not self.mean:
+            return 2.0
+        std = np.array(self.std)
+        low, high = self._bounds(1)
+        spans = np.broadcast_to(high - low, std.shape)[std > 0] / std[std > 0]
+        return float(spans.mean()) if len(spans) else 2.0
+
+    def of_shape(self, shape: tuple[int, ...]) -> DataSpec:
+        """The same units for images (N, H, W, C) of another size or number of channels.
+
+        Raises `UsageError` where each channel has units of its own and there are others.
+        """
+        if self.mean and shape[0] != self.shape[0]:
+            raise UsageError(
+                f"an image of {shape[0]} channels has no units here: each of the {self.shape[0]} channels of {self.source} is "
+                "scaled by itself; give images of all channels"
+            )
+        return replace(self, shape=shape, layout=NAMED["image"].layouts[0])
+
+    def has_units_of(self, run: DataSpec) -> bool:
+        """Whether numbers of these data mean what they mean in `run`, by this description."""
+        keys = ("dtype", "low", "high", "mean", "std", "lows", "highs")
+        return all(getattr(self, key) == getattr(run, key) for key in keys)
 
 
 def _whole(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -170,18 +363,26 @@ def _whole(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
 
 def _check(spec: DataSpec) -> None:
     """Raises TypeError or ValueError that names the first field which describes no data."""
-    axes = {"image": 3, "vector": 1}.get(spec.kind, 0)
-    own = spec.shape[0] if axes == 1 and spec.shape else 0
-    numbers = (spec.low, spec.high, spec.data_std, *spec.mean, *spec.std)
+    kind = NAMED.get(spec.kind)
+    axes = 0 if kind is None else len(kind.axes)
+    channels = spec.shape[0] if spec.shape else 0
+    scaled = channels if spec.mean or kind is NAMED["vector"] else 0
+    held = scaled if spec.lows else 0
+    numbers = (spec.low, spec.high, spec.data_std, *spec.mean, *spec.std, *spec.lows, *spec.highs)
     wrong = {
-        "kind": not axes,
+        "kind": kind is None,
         "shape": len(spec.shape) != axes or not all(type(n) is int and n > 0 for n in spec.shape),
         "dtype": spec.dtype not in DTYPES,
         "low, high, mean, std or data_std": not all(type(v) in (int, float) and math.isfinite(v) for v in numbers),
         "high": not spec.high > spec.low,
-        "low or high": not _within_reach(spec.low, spec.high),
-        "mean": len(spec.mean) != own,
-        "std": len(spec.std) != own or min(spec.std, default=0) < 0,
+        "low or high": not within_reach(spec.low, spec.high),
+        "mean": len(spec.mean) != scaled,
+        "std": len(spec.std) != scaled or min(spec.std, default=0) < 0,
+        "lows or highs": (len(spec.lows), len(spec.highs)) != (held, held)
+        or any(low > high for low, high in zip(spec.lows, spec.highs, strict=False)),
+        "whole": len(spec.whole) not in (0, channels) or not all(type(value) is bool for value in spec.whole),
+        "robust": not all(type(i) is int and 0 <= i < held for i in spec.robust),
+        "layout": LAYOUTS.get(spec.layout) is not kind,
         "classes": not all(type(name) is str for name in spec.classes),
         "source": type(spec.source) is not str,
         "count": type(spec.count) is not int or spec.count < 1,
@@ -191,84 +392,36 @@ def _check(spec: DataSpec) -> None:
     for key, is_wrong in wrong.items():
         if is_wrong:
             raise ValueError(f"data: {key} is not what it must be")
+    if any(n != 1 for axis, n in zip(spec.traits.axes, spec.shape, strict=True) if axis not in spec.layout[1:]):
+        raise ValueError("data: layout is not what it must be")
     if math.prod(spec.shape) > LARGEST:
         raise ValueError(f"data: items of shape {spec.shape} are larger than any that can be read")
 
 
-def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
-    """The `Spec` of decoded data, whose items are `(N, H, W, C)` images or `(N, D)` vectors. `digest`: their `digest_of`, where
-    it is known.
-
-    Raises `OrnsteinError` naming the first item that holds NaN or infinity.
-    """
-    items, dtype = arrays.items, arrays.items.dtype
-    vector = items.ndim == 2
-    mean: NDArray[np.float64] = np.zeros(0)
-    std = mean
-    if arrays.low is not None and arrays.high is not None and not vector:
-        low, high = arrays.low, arrays.high
-        least, most = _finite_range(items, source)
-        if least < low or most > high:
-            raise OrnsteinError(
-                f"{source} says that its range is {low:g} to {high:g}, but holds {least:g} to {most:g}; mend low and high."
-            )
-    elif dtype.name in FULL_RANGE and not vector:
-        low, high = FULL_RANGE[dtype.name]
-    else:
-        low, high = _finite_range(items, source)
-    if not _within_reach(low, high):
-        raise OrnsteinError(
-            f"{source} holds numbers from {low:g} to {high:g}; give it other units, since sizes beyond {REACH:g} and ranges "
-            f"below {1 / REACH:g} cannot be worked with."
-        )
-    if high <= low:  # all items alike: any width will do
-        high = low + max(1.0, abs(low))
-    if vector:
-        count = len(items)
-        mean = sum((c.sum(axis=0, dtype=np.float64) for c in chunks(items)), np.zeros(items.shape[1])) / count
-        square = sum((np.square(c - mean).sum(axis=0) for c in chunks(items)), np.zeros(items.shape[1]))
-        std = np.sqrt(square / count)
-    some = measured(items)
-    if vector:
-        data_std = float(np.std((some - mean) / np.where(std > 0, std, 1.0)))
-    else:
-        data_std = _std(some) * 2.0 / (high - low)
-    return DataSpec(
-        kind="vector" if vector else "image",
-        shape=(items.shape[1],) if vector else (items.shape[3], items.shape[1], items.shape[2]),
-        dtype=dtype.name,
-        low=low,
-        high=high,
-        mean=tuple(mean.tolist()),
-        std=tuple(std.tolist()),
-        classes=arrays.classes,
-        source=source,
-        count=len(items),
-        content_hash=content_hash(arrays, low, high, digest_of(items) if digest is None else digest),
-        data_std=data_std,
-    )
-
-
-def _within_reach(low: float, high: float) -> bool:
+def within_reach(low: float, high: float) -> bool:
+    """Whether numbers of this range can be squared."""
     return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
-def _std(items: NDArray[Any]) -> float:
-    """The standard deviation of all numbers; of bytes by counting them, which is exact and ten times faster."""
-    if items.dtype != np.uint8:
-        return float(np.std(items, dtype=np.float64))
-    counts = sum((np.bincount(c.reshape(-1), minlength=256) for c in chunks(items)), np.zeros(256, np.int64))
-    values = np.arange(256)
-    mean = (counts @ values) / counts.sum()
-    return float(np.sqrt((counts @ np.square(values - mean)) / counts.sum()))
+def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0) -> None:
+    """Raises `OrnsteinError` that names the first number of items (N, ...) which is NaN or infinite, by its axes.
 
-
-def _finite_range(items: NDArray[Any], source: str) -> tuple[float, float]:
-    low, high, start = np.inf, -np.inf, 0
+    The items are those from number `first` on.
+    """
+    if items.dtype.kind != "f":
+        return
+    start = first
     for chunk in chunks(items):
-        finite = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
+        finite = np.isfinite(chunk)
         if not finite.all():
-            index = start + int(np.argmin(finite))
-            raise OrnsteinError(f"Item {index} of {source} holds NaN or infinite numbers; remove it or mend it.")
-        low, high, start = min(low, float(chunk.min())), max(high, float(chunk.max())), start + len(chunk)
-    return low, high
+            item, *place = np.argwhere(~np.atleast_1d(finite))[0].tolist()
+            axes = ["column" if LAYOUTS[layout].spatial == 0 else AXES[axis] for axis in layout[1:]]
+            position = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
+            raise NotFinite(
+                f"Item {start + item} of {where} holds NaN or infinite numbers{f' ({position})' if position else ''}; remove it "
+                "or mend it."
+            )
+        start += len(chunk)
+
+
+AXES = {"C": "channel", "D": "slice", "H": "row", "W": "column", "L": "position"}

@@ -61,7 +61,7 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     return f"""# {_prose(folder.name)}
 
 A {network}, trained with Ornstein {__version__} on {_code(spec.source)}
-({spec.count:,} {spec.kind}s of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
+({spec.count:,} {spec.traits.plural} of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
 Path: {model.path}. Target: {model.target}. These weights are an average of length {settings.ema:g}.
 {classes}
 ```python

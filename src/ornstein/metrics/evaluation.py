@@ -40,7 +40,7 @@ TWO_SAMPLE: dict[str, Callable[[Tensor, Tensor], Score | tuple[Score, ...]]] = {
 METRICS = (*TWO_SAMPLE, "agreement", "memorisation")
 DEFAULT = {
     "image": tuple(name for name in METRICS if name not in ("mmd", "c2st")),
-    "vector": tuple(name for name in METRICS if name not in ("kid", "agreement")),
+    **{kind: tuple(m for m in METRICS if m not in ("kid", "agreement")) for kind in ("vector", "series", "volume")},
 }
 SEARCHED = 2000  # samples whose nearest training items are looked for
 

@@ -99,7 +99,15 @@ def of_data(
     if isinstance(extractor, Values):
         return extract(extractor, items, dataset.spec)
     part = "all" if rows is None else sha256(rows.astype(np.int64).tobytes()).hexdigest()
-    about = ("features", extractor.name, extractor.digest, dataset.spec.content_hash, dataset.spec.shape, part)
+    about = (
+        "features",
+        extractor.name,
+        extractor.digest,
+        dataset.spec.content_hash,
+        dataset.spec.shape,
+        dataset.spec.scaling,
+        part,
+    )
 
     def build(entry: Items) -> Arrays:
         for row in extract(extractor, items, dataset.spec, progress).numpy():

@@ -18,6 +18,10 @@ def placed(network: M, device: torch.device | str) -> M:
     torch's group norm takes them one at a time in this layout.
     """
     place = torch.device(device)
+    if any(
+        parameter.ndim > 4 for parameter in network.parameters()
+    ):  # of three dimensions, where torch has another name for it
+        return network.to(place)
     wide = all(norm.num_channels // norm.num_groups % LANES == 0 for norm in _norms(network))
     if place.type == "cuda" or (place.type == "cpu" and wide):
         return network.to(device=place, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -156,7 +156,7 @@ def restore(
     if not 0 < noise < float("inf"):
         raise UsageError(f"noise = {noise:g} must be positive, a standard deviation in the units of the data")
     y = _measured(run, measured, operator)
-    measurement = Measurement(operator, y, noise * 2 / (run.spec.high - run.spec.low))
+    measurement = Measurement(operator, y, noise * run.spec.slope)
     maker: Posterior = POSTERIORS.pick(method, run.spec.data_std) if isinstance(method, str) else method
     return run.spec.from_model(
         restored(
@@ -268,21 +268,24 @@ def _measured(run: "Run", measured: Any, operator: "Operator") -> Tensor:
     from ornstein.editing import operators
 
     spec = run.spec
-    if len(spec.shape) != 3:
-        raise UsageError(f"{run.folder} makes vectors, and restore is for images; see ornstein.editing in Python")
+    if not spec.traits.pixels:
+        raise UsageError(
+            f"{run.folder} makes {spec.traits.plural}, and restore is for images; see ornstein.editing in Python"
+        )
     array = np.asarray(measured)
-    array = array[..., None] if array.ndim == 2 and spec.shape[0] == 1 else array
     try:
         expected = operator(torch.zeros(1, *spec.shape, device=run.model.device, dtype=run.model.dtype)).shape[1:]
     except ValueError as error:
         raise UsageError(f"operator: {error}") from error
-    if array.dtype.kind not in "biuf" or array.shape != (*expected[1:], expected[0]):
+    own = replace(spec.of_shape(tuple(expected)), layout=spec.layout)
+    array = array[..., None] if (*array.shape, 1) == own.item_shape else array
+    if array.dtype.kind not in "biuf" or array.shape != own.item_shape:
         raise UsageError(
-            f"measured: {operator} makes images of shape {(*expected[1:], expected[0])} of the run's {spec.item_shape}, and this "
-            f"is {array.shape}"
+            f"measured: {operator} makes images of shape {own.item_shape} of the run's {spec.item_shape}, and this is "
+            f"{array.shape}"
         )
     check_units(run, array, "measured")
-    y = replace(spec, shape=tuple(expected)).to_model(array[None]).to(run.model.device, run.model.dtype)
+    y = own.to_model(array[None]).to(run.model.device, run.model.dtype)
     y = operator(y) if isinstance(operator, operators.Mask) else y
     if not bool(y.isfinite().all()):
         raise UsageError("measured: it holds NaN or infinite numbers where the operator looks")

@@ -1,11 +1,12 @@
 """A user's arrays as items of a run: from the data's own units and axes to the model's."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from ornstein.runs.run import Run
@@ -21,16 +22,16 @@ def model_units(run: "Run", items: Any, name: str = "items") -> Tensor:
     array = np.asarray(items.detach().cpu() if isinstance(items, Tensor) else items)
     if array.dtype.kind not in "biuf":
         raise UsageError(f"{name}: an array of {array.dtype} holds no numbers; give items in the units of the data")
-    if array.shape == spec.item_shape:
-        array = array[None]
-    if array.shape[1:] != spec.item_shape or not len(array):
-        raise UsageError(
-            f"{name}: {run.folder} has items of shape {spec.item_shape}, one or (N, ...) of them, and these are {array.shape}"
-        )
-    if not bool(np.isfinite(array).all()):
-        raise UsageError(f"{name}: item {_first_not_finite(array)} holds NaN or infinite numbers; leave it out")
+    if not array.size:
+        raise UsageError(f"{name}: there are none; give one item, or (N, ...) of them")
     check_units(run, array, name)
-    return spec.to_model(array).to(run.model.device, run.model.dtype)
+    try:
+        adopted, notes = spec.adopt(array, name)
+    except OrnsteinError as error:
+        raise UsageError(str(error)) from None
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
+    return spec.to_model(adopted).to(run.model.device, run.model.dtype)
 
 
 def check_units(run: "Run", array: Any, name: str) -> None:
@@ -42,7 +43,3 @@ def check_units(run: "Run", array: Any, name: str) -> None:
             f"{name}: these are fractions between 0 and 1, and the data of {run.folder} are {spec.dtype} from {spec.low:g} to "
             f"{spec.high:g}; give them in those units"
         )
-
-
-def _first_not_finite(array: Any) -> int:
-    return int((~np.isfinite(array).reshape(len(array), -1).all(1)).argmax())

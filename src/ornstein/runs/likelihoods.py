@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from itertools import pairwise
@@ -50,10 +51,7 @@ def log_prob(
     from ornstein.likelihood import ODE, FixedSteps
 
     x, method = model_units(run, items), method or ODE(solver=FixedSteps(steps))
-    if run.spec.level_width is not None and bool((np.asarray(items) % 1 != 0).any()):
-        raise UsageError(
-            f"items: the data of {run.folder} are whole numbers, of which the model has probabilities; round these"
-        )
+    run.spec.must_be_levels(np.asarray(items), "items")
     rows = condition_rows(run, len(x), label, condition)
     if rows is None:
         _must_have_null(run, "give a label or condition")
@@ -132,29 +130,21 @@ def _measurable(
     run: Run, dataset: Dataset, unconditional: bool
 ) -> tuple[Callable[[NDArray[np.int64]], tuple[NetworkDenoiser, Tensor]], Units]:
     """Items of the data, by place, in model units with the denoiser that has their conditions; and what these units are."""
-    mine, theirs, where = run.spec, dataset.spec, dataset.spec.source
-    if (theirs.kind, theirs.shape) != (mine.kind, mine.shape):
-        raise UsageError(
-            f"{where} holds {theirs.kind}s of shape {theirs.shape}, but {run.folder} was trained on {mine.kind}s of "
-            f"shape {mine.shape}; give data of that shape"
-        )
-    if (theirs.dtype != mine.dtype) or (mine.kind == "image" and (theirs.low, theirs.high) != (mine.low, mine.high)):
-        raise UsageError(
-            f"{where} holds {theirs.dtype} from {theirs.low:g} to {theirs.high:g}, but {run.folder} was trained on "
-            f"{mine.dtype} from {mine.low:g} to {mine.high:g}; give data in the same units"
-        )
+    dataset, notes = dataset.adopt(run.spec)
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
     known = run.model.conditions
     conditional = bool(known) and not unconditional
     if conditional:
         dataset = known.fitted(dataset, run.folder)
     else:
         _must_have_null(run, "leave --unconditional out")
-    dataset = dataset.in_units_of(mine)
     device, dtype = run.model.device, run.model.dtype
     denoiser = _exact(run)
 
     def items(indices: NDArray[np.int64]) -> tuple[NetworkDenoiser, Tensor]:
         x, _ = dataset.batch(indices)
+        run.spec.must_be_levels(np.asarray(dataset.items[indices]), dataset.spec.source)
         bound = _bound(run, denoiser, known.of_items(dataset, indices)) if conditional else denoiser
         return bound, x.to(device, dtype)
 
@@ -175,8 +165,8 @@ def _units(run: Run) -> Units:
     from ornstein.likelihood import Units
 
     spec, width = run.spec, run.spec.level_width
-    bounds = (-1.0, 1.0) if spec.kind == "image" else (-math.inf, math.inf)
-    return Units(None if width is None else torch.as_tensor(width, device=run.model.device), spec.log_volume, *bounds)
+    levels = None if width is None else torch.as_tensor(width, device=run.model.device)
+    return Units(levels, spec.log_volume, *spec.level_bounds)
 
 
 def _batch_size(run: Run) -> int:

@@ -32,7 +32,7 @@ from ornstein.names import (
     WEIGHTS,
     pick,
 )
-from ornstein.networks import DDPM, MLP, DiT, UNet, dit, mlp, unet
+from ornstein.networks import DDPM, dit, mlp, unet
 from ornstein.objective import Times, Weight
 from ornstein.path import Path
 from ornstein.preconditioning import Identity, Preconditioning
@@ -163,13 +163,12 @@ def choose(
     settings = _for_few_steps(with_names(settings, spec, objects), objects)
     if objects.network is None:
         settings = replace(settings, **_library_network(settings, spec))
-    side = max(spec.shape[1:], default=64)
     precision = settings.precision
     if precision is None:
         precision = "bf16" if is_bf16_fast(device) else "float32"
     batch_size = settings.batch_size
     if batch_size is None:
-        batch_size = 256 if spec.kind == "vector" else 32 if device.type == "cpu" and side > 16 else 64
+        batch_size = spec.traits.batch_size(spec.shape, device.type == "cpu")
     if settings.minutes is None and settings.steps is None:
         settings = replace(settings, steps=STEPS)
     settings = replace(
@@ -273,13 +272,13 @@ def _for_few_steps(settings: Settings, objects: Objects) -> Settings:
 
 def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
     """The name and preset of a network of the library for these data."""
-    network = settings.network if settings.network is not None else "mlp" if spec.kind == "vector" else "unet"
+    kind = spec.traits
+    network = settings.network if settings.network is not None else kind.networks[0]
     NETWORKS.pick(network)
-    if (network == "mlp") != (spec.kind == "vector"):
-        fit = "mlp" if spec.kind == "vector" else "unet or dit"
+    if network not in kind.networks:
+        fit = " or ".join(kind.networks)
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
-    is_tiny = spec.kind == "image" and max(spec.shape[1:]) <= 16
-    preset = settings.preset if settings.preset is not None else "tiny" if is_tiny else "small"
+    preset = settings.preset if settings.preset is not None else kind.preset(spec.shape)
     is_ddpms = PRESETS[network].get(preset, {}).get("frequencies") == DDPM
     features = settings.time_features if settings.time_features is not None else "ddpm" if is_ddpms else "slow"
     TIME_FEATURES.pick(features)
@@ -293,10 +292,10 @@ def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Paramete
 
 def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
     """Raises UsageError for settings that these data or objects cannot have."""
-    if settings.flips and spec.kind == "vector":
-        raise UsageError("flips: vectors have no left and right; leave --flips out")
-    if settings.augment and spec.kind == "vector":
-        raise UsageError("augment: vectors cannot be turned as images can; leave --augment out")
+    if settings.flips and not spec.traits.mirrors:
+        raise UsageError(f"flips: {spec.traits.plural} have no left and right; leave --flips out")
+    if settings.augment and not spec.traits.mirrors:
+        raise UsageError(f"augment: {spec.traits.plural} cannot be turned as images can; leave --augment out")
     if settings.augment and objects.network is not None:
         raise UsageError(
             "augment: a network of one's own is not called with what was done to an image; leave augment out"
@@ -356,8 +355,10 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
     """What is left of each image for the network to see, if anything. Raises UsageError where it does not fit the data."""
     if settings.given is None:
         return None
-    if spec.kind == "vector":
-        raise UsageError("given: vectors are no images; give conditions with the data instead, and leave --given out")
+    if not spec.traits.pixels:
+        raise UsageError(
+            f"given: {spec.traits.plural} are no images; give conditions with the data instead, and leave --given out"
+        )
     name, _, factor = settings.given.partition(":")
     kind = DEGRADATIONS.pick(name)
     try:
@@ -409,20 +410,17 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
 
 
 def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.nn.Module:
+    name = settings.network if settings.network is not None else spec.traits.networks[0]
     preset = settings.preset if settings.preset is not None else "small"
     features = settings.time_features if settings.time_features is not None else "slow"
-    arguments = declared.arguments | TIME_FEATURES.pick(features)
+    arguments = declared.arguments | TIME_FEATURES.pick(features) | spec.traits.arguments(name, spec.shape)
     if settings.learned_variance:
         arguments |= {"out_channels": 2 * spec.shape[0]}
     if settings.few_steps is not None:
         arguments = {**arguments, "aim": True}
     try:
-        if settings.network == "mlp":
-            return MLP.preset(preset, dim=spec.shape[0], **arguments)
-        if settings.network == "dit":
-            channels, *size = spec.shape
-            return DiT.preset(preset, channels=channels, size=(size[0], size[1]), **arguments)
-        return UNet.preset(preset, channels=spec.shape[0], **arguments)
+        made: torch.nn.Module = NETWORKS.pick(name).preset(preset, **arguments)
+        return made
     except ValueError as error:
         raise UsageError(f"preset: {error}") from error
 

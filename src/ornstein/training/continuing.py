@@ -102,7 +102,7 @@ def as_before(folder: Path, settings: Settings, dataset: Dataset) -> Dataset:
         )
     if isinstance(known, str):
         return dataset
-    return replace(dataset, spec=replace(known, content_hash=spec.content_hash, source=spec.source))
+    return replace(dataset, spec=replace(known, content_hash=spec.content_hash, source=spec.source, layout=spec.layout))
 
 
 def _named_as(dataset: Dataset, known: DataSpec) -> Dataset:
@@ -133,9 +133,11 @@ def _known_data(folder: Path) -> DataSpec | str | None:
 
 def _is_like(one: DataSpec, other: DataSpec) -> bool:
     """Whether data are described alike, up to the rounding of what was measured."""
-    exact = [
-        (spec.kind, spec.shape, spec.dtype, spec.classes, spec.count, spec.low, spec.high) for spec in (one, other)
-    ]
+    exact = [(spec.kind, spec.shape, spec.dtype, spec.classes, spec.count) for spec in (one, other)]
+    if bool(one.mean) != bool(other.mean):  # an earlier version had one range for all channels, which the run keeps
+        return exact[0] == exact[1]
+    if (one.low, one.high) != (other.low, other.high):
+        return False
     measured = [(*spec.mean, *spec.std, spec.data_std) for spec in (one, other)]
     near = 1e-12 * max(1.0, abs(one.high))
     return exact[0] == exact[1] and np.allclose(measured[0], measured[1], rtol=1e-6, atol=near)

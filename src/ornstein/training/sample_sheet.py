@@ -188,7 +188,7 @@ class Sheets:
 
     def _write(self, sheet: SampleSheet, arrays: NDArray[Any], step: int) -> Path:
         place, spec = self._folder / f"step-{step:08d}.png", self._recipe.model.spec
-        if spec.kind == "vector":
+        if not spec.traits.drawn:
             place = place.with_suffix(".npz")
             with new_file(place) as file, file.open("wb") as stream:
                 np.savez_compressed(stream, samples=arrays)

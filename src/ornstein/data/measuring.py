@@ -1,0 +1,190 @@
+"""From decoded arrays to their description: which units are the model's, and what samples are held to.
+
+8-bit numbers, truth values and what declares `low` and `high` have a range. The numbers of 16-bit images have that of their type
+where they use half of it or more. All else is scaled by the mean and the deviation of each channel, as measured. Of a channel
+whose deviation is more than twice that of its numbers within a window, the mean and the deviation are those of the numbers
+held to the window: from the .001 to the .999 quantile, and as much again on either side. So a few broken pixels do not decide the
+scale of all others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ornstein.data.arrays import Arrays
+from ornstein.data.content import chunks, content_hash, digest_of, measured
+from ornstein.data.kinds import LAYOUTS
+from ornstein.data.layout import model_shape, to_model_order
+from ornstein.data.spec import FULL_RANGE, REACH, DataSpec, must_be_finite, within_reach
+from ornstein.errors import OrnsteinError
+
+TAIL = 0.001  # of the numbers of a channel on either side, which do not decide its scale alone
+DOMINATED = 2.0  # times that the plain deviation exceeds the one within the window, where a few numbers decide it
+USED = 0.5  # of the range of 16 bits, below which the type does not say what the range is
+
+
+class _Survey(NamedTuple):
+    """Of each channel (C,)."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    whole: NDArray[np.bool_]
+
+
+def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
+    """The description of decoded data. `digest`: their `digest_of`, where it is known.
+
+    Raises `OrnsteinError` naming the first item that holds NaN or infinity.
+    """
+    items, dtype = arrays.items, arrays.items.dtype
+    layout = arrays.layout or ("NHWC" if items.ndim == 4 else "ND")
+    kind, shape = LAYOUTS[layout], model_shape(items.shape[1:], layout)
+    plain = measured(items)
+    some = to_model_order(plain, layout)
+    surveyed: _Survey | None = None
+    declared = None if arrays.low is None or arrays.high is None or kind.held else (arrays.low, arrays.high)
+    full = None if kind.held else FULL_RANGE.get(dtype.name)
+    if declared is not None or full is None or dtype == np.uint16:
+        surveyed = _survey(items, layout, source)
+    if declared is not None:
+        assert surveyed is not None
+        least, most = float(surveyed.low.min()), float(surveyed.high.max())
+        low, high = declared
+        if least < low or most > high:
+            raise OrnsteinError(
+                f"{source} says that its range is {low:g} to {high:g}, but holds {least:g} to {most:g}; mend low and high."
+            )
+    elif full is not None and (dtype != np.uint16 or _uses(some, full)):
+        declared = low, high = full
+    else:
+        assert surveyed is not None
+        low, high = float(surveyed.low.min()), float(surveyed.high.max())
+    if not within_reach(low, high):
+        raise OrnsteinError(
+            f"{source} holds numbers from {low:g} to {high:g}; give it other units, since sizes beyond {REACH:g} and ranges "
+            f"below {1 / REACH:g} cannot be worked with."
+        )
+    content = content_hash(
+        arrays, *(full or (low, high)) if declared is None else (low, high), items=digest or digest_of(items)
+    )
+    if high <= low:  # all items alike: any width will do
+        high = low + max(1.0, abs(low))
+    about: dict[str, Any] = {"mean": (), "std": ()}
+    if declared is None:
+        assert surveyed is not None
+        about = _scale(items, layout, some, surveyed, kind.held and dtype.kind == "f")
+    else:
+        about["data_std"] = _std(plain) * 2.0 / (high - low)
+    return DataSpec(
+        kind=kind.name,
+        shape=shape,
+        dtype=dtype.name,
+        low=low,
+        high=high,
+        classes=arrays.classes,
+        source=source,
+        count=len(items),
+        content_hash=content,
+        layout=layout,
+        **about,
+    )
+
+
+def _scale(items: NDArray[Any], layout: str, some: NDArray[Any], surveyed: _Survey, columns: bool) -> dict[str, Any]:
+    """Mean, deviation and bounds of each channel, and the deviation of all in model units."""
+    mean, std = _moments(items, layout)
+    lows, highs = surveyed.low, surveyed.high
+    window = _window(some)
+    inner = [np.clip(values, *bounds) for values, *bounds in zip(np.moveaxis(some, 1, 0), *window, strict=True)]
+    robust = [i for i, values in enumerate(inner) if 0 < DOMINATED * float(np.std(values, dtype=np.float64)) < std[i]]
+    if robust:
+        lows, highs = lows.copy(), highs.copy()
+        up, down = (np.ceil, np.floor) if items.dtype.kind != "f" else (np.positive, np.positive)
+        lows[robust] = up(np.maximum(lows, window[0]))[robust]
+        highs[robust] = down(np.minimum(highs, window[1]))[robust]
+        held = _moments(items, layout, (lows, highs))
+        mean[robust], std[robust] = held[0][robust], held[1][robust]
+        some = np.clip(some, *(_along(bounds, some.ndim) for bounds in (lows, highs)))
+    scaled = (some - _along(mean, some.ndim)) / _along(np.where(std > 0, std, 1.0), some.ndim)
+    return {
+        "mean": tuple(mean.tolist()),
+        "std": tuple(std.tolist()),
+        "lows": tuple(lows.tolist()),
+        "highs": tuple(highs.tolist()),
+        "whole": tuple(surveyed.whole.tolist()) if columns else (),
+        "robust": tuple(robust),
+        "data_std": float(np.std(scaled)),
+    }
+
+
+def _survey(items: NDArray[Any], layout: str, source: str) -> _Survey:
+    """The least and the largest number of each channel, and whether all are whole, in one pass."""
+    low: Any = np.inf
+    high: Any = -np.inf
+    whole: Any = True
+    start = 0
+    for chunk in chunks(items):
+        must_be_finite(chunk, source, layout, start)
+        values = to_model_order(chunk, layout)
+        axes = (0, *range(2, values.ndim))
+        low = np.minimum(low, values.min(axis=axes).astype(np.float64))
+        high = np.maximum(high, values.max(axis=axes).astype(np.float64))
+        if values.dtype.kind == "f":
+            whole = whole & (values == np.rint(values)).all(axis=axes)
+        start += len(chunk)
+    return _Survey(low, high, np.broadcast_to(whole, low.shape))
+
+
+def _moments(
+    items: NDArray[Any], layout: str, bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of each channel, in two passes; of numbers held to bounds, where there are any."""
+    shape = model_shape(items.shape[1:], layout)
+    count = len(items) * int(np.prod(shape[1:], dtype=np.int64))
+    axes = (0, *range(2, len(shape) + 1))
+
+    def values(chunk: NDArray[Any]) -> NDArray[Any]:
+        own = to_model_order(chunk, layout)
+        return own if bounds is None else np.clip(own, *(_along(bound, own.ndim) for bound in bounds))
+
+    zero = np.zeros(shape[0])
+    mean = sum((values(c).sum(axis=axes, dtype=np.float64) for c in chunks(items)), zero) / count
+    wide = _along(mean, len(shape) + 1)
+    square = sum((np.square(values(c) - wide).sum(axis=axes) for c in chunks(items)), zero)
+    return mean, np.sqrt(square / count)
+
+
+def _window(some: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each channel, between which numbers almost all lie, and as much again on either side."""
+    flat = np.moveaxis(some, 1, 0).reshape(some.shape[1], -1)
+    low, high = (_quantile(flat, part) for part in (TAIL, 1 - TAIL))
+    return low - (high - low), high + (high - low)
+
+
+def _quantile(flat: NDArray[Any], part: float) -> NDArray[np.float64]:
+    place = round(part * (flat.shape[1] - 1))
+    return np.partition(flat, place, axis=1)[:, place].astype(np.float64)
+
+
+def _uses(some: NDArray[Any], full: tuple[float, float]) -> bool:
+    """Whether almost all numbers together use much of a range."""
+    flat = some.reshape(1, -1)
+    low, high = (float(_quantile(flat, part)[0]) for part in (TAIL, 1 - TAIL))
+    return high - low >= USED * (full[1] - full[0])
+
+
+def _std(some: NDArray[Any]) -> float:
+    """The standard deviation of all numbers; of bytes by counting them, which is exact and ten times faster."""
+    if some.dtype != np.uint8:
+        return float(np.std(some, dtype=np.float64))
+    counts = sum((np.bincount(c.reshape(-1), minlength=256) for c in chunks(some)), np.zeros(256, np.int64))
+    values = np.arange(256)
+    mean = (counts @ values) / counts.sum()
+    return float(np.sqrt((counts @ np.square(values - mean)) / counts.sum()))
+
+
+def _along(numbers: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
+    return numbers.reshape(-1, *(1,) * (ndim - 2))
