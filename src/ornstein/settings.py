@@ -34,7 +34,7 @@ class Settings:
     channels: int | None = None
     """Ask for 1 (grey), 3 (colour) or 4 (with transparency) channels (default: as they are, transparency on white)."""
     hold_out: float = 0.0
-    """Part of the items that is held out of the training, such as 0.1; `evaluate` compares with it by default."""
+    """Part of the items that is held out of the training, such as 0.1: for a validation loss, and `evaluate` by default."""
     balance: bool = False
     """Draw each class as often, however many items it has (default: each item as often)."""
     layout: str | None = None

@@ -86,3 +86,25 @@ def test_the_command_holds_out(
     assert "hold_out" in capsys.readouterr().err
     assert main(["train", "--data", "moons", "--out", "other", "--hold-out", "0.95"]) == 2
     assert "hold_out" in capsys.readouterr().err
+
+
+def test_the_loss_on_held_out_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It falls with learning, is in metrics.jsonl and info, and changes nothing of what is learned."""
+    from ornstein.files.reading import read_lines
+
+    points = data.open("rings", limit=600)
+    settings = {"steps": 320, "preset": "tiny", "batch_size": 64, "device": "cpu", "seed": 1}
+    run = ornstein.train(points, out=tmp_path / "run", hold_out=0.5, **settings)
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl", ("step", "held_out"))
+    assert [line["step"] for line in lines] == [10, 20, 40, 80, 160, 320]
+    losses = [line["held_out"] for line in lines]
+    assert losses[-1] < 0.9 * losses[0]
+    assert main(["info", str(tmp_path / "run")]) == 0
+    assert f"{losses[-1]:.4f} (step 320)" in capsys.readouterr().out
+    learned, held = points.split(0.5)
+    assert np.array_equal(ornstein.train(learned, **settings).sample(4, steps=3), run.sample(4, steps=3))
+    trainer = ornstein.Trainer(None, None, points, hold_out=0.5, **settings)
+    events = [event.held_out for event in trainer]
+    assert [round(loss, 6) for loss in events if loss is not None] == losses
+    assert events[-1] is not None
+    assert len(held) == 300

@@ -115,6 +115,7 @@ def follow(training: "FolderTraining", command: str) -> int:
         _page(training) as page,
         _heard(training) as events,
     ):
+        held_out = ""
         for event in events:
             p = event.progress
             page.update(event)
@@ -124,9 +125,10 @@ def follow(training: "FolderTraining", command: str) -> int:
                     meter.tell(f"Going on from step {p.step - 1:,} ({training.resumed}).")
             speed = (p.images - images) / max(time.monotonic() - began, 1e-9)
             left = duration(p.seconds * (1 - p.done) / p.done)
+            held_out = held_out if event.held_out is None else f"  held-out {event.held_out:.4f}"
             meter.update(
                 p.done,
-                f"step {p.step:,}  loss {p.loss:.4f}  {speed:.3g} {training.dataset.spec.traits.plural}/s  {left} left",
+                f"step {p.step:,}  loss {p.loss:.4f}{held_out}  {speed:.3g} {training.dataset.spec.traits.plural}/s  {left} left",
             )
             if event.grid:
                 meter.tell(f"Samples after step {p.step:,}: {event.grid}")

@@ -82,6 +82,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("seen", f"{last['images']:,} {spec.traits.plural}, {last['images'] / spec.count:.3g} epochs"),
         *(("changed", line) for line in described(folder)),
         ("loss", " ".join(f"{line['loss']:.4f} (step {line['step']:,})" for line in _spread(lines)) or "none yet"),
+        *_held_out(folder),
         ("model", f"{weights.parent} ({size(folder_size(weights.parent))})"),
         (
             "checkpoints",
@@ -122,6 +123,18 @@ def _broken(folder: Path, diverged: str | None) -> list[str]:
             "and the model is of the last checkpoint before. Train again with a smaller --learning-rate, into another --out.",
         ]
     return []
+
+
+def _held_out(folder: Path) -> list[tuple[str, str]]:
+    """The loss on held-out items as it was measured last, where it was, and its least."""
+    from ornstein.files.reading import read_lines
+
+    lines = read_lines(folder / "metrics.jsonl", ("step", "held_out"), folder)
+    if not lines:
+        return []
+    last, least = lines[-1], min(lines, key=lambda line: line["held_out"])
+    best = "" if least is last else f", least {least['held_out']:.4f} (step {least['step']:,})"
+    return [("held-out loss", f"{last['held_out']:.4f} (step {last['step']:,}){best}")]
 
 
 def _lacking(folder: Path) -> list[tuple[str, str]]:

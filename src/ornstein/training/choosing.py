@@ -137,12 +137,12 @@ FROM_ZERO = {
 }
 
 
-def _learned(settings: Settings, dataset: Dataset) -> Dataset:
-    """The items to learn from, and how they are drawn."""
+def _learned(settings: Settings, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
+    """The items to learn from, with how they are drawn, and those held out."""
     if (settings.hold_out or settings.balance) and not dataset.is_indexed:
         raise UsageError("data: a stream cannot be held out or balanced; give data that can be indexed")
-    dataset = dataset.split(settings.hold_out)[0] if settings.hold_out else dataset
-    return dataset.balanced() if settings.balance else dataset
+    learned, held_out = dataset.split(settings.hold_out) if settings.hold_out else (dataset, None)
+    return (learned.balanced() if settings.balance else learned), held_out
 
 
 def choose(
@@ -191,7 +191,7 @@ def choose(
     if settings.log is not None:
         loggers.check(settings.log)
     length: Length = Minutes(settings.minutes) if settings.minutes is not None else Steps(settings.steps or STEPS)
-    dataset = _learned(settings, before(settings, dataset))
+    dataset, held_out = _learned(settings, before(settings, dataset))
     parts = objects.conditions
     if parts is None:
         parts = conditions.of(dataset, degradation(settings, dataset.spec))
@@ -219,6 +219,7 @@ def choose(
         solver=as_solver(settings.solver if objects.solver is None else objects.solver),
         loggers=(*objects.loggers, *(() if settings.log is None else loggers.made(settings.log, settings.out))),
         teacher=teacher,
+        held_out=held_out,
     )
 
 

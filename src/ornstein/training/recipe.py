@@ -86,6 +86,8 @@ class Recipe:
     loggers: tuple[Logger, ...] = ()
     teacher: str = ""
     """The hash of the weights of the run that a flow map learns from."""
+    held_out: Dataset | None = None
+    """Items that are not learned from, for the validation loss."""
 
     def processor(self) -> AbstractContextManager[None]:
         """Within, what the settings allow on a CPU; elsewhere nothing changes."""

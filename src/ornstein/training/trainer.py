@@ -43,6 +43,7 @@ from ornstein.training.own import described, must_be_same
 from ornstein.training.recipe import Recipe
 from ornstein.training.sample_sheet import Sheets
 from ornstein.training.uncertainty import Uncertainty
+from ornstein.training.validation import HeldOutLoss
 
 SHEETS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
 
@@ -54,6 +55,8 @@ class Event:
     progress: TrainingProgress
     checkpoint: Path | None = None
     grid: Path | None = None
+    held_out: float | None = None
+    """The loss of the averaged weights on held-out items, where it was measured."""
 
 
 class Training:
@@ -96,11 +99,19 @@ class Training:
         means = Means()
         with self.recipe.processor(), self._logging() as log:
             self.state, learner = self.ready()
+            measured, validation = 0, self._validation()
             for progress in train(self.recipe, learner, self.batches(), self.state):
                 log.log(means.add(progress))
-                yield Event(progress)
+                reached, loss = sum(progress.done >= each for each in SHEETS), None
+                if validation is not None and (reached > measured or self._stopped):
+                    measured, loss = reached, validation(self.state.average)
+                yield Event(progress, held_out=loss)
                 if self._stopped:
                     return
+
+    def _validation(self) -> HeldOutLoss | None:
+        """The loss on held-out items, where there are any; of sharded weights no process has all."""
+        return None if self.recipe.held_out is None or self.settings.shard else HeldOutLoss(self.recipe)
 
     def _logging(self) -> AbstractContextManager[Loggers]:
         """Within, the loggers of the first process at work."""
@@ -204,6 +215,7 @@ class FolderTraining(Training):
         processes.on_first(lambda: self._begin(metrics, state))
         part = self.recipe.length.done(state.step, state.seconds)
         saved, saved_step, drawn = time.monotonic(), state.step, sum(part >= each for each in SHEETS)
+        measured, validation = drawn, self._validation()
         steps = train(self.recipe, learner, self.batches(), state)
         sheets = Sheets(self.folder / "samples", self.recipe, self.tell, lambda: self._stopped)
         for progress in self._while_data_stay(steps, state, metrics):
@@ -220,10 +232,15 @@ class FolderTraining(Training):
                 log.image(progress.step, grid)
             wishes = processes.table(self._stopped, self._due(progress, saved, saved_step))
             over = progress.done >= 1 or bool(wishes[:, 0].any())
-            if over or (progress.finite and bool(wishes[0, 1])):
+            saving, reached = over or (progress.finite and bool(wishes[0, 1])), sum(progress.done >= e for e in SHEETS)
+            loss = None
+            if validation is not None and progress.finite and (saving or reached > measured):
+                measured, loss = reached, processes.on_first(partial(validation, state.average))
+                metrics.add({"step": progress.step, "held_out": round(loss, 6)})
+            if saving:
                 place = self._save(state, metrics, prune=progress.finite)
                 saved, saved_step = time.monotonic(), state.step
-            yield Event(progress, place, grid)
+            yield Event(progress, place, grid, loss)
             if self._stopped and not over and processes.count == 1:  # asked to stop between two steps
                 if place is None:
                     self._save(state, metrics, prune=progress.finite)
