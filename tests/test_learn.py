@@ -384,3 +384,20 @@ def test_the_command_starts_from_a_run(tmp_path: Path) -> None:
     started = ornstein.load(tmp_path / "next").model.network.state_dict()
     for name, tensor in first.model.network.state_dict().items():
         assert torch.allclose(started[name], tensor, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class Tenfold(objective.Objective):
+    """An objective with an error of its own."""
+
+    def error(self, predict: Any, draw: Any) -> Tensor:
+        return 10 * super().error(predict, draw)
+
+
+def test_an_error_of_ones_own_is_what_is_trained() -> None:
+    plain, own = (
+        ornstein.Trainer(None, kind(path.Linear(), target.Velocity()), POINTS, steps=1, clip=1e9, tell=lambda _: None)
+        for kind in (objective.Objective, Tenfold)
+    )
+    (one,), (other,) = list(plain), list(own)
+    assert 5 < other.progress.loss / one.progress.loss < 20  # other draws, and ten times their error

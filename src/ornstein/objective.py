@@ -150,6 +150,10 @@ class Draw(NamedTuple):
     q: Tensor
     weight: Tensor
 
+    def error(self, prediction: Tensor) -> Tensor:
+        """The weighted squared error of predictions (B, ...) of each sample (B,), averaged over its numbers."""
+        return self.weight * (prediction - self.q).square().flatten(1).mean(1)
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -194,8 +198,7 @@ class Objective:
 
     def error(self, predict: Callable[[Tensor, Tensor], Tensor], draw: Draw) -> Tensor:
         """The weighted squared error of each sample (B,), averaged over its numbers. predict(x_t, t) -> q̂."""
-        error = (predict(draw.x_t, draw.t) - draw.q).square().flatten(1).mean(1)
-        return draw.weight * error
+        return draw.error(predict(draw.x_t, draw.t))
 
 
 TIMES: tuple[Any, ...] = (Uniform(), LogitNormal(), LogNormal())

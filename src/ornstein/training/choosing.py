@@ -33,7 +33,7 @@ from ornstein.names import (
     pick,
 )
 from ornstein.networks import DDPM, dit, mlp, unet
-from ornstein.objective import Times, Weight
+from ornstein.objective import Objective, Times, Weight
 from ornstein.path import Path
 from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.processes import ALONE, LAUNCH, Processes
@@ -105,8 +105,9 @@ def with_names(settings: Settings, spec: DataSpec, objects: Objects) -> Settings
 
 
 def is_plain(own: Any) -> bool:
-    """Whether an objective has the parts of `Objective`, by which its draws are functions of (seed, step, row)."""
-    return all(hasattr(own, name) for name in ("levels", "at", "error"))
+    """Whether an objective has the parts of `Objective`, by which its draws are functions of (seed, step, row), and its error."""
+    parts = all(hasattr(own, name) for name in ("levels", "at"))
+    return parts and getattr(type(own), "error", None) is Objective.error
 
 
 PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}

@@ -39,7 +39,7 @@ class LossModule(nn.Module):
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
-            errors = self._objective.error(self._denoiser.given(part.condition).predict, draw)
+            errors = draw.error(self._denoiser.given(part.condition).predict(draw.x_t, draw.t))
         return self._weighed(errors, draw), errors.mean().detach()
 
     def _weighed(self, errors: Tensor, draw: Draw) -> Tensor:
@@ -58,7 +58,7 @@ class HybridLossModule(LossModule):
         assert isinstance(denoiser, VarianceDenoiser)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
             prediction, v = denoiser.outputs(draw.x_t, draw.t)
-        errors = self._objective.error(lambda x_t, t: prediction, draw)
+        errors = draw.error(prediction)
         bound = BOUND * hybrid_term(denoiser, part.x, draw.x_t, draw.t, prediction, v).mean()
         return self._weighed(errors, draw) + bound, errors.mean().detach()
 
