@@ -7,6 +7,7 @@ and are told E[x | x_t] at any noise level they ask for. The reference is the sa
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -54,27 +55,33 @@ def problem(name: str, model: exact.GaussianMixture, count: int, seed: int) -> P
     return Problem(name, model, noise, sample(model, start=start, solver=solver, grid=grid.polynomial(PATH, steps)))
 
 
-def ring(components: int = 8, radius: float = 1.5, variance: float = 0.02) -> exact.GaussianMixture:
+def ring(
+    components: int = 8, radius: float = 1.5, variance: float = 0.02, on: path.Path = PATH
+) -> exact.GaussianMixture:
     """Equal components on a circle."""
     angle = torch.arange(components, dtype=torch.float64) * (2 * math.pi / components)
     means = radius * torch.stack([angle.cos(), angle.sin()], 1)
-    return exact.GaussianMixture(torch.ones(components) / components, means, variance, PATH)
+    return exact.GaussianMixture(torch.ones(components) / components, means, variance, on)
 
 
-def random(dimension: int, components: int, seed: int) -> exact.GaussianMixture:
+def random(dimension: int, components: int, seed: int, on: path.Path = PATH) -> exact.GaussianMixture:
     """Means N(0, I), variances uniform in [0.03, 0.23], weights uniform in [0.3, 1.3] before they are normalised."""
     draw = torch.Generator().manual_seed(seed)
     weights = torch.rand(components, generator=draw, dtype=torch.float64) + 0.3
     means = torch.randn(components, dimension, generator=draw, dtype=torch.float64)
     variances = torch.rand(components, generator=draw, dtype=torch.float64) * 0.2 + 0.03
-    return exact.GaussianMixture(weights / weights.sum(), means, variances, PATH)
+    return exact.GaussianMixture(weights / weights.sum(), means, variances, on)
 
 
+MODELS: dict[str, tuple[Callable[[path.Path], exact.GaussianMixture], int]] = {  # on a path; the seed of the starts
+    "2-D ring of 8": (lambda on: ring(on=on), 0),
+    "2-D random, seed 1": (lambda on: random(2, 5, 1, on), 1),
+    "2-D random, seed 2": (lambda on: random(2, 5, 2, on), 2),
+    "64-D random, seed 1": (lambda on: random(64, 16, 1, on), 1),
+    "64-D random, seed 2": (lambda on: random(64, 16, 2, on), 2),
+    "64-D random, seed 3": (lambda on: random(64, 16, 3, on), 3),
+}
 ALL: dict[str, Callable[[], Problem]] = {
-    "2-D ring of 8": lambda: problem("2-D ring of 8", ring(), 512, 0),
-    "2-D random, seed 1": lambda: problem("2-D random, seed 1", random(2, 5, 1), 512, 1),
-    "2-D random, seed 2": lambda: problem("2-D random, seed 2", random(2, 5, 2), 512, 2),
-    "64-D random, seed 1": lambda: problem("64-D random, seed 1", random(64, 16, 1), 512, 1),
-    "64-D random, seed 2": lambda: problem("64-D random, seed 2", random(64, 16, 2), 512, 2),
-    "64-D random, seed 3": lambda: problem("64-D random, seed 3", random(64, 16, 3), 512, 3),
+    name: partial(lambda name, make, seed: problem(name, make(PATH), 512, seed), name, make, seed)
+    for name, (make, seed) in MODELS.items()
 }

@@ -77,7 +77,9 @@ def time_of_noise(path: Path, sigma: Tensor) -> Tensor:
         middle = (low + high) / 2
         less = path.sigma(middle) < sigma
         low, high = torch.where(less, middle, low), torch.where(less, high, middle)
-    return torch.where(sigma >= path.sigma(torch.ones_like(sigma)), torch.ones_like(sigma), (low + high) / 2)
+    ends = torch.zeros_like(sigma), torch.ones_like(sigma)
+    times = torch.where(sigma <= path.sigma(ends[0]), ends[0], (low + high) / 2)
+    return torch.where(sigma >= path.sigma(ends[1]), ends[1], times)
 
 
 def positional(network: Any, x: Tensor, c_noise: Tensor, condition: Any) -> Any:
