@@ -92,7 +92,93 @@ def test_copies_of_the_training_data_are_told(run: Path, tmp_path: Path) -> None
     scores = {score["name"]: score["value"] for score in result(run)["scores"]}  # type: ignore[attr-defined]
     assert scores["near copies"] == 1
     assert scores["distance ratio"] == 0
-    assert (run / "evaluation" / "samples-x-cnn-nearest.png").exists()
+    assert len(list((run / "evaluation").glob("samples-x-*-digits-test-*-cnn-nearest.png"))) == 1
+
+
+def test_every_file_that_sample_writes_scores_the_same(run: Path, tmp_path: Path) -> None:
+    words = ["--data", "digits:test", "--features", "pixels", "--metrics", "kid,memorisation"]
+    found = []
+    for out in ("x.npz", "folder"):
+        assert (
+            main(["sample", str(run), "-n", "120", "--steps", "2", "--out", str(tmp_path / out), "--device", "cpu"])
+            == 0
+        )
+    items = np.load(tmp_path / "x.npz")["samples"]
+    np.save(tmp_path / "x.npy", items)
+    np.save(tmp_path / "y.npy", items.astype(np.float64))
+    (tmp_path / "numbers").mkdir()
+    for i, item in enumerate(items):
+        np.save(tmp_path / "numbers" / f"{i:05d}.npy", item)
+    for name in ("x.npz", "folder", "x.npy", "y.npy", "numbers"):
+        assert main(["evaluate", str(run), "--samples", str(tmp_path / name), *words]) == 0
+        found.append(result(run)["scores"])
+        shutil.rmtree(run / "evaluation")
+    assert all(scores == found[0] for scores in found)
+
+
+def test_a_folder_of_vectors(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(5.0, 2.0, (300, 2)))
+    run = trained(tmp_path / "run", str(tmp_path / "x.npy"))
+    assert (
+        main(["sample", str(run), "-n", "120", "--steps", "2", "--out", str(tmp_path / "made"), "--device", "cpu"]) == 0
+    )
+    words = ["--samples", str(tmp_path / "made"), "--data", str(tmp_path / "x.npy"), "--metrics", "mmd"]
+    assert main(["evaluate", str(run), *words]) == 0
+    assert result(run)["samples"]["count"] == 120  # type: ignore[index]
+
+
+BROKEN = {
+    "nan": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 7, np.nan, x / 1.0), "sample 7 holds NaN"),
+    "inf": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 9, np.inf, x / 1.0), "sample 9 holds NaN"),
+    "constant": (lambda x: np.full_like(x, 3), "are the same, which is no distribution to compare"),
+    "one": (lambda x: x[:1], "of 1 sample items would mean nothing"),
+    "shape": (lambda x: x[:, :4], "holds items of shape (4, 8, 1), not (8, 8, 1)"),
+    "fractions": (lambda x: x / 16.0, "these are fractions between 0 and 1"),
+    "text": (lambda x: x.astype(str), "give whole or floating numbers"),
+}
+
+
+@pytest.mark.parametrize("wrong", BROKEN)
+@pytest.mark.parametrize("metrics", ["kid", "precision-recall", "memorisation", "c2st", None])
+def test_broken_samples_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, metrics: str | None
+) -> None:
+    change, says = BROKEN[wrong]
+    np.savez(tmp_path / "x.npz", samples=change(data.open("digits:test").items[:250]))
+    words = ["--samples", str(tmp_path / "x.npz"), "--data", "digits:test", "--features", "pixels"]
+    assert main(["evaluate", str(run), *words, *(["--metrics", metrics] if metrics else [])]) in (1, 2)
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_labels_of_samples_are_those_of_the_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    real = data.open("digits:test")
+    assert real.labels is not None
+    words = ["--samples", str(tmp_path / "x.npz"), "--data", "digits:test", "--metrics", "agreement"]
+    scores = []
+    for labels in (real.labels, np.array(real.classes)[real.labels], real.labels.astype(float)):
+        np.savez(tmp_path / "x.npz", samples=real.items, labels=labels)
+        assert main(["evaluate", str(run), *words]) == 0
+        scores.append(result(run)["scores"])
+        shutil.rmtree(run / "evaluation")
+    assert scores[0] == scores[1] == scores[2]
+    np.savez(tmp_path / "x.npz", samples=real.items, labels=real.labels + 1)
+    assert main(["evaluate", str(run), *words]) == 2
+    assert "labels: 10 is no class" in capsys.readouterr().err
+
+
+def test_each_set_has_a_result_of_its_own(run: Path, tmp_path: Path) -> None:
+    real = data.open("digits:test")
+    assert real.labels is not None
+    for name, rows in (("a", slice(0, 150)), ("b", slice(150, 300))):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "held.npz", data=real.items[rows], labels=real.labels[rows])
+        words = ["--features", "pixels", "--metrics", "kid", "--data", str(tmp_path / name / "held.npz")]
+        assert main(["evaluate", str(run), *QUICK, *words]) == 0
+        assert main(["diagnose", str(run), "-n", "100", "--levels", "1", "--device", "cpu", *words[-2:]]) == 0
+    assert len(list((run / "evaluation").glob("abm-2-*.json"))) == 2
+    assert len(list((run / "evaluation").glob("diagnosis-*.json"))) == 2
 
 
 def test_a_module_of_ones_own(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +221,8 @@ def test_a_model_is_diagnosed(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [score["name"].split(" at ")[0] for score in found["scores"]] == [  # type: ignore[attr-defined]
         *("noise error", "noise error", "calibration", "calibration")
     ]
-    assert (run / "evaluation" / "diagnosis-plot.png").read_bytes().startswith(b"\x89PNG")
+    (image,) = (run / "evaluation").glob("diagnosis-digits-test-*-plot.png")
+    assert image.read_bytes().startswith(b"\x89PNG")
     page = (run / "report.html").read_text()
     assert "Diagnosis of the model" in page
     assert 'class="smooth"' in page

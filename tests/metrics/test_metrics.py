@@ -15,6 +15,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance, poly_mmd
 
 from ornstein import metrics
+from ornstein.data.objects import dataset_of
 from ornstein.errors import UsageError
 from ornstein.metrics import distances, score
 from ornstein.metrics.mmd import median_distance
@@ -181,6 +182,24 @@ def test_density_and_coverage_of_the_same_distribution() -> None:
     density, coverage = (np.array([pair[j].value for pair in both]) for j in (0, 1))
     assert abs(density.mean() - 1) < 3.5 * density.std() / math.sqrt(40)
     assert abs(coverage.mean() - expected) < 3.5 * coverage.std() / math.sqrt(40)
+
+
+@pytest.mark.parametrize("label", [-1, 4])
+def test_labels_of_no_class_are_refused(label: int) -> None:
+    asked = torch.arange(200) % 4
+    asked[17] = label
+    with pytest.raises(UsageError, match=f"one of 4 classes, 0 to 3, for each sample; sample 17 has the label {label}"):
+        metrics.agreement(asked, torch.arange(200) % 4, ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("extractor", [metrics.Values(), metrics.Network("mean", nn.AdaptiveAvgPool2d(1))])
+def test_broken_samples_are_named_before_a_network_hides_them(wrong: float, extractor: metrics.Extractor) -> None:
+    items = np.random.default_rng(0).normal(size=(300, 4, 4, 1)).astype(np.float32)
+    spec = dataset_of(items).spec
+    items[217, 1, 2, 0] = wrong
+    with pytest.raises(UsageError, match="sample 217 holds NaN or infinite numbers"):
+        metrics.extract(extractor, items, spec)
 
 
 def test_agreement() -> None:
@@ -432,23 +451,79 @@ def test_copies_are_counted_exactly_and_ratios_without_meaning_are_left_out() ->
     alone = metrics.memorisation(training[:150], training)
     assert [s.name for s in alone.scores] == ["nearer than fresh data", "exact copies"]
     assert alone.scores[1].value == 1
-    assert alone.notes[0] == "200 of 400 training items repeat an earlier one"
-    assert alone.notes[1].startswith("near copies are left out: 1 % or more of the fresh items equal a training item")
-    assert alone.notes[2].startswith("the distance ratio is left out: half of the fresh items or more equal")
+    assert alone.repeats.notes == (
+        "75 of 150 samples repeat an earlier one, one of them 2 times in all",
+        "200 of 400 training items repeat an earlier one, one of them 2 times in all",
+        "150 of 150 samples are exact copies of training items",
+    )
+    assert alone.notes[0].startswith("near copies are left out: 1 % or more of the fresh items equal a training item")
+    assert alone.notes[1].startswith("the distance ratio is left out: half of the fresh items or more equal")
+    assert "has memorised its training data: 100.0% of" in str(
+        metrics.memorisation(training[:150], training, fresh).verdict
+    )
     fresh[:30] = training[50:80]
     made = draw(200, 3, 2)
     made[7] = training[11]
     found = metrics.memorisation(made, training, fresh)
     assert [s.name for s in found.scores] == ["nearer than fresh data", "distance ratio", "exact copies"]
     assert found.scores[2].value == 1 / 200
-    assert found.notes[1] == "30 of 300 fresh items are also in the training data"
+    assert "30 of 300 held-out items are also in the training data" in found.repeats.notes
     assert 0.8 < found.scores[1].value < 1.3
-    assert metrics.memorisation(draw(200, 3, 2), draw(400, 3, 0), draw(300, 3, 1)).notes == ()
+    assert found.verdict is None
+    copied = metrics.memorisation(training[::2][:150], training, fresh)
+    assert copied.verdict == "training data are memorised: 100.0% of the samples equal a training item"
+    all_in = metrics.memorisation(made, training, training[:150])
+    assert all(math.isfinite(s.high) and s.high < 1e3 for s in all_in.scores)
+    apart = metrics.memorisation(draw(200, 3, 2), draw(400, 3, 0), draw(300, 3, 1))
+    assert (apart.repeats.notes, apart.notes, apart.verdict) == ((), (), None)
 
 
-def test_places_are_exact() -> None:
+def test_data_of_few_values_have_no_ratio() -> None:
+    whole = [draw(count, 1, seed, scale=300.0).round() for count, seed in ((400, 0), (600, 1), (400, 2))]
+    for found in (metrics.memorisation(*whole), metrics.memorisation(*whole[:2])):
+        assert all(math.isfinite(one.high) for one in found.scores)
+        assert "near copies" not in [one.name for one in found.scores]
+        assert found.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("part", "words"), [(1.0, "has memorised its"), (0.2, "part of the training data is"), (0.0, None)]
+)
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("count", [300, 1500])
+def test_memorisation_is_said_in_words(part: float, words: str | None, held: bool, count: int) -> None:
+    """Near copies, with and without held-out data, of fewer samples than training items and of more."""
+    training = draw(500, 8, 0)
+    made = draw(count, 8, 2)
+    copied = int(part * count)
+    made[:copied] = training[torch.arange(copied) % 500] + draw(copied, 8, 3, scale=1e-3)
+    verdict = metrics.memorisation(made, training, draw(400, 8, 1) if held else None).verdict
+    assert verdict is None if words is None else words in str(verdict)
+
+
+def test_near_copies_raise_no_false_alarm() -> None:
+    """Samples of the real distribution, more than training items, and no held-out data: a word about memorising is rare."""
+    verdicts = [metrics.memorisation(draw(600, 4, 2 * i), draw(150, 4, 2 * i + 1)).verdict for i in range(100)]
+    assert sum(verdict is not None for verdict in verdicts) <= 3
+
+
+def test_items_are_known_by_their_numbers() -> None:
     y = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
-    assert distances.places(torch.tensor([[-0.0, 1.0], [1.0, 1e-7], [1.0, 0.0]]), y).tolist() == [0, -1, 1]
+    x = torch.tensor([[-0.0, 1.0], [1.0, 1e-7], [1.0, 0.0]])
+    known = metrics.repeats(distances.names(x), distances.names(y), distances.names(y))
+    assert known.copies is not None
+    assert known.copies.tolist() == [True, False, True]
+    assert known.notes == (
+        "1 of 3 held-out items repeat an earlier one, one of them 2 times in all",
+        "1 of 3 training items repeat an earlier one, one of them 2 times in all",
+        "3 of 3 held-out items are also in the training data",
+        "2 of 3 samples are exact copies of training items",
+    )
+    spec = dataset_of(np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)).spec
+    whole, floating = (
+        metrics.identities(np.arange(12).reshape(3, 2, 2, 1).astype(t), spec) for t in ("uint8", "float64")
+    )
+    assert whole == floating
 
 
 def test_the_interval_of_a_proportion_is_wilsons() -> None:

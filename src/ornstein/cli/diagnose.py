@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
-from ornstein.cli.results import Results, must_be_json, report_page
+from ornstein.cli.results import Results, must_be_json, of_data, report_page
 from ornstein.cli.show import say
 from ornstein.meter import Meter
 
@@ -50,7 +50,7 @@ def run(words: Sequence[str]) -> int:
                 measured.append(level)
                 meter.update(len(measured) / len(at), f"{len(measured)} of {len(at)} noise levels")
         what = f"{len(x):,} items of {data.spec.source}"
-        output = results.at("diagnosis.json")
+        output = results.at(f"diagnosis-{of_data(data)}.json")
         where = results.write(output, _record(trained, data, options, measured, what))
         say(f"{what}; errors are per number, in model units.")
         say(_table(measured))

@@ -5,19 +5,17 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli import guidance_flags
+from ornstein.cli import guidance_flags, made_before
 from ornstein.cli.drawing import recipe
 from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.real_data import real_data, versions
-from ornstein.cli.results import Results, must_be_json, report_page
+from ornstein.cli.results import Results, must_be_json, of_data, report_page
 from ornstein.cli.show import columns, duration, say
-from ornstein.errors import UsageError
 from ornstein.meter import Meter
 from ornstein.processes import Processes, joined
 
@@ -95,7 +93,7 @@ def _measure(
 ) -> None:
     import torch
 
-    from ornstein.metrics import evaluate, extract, reference
+    from ornstein.metrics import evaluate, extract, identities, reference
     from ornstein.metrics.evaluation import DEFAULT
 
     spec = trained.spec
@@ -129,17 +127,20 @@ def _measure(
             extractor=extractor,
             kind=spec.kind,
             labels=labels,
+            identity=identities(samples.items, samples.spec),
             progress=lambda done, total: meter.update(done / total, names[done]),
         )
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
-    stem = f"{samples.name}-{extractor.name}"
+    stem = f"{samples.name}-{of_data(data)}-{extractor.name}"
     said = f"{len(features):,} samples beside {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"
     record = {
         "scores": [row.to_json() for row in evaluation.rows],
         "by_class": {name: score.to_json() for name, score in evaluation.by_class.items()},
+        "findings": list(evaluation.findings),
         "notes": list(evaluation.notes),
         "title": f"Evaluation: {samples.title}",
-        "about": f"{said}. The last column is what other real data score in the place of the samples.",
+        "about": f"{'. '.join((said, *evaluation.findings))}. The last column is what other real data score in the place of the "
+        "samples.",
         "samples": samples.made,
         "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "compared": len(compared.real)},
         "training": {"source": spec.source, "content_hash": spec.content_hash},
@@ -151,6 +152,8 @@ def _measure(
     output = results.at(f"{stem}.json")
     where = results.write(output, record)
     say(f"{said}.")
+    for finding in evaluation.findings:
+        say(f"{finding[0].upper()}{finding[1:]}.")
     say(show(evaluation))
     for note in evaluation.notes:
         say(f"Note: {note}.")
@@ -240,39 +243,12 @@ def draw(
 
 
 def _from_file(options: Evaluate, trained: "Run", processes: Processes) -> Samples:
-    """Made before: an array `samples` in a .npz, in the data's own units, with `labels` or without, or a folder of images."""
-    import numpy as np
-    import torch
-
-    from ornstein import data
-
-    file, spec = Path(str(options.samples)).expanduser(), trained.spec
-    labels = None
-    if file.suffix.lower() == ".npz":
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                items = arrays["samples"]
-                labels = torch.from_numpy(arrays["labels"].astype(np.int64)) if "labels" in arrays else None
-        except KeyError:
-            raise UsageError(f"--samples {file} has no array `samples`; write it with `ornstein sample`") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UsageError(f"--samples {file} cannot be read ({reason}); give a .npz file or a folder") from error
-        if items.shape[1:] != spec.item_shape:
-            raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {spec.item_shape}")
-        with file.open("rb") as stream:
-            digest = file_digest(stream, "sha256").hexdigest()
-    else:
-        opened = data.open(file, channels=spec.shape[0] if spec.kind == "image" else None)
-        if opened.spec.shape != spec.shape:
-            raise UsageError(f"--samples {file} holds items of shape {opened.spec.shape}, not {spec.shape}")
-        items, digest = opened.items, opened.spec.content_hash
-        spec = opened.spec if spec.kind == "image" else spec
-    if labels is not None and len(labels) != len(items):
-        raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
+    """Made before: a file or folder as `sample` writes it."""
+    file = Path(str(options.samples)).expanduser()
+    items, labels, digest = made_before.read(file, trained)
     made = {"file": str(file.resolve()), "digest": digest, "count": len(items)}
-    part = processes.share(len(items))
-    return Samples(items[part.start : part.stop], items, spec, labels, made, f"samples-{file.stem}", file.name)
+    part, name = processes.share(len(items)), f"samples-{file.stem}-{digest.rpartition('-')[2][:8]}"
+    return Samples(items[part.start : part.stop], items, trained.spec, labels, made, name, file.name)
 
 
 # Results

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -139,6 +140,12 @@ class Results:
                 return file_digest(file, "sha256").hexdigest() != self.trained.weights_hash
         except OSError:
             return True
+
+
+def of_data(data: "Dataset") -> str:
+    """A part of a file's name for what is measured on these data: their source, and eight digits of their hash."""
+    source = re.sub(r"[^A-Za-z0-9]+", "-", data.spec.source).strip("-")[-40:].strip("-")
+    return f"{source}-{data.spec.content_hash.rpartition('-')[2][:8]}"
 
 
 def report_page(results: Results, training: "Dataset") -> None:

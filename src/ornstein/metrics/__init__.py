@@ -12,6 +12,7 @@ from ornstein.metrics.kid import kid
 from ornstein.metrics.memorisation import Memorisation, memorisation
 from ornstein.metrics.mmd import mmd
 from ornstein.metrics.precision_recall import precision_recall
+from ornstein.metrics.repeats import Repeats, identities, repeats
 from ornstein.metrics.score import Score
 from ornstein.metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -26,6 +27,7 @@ __all__ = [
     "Memorisation",
     "Network",
     "Reference",
+    "Repeats",
     "Row",
     "Score",
     "Values",
@@ -36,6 +38,7 @@ __all__ = [
     "evaluate",
     "extract",
     "frechet",
+    "identities",
     "inception",
     "kid",
     "memorisation",
@@ -43,5 +46,6 @@ __all__ = [
     "of_data",
     "precision_recall",
     "reference",
+    "repeats",
     "sliced_wasserstein",
 ]

@@ -42,14 +42,6 @@ def nearest(x: Tensor, y: Tensor | None = None, k: int = 1) -> Nearest:
     return Nearest(distance, index)
 
 
-def places(x: Tensor, y: Tensor) -> Tensor:
-    """The first place in y (M, D) of an item equal to each of x (N, D), −1 where there is none: (N,). Exact, in linear time."""
-    first: dict[bytes, int] = {}
-    for place, row in enumerate(_bytes(y)):
-        first.setdefault(row, place)
-    return torch.tensor([first.get(row, -1) for row in _bytes(x)])
-
-
-def _bytes(x: Tensor) -> Iterator[bytes]:
-    for row in (x.flatten(1).float() + 0.0).contiguous().cpu().numpy():  # −0 equals 0
-        yield row.tobytes()
+def names(x: Tensor) -> list[bytes]:
+    """A name for each of x (N, ...), equal for equal numbers."""
+    return [row.tobytes() for row in (x.flatten(1).float() + 0.0).contiguous().cpu().numpy()]  # −0 equals 0

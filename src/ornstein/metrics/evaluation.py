@@ -25,6 +25,7 @@ from ornstein.metrics.kid import kid
 from ornstein.metrics.memorisation import Memorisation, memorisation
 from ornstein.metrics.mmd import mmd
 from ornstein.metrics.precision_recall import precision_recall
+from ornstein.metrics.repeats import Repeats, identities, repeats
 from ornstein.metrics.score import Score, proportion
 from ornstein.metrics.sliced_wasserstein import sliced_wasserstein
 
@@ -61,13 +62,15 @@ class Row:
 class Reference:
     """Features of real data: those compared with, other ones in the place of samples, and what the model has seen.
 
-    `held` are real items that the model has not seen, where there are any.
+    `held` are real items that the model has not seen, where there are any. `names` are those of these and of all training items
+    (`repeats.identities`), to count copies by.
     """
 
     real: Tensor
     fresh: Tensor | None = None
     training: Tensor | None = None
     held: Tensor | None = None
+    names: tuple[list[bytes] | None, list[bytes] | None] = (None, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,12 +85,14 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """All scores in order, those by class, the nearest training items, and what was left out and why."""
+    """All scores in order, those by class, the nearest training items, what was left out and why, and `findings`: what the sets
+    repeat and whether training data are memorised, which bear on all scores."""
 
     rows: tuple[Row, ...]
     by_class: Mapping[str, Score]
     nearest: Memorisation | None
     notes: tuple[str, ...]
+    findings: tuple[str, ...] = ()
 
 
 def reference(
@@ -121,7 +126,9 @@ def reference(
         fresh = features(data, second)
     elif training is not None:
         fresh = features(training, np.sort(_shuffled(len(training))[:count]))
-    return Reference(real, fresh, everything, None if same else real[:SEARCHED])
+    held = None if same else identities(data.items[first], data.spec)
+    known = None if training is None else identities(training.items, training.spec)
+    return Reference(real, fresh, everything, None if same else real[:SEARCHED], (held, known))
 
 
 def evaluate(
@@ -132,9 +139,12 @@ def evaluate(
     extractor: Extractor,
     kind: str = "image",
     labels: Labels | None = None,
+    identity: list[bytes] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """The metrics called `names` of samples' features (N, D); None: the usual ones for this kind of data.
+
+    `identity`: of each sample, by `repeats.identities`; without it copies are counted on features.
 
     Of the usual ones, those that these items are too few for are left out, with a note. Raises UsageError for an unknown name, a
     metric that was asked for and would mean nothing, or when nothing at all can be measured.
@@ -148,6 +158,7 @@ def evaluate(
     by_class: Mapping[str, Score] = {}
     memorised: Memorisation | None = None
     notes: list[str] = []
+    known = None if identity is None else repeats(identity, *reference.names)
     for done, name in enumerate(names):
         if progress is not None:
             progress(done, len(names))
@@ -156,7 +167,7 @@ def evaluate(
                 row, by_class = _agreement(labels)
                 rows.append(row)
             elif name == "memorisation":
-                more, memorised = _memorisation(samples, reference)
+                more, memorised = _memorisation(samples, reference, known)
                 rows += more
                 notes += memorised.notes
             else:
@@ -167,7 +178,11 @@ def evaluate(
             notes.append(f"{name} was left out: {error}")
     if not rows:
         raise UsageError(f"nothing can be measured: {notes[0]}")
-    return Evaluation(tuple(rows), by_class, memorised, tuple(notes))
+    known = known or (None if memorised is None else memorised.repeats)
+    findings = () if known is None else known.notes
+    if memorised is not None and memorised.verdict is not None:
+        findings = (*findings, memorised.verdict)
+    return Evaluation(tuple(rows), by_class, memorised, tuple(notes), findings)
 
 
 def _two_sample(name: str, samples: Tensor, reference: Reference, extractor: Extractor) -> list[Row]:
@@ -192,12 +207,12 @@ def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score]]:
     return Row(score, proportion("label agreement", labels.real)), by_class
 
 
-def _memorisation(samples: Tensor, reference: Reference) -> tuple[list[Row], Memorisation]:
+def _memorisation(samples: Tensor, reference: Reference, known: Repeats | None) -> tuple[list[Row], Memorisation]:
     if reference.training is None:
         raise UsageError(
             "the nearest-neighbour test needs the training data, which were not opened or are not there any more"
         )
-    result = memorisation(samples[:SEARCHED], reference.training, reference.held)
+    result = memorisation(samples[:SEARCHED], reference.training, reference.held, known=known)
     return [Row(score) for score in result.scores], result
 
 

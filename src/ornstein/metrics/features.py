@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ornstein.data import Dataset, DataSpec
 from ornstein.data.arrays import Arrays
 from ornstein.data.cache import Items, cached, default_folder
+from ornstein.data.content import chunks
+from ornstein.errors import UsageError
 
 Progress = Callable[[int, int], None]  # done, total
 BATCH = 250
@@ -75,13 +77,32 @@ class Network:
 
 
 def extract(extractor: Extractor, items: NDArray[Any], spec: DataSpec, progress: Progress | None = None) -> Tensor:
-    """Features (N, D) of items in their own units, in batches."""
+    """Features (N, D) of items in their own units, in batches.
+
+    Raises UsageError that names the first item which holds NaN or infinity: a network may make a number of it.
+    """
+    must_be_finite(items)
     features = []
     for start in range(0, len(items), BATCH):
         features.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
         if progress is not None:
             progress(min(start + BATCH, len(items)), len(items))
     return torch.cat(features)
+
+
+def must_be_finite(items: NDArray[Any]) -> None:
+    """Raises UsageError that names the first item which holds NaN or infinity."""
+    if items.dtype.kind != "f":
+        return
+    start = 0
+    for chunk in chunks(items):
+        wrong = ~np.isfinite(chunk).reshape(len(chunk), -1).all(1)
+        if wrong.any():
+            raise UsageError(
+                f"sample {start + int(wrong.argmax())} holds NaN or infinite numbers, of which no metric says anything; leave "
+                "such samples out or mend what made them"
+            )
+        start += len(chunk)
 
 
 def of_data(

@@ -6,36 +6,54 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ornstein.metrics.distances import Nearest, nearest, places
+from ornstein.metrics.distances import Nearest, names, nearest
+from ornstein.metrics.repeats import Repeats, repeats
 from ornstein.metrics.score import Score, proportion, smooth, usable, wilson
 
 NEAR = 0.01  # of fresh real items are nearer to a training item than what counts as near
+SOME, MOST = 0.03, 0.5  # near copies, for certain, from which training data are memorised in part or as a whole
 
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
     """The scores, and the samples nearest to a training item, the nearest first: places in the samples and in the data.
 
-    `notes` say what the sets repeat of themselves and of each other, and which scores that leaves out.
+    `repeats` says what the sets repeat of themselves and of each other, `verdict` in words whether training data are memorised,
+    `notes` which scores are left out and why.
     """
 
     scores: tuple[Score, ...]
     samples: Tensor
     training: Tensor
+    repeats: Repeats
+    verdict: str | None
     notes: tuple[str, ...] = ()
 
 
-def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None, pairs: int = 16) -> Memorisation:
+def memorisation(
+    samples: Tensor,
+    training: Tensor,
+    fresh: Tensor | None = None,
+    pairs: int = 16,
+    known: Repeats | None = None,
+) -> Memorisation:
     """Distances of samples (N, D) to their nearest training item (T, D), beside those of fresh real items (M, D).
 
     Without fresh items, beside the distance of training items to each other (each to the nearest other), of as many as there are
     samples. Four scores: how often a sample is nearer than a fresh item (0.5: like fresh data, 1: copies; the Mann–Whitney
     statistic of Meehan et al. 2020, section 3); the part of samples nearer than 99 % of fresh items are (0.01: like fresh data);
-    the ratio of the medians of both distances; and the part of samples that equal a training item. Where 1 % or half of the
-    fresh items are at distance 0, as with duplicates or data of few values, nothing is nearer and no ratio is finite: that
-    score is left out, with a note. Raises UsageError below 100 items, and for items that cannot be compared.
+    the ratio of the medians of both distances; and the part of samples that equal a training item.
+    Where 1 % or half of the
+    fresh items are at distance 0, as with duplicates, overlap or data of few values, nothing is nearer and no ratio is finite:
+    that score is left out, with a note. `known`: which items repeat, where that was counted on the
+    items themselves; None: on these features. Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "The nearest-neighbour test", samples=samples, training=training)
+    if fresh is not None:
+        usable(100, "The nearest-neighbour test", fresh=fresh, training=training)
+    known = known or repeats(names(samples), None if fresh is None else names(fresh), names(training))
+    notes = []
+    assert known.copies is not None
     neighbours = nearest(samples, training)
     if fresh is None:
         count = min(len(samples), len(training))
@@ -44,37 +62,47 @@ def memorisation(samples: Tensor, training: Tensor, fresh: Tensor | None = None,
         held, group = other.distance[:, 0], _pairs(rows, other.place[:, 0])
         independent = count / (1 + count / len(training))  # two nearest to each other have one distance between them
     else:
-        usable(100, "The nearest-neighbour test", fresh=fresh, training=training)
         held = nearest(fresh, training).distance[:, 0]
         group, independent = torch.arange(len(held)), float(len(held))
     ours = neighbours.distance[:, 0]
     order = ours.argsort()[:pairs]
-    notes = _repeats(training, fresh)
     scores = [_nearer(ours, held, group)]
+    near = None
     if float(held.quantile(NEAR)) > 0:
-        scores.append(_copies(ours, held, independent))
+        near = _copies(ours, held, independent)
+        scores.append(near)
     else:
         notes.append(
-            "near copies are left out: 1 % or more of the fresh items equal a training item, and nothing is nearer"
+            "near copies are left out: 1 % or more of the fresh items equal a training item, and nothing is nearer; give "
+            "held-out data apart from the training"
         )
     if float(held.median()) > 0:
         scores.append(_ratio(ours, held, int(independent)))
     else:
         notes.append("the distance ratio is left out: half of the fresh items or more equal a training item")
-    scores.append(proportion("exact copies", places(samples, training) >= 0))
-    return Memorisation(tuple(scores), order, neighbours.place[order, 0], tuple(notes))
+    exact = proportion("exact copies", torch.from_numpy(known.copies))
+    scores.append(exact)
+    return Memorisation(
+        tuple(scores), order, neighbours.place[order, 0], known, _verdict(near, exact, held), tuple(notes)
+    )
 
 
-def _repeats(training: Tensor, fresh: Tensor | None) -> list[str]:
-    """Notes on duplicates and overlap."""
-    notes, count = [], len(training)
-    again = int((places(training, training) != torch.arange(count)).sum())
-    if again:
-        notes.append(f"{again:,} of {count:,} training items repeat an earlier one")
-    overlap = 0 if fresh is None else int((places(fresh, training) >= 0).sum())
-    if fresh is not None and overlap:
-        notes.append(f"{overlap:,} of {len(fresh):,} fresh items are also in the training data")
-    return notes
+def _verdict(near: Score | None, exact: Score, held: Tensor) -> str | None:
+    """Whether the training data are memorised, in words; None where nothing says so."""
+    by_chance = float((held == 0).double().mean())
+    if near is not None and near.low > MOST:
+        return (
+            f"the model has memorised its training data: {near.value:.1%} of the samples are nearer to a training item than "
+            "99 % of fresh items are"
+        )
+    if near is not None and near.low > SOME:
+        return (
+            f"part of the training data is memorised: {near.value:.1%} of the samples are nearer to a training item than 99 % "
+            "of fresh items are"
+        )
+    if exact.low > by_chance + SOME:
+        return f"training data are memorised: {exact.value:.1%} of the samples equal a training item"
+    return None
 
 
 def _leave_one_out(training: Tensor, rows: Tensor) -> Nearest:

@@ -1,0 +1,141 @@
+"""Samples that were made before: every file and folder that `sample` writes, and arrays of one's own."""
+
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ornstein.cli.show import say
+from ornstein.errors import OrnsteinError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ornstein.runs import Run
+
+
+def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
+    """Items in the run's own units, their classes where they are known, and a hash of what was read.
+
+    A .npz with an array `samples`, and `labels` or none; a .npy; a folder of .npy, a file for each; a folder of images. Numbers
+    of another type are taken as they are, and those outside the range of the training counted, with a note.
+    Raises UsageError for what is none of these, and for items of another shape.
+    """
+    labels = None
+    if not file.exists():
+        raise UsageError(f"--samples {file} cannot be read (No such file or directory); give a .npz file or a folder")
+    if file.is_dir() and (numbers := sorted(file.glob("*.npy"))):
+        items, digest = _stacked(file, numbers)
+    elif file.suffix.lower() in (".npz", ".npy"):
+        items, labels, digest = _array(file, trained)
+    elif file.is_dir() or file.suffix.lower() == ".zip":
+        return _images(file, trained)
+    else:
+        raise UsageError(
+            f"--samples {file} is no .npz, .npy or folder; an image of many samples cannot be taken apart, so write them with "
+            "`ornstein sample --out FOLDER` or `--out FILE.npz`"
+        )
+    shape = trained.spec.item_shape
+    if items.shape == shape:
+        items = items[None]
+    if items.shape[1:] != shape:
+        raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {shape}")
+    if labels is not None and len(labels) != len(items):
+        raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
+    _note(items, file, trained)
+    return items, labels, digest
+
+
+def _array(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
+    import numpy as np
+    import torch
+
+    from ornstein.data.classes import index_of
+
+    labels = None
+    try:
+        if file.suffix.lower() == ".npy":
+            items = np.load(file, allow_pickle=False)
+        else:
+            with np.load(file, allow_pickle=False) as arrays:
+                items = arrays["samples"]
+                labels = arrays.get("labels")
+    except KeyError:
+        raise UsageError(f"--samples {file} has no array `samples`; write it with `ornstein sample`") from None
+    except (OSError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--samples {file} cannot be read ({reason}); give a .npz file or a folder") from error
+    if labels is not None and trained.spec.classes:
+        where = f"--samples {file}: labels"
+        place = {label: index_of(label, trained.spec.classes, where) for label in np.unique(labels).tolist()}
+        labels = torch.tensor([place[label] for label in labels.tolist()])
+    with file.open("rb") as stream:
+        return items, None if not trained.spec.classes else labels, file_digest(stream, "sha256").hexdigest()
+
+
+def _stacked(folder: Path, files: list[Path]) -> "tuple[NDArray[Any], str]":
+    """A file for each sample, in the order of their names."""
+    import numpy as np
+
+    digest, items = sha256(), []
+    for file in files:
+        try:
+            items.append(np.load(file, allow_pickle=False))
+        except (OSError, ValueError, EOFError) as error:
+            raise UsageError(f"--samples {folder}: {file.name} cannot be read ({error}); leave it out") from error
+        if items[-1].shape != items[0].shape or items[-1].dtype != items[0].dtype:
+            raise UsageError(
+                f"--samples {folder}: {file.name} holds {items[-1].dtype} of shape {items[-1].shape}, and {files[0].name} "
+                f"{items[0].dtype} of {items[0].shape}; give samples of one kind"
+            )
+        digest.update(np.ascontiguousarray(items[-1]).data)
+    images = sum(1 for file in folder.glob("*.png"))
+    if images:
+        raise UsageError(
+            f"--samples {folder} holds {len(files)} .npy files and {images} images; give a folder of one kind"
+        )
+    return np.stack(items), digest.hexdigest()
+
+
+def _images(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
+    """Images have black and white for the ends of the run's range."""
+    import numpy as np
+
+    from ornstein import data
+    from ornstein.data.content import chunks
+
+    spec = trained.spec
+    if spec.kind != "image":
+        raise UsageError(
+            f"--samples {file}: {trained.folder} makes {spec.kind}s, which are no images; give a .npz or .npy"
+        )
+    opened = data.open(file, channels=spec.shape[0])
+    if opened.spec.shape != spec.shape:
+        raise UsageError(f"--samples {file} holds items of shape {opened.spec.shape}, not {spec.shape}")
+    if np.dtype(spec.dtype).kind == "f":
+        say(f"Note: {file} holds images of whole numbers, and the run makes {spec.dtype}; a .npz holds them exactly.")
+    items = np.concatenate([spec.from_model(opened.spec.to_model(np.array(part))) for part in chunks(opened.items)])
+    return items, None, opened.spec.content_hash
+
+
+def _note(items: "NDArray[Any]", file: Path, trained: "Run") -> None:
+    """Says what is unlike the training data. Raises UsageError for what is no number."""
+    import numpy as np
+
+    from ornstein.runs.items import check_units
+
+    spec = trained.spec
+    if items.dtype.kind not in "biuf":
+        raise UsageError(f"--samples {file} holds {items.dtype}; give whole or floating numbers")
+    if not np.isfinite(items).all():
+        wrong = int((~np.isfinite(items).reshape(len(items), -1).all(1)).argmax())
+        raise OrnsteinError(
+            f"--samples {file}: sample {wrong} holds NaN or infinite numbers, of which no metric says anything; leave such "
+            "samples out or mend what made them"
+        )
+    check_units(trained, items, f"--samples {file}")
+    if items.dtype.name != spec.dtype:
+        say(f"Note: {file} holds {items.dtype}, and the training data {spec.dtype}; its numbers are taken as they are.")
+    outside = int(((items < spec.low) | (items > spec.high)).sum())
+    if outside:
+        say(f"Note: {outside:,} of {items.size:,} numbers of {file} lie outside the range of the training data.")
