@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ornstein.cli.drawing import made_by, recipe
+from ornstein.cli.guidance_flags import steps_of
 from ornstein.cli.options import Sample
 from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError, UsageError
@@ -55,7 +56,7 @@ def draw(
     if options.compile:
         raise UsageError("--compile pays for many samples, and an animation has few; leave it out")
     model, path = trained.model, trained.model.path
-    times = solver.grid(path, options.steps)
+    times = solver.grid(path, steps_of(options))
     must_be_an_animation(out, 2 * min(len(times), FRAMES), options.count, trained.spec)
     about = made_by(trained, options, solver, guide, condition, options.label)
     whole = digest({**about, "first": options.first, "count": options.count, "animation": True})
@@ -70,7 +71,7 @@ def draw(
     bound = indexed_guide(trained, guide)(trained.denoiser, conditions.to(inputs, model.device, model.dtype))
     noise = PerSampleNoise(options.seed, options.first)
     empty = torch.zeros(options.count, *trained.spec.shape, device=model.device, dtype=model.dtype)
-    say(recipe(path, solver, options.steps, guide))
+    say(recipe(path, solver, steps_of(options), guide))
     began = time.monotonic()
     states: list[tuple[Tensor, Tensor]] = []
     with Meter("sampling", patience=1.0) as meter, torch.inference_mode():
