@@ -1,6 +1,6 @@
 """Training and sampling on a CPU that has other work: images a second as the library chooses, and with set numbers of threads.
 
-    python -m benchmarks.contention [train] [sample]     # results/contention.json and contention.md; root for all rows
+    python -m benchmarks.contention [train] [sample] [evaluate]     # results/contention.json and contention.md; root for all rows
 
 The small U-Net on 28×28, batch 64. Each side is a process of its own, started beside the neighbour: as it comes; with
 OMP_NUM_THREADS=1; with OMP_NUM_THREADS of all cores and each batch at once. They are timed in turn (A B C A B C ...), medians.
@@ -31,6 +31,20 @@ LOOP = [sys.executable, "-c", "while True: pass"]
 PRODUCTS = "import torch; torch.set_num_threads({n}); a = torch.randn(512, 512)\nwhile True: a @ a"
 
 
+def features(batch: int) -> Iterator[object]:
+    """A batch of features of a classifier for images of 28×28, again and again."""
+    import numpy as np
+
+    from ornstein import data
+    from ornstein.metrics import cnn, extract
+    from ornstein.metrics.classifier import Classifier
+
+    images = data.dataset_of(np.random.default_rng(0).integers(0, 256, (batch, 28, 28, 1), np.uint8))
+    extractor = cnn.cnn(Classifier(images.spec.shape, 10).eval())
+    while True:
+        yield extract(extractor, images.items, images.spec)
+
+
 def serve(kind: str, options: list[str]) -> None:
     """Answers each line on standard input with images a second over `SECONDS`."""
     import numpy as np
@@ -53,6 +67,8 @@ def serve(kind: str, options: list[str]) -> None:
         state, learner = run.ready()
         if kind == "train":
             steps: Iterator[object] = train(run.recipe, learner, run.batches(), state)
+        elif kind == "evaluate":
+            steps = features(batch)
         else:
             steps = run.model.sample(10**6, steps=10, batch_size=batch, network=state.average)
         next(steps)
@@ -178,4 +194,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(sys.argv[2], sys.argv[3:])
     else:
-        print(main(sys.argv[1:] or ["train", "sample"]))
+        print(main(sys.argv[1:] or ["train", "sample", "evaluate"]))

@@ -161,3 +161,28 @@ def test_no_more_is_begun_than_is_asked_for() -> None:
     next(results)
     results.close()
     assert len(begun) <= 3
+
+
+def test_a_line_says_when_other_programs_take_the_cpus(tmp_path, monkeypatch):
+    stat = tmp_path / "proc" / "stat"
+    stat.parent.mkdir()
+    monkeypatch.setattr(cpu.os, "cpu_count", lambda: 4)
+
+    def others(work, idle):
+        """Between two looks, so many ticks of work and so many idle ones pass."""
+        stat.write_text("cpu  100 0 100 1000 10 0 0 0 0 0\ncpu0 1 1\n")
+        later = f"cpu  {100 + work} 0 100 {1000 + idle} 10 0 0 0 0 0\n"
+        monkeypatch.setattr(cpu.time, "sleep", lambda seconds: stat.write_text(later))
+        return cpu.taken_by_others(tmp_path)
+
+    assert others(30, 10) == 3.0
+    assert others(0, 40) == 0.0
+    others(30, 10)
+    stat.write_text("cpu  100 0 100 1000 10 0 0 0 0 0\n")
+    assert "Other programs take 3.0 of the 4 CPUs" in cpu.busy_line(4, tmp_path)
+    stat.write_text("cpu  100 0 100 1000 10 0 0 0 0 0\n")
+    assert cpu.busy_line(1, tmp_path) is None or cpu.taken_by_others(tmp_path) is None
+    stat.write_text("nothing")
+    monkeypatch.setattr(cpu.time, "sleep", lambda seconds: None)
+    assert cpu.taken_by_others(tmp_path) is None
+    assert cpu.busy_line(4, tmp_path / "elsewhere") is None

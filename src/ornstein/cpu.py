@@ -2,6 +2,8 @@
 
 import ctypes
 import math
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -67,6 +69,35 @@ def usable_threads() -> int:
     """
     limit = quota()
     return max(1, torch.get_num_threads() if limit is None else min(torch.get_num_threads(), math.floor(limit + 0.5)))
+
+
+def taken_by_others(files: Path = Path("/"), seconds: float = 0.1) -> float | None:
+    """CPUs that other programs use, over some `seconds` in which this one waits; None where there is no /proc/stat of Linux."""
+    before = _jiffies(files)
+    time.sleep(seconds)
+    after = _jiffies(files)
+    if before is None or after is None or after[1] <= before[1]:
+        return None
+    return (after[0] - before[0]) / (after[1] - before[1]) * (os.cpu_count() or 1)
+
+
+def _jiffies(files: Path) -> tuple[int, int] | None:
+    """Ticks of all CPUs at work, and all of their ticks, since the machine was started (the first eight fields of proc(5))."""
+    try:
+        fields = [int(field) for field in (files / "proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    except (OSError, ValueError):
+        return None
+    if len(fields) < 8:
+        return None
+    return sum(fields) - fields[3] - fields[4], sum(fields)  # without idle and iowait
+
+
+def busy_line(count: int, files: Path = Path("/")) -> str | None:
+    """A line where other programs take some of the CPUs that `count` threads would have; None where they do not."""
+    others, cores = taken_by_others(files), os.cpu_count() or 1
+    if others is None or others < max(0.5, cores - count + 0.5):
+        return None
+    return f"Other programs take {others:.1f} of the {cores} CPUs here: this shares them, and takes longer."
 
 
 def quota(files: Path = Path("/")) -> float | None:

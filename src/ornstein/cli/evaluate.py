@@ -93,13 +93,15 @@ def _measure(
 ) -> None:
     import torch
 
-    from ornstein.metrics import evaluate, extract, identities, reference
+    from ornstein.metrics import Network, evaluate, extract, identities, reference
     from ornstein.metrics.evaluation import DEFAULT
 
     spec = trained.spec
     names = DEFAULT[spec.kind] if wanted is None else wanted
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
+    if isinstance(extractor, Network):
+        extractor.module.to(trained.model.device)
     prepared = time.monotonic() - began
     if options.samples:
         samples = _from_file(options, trained, processes)

@@ -103,8 +103,11 @@ def gflop(training: "FolderTraining") -> float:
 def follow(training: "FolderTraining", command: str) -> int:
     """Run a training to its end or until a signal stops it, showing how it goes; the exit code."""
     from ornstein import report
+    from ornstein.cpu import busy_line
 
     folder = training.folder
+    if training.device.type == "cpu" and (line := busy_line(training.recipe.threads)):
+        say(line)
     say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
     say(f"The report page, from the first grid on: {folder / 'report.html'}")
     say("Ctrl-C saves and stops; the same command goes on.")

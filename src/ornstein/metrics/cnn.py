@@ -48,7 +48,7 @@ def cnn(net: Classifier) -> Network:
 @torch.inference_mode()
 def recognised(net: Classifier, features: torch.Tensor) -> torch.Tensor:
     """Class numbers (N,) from features (N, 128)."""
-    return net.head(features).argmax(1)
+    return net.head(features.to(net.head.weight.device)).argmax(1).cpu()
 
 
 def accuracy(net: Classifier, dataset: Dataset) -> torch.Tensor:
