@@ -1,4 +1,4 @@
-"""The same study of two moons with four libraries: each runs where its library is installed, and the note states their lengths."""
+"""The same study of two moons with four libraries: each runs where it is installed, and the note states their lengths."""
 
 import os
 import re
@@ -23,7 +23,9 @@ def run(study: Path, folder: Path) -> list[float]:
     """The mean distances of its six sets of samples to the moons."""
     source = Path(ornstein.__file__).parents[1]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    done = subprocess.run([sys.executable, study], cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, study], cwd=folder, env=env, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"nats$", done.stdout, re.MULTILINE)) == 2
     assert (folder / "moons.png").stat().st_size > 1000
@@ -49,7 +51,9 @@ def test_the_others_run_where_they_are_installed(study: Path, tmp_path: Path) ->
 
 def test_the_note_states_the_lines_of_each() -> None:
     lengths = {
-        library(study): sum(bool(re.match(r"\s*[^\s#]", line)) for line in study.read_text(encoding="utf-8").splitlines())
+        library(study): sum(
+            bool(re.match(r"\s*[^\s#]", line)) for line in study.read_text(encoding="utf-8").splitlines()
+        )
         for study in STUDIES
     }
     stated = dict(re.findall(r"^\| \[(\w+)\]\(\.\./studies/\S+\) \| (\d+) \|$", _note(), re.MULTILINE))
