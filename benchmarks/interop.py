@@ -2,7 +2,7 @@
 
 The model is an exact mixture (`benchmarks.problems`) behind noise prediction on a β-table, asked at whatever timestep a scheduler
 names, whole or not. Each scheduler is given a number of network calls (Heun makes two a step) and the error is the RMSE to the
-endpoint of the same ODE in 2,000 calls. Writes results/interop.{json,md}.
+endpoint of the same ODE in 600 calls. Writes results/interop.{json,md}.
 
     python -m benchmarks.interop            needs the extra `peers`
 """
@@ -88,7 +88,7 @@ def errors(config: dict[str, Any]) -> dict[str, dict[int, dict[str, float]]]:
     for name, (make, seed) in MODELS.items():
         model = make(free)
         noise = torch.randn(512, *model.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        fine = grid.polynomial(free, 2000)
+        fine = grid.polynomial(free, 600)
         end = sample(model, start=noise, solver=solvers.ABM(4, chart.Angle(), ahead=0.0), grid=fine)
         measured[name] = {}
         for calls in CALLS:

@@ -26,7 +26,7 @@ from ornstein.names import SOLVERS
 from ornstein.path import Linear, Shift
 from ornstein.solvers import ABM, TableSolver
 from ornstein.solvers.solver import FALLING, grid_of, table_of
-from ornstein.table import Pair, Table, TableRow, combine, rows_of
+from ornstein.table import Pair, Table, combine, rows_of
 from ornstein.target import V
 from ornstein.tuning import Tuned
 
@@ -222,8 +222,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     def _set(self, grid: Tensor, device: Any, own: bool = True) -> None:
         self._grid, self._own = grid, own
-        self._rows: tuple[int, list[TableRow]] | None = None
-        table = self._table(0)
+        table = self._prepare(0)
         path, calls = self.convention.path, table.times[:-1]
         at = self.convention.clock(path, calls)[1]
         if self.config.discrete:
@@ -295,7 +294,6 @@ class Scheduler(SchedulerMixin, ConfigMixin):
             self._start(timestep)
         index = self._index
         assert index is not None
-        assert self._rows is not None
         first, rows = self._rows
         if index - first >= len(rows):
             raise ValueError(f"step: all {len(rows)} steps of this run are made; call set_timesteps for another")
@@ -318,11 +316,16 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         index = self._index_of(timestep) if self._begin is None else self._begin
         if index % self.order:
             raise ValueError(f"a run begins at a whole step of {self.order} calls, not at timestep {index}")
-        if self._rows is None or self._rows[0] != index:
-            table = self._table(index // self.order)
-            self._rows = index, rows_of(table, self.inverse(table.times[:-1]))
+        if self._rows[0] != index:
+            self._prepare(index)
         self._index = index
         self._pairs: dict[int, Pair] = {}
+
+    def _prepare(self, index: int) -> Table:
+        """The table, and its rows on pairs (x_t, output), of a run that begins at this timestep."""
+        table = self._table(index // self.order)
+        self._rows = index, rows_of(table, self.inverse(table.times[:-1]))
+        return table
 
     def _index_of(self, timestep: Any) -> int:
         gap = (self.timesteps.double().cpu() - float(timestep)).abs()
