@@ -1,6 +1,6 @@
 """Images completed by runs that were trained for it: do they keep what they were given, and are they what the whole was?
 
-    ornstein train --data digits:train --given mask --minutes 0.8 --out runs/holes
+    ornstein train --data digits:train --degradation mask --minutes 0.8 --out runs/holes
     python -m benchmarks.conditions runs/holes digits:test digits:train [PICTURE.png]
 
 Draws one sample for each item of held-out data (the second argument), given what the task leaves of it; of a run that fills
@@ -17,7 +17,7 @@ from torch import Tensor
 
 import ornstein
 from ornstein import data
-from ornstein.conditions import Mask
+from ornstein.conditions import RandomMask
 from ornstein.data import grid_image
 from ornstein.metrics import cnn
 from ornstein.runs import ConditionBatch, Run
@@ -30,7 +30,7 @@ def given(run: Run, real: data.Dataset) -> ConditionBatch:
     rows = list(told.null(len(real)))
     x, _ = real.batch(np.arange(len(real)))
     place = told.parts.index(told.image)
-    if isinstance(told.image.degradation, Mask):
+    if isinstance(told.image.degradation, RandomMask):
         seen = torch.ones_like(x[:, :1])
         seen[..., x.shape[-1] // 2 :] = 0
         rows[place] = torch.cat([x * seen, seen], 1)
@@ -53,7 +53,9 @@ def main() -> None:
 
     def left(x: Tensor) -> Tensor:
         return (
-            x * rows[:, -1:] if isinstance(part.degradation, Mask) else part.degradation(x, torch.zeros(len(x), 0))[0]
+            x * rows[:, -1:]
+            if isinstance(part.degradation, RandomMask)
+            else part.degradation(x, torch.zeros(len(x), 0))[0]
         )
 
     def kept(x: Tensor) -> float:

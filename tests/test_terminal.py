@@ -10,7 +10,7 @@ import pytest
 import ornstein
 from ornstein import terminal
 from ornstein.cli import main
-from ornstein.cli.show import columns, say, table
+from ornstein.cli.printing import columns, say, table
 from ornstein.meter import Meter
 from ornstein.terminal import clean
 

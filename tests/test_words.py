@@ -10,21 +10,8 @@ import pytest
 SOURCES = Path(__file__).parents[1] / "src" / "ornstein"
 RETIRED = {"told", "asked", "given", "kept", "beside", "shown", "found", "picture", "pictures"}
 STANDARD = {"FileNotFoundError", "ModuleNotFoundError"}  # Python's own
-PUBLIC = {"given"}  # `denoiser.given(condition)` and the setting --given are public
+PUBLIC = {"given"}  # `denoiser.given(condition)` is public, the word of a conditional probability
 TWICE = {"EDM", "ELBO", "Score", "Uniform"}  # names of methods, each in a namespace of its own
-
-# Files that still use retired words: this list may only shrink.
-UNCLEAN: set[str] = {
-    "folder/checkpoints.py",
-    "folder/config.py",
-    "folder/posthoc.py",
-    "folder/tensors.py",
-}
-# Class names that still occur twice: this list may only shrink.
-REPEATED: set[str] = {
-    "Classifier",
-    "Mask",
-}
 
 
 def identifiers(tree: ast.AST) -> set[str]:
@@ -58,19 +45,15 @@ FILES = sorted(SOURCES.rglob("*.py"), key=str)
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(SOURCES).as_posix())
 def test_identifiers_use_no_retired_words(file: Path) -> None:
-    name = file.relative_to(SOURCES).as_posix()
     wrong = retired(file.read_text(encoding="utf-8")) | retired(re.sub(r"\W", "_", file.stem))
-    if name in UNCLEAN:
-        assert wrong, f"{name} is clean: take it off the list"
-    else:
-        assert not wrong, f"{name}: name these by what they hold: {', '.join(sorted(wrong))}"
+    assert not wrong, f"{file}: name these by what they hold: {', '.join(sorted(wrong))}"
 
 
 def test_a_class_name_means_one_thing() -> None:
     trees = [ast.parse(file.read_text(encoding="utf-8")) for file in FILES]
     counts = Counter(node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     twice = {name for name, count in counts.items() if count > 1 and not name.startswith("_")} - TWICE
-    assert twice == REPEATED
+    assert not twice
 
 
 def test_retired_words_are_seen_wherever_a_name_stands() -> None:

@@ -98,7 +98,7 @@ class Grey:
 
 
 @dataclass(frozen=True)
-class Mask:
+class RandomMask:
     """The image but for a hole of random shape: inpainting.
 
     The hole is, as likely each: what lies on one side of a straight line, a box, or where a random wave is high. About half of
@@ -145,4 +145,4 @@ def holes(numbers: Tensor, height: int, width: int) -> Tensor:
     return torch.where(kind < 1 / 3, line, torch.where(kind < 2 / 3, box, wave))
 
 
-DEGRADATIONS: dict[str, Any] = {kind.__name__: kind for kind in (LowRes, Grey, Mask)}
+DEGRADATIONS: dict[str, Any] = {kind.__name__: kind for kind in (LowRes, Grey, RandomMask)}

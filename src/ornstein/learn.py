@@ -17,6 +17,7 @@ from ornstein import target as targets
 from ornstein.conditions import Condition
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError, reject_class
+from ornstein.files.formats import renamed
 from ornstein.folder import config
 from ornstein.meter import Meter
 from ornstein.model import from_config, to_config
@@ -285,6 +286,7 @@ def distil(
 
 def _checked(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by keyword, in their own types. Raises UsageError that names an unknown one and the nearest."""
+    settings = renamed(settings)
     for key in settings:
         if key not in KEYS:
             nearest = near(key, KEYS)

@@ -147,9 +147,9 @@ LOGGERS = Names(  # that write below a folder
     },
 )
 DEGRADATIONS = Names(  # classes
-    "given",
+    "degradation",
     "ornstein.degradations",
-    {"low-res": attrgetter("LowRes"), "grey": attrgetter("Grey"), "mask": attrgetter("Mask")},
+    {"low-res": attrgetter("LowRes"), "grey": attrgetter("Grey"), "mask": attrgetter("RandomMask")},
 )
 NETWORKS = Names(  # classes
     "network",

@@ -40,7 +40,7 @@ class Settings:
     layout: str | None = None
     """The axes of an array whose shape has several readings: NHWC, NCHW, NHW, NCL, NLC, NL, NDHW, NCDHW, NDHWC, ND (default: as
     its shape says, where that has one reading)."""
-    given: str | None = None
+    degradation: str | None = None
     """What the network sees of each image, to give the rest: low-res:4 (super-resolution by 4), grey (colourisation) or mask
     (inpainting)."""
     text: str | None = None

@@ -14,7 +14,18 @@ from safetensors.torch import load_file
 import ornstein
 from ornstein import conditions, data
 from ornstein.cli import main
-from ornstein.conditions import Conditions, Grey, ImageCondition, LabelSet, LowRes, Mask, Text, Vector, Words, encoded
+from ornstein.conditions import (
+    Conditions,
+    Grey,
+    ImageCondition,
+    LabelSet,
+    LowRes,
+    RandomMask,
+    Text,
+    Vector,
+    Words,
+    encoded,
+)
 from ornstein.data.annotations import Annotations
 from ornstein.degradations import holes
 from ornstein.errors import UsageError
@@ -118,7 +129,7 @@ PARTS = (
     Text((0.0,) * 256, (1.0,) * 256, "words"),
     ImageCondition(LowRes(2), (3, 4, 6)),
     ImageCondition(Grey(), (3, 4, 6)),
-    ImageCondition(Mask(), (1, 4, 6)),
+    ImageCondition(RandomMask(), (1, 4, 6)),
 )
 
 
@@ -388,7 +399,7 @@ def test_sets_move_the_mean_by_their_labels(tmp_path: Path) -> None:
 
 def test_super_resolution_of_digits_keeps_what_it_was_given(tmp_path: Path) -> None:
     run = train(
-        tmp_path / "run", DIGITS, steps=120, batch_size=32, given="low-res:4", preset="tiny", precision="float32"
+        tmp_path / "run", DIGITS, steps=120, batch_size=32, degradation="low-res:4", preset="tiny", precision="float32"
     )
     images = DIGITS.items[::90].astype(float)
 
@@ -420,7 +431,7 @@ def test_random_holes_and_dropped_conditions_resume_bit_for_bit(tmp_path: Path) 
     dataset = dataclasses.replace(DIGITS, annotations=annotations)
 
     def run(name: str, **changes: object) -> FolderTraining:
-        chosen = {"given": "mask", "steps": 4, "batch_size": 8, "augment": 0.5, "label_dropout": 0.3, **changes}
+        chosen = {"degradation": "mask", "steps": 4, "batch_size": 8, "augment": 0.5, "label_dropout": 0.3, **changes}
         return FolderTraining(Settings(data="d", out=str(tmp_path / name), samples=0, preset="tiny", **chosen), dataset)  # type: ignore[arg-type]
 
     whole = finish(run("whole"))
@@ -446,7 +457,19 @@ def test_random_holes_and_dropped_conditions_resume_bit_for_bit(tmp_path: Path) 
 
 def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "run"
-    train_it = ["train", "--data", "digits", "--given", "mask", "--steps", "3", "--samples", "12", "--batch-size", "8"]
+    train_it = [
+        "train",
+        "--data",
+        "digits",
+        "--degradation",
+        "mask",
+        "--steps",
+        "3",
+        "--samples",
+        "12",
+        "--batch-size",
+        "8",
+    ]
     assert main([*train_it, "--out", str(folder)]) == 0
     assert "an image, mask" in capsys.readouterr().out
     with Image.open(next((folder / "samples").glob("*.png"))) as drawn:
@@ -476,17 +499,17 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert main(["sample", str(folder), "--condition", "1,2"]) == 2
     assert "--condition 1,2: " in (said := capsys.readouterr().err)
     assert "was not trained to be given numbers" in said
-    assert main([*train_it[:3], "--given", "grey", "--out", str(tmp_path / "no")]) == 2
+    assert main([*train_it[:3], "--degradation", "grey", "--out", str(tmp_path / "no")]) == 2
     assert "grey needs images in colour, and these have 1 channel" in capsys.readouterr().err
     for wrong, says in (
         ("low-res:3", "does not divide 8x8"),
         ("low-res:x", "not one of low-res:4"),
         ("maks", "'mask'"),
     ):
-        assert main([*train_it[:3], "--given", wrong, "--out", str(tmp_path / "no")]) == 2
+        assert main([*train_it[:3], "--degradation", wrong, "--out", str(tmp_path / "no")]) == 2
         assert says in capsys.readouterr().err
     assert main(["likelihood", str(folder), "-n", "4", "--method", "elbo"]) == 0
-    assert "given what the run is told of it" in capsys.readouterr().out
+    assert "given its condition" in capsys.readouterr().out
 
 
 def test_texts_and_vectors_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -524,7 +547,7 @@ def test_texts_and_vectors_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
         {"type": "Vector", "mean": ["x"], "std": [1.0]},
         {"type": "LabelSet", "labels": [3]},
         {"type": "ImageCondition", "degradation": {"type": "LowRes", "factor": 0}, "shape": [1, 8, 8]},
-        {"type": "ImageCondition", "degradation": {"type": "Mask"}, "shape": [1, 8]},
+        {"type": "ImageCondition", "degradation": {"type": "RandomMask"}, "shape": [1, 8]},
         {"type": "os"},
     ],
 )

@@ -30,7 +30,13 @@ DIGITS = data.open("digits")
 BASE = Settings(data="digits", steps=4, batch_size=8, samples=0, snapshots=0, preset="tiny", precision="float32")
 KINDS: dict[str, dict[str, Any]] = {
     "unet": {},
-    "unet, all choices": {"uncertainty": True, "augment": 0.5, "flips": True, "given": "low-res:2", "accumulate": 2},
+    "unet, all choices": {
+        "uncertainty": True,
+        "augment": 0.5,
+        "flips": True,
+        "degradation": "low-res:2",
+        "accumulate": 2,
+    },
     "dit": {"network": "dit", "target": "v", "path": "cosine"},
     "edm": {"path": "edm", "target": "edm", "weight": "edm"},
 }
@@ -193,7 +199,7 @@ def equal(one: Any, other: Any) -> bool:
 
 def test_batches_made_ahead_in_pinned_memory_are_the_same(real, tmp_path):
     """While a step is at work on the device; and as numbers what the CPU draws, but for the device's own normals."""
-    changes = {"augment": 0.5, "flips": True, "given": "mask", "accumulate": 2}
+    changes = {"augment": 0.5, "flips": True, "degradation": "mask", "accumulate": 2}
     of = run(tmp_path / "run", real, batch_size=real.size(8, 256), **changes).batches()
     steps = range(real.size(3, 30))
     work = torch.randn(real.size(16, 4096), real.size(16, 4096), device=real.device)

@@ -140,7 +140,7 @@ def test_a_checkpoint_of_before_has_taken_none(tmp_path: Path) -> None:
     assert counters(place) == Counters(3, 12, 1.0, 0, 0.0)
 
 
-@pytest.mark.parametrize("kind", ["classes", "plain", "given", "vectors"])
+@pytest.mark.parametrize("kind", ["classes", "plain", "degradation", "vectors"])
 def test_a_run_with_sheets_goes_on_without(tmp_path: Path, kind: str) -> None:
     """And its page is written: `--samples 0` draws no more, and what was drawn stays."""
     from ornstein import report
@@ -153,7 +153,7 @@ def test_a_run_with_sheets_goes_on_without(tmp_path: Path, kind: str) -> None:
     settings = Settings(
         data="x", out=str(tmp_path), steps=4, batch_size=4, samples=7, snapshots=0, preset="tiny", device="cpu"
     )
-    settings = dataclasses.replace(settings, given="mask" if kind == "given" else None)
+    settings = dataclasses.replace(settings, degradation="mask" if kind == "degradation" else None)
     for more, samples in ((4, 7), (6, 0)):
         for _ in FolderTraining(dataclasses.replace(settings, steps=more, samples=samples), dataset, lambda _: None):
             pass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ornstein.cli.drawing import made_by, recipe
 from ornstein.cli.guidance_flags import steps_of
 from ornstein.cli.options import Sample
-from ornstein.cli.show import duration, say
+from ornstein.cli.printing import duration, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 

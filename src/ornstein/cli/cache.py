@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ornstein.cli.options import Cache
 from ornstein.cli.parse import parse
-from ornstein.cli.show import columns, duration, say, size
+from ornstein.cli.printing import columns, duration, say, size
 from ornstein.data import cache
 from ornstein.errors import UsageError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ornstein.cli.options import CleanRun
 from ornstein.cli.parse import parse
-from ornstein.cli.show import folder_size, say, size, table
+from ornstein.cli.printing import folder_size, say, size, table
 from ornstein.folder.layout import must_be_run
 
 

@@ -13,8 +13,8 @@ from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.guidance_flags import TUNED
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import columns, say
 from ornstein.cli.real_data import real_data, versions
-from ornstein.cli.show import columns, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 from ornstein.names import SOLVERS

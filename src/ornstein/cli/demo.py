@@ -8,7 +8,7 @@ from ornstein.cli import drawing, following
 from ornstein.cli.guidance_flags import settled
 from ornstein.cli.options import Demo, Sample
 from ornstein.cli.parse import parse
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.names import SOLVERS
 from ornstein.settings import Settings
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Diagnose
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
-from ornstein.cli.show import say
 from ornstein.meter import Meter
 
 if TYPE_CHECKING:

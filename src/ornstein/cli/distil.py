@@ -8,8 +8,8 @@ from shlex import quote
 from ornstein.cli import following
 from ornstein.cli.options import Distil
 from ornstein.cli.parse import parse
+from ornstein.cli.printing import say
 from ornstein.cli.real_data import why_closed
-from ornstein.cli.show import say
 from ornstein.errors import UsageError
 from ornstein.processes import joined
 from ornstein.settings import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.guidance_flags import steps_of
 from ornstein.cli.options import Sample
-from ornstein.cli.show import duration, say
+from ornstein.cli.printing import duration, say
 from ornstein.errors import OrnsteinError
 from ornstein.meter import Meter
 from ornstein.processes import ALONE, Processes

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from ornstein.cli.options import EMA
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import folder_size, say, size, table
+from ornstein.cli.printing import folder_size, say, size, table
 from ornstein.cli.usage import sampling
 from ornstein.errors import UsageError
 

@@ -13,9 +13,9 @@ from ornstein.cli.drawing import recipe
 from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import columns, duration, say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
-from ornstein.cli.show import columns, duration, say
 from ornstein.meter import Meter
 from ornstein.processes import Processes, joined
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.errors import UsageError
 from ornstein.meter import Meter
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     from ornstein.data import Dataset, DataSpec
     from ornstein.metrics import Extractor, Labels, Network
-    from ornstein.metrics.classifier import Classifier
+    from ornstein.metrics.classifier import ImageClassifier
 
 FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:NAME")
 
 
-def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, Classifier | None]":
+def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, ImageClassifier | None]":
     """The extractor that --features names, and a classifier where one is needed and can be had."""
     from ornstein.metrics import Values, cnn, efficientnet, inception
 
@@ -75,7 +75,7 @@ def _imported(name: str) -> "Network":
 
 
 def recognition(
-    net: "Classifier",
+    net: "ImageClassifier",
     requested: "Tensor",
     blocks: "Sequence[NDArray[Any]]",
     spec: "DataSpec",

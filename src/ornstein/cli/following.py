@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import dims, duration, few, say, size, table
+from ornstein.cli.printing import dims, duration, few, say, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ornstein.cli import guidance_flags
 from ornstein.cli.options import GuidanceFlags
-from ornstein.cli.show import dims, say
+from ornstein.cli.printing import dims, say
 from ornstein.data import DataSpec, arrays, decode, grid_image, pixels
 from ornstein.data.images import (
     ANIMATED,

@@ -14,7 +14,7 @@ from typing import Any
 
 from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
-from ornstein.cli.show import dims, duration, few, folder_size, say, size, table
+from ornstein.cli.printing import dims, duration, few, folder_size, say, size, table
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.formats import upgraded

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ornstein.cli.options import Interpolate
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.errors import UsageError
 from ornstein.meter import Meter
 

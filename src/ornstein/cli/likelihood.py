@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Likelihood
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import duration, say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, report_page
-from ornstein.cli.show import duration, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 
@@ -180,7 +180,7 @@ def _tell(
     }
     conditions = trained.model.conditions
     conditional = bool(conditions) and not options.unconditional
-    what = "its label" if conditions.label is not None and len(conditions.parts) == 1 else "what the run is told of it"
+    what = "its label" if conditions.label is not None and len(conditions.parts) == 1 else "its condition"
     condition_text = f"given {what}" if conditional else "unconditional" if conditions else ""
     whole = spec.level_width is not None
     density = "probability of its whole numbers" if whole else f"density in the units of the data, {dims} dimensions"

@@ -4,7 +4,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:

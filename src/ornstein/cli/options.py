@@ -107,7 +107,7 @@ class Sample(GuidanceFlags, Writes):
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
     """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """With an image, of a run that was trained by --given mask: white where it is to be filled in."""
+    """With an image, of a run that was trained by --degradation mask: white where it is to be filled in."""
     text: str | None = None
     """What a run that was trained on captions is to draw."""
     seed: int = 0
@@ -481,7 +481,7 @@ EXAMPLES = {
         "ornstein train --data digits --out runs/digits --minutes 2",
         "ornstein train --data ~/images --size 64 --flips --out runs/images --minutes 60",
         "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
-        "ornstein train --data fashion-mnist --given low-res:4 --out runs/sharper --minutes 10",
+        "ornstein train --data fashion-mnist --degradation low-res:4 --out runs/sharper --minutes 10",
         "ornstein train --data emoji --size 32 --text minilm --out runs/emoji --minutes 30",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
         "torchrun --nproc-per-node 4 -m ornstein train --data ~/images --batch-size 256 --out runs/on-four-gpus",

@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 

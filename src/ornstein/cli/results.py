@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli.show import say
+from ornstein.cli.printing import say
 from ornstein.errors import OrnsteinError, Unwritable, UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ornstein.cli.following import describe, follow, gflop, read
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse, within
-from ornstein.cli.show import say, table
+from ornstein.cli.printing import say, table
 from ornstein.errors import UsageError
 from ornstein.folder import config
 from ornstein.processes import Processes, joined

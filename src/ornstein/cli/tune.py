@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ornstein.cli import guidance_flags
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import duration, say
 from ornstein.cli.results import Results, must_be_json
-from ornstein.cli.show import duration, say
 from ornstein.cli.stopping import ENDING, Stopped, hearing
 from ornstein.errors import UsageError
 from ornstein.meter import Meter

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ornstein.cli.options import Verify
 from ornstein.cli.parse import parse
-from ornstein.cli.show import duration, say
+from ornstein.cli.printing import duration, say
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 

@@ -22,7 +22,7 @@ from ornstein.conditions.image import ImageCondition
 from ornstein.conditions.label import Label, LabelSet
 from ornstein.conditions.text import ENCODERS, Encoder, Words, embed
 from ornstein.conditions.vector import Text, Vector
-from ornstein.degradations import Degradation, Grey, LowRes, Mask
+from ornstein.degradations import Degradation, Grey, LowRes, RandomMask
 from ornstein.errors import UsageError
 from ornstein.noise import mix
 
@@ -221,7 +221,7 @@ __all__ = [
     "Label",
     "LabelSet",
     "LowRes",
-    "Mask",
+    "RandomMask",
     "Rows",
     "Text",
     "Vector",

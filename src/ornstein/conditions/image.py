@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
-from ornstein.degradations import DEGRADATIONS, Degradation, Mask
+from ornstein.degradations import DEGRADATIONS, Degradation, RandomMask
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,9 +83,9 @@ class ImageCondition(Condition):
         else:
             left = self.degradation.widened(x, self.shape)
             mask = torch.ones_like(left[:, :1])
-        if values.get("mask") is not None and not isinstance(self.degradation, Mask):
+        if values.get("mask") is not None and not isinstance(self.degradation, RandomMask):
             raise UsageError(
-                f"condition: this run was trained with --given {self.degradation}, which takes no mask; leave it out"
+                f"condition: this run was trained with --degradation {self.degradation}, which takes no mask; leave it out"
             )
         rows = torch.cat([left * mask, mask], 1)
         if len(rows) not in (1, count):
@@ -111,7 +111,7 @@ class ImageCondition(Condition):
         raise UsageError(f"condition: an image must hold finite numbers and have shape {either}, not {array.shape}")
 
     def _whole(self, x: Tensor, mask: Any) -> tuple[Tensor, Tensor]:
-        if not isinstance(self.degradation, Mask):
+        if not isinstance(self.degradation, RandomMask):
             return self.degradation(x, torch.zeros(len(x), self.degradation.numbers))
         if mask is None:
             raise UsageError("condition: this run fills in what a mask hides; give the mask with the image")

@@ -7,7 +7,9 @@ from typing import Any
 
 TYPES = {"Picture": "ImageCondition"}  # kinds of conditions
 KEYS = {"task": "degradation"}  # of conditions
+DEGRADATIONS = {"Mask": "RandomMask"}  # kinds of degradations
 ARGUMENTS = {"picture": "image"}  # of networks
+SETTINGS = {"given": "degradation"}  # of trainings
 MODEL = 3  # of model/config.json
 READABLE = 2, 3
 SINUSOIDS = [0.1, 1000.0]  # frequencies of the features of time in networks of format 2
@@ -15,17 +17,29 @@ SINUSOIDS = [0.1, 1000.0]  # frequencies of the features of time in networks of 
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """model/config.json with the names of today. Raises TypeError, ValueError, KeyError or AttributeError for what is none."""
-    conditions = [
-        {KEYS.get(key, key): TYPES.get(value, value) if key == "type" else value for key, value in condition.items()}
-        for condition in config.get("conditions", ())
-    ]
+    conditions = [_condition(condition) for condition in config.get("conditions", ())]
     network = {ARGUMENTS.get(key, key): value for key, value in config["network"].items()}
     if config.get("format") == 2 and network.get("own") is not True:
         network.setdefault("frequencies", SINUSOIDS)
     return {**config, "conditions": conditions, "network": network}
 
 
+def _condition(values: Mapping[str, Any]) -> dict[str, Any]:
+    values = {KEYS.get(key, key): value for key, value in values.items()}
+    values["type"] = TYPES.get(values["type"], values["type"])
+    if isinstance(degradation := values.get("degradation"), Mapping):
+        kind = degradation["type"]
+        values["degradation"] = {**degradation, "type": DEGRADATIONS.get(kind, kind)}
+    return values
+
+
 def upgraded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """A run folder's config.yaml, with what runs of earlier versions did and did not have a name for."""
+    values = renamed(values)
     named = values.get("network") in ("unet", "dit", "mlp")
     return {"time_features": "ddpm", **values} if named and "time_features" not in values else dict(values)
+
+
+def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with the names of today in place of those of earlier versions."""
+    return {SETTINGS.get(key, key): value for key, value in values.items()}

@@ -53,14 +53,14 @@ def counters(place: Path) -> Counters:
     file = place / "state.json"
     try:
         values = read_json(file, root=place.parent.parent)
-        found = Counters(*(values.get(name, Counters._field_defaults.get(name)) for name in Counters._fields))  # type: ignore[arg-type]
-        if not all(type(v) is int and 0 <= v < 1 << 63 for v in (found.step, found.images, found.skipped)):
+        counters = Counters(*(values.get(name, Counters._field_defaults.get(name)) for name in Counters._fields))  # type: ignore[arg-type]
+        if not all(type(v) is int and 0 <= v < 1 << 63 for v in (counters.step, counters.images, counters.skipped)):
             raise ValueError("it does not count steps and images")
-        if any(type(s) not in (int, float) or not 0 <= s < math.inf for s in (found.seconds, found.drawing)):
+        if any(type(s) not in (int, float) or not 0 <= s < math.inf for s in (counters.seconds, counters.drawing)):
             raise ValueError("it does not say how long the training took")
     except (OSError, ValueError) as error:
         raise OrnsteinError(f"{file} cannot be read ({error}); move {place.name} away") from error
-    return found._replace(seconds=float(found.seconds), drawing=float(found.drawing))
+    return counters._replace(seconds=float(counters.seconds), drawing=float(counters.drawing))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -68,9 +68,9 @@ def prune(folder: Path, keep: int) -> None:
 
     One with anything else in it stays.
     """
-    found = list(checkpoints(folder))
+    places = list(checkpoints(folder))
     whole = 0
-    for place in found if len(found) > keep else ():
+    for place in places if len(places) > keep else ():
         if whole < keep:
             whole += damage(place) is None
         elif _names(place) <= PARTS | LITTER:
@@ -84,8 +84,8 @@ def checkpoints(folder: Path) -> Iterator[Path]:
     """
     if folder.is_symlink():
         raise OrnsteinError(f"{folder} is a link, and links in a run are not followed; put the folder itself there")
-    found = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name) and is_checkpoint(place)]
-    yield from sorted(found, key=lambda place: int(place.name[5:]), reverse=True)
+    places = [place for place in folder.glob("step-*") if NAME.fullmatch(place.name) and is_checkpoint(place)]
+    yield from sorted(places, key=lambda place: int(place.name[5:]), reverse=True)
 
 
 def is_checkpoint(place: Path) -> bool:

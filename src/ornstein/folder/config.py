@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from ornstein.errors import OrnsteinError, UsageError, brief
-from ornstein.files.formats import upgraded_settings
+from ornstein.files.formats import renamed, upgraded_settings
 from ornstein.files.reading import read_yaml
 from ornstein.settings import KEYS, Settings
 from ornstein.spelling import near
@@ -25,8 +25,7 @@ WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the
 def read(file: Path) -> dict[str, Any]:
     """The settings in a YAML file. Raises UsageError naming the file and the key that is unknown or of the wrong type."""
     values = load(file)
-    if "version" in values:
-        values = upgraded_settings(values)
+    values = upgraded_settings(values) if "version" in values else renamed(values)
     return checked({_known(key, file): value for key, value in values.items() if key not in WRITTEN}, file)
 
 
@@ -40,11 +39,11 @@ def of_run(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         values = upgraded_settings(load(file, folder))
-        found = checked({key: values[key] for key in KEYS if key in values}, file)
+        known = checked({key: values[key] for key in KEYS if key in values}, file)
         for key, (low, high) in LIMITS.items():
-            if key in found and found[key] is not None and not low < found[key] < high:
-                raise UsageError(f"{file}: {key} is {brief(found[key])} and must lie between {low:g} and {high:.3g}")
-        return found
+            if key in known and known[key] is not None and not low < known[key] < high:
+                raise UsageError(f"{file}: {key} is {brief(known[key])} and must lie between {low:g} and {high:.3g}")
+        return known
     except UsageError as error:
         raise OrnsteinError(f"the settings of this run cannot be used: {error}") from error
 

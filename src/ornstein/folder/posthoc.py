@@ -184,13 +184,13 @@ class Archive:
         Raises OrnsteinError that names a snapshot which is damaged, UsageError for a length beyond reach, ValueError for one
         that no average has.
         """
-        found = self._fit(length)
-        if found.error > TOLERANCE:
+        fit = self._fit(length)
+        if fit.error > TOLERANCE:
             raise UsageError(
                 f"length = {length:g}: the snapshots reach from {self.reach()[0]:g} to {self.reach()[1]:g}; "
                 "train with more --snapshots, or with another --ema"
             )
-        like, rest = next(iter(self.last.values())), iter(found.coefficients.tolist())
+        like, rest = next(iter(self.last.values())), iter(fit.coefficients.tolist())
         sums = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in like.items()}
         for _, lengths, averages in self._times():
             parts = {own: next(rest) for own in lengths}
@@ -202,11 +202,11 @@ class Archive:
 
     def _read(self, file: Path) -> Averages:
         """The averages in a snapshot, which must be of the same weights."""
-        found, like = read(file, self.folder.parent), next(iter(self.last.values()))
+        averages, like = read(file, self.folder.parent), next(iter(self.last.values()))
         shapes = {name: tensor.shape for name, tensor in like.items()}
-        if any({name: tensor.shape for name, tensor in average.items()} != shapes for average in found.values()):
+        if any({name: tensor.shape for name, tensor in average.items()} != shapes for average in averages.values()):
             raise OrnsteinError(f"{file} holds the weights of another network; remove it, and the others will do")
-        return found
+        return averages
 
     def _fit(self, length: float) -> Fit:
         return fit(self._known(), Profile(length, self.updates))
@@ -233,13 +233,13 @@ def read(file: Path, root: Path | None = None) -> Averages:
     with _opened(file, root) as (stream, about):
         tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         whole = about.sha256 == _digest(tensors)
-        found = {
+        averages = {
             length: {name[2:]: tensor for name, tensor in tensors.items() if name.startswith(f"{place}.")}
             for place, length in enumerate(about.lengths)
         }
     if not whole:
         raise OrnsteinError(f"{file} does not have its sha256; remove it, and the others will do")
-    return found
+    return averages
 
 
 class _About(NamedTuple):
@@ -269,7 +269,7 @@ def _opened(file: Path, root: Path | None) -> Iterator[tuple[Any, _About]]:
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
-    found = sha256()
+    digest = sha256()
     for name in sorted(tensors):
-        found.update(tensors[name].numpy().tobytes())
-    return found.hexdigest()
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -15,13 +15,13 @@ from ornstein.files.reading import spelled
 def save_tensors(tensors: Mapping[str, Tensor], file: Path, about: Mapping[str, str] | None = None) -> None:
     """Write a safetensors file, with strings about it in its header. Raises OSError when the disk refuses."""
     try:
-        found, places = dict[str, Tensor](), set[int]()
+        named, places = dict[str, Tensor](), set[int]()
         for name, tensor in tensors.items():
             own = tensor.detach().cpu().contiguous()
             place = own.untyped_storage().data_ptr()
-            found[name] = own.clone() if place in places else own  # tied weights are written under each of their names
+            named[name] = own.clone() if place in places else own  # tied weights are written under each of their names
             places.add(place)
-        save_file(found, file, None if about is None else dict(about))
+        save_file(named, file, None if about is None else dict(about))
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:

@@ -11,7 +11,7 @@ WIDTH = 128  # features
 HELD = 10  # one item of so many is not learned from
 
 
-class Classifier(nn.Module):
+class ImageClassifier(nn.Module):
     """Two convolutions and a hidden layer on images (B, C, H, W); `features` are the activations of that layer (B, 128)."""
 
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
@@ -42,7 +42,7 @@ def held_out(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[: count // HELD])
 
 
-def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int = 0) -> Classifier:
+def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int = 0) -> ImageClassifier:
     """AdamW with a rising and falling rate on nine tenths of a labelled dataset; images up to 16 pixels move by one pixel.
 
     The same result for the same data and seed on one machine.
@@ -50,7 +50,7 @@ def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int =
     spec = dataset.spec
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        net = Classifier(spec.shape, len(dataset.classes))
+        net = ImageClassifier(spec.shape, len(dataset.classes))
         optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
         rng, shift = np.random.default_rng(seed), max(spec.shape[1:]) <= 16
         known = np.setdiff1d(np.arange(len(dataset)), held_out(len(dataset)))
@@ -70,7 +70,7 @@ def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int =
     return net
 
 
-def _normalise(net: Classifier, x: Tensor) -> None:
+def _normalise(net: ImageClassifier, x: Tensor) -> None:
     """Gives the features a mean square of 1, a scale that the kernel of KID is made for, and leaves the answers as they are."""
     rms = net.features(x).square().mean().sqrt()
     last = net.body[-2]

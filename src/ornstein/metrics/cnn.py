@@ -9,14 +9,14 @@ from ornstein.data import Dataset
 from ornstein.data.arrays import Arrays
 from ornstein.data.cache import Items, cached, default_folder
 from ornstein.errors import UsageError
-from ornstein.metrics.classifier import Classifier, held_out, train
+from ornstein.metrics.classifier import ImageClassifier, held_out, train
 from ornstein.metrics.features import Network
 
 STEPS = 500
 RECIPE = 2  # a change of `train` makes the kept ones unknown
 
 
-def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) -> Classifier:
+def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) -> ImageClassifier:
     """A classifier trained on nine tenths of the data, or the one kept from before.
 
     Raises UsageError for data that are no images with at least two classes, OrnsteinError when the disk refuses.
@@ -25,7 +25,7 @@ def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) 
         raise UsageError(
             f"{dataset.spec.source}: a classifier needs images of two classes or more; give --features pixels"
         )
-    net = Classifier(dataset.spec.shape, len(dataset.classes))
+    net = ImageClassifier(dataset.spec.shape, len(dataset.classes))
 
     def build(entry: Items) -> Arrays:
         entry.append(np.concatenate([value.numpy().ravel() for value in train(dataset, steps).parameters()]))
@@ -40,18 +40,18 @@ def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) 
     return net
 
 
-def cnn(net: Classifier) -> Network:
+def cnn(net: ImageClassifier) -> Network:
     """The extractor "cnn": the hidden layer of a classifier."""
     return Network("cnn", net, net.features)
 
 
 @torch.inference_mode()
-def recognised(net: Classifier, features: torch.Tensor) -> torch.Tensor:
+def recognised(net: ImageClassifier, features: torch.Tensor) -> torch.Tensor:
     """Class numbers (N,) from features (N, 128)."""
     return net.head(features.to(net.head.weight.device)).argmax(1).cpu()
 
 
-def accuracy(net: Classifier, dataset: Dataset) -> torch.Tensor:
+def accuracy(net: ImageClassifier, dataset: Dataset) -> torch.Tensor:
     """Whether each item that was not learned from is recognised: boolean (N,)."""
     assert dataset.labels is not None
     rows = held_out(len(dataset))

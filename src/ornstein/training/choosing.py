@@ -355,21 +355,21 @@ def _check_processes(s: Settings, batch_size: int, processes: Processes) -> None
 
 def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
     """What is left of each image for the network to see, if anything. Raises UsageError where it does not fit the data."""
-    if settings.given is None:
+    if settings.degradation is None:
         return None
     if not spec.traits.pixels:
         raise UsageError(
-            f"given: {spec.traits.plural} are no images; give conditions with the data instead, and leave --given out"
+            f"degradation: {spec.traits.plural} are no images; give conditions with the data instead, and leave --degradation out"
         )
-    name, _, factor = settings.given.partition(":")
+    name, _, factor = settings.degradation.partition(":")
     kind = DEGRADATIONS.pick(name)
     try:
         if factor and not (kind is LowRes and factor.isdecimal() and len(factor) < 6):
-            raise ValueError(f"{brief(settings.given)} is not one of low-res:4 (or another number), grey, mask")
+            raise ValueError(f"{brief(settings.degradation)} is not one of low-res:4 (or another number), grey, mask")
         left = LowRes(int(factor)) if factor else kind()
         left.check(spec.shape)
     except ValueError as error:
-        raise UsageError(f"given: {error}") from error
+        raise UsageError(f"degradation: {error}") from error
     return left
 
 

@@ -1,4 +1,4 @@
-"""What the commands have in common on the screen: progress as a bar or as plain lines, and numbers for people."""
+"""What commands print: lines of output, tables, and numbers for people."""
 
 import stat
 from collections.abc import Sequence
