@@ -78,6 +78,11 @@ class Run:
         return self.model.spec
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.device
+
+    @property
     def denoiser(self) -> NetworkDenoiser:
         """For everything that takes a denoiser; `.given(labels)` binds a condition."""
         return self.model.denoiser()
