@@ -50,7 +50,7 @@ class Settings:
     preset: str | None = None
     """A size of that network: tiny, small, or a paper's name such as S/2 (default: by the data's size)."""
     time_features: str | None = None
-    """How the network sees time: slow (sinusoids of 1 to 16 radians, smooth in time), ddpm (up to 1000, as in DDPM and DiT) or
+    """How the network sees time: slow (sinusoids of 1 to 8 radians, smooth in time), ddpm (up to 1000, as in DDPM and DiT) or
     gaussian (random Fourier features) (default: slow, and ddpm for the papers' presets)."""
     path: str = "linear"
     """The way from data to noise: linear, cosine, trigonometric, vp, sub-vp, ve, edm, ddpm, ..."""

@@ -28,7 +28,7 @@ Vectors and images of zeros, sets without their last column, and what is None ar
 """
 
 PERIOD = 10_000.0
-SLOW = 1.0, 16.0
+SLOW = 1.0, 8.0
 """Lowest and highest angular frequency of features of time that are smooth, in radians over t from 0 to 1."""
 DDPM = 0.1, 1000.0
 """Those of Ho et al. 2020, who embed step 1000 t with the period 10,000; DiT's are alike."""
