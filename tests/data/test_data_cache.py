@@ -201,13 +201,13 @@ def test_the_flag_places_the_cache_and_is_no_setting(
 def test_a_cache_that_cannot_be_written_names_what_to_set(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(
-        OrnsteinError, match=r"could not be written .* point XDG_CACHE_HOME or --cache at another folder"
+        OrnsteinError, match=r"could not be written .* point ORNSTEIN_CACHE or --cache at another folder"
     ):
         data.open("digits", size=4, cache=tmp_path / "file")
     archive = tmp_path / "a.npz"
     np.savez(archive, x=np.zeros((3 << 20, 2), np.uint8))
     with pytest.raises(
-        OrnsteinError, match=r"could not be written .* point XDG_CACHE_HOME or --cache at another folder"
+        OrnsteinError, match=r"could not be written .* point ORNSTEIN_CACHE or --cache at another folder"
     ):
         data.open(archive, cache=tmp_path / "file")
 

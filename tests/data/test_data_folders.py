@@ -34,7 +34,8 @@ def zipped(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "test"), ("Train", "VAL"), ("training", "valid", "Testing"), ("TRAIN", "validation")]
+    "names",
+    [("train", "test"), ("Train", "VAL"), ("training", "valid", "Testing"), ("TRAIN", "validation"), ("train", "dev")],
 )
 def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     root = filled(tmp_path / "pets", *(f"{name}/{c}" for name in names for c in ("cat", "dog")))
@@ -50,6 +51,12 @@ def test_parts_of_a_data_set_are_no_classes(tmp_path: Path, names: tuple[str, ..
     assert part is not None
     assert part.name in names[1:]
     assert data.open(part).classes == ("cat", "dog")
+    inside = held_out(zipped(root))
+    assert inside is not None
+    assert inside.name == part.name
+    assert data.open(inside).spec.content_hash == data.open(part).spec.content_hash
+    with pytest.raises(UsageError, match="holds no images"):
+        data.open(zipped(root) / "nothing")
 
 
 def test_test_is_held_out_before_val(tmp_path: Path) -> None:
@@ -152,6 +159,72 @@ def test_a_type_that_is_common_is_kept(tmp_path: Path) -> None:
     dataset = data.open(tmp_path)
     assert dataset.spec.dtype == "uint16"
     assert (dataset.items[0].max(), dataset.items[-1].max()) == (65535, 7)
+
+
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_one_odd_file_decides_neither_colours_nor_size(tmp_path: Path, count: int, mode: str) -> None:
+    for i in range(count):
+        Image.new(mode, (80, 72), i).save(tmp_path / f"{i:03}.png")
+    other = "RGB" if mode == "L" else "L"
+    Image.new(other, (40, 20), 9 if other == "L" else (9, 9, 9)).save(tmp_path / "zz.png")
+    with pytest.warns() as caught:
+        dataset = data.open(tmp_path)
+    said = " ".join(str(w.message) for w in caught)
+    assert "1 of" in said
+    assert "become 80x72 (width x height), as most are (zz.png: 40x20)" in said
+    assert ("become grey, as most are (zz.png)" in said) == (mode == "L")
+    assert dataset.items.shape == (count + 1, 72, 80, 1 if mode == "L" else 3)
+    assert dataset.items[-1].min() == dataset.items[-1].max() == 9
+
+
+TABLE = {
+    "semicolons": "file_name;label\n0.png;b\n1.png;a\n2.png;\n",
+    "tabs": "file_name\tlabel\n0.png\tb\n1.png\ta\n2.png\t\n",
+    "capitals": "Filename, Label\n0.png, b\n1.png, a\n2.png,\n",
+    "quotes": 'file_name,label\n"0.png","b"\n1.png,"a"\n2.png,""\n',
+    "short rows": "file_name,label\n0.png,b\n1.png,a\n2.png\n",
+    "trailing": "file_name,label\n0.png,b,\n1.png,a,,\n2.png,,\n",
+}
+
+
+@pytest.mark.parametrize("form", TABLE)
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_forms_of_tables(tmp_path: Path, form: str, ending: str) -> None:
+    filled(tmp_path, ".")
+    (tmp_path / f"metadata.{ending}").write_text(TABLE[form])
+    with pytest.warns(match="1 of 3 items have no label"):
+        dataset = data.open(tmp_path)
+    assert (dataset.classes, dataset.labels.tolist()) == (("a", "b"), [1, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file_name,label\n0.png,a\n0.png,b\n", r"names 0.png twice, with label 'a' and, in row 2, 'b'"),
+        ("file_name,label,label\n0.png,a,b\n", "has two columns label"),
+        ("file_name,text\n0.png,a cat, sitting\n", r"3 cells in row 1 and 2 columns; put a cell that holds ','"),
+        ("name,label\n0.png,a\n", "has no column `file_name`"),
+    ],
+)
+def test_a_table_that_is_ambiguous_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    filled(tmp_path, ".")
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(UsageError, match=said):
+        data.open(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:2 items have no caption", "ignore:2 of 3 items")
+def test_columns_and_rows_that_are_not_used_are_named(tmp_path: Path) -> None:
+    filled(tmp_path, ".")
+    (tmp_path / "metadata.csv").write_text("file_name,age,species,text\n0.png,3,cat,one\n0.png,3,cat,two\n")
+    with (
+        pytest.warns(match="the columns age, species too, which are not used"),
+        pytest.warns(match="1 rows of .* again"),
+    ):
+        dataset = data.open(tmp_path)
+    assert dataset.annotations.captions == ("one", "", "")
+    assert dataset.labels is None
 
 
 def test_a_cache_that_cannot_be_written_names_its_variable(tmp_path: Path) -> None:

@@ -156,8 +156,11 @@ class Table:
 
     _fingerprint = "f00d"
 
-    def __init__(self, images: list[np.ndarray], features: dict[str, Any], secret: bool = False) -> None:
-        self.features, self.images, self.secret = features, images, secret
+    def __init__(
+        self, images: list[np.ndarray], features: dict[str, Any], secret: bool = False, labels: Any = None
+    ) -> None:
+        self.features, self.images = features, images
+        self.labels = [-1 if secret else i % 2 for i in range(len(images))] if labels is None else labels
 
     def cast_column(self, name: str, kind: Any) -> "Table":
         assert (name, kind.decode) == ("img", False)
@@ -168,7 +171,7 @@ class Table:
 
     def __getitem__(self, key: int | str) -> Any:
         if isinstance(key, str):
-            return [-1 if self.secret else i % 2 for i in range(len(self))]
+            return self.labels
         file = io.BytesIO()
         Image.fromarray(self.images[key]).save(file, "PNG")
         return {"img": {"bytes": file.getvalue(), "path": None}, "label": key % 2}
@@ -205,6 +208,17 @@ def test_a_hub_data_set_is_decoded_like_files(hub: Any) -> None:
     assert opened.labels.tolist() == [0, 1, 0, 1, 0]
     assert data.open("hf:some/name:test").labels is None  # all of them are -1
     assert asked == [("some/name", "train"), ("some/name", "test")]
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_label_that_the_hub_does_not_say_is_missing(hub: Any, missing: Any) -> None:
+    images = [np.full((4, 5, 3), i, np.uint8) for i in range(5)]
+    kinds = sys.modules["datasets"]
+    features = {"img": kinds.Image(), "label": kinds.ClassLabel()}
+    hub(lambda name, split: Table(images, features, labels=[0, missing, 1, 1, missing]))
+    with pytest.warns(match="2 of 5 items have no label"):
+        opened = data.open("hf:some/name")
+    assert (opened.classes, opened.labels.tolist()) == (("cat", "dog"), [0, 2, 1, 1, 2])
 
 
 def test_hub_troubles_are_sentences(hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,9 @@ from ornstein.errors import OrnsteinError, UsageError
 
 VECTOR_KEYS = ("conditions", "condition")
 TEXT_KEYS = ("captions", "caption", "text")
-TABLES = ("metadata.jsonl", "metadata.json", "metadata.csv")
-FILE_KEYS = ("file_name", "file", "image")
+TABLES = ("metadata.jsonl", "metadata.json", "metadata.csv", "metadata.tsv")
+DELIMITERS = ",;\t|"  # of the cells of a row
+FILE_KEYS = ("file_name", "filename", "file", "image")
 SET_KEYS = ("labels", "tags")
 LABEL_KEY = "label"
 KEYS = frozenset((*FILE_KEYS, LABEL_KEY, *SET_KEYS, *VECTOR_KEYS, *TEXT_KEYS))
@@ -160,26 +161,63 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
 # Tables beside images
 
 
-def read_table(name: str, file: IO[bytes], where: str) -> dict[str, dict[str, Any]]:
-    """The rows of a metadata table by the image's name, as the fields `label`, `labels`, `conditions`, `text` say.
+def read_table(name: str, file: IO[bytes], where: str) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """The rows of a metadata table by the image's name, as the fields `label`, `labels`, `conditions`, `text` say; and notes of
+    what is not used.
 
-    JSON lines or CSV with a column `file_name`, both read line by line, or one JSON object of an object for each image.
-    Raises `OrnsteinError` for a file that cannot be read, `UsageError` for one without names.
+    JSON lines, or CSV with a column `file_name` whose cells are separated by commas, semicolons, tabs or bars, both read line by
+    line, or one JSON object of an object for each image. Capitals in the names of columns do not matter.
+    Raises `OrnsteinError` for a file that cannot be read, `UsageError` for one without names, and for what is ambiguous: a row of
+    more cells than columns, two columns of one name, two rows of one image that differ.
     """
     place = f"{name} in {where}"
-    table = {}
+    table: dict[str, dict[str, Any]] = {}
+    unused: dict[str, None] = {}
+    repeated = 0
     try:
-        for number, row in enumerate(_rows(name, file), 1):
-            image = next((row[key] for key in FILE_KEYS if row.get(key)), None) if isinstance(row, dict) else None
+        for number, row in enumerate(_rows(name, file, place), 1):
+            known = _fields(row, place, unused) if isinstance(row, dict) else {}
+            image = next((known[key] for key in FILE_KEYS if known.get(key)), None)
             if image is None:
                 raise UsageError(f"{place} names no image in row {number}; give each row a `file_name`.")
-            table[str(image).removeprefix("./")] = {key: row[key] for key in KEYS & row.keys()}
+            image, before = str(image).removeprefix("./"), table.get(str(image).removeprefix("./"))
+            if before is None:
+                table[image] = known
+                continue
+            differs = [key for key in known if key not in (*FILE_KEYS, *TEXT_KEYS) and known[key] != before.get(key)]
+            if differs:
+                raise UsageError(
+                    f"{place} names {image} twice, with {differs[0]} {str(before.get(differs[0]))[:40]!r} and, in row {number}, "
+                    f"{str(known[differs[0]])[:40]!r}; give each image one row."
+                )
+            repeated += 1
+    except UnicodeDecodeError as error:
+        raise OrnsteinError(f"{place} is not text in UTF-8 ({error}); save it as that.") from error
     except (ValueError, AttributeError, TypeError, RecursionError, csv.Error) as error:
         raise OrnsteinError(f"{place} cannot be read as a table ({error}); mend it or take it away.") from error
-    return table
+    notes = [f"{repeated:,} rows of {place} name an image again; the first row of each is used."] if repeated else []
+    if unused:
+        columns = f"the column {next(iter(unused))}" if len(unused) == 1 else f"the columns {listed(list(unused))}"
+        are = "is" if len(unused) == 1 else "are"
+        notes.append(f"{place} has {columns} too, which {are} not used; a class goes under `label`.")
+    return table, tuple(notes)
 
 
-def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
+def _fields(row: Mapping[Any, Any], place: str, unused: dict[str, None]) -> dict[str, Any]:
+    """The fields of a row that are known, by their names in small letters; the names of others go into `unused`."""
+    fields: dict[str, Any] = {}
+    for own, value in row.items():
+        key = str(own).strip().lower()
+        if key not in KEYS:
+            unused[str(own).strip() or "without a name"] = None
+        elif key in fields:
+            raise UsageError(f"{place} has two columns {key}; rename or remove one.")
+        else:
+            fields[key] = value
+    return fields
+
+
+def _rows(name: str, file: IO[bytes], place: str) -> Iterator[Any]:
     if name.endswith(".json"):
         content = file.read(MOST_JSON + 1)
         if len(content) > MOST_JSON:
@@ -187,9 +225,30 @@ def _rows(name: str, file: IO[bytes]) -> Iterator[Any]:
         rows = json.loads(content.decode("utf-8-sig"))
         yield from rows if isinstance(rows, list) else ({"file_name": key, **row} for key, row in rows.items())
         return
-    is_csv = name.endswith(".csv")
-    with io.TextIOWrapper(file, "utf-8-sig", newline="" if is_csv else None) as lines:
-        yield from csv.DictReader(lines) if is_csv else (json.loads(line) for line in lines if line.strip())
+    in_cells = name.endswith((".csv", ".tsv"))
+    with io.TextIOWrapper(file, "utf-8-sig", newline="" if in_cells else None) as lines:
+        yield from _cells(lines, place) if in_cells else (json.loads(line) for line in lines if line.strip())
+
+
+def _cells(lines: IO[str], place: str) -> Iterator[dict[str, str | None]]:
+    """The rows of a table whose first line names its columns; that line tells what separates cells."""
+    first = lines.readline()
+    headers = {mark: next(csv.reader([first], delimiter=mark, skipinitialspace=True), []) for mark in DELIMITERS}
+    marks = [mark for mark, header in headers.items() if any(cell.strip().lower() in FILE_KEYS for cell in header)]
+    if not marks:
+        raise UsageError(f"{place} has no column `file_name` (its first line is {first.strip()[:80]!r}); give it one.")
+    header = [cell.strip() for cell in headers[marks[0]]]
+    twice = next((cell for i, cell in enumerate(header) if cell and cell in header[:i]), None)
+    if twice is not None:
+        raise UsageError(f"{place} has two columns {twice}; rename or remove one.")
+    for number, cells in enumerate(csv.reader(lines, delimiter=marks[0], skipinitialspace=True), 1):
+        if any(cell.strip() for cell in cells[len(header) :]):
+            raise UsageError(
+                f"{place} has {len(cells)} cells in row {number} and {len(header)} columns; put a cell that holds {marks[0]!r} "
+                "into quotes."
+            )
+        if cells:
+            yield {key: cells[i] if i < len(cells) else None for i, key in enumerate(header)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from ornstein.data.annotations import TEXT_KEYS, Annotations
+from ornstein.data.classes import notes_of
 from ornstein.data.decode import Unreadable
 from ornstein.data.image_files import ImageFile, ImageFiles, opener
 from ornstein.errors import OrnsteinError, UsageError
@@ -42,17 +45,24 @@ def hub(name: str) -> ImageFiles:
         raise UsageError(f"hf:{name} has no column of images, only {', '.join(table.features)}.")
     label = next((key for key, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)), None)
     table = table.cast_column(image, datasets.Image(decode=False))
-    labels = None if label is None else tuple(table[label])
-    if labels is not None and min(labels, default=0) < 0:  # how the hub marks a split whose labels are kept secret
-        label, labels = None, None
+    classes = () if label is None else tuple(table.features[label].names)
+    labels: tuple[int, ...] | None = None if label is None else tuple(table[label])
+    notes: tuple[str, ...] = ()
+    if labels is not None:  # the hub writes -1, or nothing, where a label is not said
+        labels = tuple(len(classes) if i is None or i < 0 else i for i in labels)
+        if all(i == len(classes) for i in labels):
+            labels, classes = None, ()
+        else:
+            notes = notes_of(np.array(labels, np.int64), classes)
     text = next((key for key in TEXT_KEYS if key in table.features), None)
-    captions = None if text is None else tuple(map(str, table[text]))
+    captions = None if text is None else tuple("" if cell is None else str(cell) for cell in table[text])
     return ImageFiles(
         where=f"hf:{name}",
         image_files=tuple(ImageFile(f"row {row}", _opener(table, row, image)) for row in range(len(table))),
         labels=labels,
-        classes=() if label is None else tuple(table.features[label].names),
+        classes=classes,
         stamp=f"hf:{name}:{split} {table._fingerprint}",
+        notes=notes,
         annotations=Annotations(captions=captions),
     )
 

@@ -35,11 +35,11 @@ MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read wh
 MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
 MAX_TEXT = 64 << 20  # bytes of a caption
 THREADS = min(8, os.cpu_count() or 1)
-ODD = 10  # a type or less of so many files decides nothing
+ODD = 10  # of what one of so many files or fewer is, nothing is decided
 SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("test", "testing"), "test"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing", "holdout", "hold-out", "held-out", "held_out"), "test"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development", "eval", "evaluation"), "val"),
 }
 """What folders of the parts of a data set are called, in any case."""
 HELD_OUT = ("test", "val")
@@ -92,7 +92,7 @@ class ImageFiles:
             good = [i for i, head in enumerate(headers) if head is not None]
             remarks = self._remarks(headers)
             to, note = common_format([h for h in headers if h is not None], size, channels, pad)
-            remarks += self._odd(headers, to.dtype)
+            remarks += self._odd(headers, to, size is None, channels is None)
             decoded = []
             for i, image in _in_order(lambda i: _read(self.image_files[i], lambda file: decode(file, to), bad), good):
                 if image is not None:
@@ -119,23 +119,25 @@ class ImageFiles:
                 p.name for p, h in zip(self.image_files, headers, strict=True) if h is not None and getattr(h, lost)
             ]
             if named:
-                few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
-                remarks.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({few}).")
+                remarks.append(f"{len(named)} of {len(headers)} files in {self.where} {holds} ({_few(named)}).")
         return remarks
 
-    def _odd(self, headers: Sequence[ImageHeader | None], dtype: str) -> list[str]:
-        """A sentence of the files of a wider type than all become."""
-        named = [
-            f"{file.name}: {head.dtype}"
-            for file, head in zip(self.image_files, headers, strict=True)
-            if head is not None and DEPTHS.index(head.dtype) > DEPTHS.index(dtype)
+    def _odd(self, headers: Sequence[ImageHeader | None], to: Format, sizes: bool, colours: bool) -> list[str]:
+        """Sentences of the files that lose something to become what most are: a wider type, colours, another size."""
+        known = [(file.name, head) for file, head in zip(self.image_files, headers, strict=True) if head is not None]
+        wider = [f"{n}: {h.dtype}" for n, h in known if DEPTHS.index(h.dtype) > DEPTHS.index(to.dtype)]
+        coloured = [n for n, h in known if colours and h.colours > to.channels]
+        other = [f"{n}: {h.size[1]}x{h.size[0]}" for n, h in known if h.size != to.size]
+        few_sizes = sizes and len(other) < len(known) and len(other) <= _odd_most(len(known))
+        return [
+            f"{len(names)} of {len(headers)} files in {self.where} become {what}, as most are ({_few(names)})."
+            for names, what in (
+                (wider, to.dtype),
+                (coloured, "grey"),
+                (other if few_sizes else [], f"{to.size[1]}x{to.size[0]} (width x height)"),
+            )
+            if names
         ]
-        few = ", ".join(named[:3]) + (", ..." if len(named) > 3 else "")
-        return (
-            [f"{len(named)} of {len(headers)} files in {self.where} become {dtype}, as most are ({few})."]
-            if named
-            else []
-        )
 
     def _stop_if_too_many(self, bad: dict[str, str]) -> None:
         total = len(self.image_files)
@@ -154,12 +156,13 @@ class ImageFiles:
 def common_format(
     headers: Sequence[ImageHeader], size: Size | None, channels: int | None, pad: bool
 ) -> tuple[Format, list[str]]:
-    """What all images become: the asked size and channels; without them the size that all have, or the median
-    shrunk to at most 64 (with a note), the widest colours (transparency is composited), the widest type that is common."""
+    """What all images become: the asked size and channels; without them the size that all have but a few, or the median shrunk to
+    at most 64 (with a note), the colours (transparency is composited) and the type that `_common` finds."""
     notes = []
-    sizes = {head.size for head in headers}
-    if size is None and len(sizes) == 1:
-        (size,) = sizes
+    sizes = Counter(head.size for head in headers)
+    most, count = sizes.most_common(1)[0]
+    if size is None and len(headers) - count <= (_odd_most(len(headers)) if count > 1 else 0):
+        size = most
     elif size is None:
         height, width = (median(s[axis] for s in (h.size for h in headers)) for axis in (0, 1))
         shrink = min(1.0, AUTO_SIDE / max(height, width))
@@ -169,17 +172,27 @@ def common_format(
             "ask for a size to have another."
         )
     if channels is None:
-        channels = max(head.colours for head in headers)
+        channels = _common([head.colours for head in headers])
     elif channels not in (1, 3, 4):
         raise UsageError(f"Image files can be read with 1, 3 or 4 channels, not {channels}.")
-    return Format(size, channels, _common_type([head.dtype for head in headers]), pad), notes
+    return Format(size, channels, DEPTHS[_common([DEPTHS.index(head.dtype) for head in headers])], pad), notes
 
 
-def _common_type(types: Sequence[str]) -> str:
-    """The widest of the types that more than a tenth of the files have, and more than one; else the most common one."""
-    counts = Counter(types)
-    common = [name for name, count in counts.items() if count > max(1, len(types) // ODD)]
-    return max(common, key=DEPTHS.index) if common else max(counts, key=lambda name: (counts[name], DEPTHS.index(name)))
+def _odd_most(count: int) -> int:
+    """How many of so many files may be odd."""
+    return max(1, count // ODD)
+
+
+def _common(widths: Sequence[int]) -> int:
+    """The widest that more than a tenth of the files have, and more than one; else the most common one."""
+    counts = Counter(widths)
+    common = [width for width, count in counts.items() if count > _odd_most(len(widths))]
+    return max(common) if common else max(counts, key=lambda width: (counts[width], width))
+
+
+def _few(names: Sequence[str]) -> str:
+    """The first names, for a sentence."""
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def folder(root: Path) -> ImageFiles:
@@ -208,10 +221,24 @@ def _walk(root: Path) -> dict[str, Path]:
     return {path.relative_to(root).as_posix(): path for path in paths}
 
 
-def archive(path: Path) -> ImageFiles:
-    """Every image in a zip file, read in memory and never unpacked to disk. Members that are links, or whose
-    names lead outside (`..`, absolute), are ignored. Raises `OrnsteinError` for a damaged file, `UsageError`
-    when it holds no image."""
+def archive(path: Path, below: str = "") -> ImageFiles:
+    """Every image in a zip file, or in the folder `below` in it, read in memory and never unpacked to disk.
+
+    Members that are links, or whose names lead outside (`..`, absolute), are ignored. Raises `OrnsteinError` for a damaged file,
+    `UsageError` when it holds no image.
+    """
+    openers = {name: read for name, read in _members(path).items() if not below or name.startswith(f"{below}/")}
+    return _described(str(path / below), openers, lambda used: f"{path.resolve()} {below} {stamp(path)}")
+
+
+def within_archive(path: Path) -> tuple[Path, str] | None:
+    """The zip file and the folder in it that a path such as images.zip/test names; None where it is no such path."""
+    file = next((parent for parent in path.parents if parent.suffix == ".zip" and parent.is_file()), None)
+    return None if file is None else (file, path.relative_to(file).as_posix())
+
+
+def _members(path: Path) -> dict[str, Callable[[], IO[bytes]]]:
+    """The files in a zip file."""
     try:
         opened = zipfile.ZipFile(path)
     except DAMAGE as error:
@@ -224,7 +251,7 @@ def archive(path: Path) -> ImageFiles:
         nameless = not member.filename  # Python's own is_dir takes it for no such thing
         if not (nameless or member.is_dir() or link or outside or any(map(_hidden, parts))):
             openers[member.filename] = _member_opener(opened, member)
-    return _described(str(path), openers, lambda used: f"{path.resolve()} {stamp(path)}")
+    return openers
 
 
 def _described(
@@ -269,8 +296,9 @@ def parts(names: Iterable[str]) -> dict[str, str]:
 
 
 def held_out(root: Path) -> Path | None:
-    """The folder of the held-out part of a data set, test or else val, where `root` is a folder of such parts."""
-    below = parts(_walk(root)) if root.is_dir() else {}
+    """The folder of the held-out part of a data set, test or else val, where `root` is a folder or a zip file of such parts."""
+    zipped = root.suffix == ".zip" and root.is_file()
+    below = parts(_walk(root) if root.is_dir() else _members(root) if zipped else ())
     return next((root / below[kind] for kind in HELD_OUT if kind in below and "train" in below), None)
 
 
@@ -339,10 +367,11 @@ def from_names(
         places = {name: i for i, name in enumerate(classes)}
         labels = tuple(places[str(first)] for first in firsts)
     image_files = tuple(ImageFile(name, openers[name]) for name in names)
-    described = from_table(_table(texts, names, where), names, where) if texts else None
+    table, unused = _table(texts, names, where) if texts else ({}, ())
+    described = from_table(table, names, where) if texts else None
     if described is not None and described.labels is not None:
         labels, classes, notes = described.labels, list(described.classes), ()
-    notes += () if described is None else described.notes
+    notes += unused if described is None else (*unused, *described.notes)
     return ImageFiles(
         where,
         image_files,
@@ -354,16 +383,20 @@ def from_names(
     )
 
 
-def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], where: str) -> dict[str, dict[str, Any]]:
-    """What the files beside the images say of each: the rows of the table, and captions."""
+def _table(
+    texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], where: str
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """What the files beside the images say of each: the rows of the table, and captions; and notes of what is not used."""
     table: dict[str, dict[str, Any]] = {}
+    notes: tuple[str, ...] = ()
     captions: dict[PurePosixPath, str] = {}
     for name, member in texts.items():
         try:
             with member() as file:
                 if PurePosixPath(name).name in TABLES:
                     below = PurePosixPath(name).parent
-                    table = {(below / key).as_posix(): row for key, row in read_table(name, file, where).items()}
+                    rows, notes = read_table(name, file, where)
+                    table = {(below / key).as_posix(): row for key, row in rows.items()}
                     continue
                 content = file.read(MAX_TEXT + 1)
         except (Unreadable, OSError) as error:
@@ -374,7 +407,7 @@ def _table(texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], w
     for name in names if captions else ():
         caption = captions.get(PurePosixPath(name).with_suffix(""))
         table[name] = {**table.get(name, {}), **({} if caption is None else {"text": caption})}
-    return table
+    return table, notes
 
 
 def _read(image: ImageFile, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:

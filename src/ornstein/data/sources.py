@@ -62,11 +62,11 @@ def open(
 ) -> Dataset:
     """The data that `source` names: a known name (`names()`), `hf:NAME`, or a path.
 
-    A path is a folder of images, a .zip of images, .npy, .npz, or IDX. `size` is the side, or (height, width), that
-    images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours. Without
-    them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array
-    where its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes.
-    `cache` is the folder for decoded data; `progress(done, total)` is called while decoding. Warnings say what was
+    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, or IDX. `size` is the side,
+    or (height, width), that images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours.
+    Without them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array where
+    its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `cache` is where
+    decoded data lie; `progress(done, total)` is called while decoding. Warnings say what was
     skipped or decided.
 
     Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged, `Changed`
@@ -133,6 +133,8 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
     path = Path(source).expanduser()
     if path.is_dir():
         return image_files.folder(path)
+    if not path.exists() and (inside := image_files.within_archive(path)) is not None:
+        return image_files.archive(*inside)
     if not path.is_file():
         raise UsageError(_unknown(str(source), path))
     name = path.name.removesuffix(".gz")

@@ -77,4 +77,4 @@ class Toy:
     def load(self, scratch: object = None) -> Arrays:
         """The points, their labels and classes."""
         points, labels, classes = TOYS[self.name](COUNT, np.random.default_rng(self.seed))
-        return Arrays(points.astype(np.float32), labels, classes)
+        return Arrays(points.astype(np.float32), labels, classes, layout="ND")
