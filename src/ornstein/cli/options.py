@@ -16,128 +16,148 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class OneRun:
+    """The trained run that a command works on."""
+
+    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
+    """The run folder: the --out of a training."""
+
+
+@dataclass(frozen=True)
+class OnDevice(Shared):
+    """The device of the network."""
+
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best available)."""
+
+
+@dataclass(frozen=True)
+class Batched(Shared):
+    """The batch of sampling."""
+
+    batch_size: int | None = None
+    """Samples per batch (default: by their size)."""
+
+
+@dataclass(frozen=True)
 class GuidanceFlags(Shared):
     """Guidance scale: 1 is the conditional model, above 1 samples are pulled towards the condition."""
 
     guidance: float = 1.0
-    """Scale of guidance: 1 asks for a class plainly, 2 or 3 more strongly: clearer samples, and less various ones."""
+    """Guidance scale: 1 is the conditional model; 2 or 3 give clearer and less varied samples."""
     guidance_method: str = "cfg"
-    """cfg: classifier-free; rescaled: with the contrast kept; cfg-zero: CFG-Zero*; apg: without the part that adds contrast."""
+    """cfg: classifier-free guidance; rescaled: the same at the contrast of the conditional model; cfg-zero: CFG-Zero*; apg:
+    without the part that adds contrast."""
     guidance_interval: str | None = field(default=None, metadata={"name": "LOW,HIGH"})
-    """Guided between these noise levels alone: deviations of the noise over the factor on the data, which run from -1 to 1 in
-    images, and from 0 (data) to inf (noise); 0.2,5 keeps more variety (default: all)."""
+    """Guide only between these noise levels σ/α, from 0 (data) to inf (noise), for data of values from -1 to 1; 0.2,5 keeps more
+    variety (default: all levels)."""
     not_label: str | None = field(default=None, metadata={"name": "CLASS"})
-    """Negative label: guidance away from this class, in place of the unconditional model."""
+    """Negative label: guide away from this class instead of from the unconditional model."""
     autoguidance: str | None = field(default=None, metadata={"name": "RUN|FILE"})
-    """Away from a weaker model, which needs no classes: another run of the same data, a snapshot in RUN/averages, or a
-    checkpoint."""
+    """Guide away from a weak model: another run of the same data, a snapshot in RUN/averages, or a checkpoint. The run needs no
+    classes."""
 
 
 @dataclass(frozen=True)
 class Writes(Shared):
-    """What is at the place of the results already."""
+    """What happens to a file that is already where results are written."""
 
     force: bool = False
-    """Replace a file of the same name that is not from the same command with the same flags, weights and data."""
+    """Replace a file of the same name, even if another command, other flags, other weights or other data made it."""
 
 
 @dataclass(frozen=True)
 class TrainingData(Shared):
-    """What a run was trained on."""
+    """The training data of a run."""
 
     train_data: str | None = field(default=None, metadata={"name": "SRC"})
-    """What the run was trained on, for what needs it beside --data (default: as the run says, where that is bundled data; what
-    else a run's files name is opened only when you name it)."""
+    """The training data of the run, where a measure needs them besides --data (default: the training data, if they are bundled;
+    other data that the run's files name are opened only if named here)."""
 
 
 @dataclass(frozen=True)
 class Cached(Shared):
-    """Where decoded data are."""
+    """The folder of decoded data."""
 
     cache: str | None = field(default=None, metadata={"name": "DIR"})
     """The folder for decoded data (default: ornstein/data in $XDG_CACHE_HOME, or ~/.cache)."""
 
 
 @dataclass(frozen=True)
-class Demo:
-    """Train on bundled handwritten digits, draw them by class, and write a report page."""
+class Demo(OnDevice):
+    """Train on bundled handwritten digits, sample each class, and write a report page."""
 
     out: str = field(default="runs/demo", metadata={"name": "RUN"})
     """The run folder."""
     minutes: float = DEMO_MINUTES
     """Minutes of training."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
 class Train(Settings, Cached):
-    """Train a model on your data; the same command again goes on where it stopped."""
+    """Train a model on your data. The same command again resumes the training."""
 
     config: str | None = field(default=None, metadata={"name": "FILE"})
     """A YAML file of these settings; flags override it. The config.yaml of a run folder is one."""
     start: str | None = field(default=None, metadata={"name": "RUN", "short": "--from"})
-    """Start from the weights of another run, of the same network (a table of other classes begins anew)."""
+    """Fine-tune: start from the weights of another run of the same network. A class table of another size is re-initialised."""
     change: bool = False
-    """Go on with another learning rate, batch size, warm-up, weight decay, clipping, precision or compiling than so far;
-    `ornstein info` says from which step on."""
+    """Resume with another learning rate, batch size, warm-up, weight decay, clipping, precision or compiling. `ornstein info`
+    shows from which step on."""
     dry_run: bool = False
-    """Say what would be trained and write nothing."""
+    """Print what would be trained, and write nothing."""
     profile: int | None = field(default=None, metadata={"name": "N"})
-    """Train N steps, say where their time went, and write nothing."""
+    """Train N steps, print where their time went, and write nothing."""
 
 
 @dataclass(frozen=True)
-class Sample(GuidanceFlags, Writes):
+class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     """Draw samples from a trained run."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     count: int = field(default=64, metadata={"short": "-n"})
-    """How many samples."""
+    """Number of samples."""
     solver: str = "default"
-    """ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive). With noise: ancestral,
-    ancestral-learned (of runs with --learned-variance), em, sde-dpmpp, er-sde, pc, sde (adaptive). Of a few-step run: jump, or
-    restart (with noise). Made for this run by `ornstein tune`: tuned. By default abm, and jump for a few-step run."""
+    """The sampler. ODE: abm, dpmpp, unipc, deis, heun, ddim, euler, rk4, ode (adaptive steps). SDE: ancestral,
+    ancestral-learned (runs with --learned-variance), em, sde-dpmpp, er-sde, pc, sde (adaptive steps). Few-step runs: jump, or
+    restart (with fresh noise). tuned: the solver that `ornstein tune` fitted to this run (default: abm; for few-step
+    runs jump)."""
     steps: int | None = None
-    """Steps from noise to data; more are slower and, up to a point, better (default: 20, of a few-step run 4)."""
+    """Steps from noise to data. More steps are slower and, up to a point, better (default: 20; for a few-step run 4)."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat; of a run with sets of labels several, with commas (default: classes as often
-    as they occur in the data)."""
+    """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
+    often as they occur in the data)."""
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
     """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """With an image, of a run that was trained by --degradation mask: white where it is to be filled in."""
+    """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
     text: str | None = None
-    """What a run that was trained on captions is to draw."""
+    """The caption, for a run trained on captions."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
-    """The number of the first sample: samples 64 to 127 are --first 64 -n 64."""
+    """Number of the first sample: --first 64 -n 64 gives samples 64 to 127."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """An image (grid.png), the way from noise to data (way.gif: x_t, and the data in it as the network sees them), a folder of
-    files, which the same command goes on with, or arrays (samples.npz) (default: an image in the run folder)."""
-    batch_size: int | None = None
-    """Samples made at once (default: by their size)."""
+    """An image of all samples (grid.png), an animation from noise to data (way.gif: x_t and the estimate of the data), a folder
+    of files, which the same command resumes, or arrays (samples.npz) (default: an image in the run folder)."""
     compile: bool = False
-    """Compile the network first, which takes a minute and pays for many samples; used where its answers stay the same."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """Compile the network first: a minute that pays off for many samples. Used only if its outputs stay the same."""
 
 
 @dataclass(frozen=True)
-class Distil:
-    """Make a few-step model of a run: a flow map, which samples in one to four network calls and still is a denoiser for every
-    other solver; the same command again goes on where it stopped."""
+class Distil(OnDevice):
+    """Distil a run into a flow map, which samples in one to four network calls. The same command again resumes.
+
+    A flow map is also a denoiser, so every other solver samples it too.
+    """
 
     run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run that is distilled; it stays as it is."""
+    """The run to distil; it is not changed."""
     out: str = field(default="", metadata={"name": "RUN"})
     """The folder of the new run."""
     method: str = "progressive"
-    """How a flow map is learned: progressive (the fastest a step), lagrangian or eulerian."""
+    """How the flow map is learned: progressive (the fastest steps), lagrangian or eulerian."""
     guidance: float = 1.0
-    """Distil the run guided at this scale: the new run draws guided samples without guidance."""
+    """Guidance scale at which the run is distilled. The new run samples at this scale without guidance."""
     minutes: float | None = None
     """Minutes of training (default: 5)."""
     steps: int | None = None
@@ -145,252 +165,218 @@ class Distil:
     learning_rate: float | None = None
     """Peak learning rate (default: as in train)."""
     batch_size: int | None = None
-    """Items per optimiser step (default: that of the run)."""
+    """Items per optimiser step (default: as for the run)."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """The data (default: those of the run)."""
+    """The data (default: the training data of the run)."""
     seed: int = 0
     """Order of the data, noise and times are functions of this number and the step."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Edit(GuidanceFlags, Writes):
-    """Change an image (or vectors) with a trained run: repaint what a mask marks, or make all of it anew to some degree.
+class Edit(OneRun, OnDevice, GuidanceFlags, Writes):
+    """Edit an image (or vectors): inpaint what a mask marks, or change the whole image (SDEdit).
 
-    A mask is an image of the image's size, white where it is painted anew and black where it is kept:
+    A mask is an image of the same size: white where the image is repainted, black where it stays:
 
          image    + mask    -> edited
         +-------+  ....####  +-------+
-        | o   o |  ....####  | o   ? |    . black: kept
-        |  ---  |  ....####  |  --?? |    # white: painted anew
+        | o   o |  ....####  | o   ? |    . black: stays
+        |  ---  |  ....####  |  --?? |    # white: repainted
         +-------+  ....####  +-------+
     """
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
-    """An image, brought to the run's size and colours; or items in the data's own units (.npy, .npz)."""
+    """An image, converted to the size and colours of the run; or items in the units of the data (.npy, .npz)."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """Where to paint anew (white); for vectors a .npy of D numbers, not 0 where to make anew."""
+    """Where to repaint: white in an image; for vectors a .npy of D numbers, non-zero where a number is redrawn."""
     strength: float | None = None
-    """Without a mask: how much noise to begin from, above 0 (the image as it is) to 1 (nothing left of it)."""
+    """Without a mask: the noise level to start from, above 0 (the image itself) to 1 (pure noise)."""
     method: str = "repaint"
-    """With a mask. repaint: goes back and forth until the new part fits; replacement: once through, five times faster."""
+    """With a mask. repaint: RePaint, which resamples until the new part fits; replacement: one pass, five times faster."""
     count: int = field(default=1, metadata={"short": "-n"})
-    """How many versions."""
+    """Number of versions."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat (default: the null condition)."""
+    """A class by its name in the data, such as 3 or cat (default: the null condition)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
     """Version i is a function of this number and i alone."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """An image, a folder, or arrays (.npz) (default: in the run folder)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Interpolate(GuidanceFlags, Writes):
-    """Go from one image (or vector) to another through the noise that a trained run encodes them to."""
+class Interpolate(OneRun, OnDevice, GuidanceFlags, Writes):
+    """Interpolate between two images (or vectors) through the noise that a run encodes them to."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     first: str = field(default="", metadata={"positional": True, "name": "A"})
-    """An image, brought to the run's size and colours; or one item in the data's own units (.npy, .npz)."""
+    """The first image, converted to the size and colours of the run; or one item in the units of the data (.npy, .npz)."""
     last: str = field(default="", metadata={"positional": True, "name": "B"})
-    """The other one."""
+    """The last image, or item."""
     frames: int = 8
-    """How many, with both ends."""
+    """Number of frames, both ends included."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat, for all frames (default: the null condition)."""
+    """A class by its name in the data, such as 3 or cat, for all frames (default: the null condition)."""
     steps: int = 40
-    """Steps to the noise, and back again."""
+    """Steps from data to noise, and as many back."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """An image of all frames, an animation there and back (.gif), a folder, or arrays (.npz) (default: in the run folder)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Restore(GuidanceFlags, Writes):
+class Restore(OneRun, OnDevice, GuidanceFlags, Writes):
     """Sample the posterior given a degraded image (blurred, downsampled or masked)."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
-    """What was seen: an image of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
+    """The degraded image: of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
     operator: str = "downsample"
-    """How it was seen. blur: through a Gaussian; downsample: as the means of squares; mask: with a part hidden."""
+    """The degradation. blur: a Gaussian blur; downsample: the means of squares; mask: a part is hidden."""
     factor: int = 2
-    """Of downsample: the side of the squares in pixels."""
+    """For downsample: the side of the squares in pixels."""
     width: float = 1.0
-    """Of blur: the standard deviation in pixels."""
+    """For blur: the standard deviation in pixels."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """Of mask: an image of the image's size, white where it is hidden."""
+    """For mask: an image of the same size, white where the image is hidden."""
     noise: float = 0.02
-    """The standard deviation of the noise in the image, where black to white is 1."""
+    """Standard deviation of the noise in the image, in units of black to white = 1."""
     method: str = "mmps"
-    """mmps: the covariance of the network itself; pigdm: an isotropic one; dps: none, --zeta instead; diffpir: no gradients."""
+    """Posterior approximation. mmps: covariance from the network's Jacobian; pigdm: isotropic covariance; dps: no covariance,
+    --zeta instead; diffpir: no gradients."""
     zeta: float = 5.0
-    """Of dps: how strongly it pulls, to be tuned."""
+    """For dps: step size towards the measurement; tune it."""
     count: int = field(default=1, metadata={"short": "-n"})
-    """How many draws."""
+    """Number of draws."""
     label: str | None = None
-    """A class as the data call it, such as 3 or cat (default: the null condition)."""
+    """A class by its name in the data, such as 3 or cat (default: the null condition)."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
     """Draw i is a function of this number and i alone."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """An image, a folder, or arrays (.npz) (default: in the run folder)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
 
 
 @dataclass(frozen=True)
-class Tune(GuidanceFlags, Writes):
-    """Fit a few-step solver to a trained run: the quality of many more network calls."""
+class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
+    """Fit a few-step solver to a run, for the quality of many more network calls."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     steps: int = 6
     """Network calls of the solver."""
     seconds: float = 60.0
-    """How long it may take."""
+    """Time limit of the fit."""
     label: str | None = None
-    """For this class alone, as the data call it (default: for classes as often as they occur in the data)."""
+    """Fit to this class alone, by its name in the data (default: classes as often as they occur in the data)."""
     starts: int = 768
-    """The most noises to fit to; fewer where a network call is slow."""
+    """Largest number of starting noises to fit to; fewer are used if network calls are slow."""
     teacher: int = 100
-    """Network calls of the fine solve that it imitates."""
+    """Network calls of the fine solve that the solver is fitted to."""
     seed: int = 0
-    """Of the noises and their classes."""
+    """The starting noises and their classes are functions of this number."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
-    """A .json file for the solver, used as --solver tuned:FILE (default: in the run folder, used as --solver tuned)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """A .json file for the solver, for --solver tuned:FILE (default: in the run folder, for --solver tuned)."""
 
 
 @dataclass(frozen=True)
-class EMA:
-    """Give a trained run weights averaged over another length, from the snapshots it kept."""
+class EMA(OneRun):
+    """Change the EMA length of a trained run, from the snapshots of its averages (post-hoc EMA)."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     length: float | None = None
-    """Length of the average, relative to the training: 0.02 to 0.2, about."""
+    """EMA length relative to the training, about 0.02 to 0.2."""
     out: str | None = field(default=None, metadata={"name": "RUN"})
-    """A new run folder for the model (default: it becomes the model of this run)."""
+    """A new run folder for the model (default: the model of this run is replaced)."""
     list: bool = False
-    """Say which averages are kept and which lengths they reach, and write nothing."""
+    """List the snapshots and the EMA lengths that they reach, and write nothing."""
 
 
 @dataclass(frozen=True)
-class Likelihood(TrainingData, Writes, Cached):
-    """How likely a trained run holds data, with standard errors: bits per dimension, or nats for vectors."""
+class Likelihood(OneRun, OnDevice, TrainingData, Writes, Cached):
+    """Log-likelihood of data under a run, with standard errors: bits per dimension, or nats for vectors."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Data in the units of the training, best held out from it: what --data of a training takes (default: its own data,
-    where they are bundled)."""
+    """Data in the units of the training data, at best held out from the training; any source that `train --data` takes (default:
+    the training data, if they are bundled)."""
     count: int = field(default=1000, metadata={"short": "-n"})
-    """How many items, drawn at random where there are more."""
+    """Number of items, drawn at random if there are more."""
     method: str = "ode"
-    """ode (exact up to its errors), elbo (the continuous bound) or bound (the discrete one, as in DDPM)."""
+    """ode: exact up to solver and trace errors; elbo: the continuous-time bound; bound: the discrete bound of DDPM."""
     steps: int | None = None
-    """Steps of the ODE (default: 96), calls of the elbo (32), or steps of the bound (100)."""
+    """Steps of the ODE (default: 96), network calls of the elbo (default: 32), or steps of the bound (default: 100)."""
     trace: str | None = None
-    """Of the ODE's divergence: exact, rademacher, gaussian or hutch++ (default: exact up to 16 dimensions, else rademacher)."""
+    """Trace estimator of the ODE: exact, rademacher, gaussian or hutch++ (default: exact to 16 dimensions, then rademacher)."""
     probes: int = 2
-    """Probes of an item at each step, where the trace is not exact."""
+    """Probe vectors per item and step, if the trace is not exact."""
     tolerance: float | None = None
-    """Adaptive steps of the ODE with this tolerance in place of even ones; needs torchdiffeq."""
+    """Adaptive steps of the ODE with this tolerance; needs torchdiffeq."""
     dequantise: str = "path"
-    """Noise for whole numbers in the ODE: path (the path's own, within the bin), uniform, or variational (fitted to the model
-    on its training data first: the tightest)."""
+    """Dequantisation noise of whole numbers, for the ODE: path (the noise of the path, within the bin), uniform, or variational
+    (fitted to the model on its training data first; the tightest)."""
     unconditional: bool = False
-    """Of a run with classes: the unconditional model, in place of each item's own label."""
+    """Use the null condition instead of each item's label."""
     seed: int = 0
-    """Of the choice of items and of all noise."""
+    """The choice of items and all noise are functions of this number."""
     per_item: bool = False
-    """Write the value of each item as well."""
+    """Also write the value of each item."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
-    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
+    """A .json file of all results (default: in the run folder, and a section of its report page)."""
     batch_size: int | None = None
-    """Items at once (default: by their size)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """Items per batch (default: by their size)."""
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Prove every solver, path, target, guidance and likelihood on every path against closed forms."""
+    """Check every solver, target, guidance and likelihood on every path against closed forms."""
 
     solver: str | None = field(default=None, metadata={"name": "NAME"})
-    """Only solvers whose printed name holds this, and nothing else."""
+    """Check only solvers whose printed name contains this."""
     path: str | None = field(default=None, metadata={"name": "NAME"})
-    """Only paths whose printed name holds this."""
+    """Check only paths whose printed name contains this."""
 
 
 @dataclass(frozen=True)
-class Info:
-    """What a run was trained on, how far it is, and how to use it, in one screen."""
-
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
+class Info(OneRun):
+    """Show a run on one screen: its data, model, progress, and the commands that use it."""
 
 
 @dataclass(frozen=True)
-class Evaluate(GuidanceFlags, TrainingData, Writes, Cached):
-    """Measure how good a run's samples are, with intervals, beside real data."""
+class Evaluate(OneRun, OnDevice, Batched, GuidanceFlags, TrainingData, Writes, Cached):
+    """Compare the samples of a run with real data: metrics with confidence intervals."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to compare with, best of all data the model has not seen (default: what it was trained on,
-    where that is bundled)."""
+    """Real data to compare with, at best held out from the training (default: the training data, if they are bundled)."""
     count: int = field(default=10000, metadata={"short": "-n"})
-    """How many samples."""
+    """Number of samples."""
     steps: int | None = None
-    """Steps from noise to data (default: 20, of a few-step run 4)."""
+    """Steps from noise to data (default: 20; for a few-step run 4)."""
     solver: str = "default"
     """As in `ornstein sample`."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """Measure these samples, made before: a .npz of `ornstein sample` or a folder of images."""
+    """Measure these existing samples: a .npz of `ornstein sample` or a folder of images."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
-    """What is compared: pixels, cnn (of a classifier trained here), efficientnet, inception:FILE (the weights that FID is
-    defined with), or a torch module of your own as PACKAGE.MODULE:NAME (default: cnn where there are classes, else the numbers
+    """Features to compare: pixels, cnn (of a classifier trained here), efficientnet, inception:FILE (the weights that define
+    FID), or a torch module of your own as PACKAGE.MODULE:NAME (default: cnn for images with classes, else the numbers
     themselves)."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
-    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
-    batch_size: int | None = None
-    """Samples made at once (default: by their size)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """A .json file of all results (default: in the run folder, and a section of its report page)."""
 
 
 @dataclass(frozen=True)
-class Compare(TrainingData, Writes, Cached):
-    """Plot the quality of several runs, or of several solvers, against network calls, with intervals, beside real data."""
+class Compare(OnDevice, Batched, TrainingData, Writes, Cached):
+    """Plot the quality of several runs or solvers against network calls, with confidence intervals."""
 
     runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})
-    """Run folders, trained on data of one kind."""
+    """Run folders, trained on data of the same kind."""
     steps: str = field(default="5,10,20,50", metadata={"name": "LIST"})
-    """Numbers of steps from noise to data. What is plotted are the network calls they took."""
+    """Numbers of steps from noise to data. The plot shows the network calls that they take."""
     solver: str | None = field(default=None, metadata={"name": "LIST"})
-    """One or several, as in `ornstein sample`: abm,heun,tuned (default: abm, and the tuned solvers that a run has)."""
+    """One or several solvers of `ornstein sample`, such as abm,heun,tuned (default: abm, and the tuned solvers of a run)."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to compare with, best of all data the models have not seen (default: what they were
-    trained on, where that is bundled)."""
+    """Real data to compare with, at best held out from the trainings (default: the training data, if they are bundled)."""
     count: int = field(default=2000, metadata={"short": "-n"})
-    """How many samples for each point."""
+    """Number of samples for each point."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
     """As in `ornstein evaluate`."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
@@ -398,61 +384,50 @@ class Compare(TrainingData, Writes, Cached):
     seed: int = 0
     """Sample i is a function of this number, the run and i alone."""
     out: str = field(default="compare.png", metadata={"name": "FILE"})
-    """The image; the numbers go beside it as a .json, and the same command again goes on with them."""
-    batch_size: int | None = None
-    """Samples made at once (default: by their size)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """The plot. Its numbers are written next to it as a .json, with which the same command resumes."""
 
 
 @dataclass(frozen=True)
-class Diagnose(TrainingData, Writes, Cached):
-    """Ask a run's model itself: its errors, its consistency and its calibration at each noise level."""
+class Diagnose(OneRun, OnDevice, TrainingData, Writes, Cached):
+    """Diagnose a model by noise level: its errors, consistency and calibration."""
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
-    """Real data to ask with, best of all data the model has not seen (default: what it was trained on,
-    where that is bundled)."""
+    """Real data, at best held out from the training (default: the training data, if they are bundled)."""
     count: int = field(default=512, metadata={"short": "-n"})
-    """How many items."""
+    """Number of items."""
     levels: int = 10
-    """How many noise levels."""
+    """Number of noise levels."""
     seed: int = 0
-    """Of the noise."""
+    """The noise is a function of this number."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
-    """A .json file for all that was found (default: in the run folder, and as a section of its report page)."""
-    device: str | None = None
-    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    """A .json file of all results (default: in the run folder, and a section of its report page)."""
 
 
 @dataclass(frozen=True)
-class CleanRun:
-    """Remove from a run what sampling does not need: checkpoints, snapshots of averages, what kills left half written.
+class CleanRun(OneRun):
+    """Remove from a run what sampling does not need: checkpoints, snapshots of averages, unfinished files.
 
-    Nothing goes that is not provably this library's own, nor anything while the run is being trained.
+    Files that this library did not provably write stay, and nothing is removed while the run is being trained.
     """
 
-    run: str = field(default="", metadata={"positional": True, "name": "RUN"})
-    """The run folder: the --out of a training."""
     dry_run: bool = False
-    """Say what would go, and remove nothing."""
+    """Print what would be removed, and remove nothing."""
 
 
 @dataclass(frozen=True)
 class Cache(Cached):
-    """List the decoded data and features that are kept for the next time, or remove them; none of it cannot be made again.
+    """List or remove cached data and features. Everything in the cache can be made again.
 
-    Beyond $ORNSTEIN_CACHE_LIMIT (default: 50GB; none: no limit) what was used longest ago goes whenever more is added. What a
-    running command uses stays.
+    When the cache grows beyond $ORNSTEIN_CACHE_LIMIT (default: 50GB; none: no limit), the least recently used entries are
+    removed. Entries that a running command uses stay.
     """
 
     prune: bool = False
-    """Remove all of it, or what the next two flags say."""
+    """Remove all entries, or those that the next two flags select."""
     older_than: str | None = field(default=None, metadata={"name": "AGE"})
-    """With --prune: what was not used for so long: 30d, 12h or 2w."""
+    """With --prune: entries that were not used for this long: 30d, 12h or 2w."""
     to: str | None = field(default=None, metadata={"name": "SIZE"})
-    """With --prune: what was used longest ago, until the rest takes this at most: 5GB or 500MB."""
+    """With --prune: the least recently used entries, until the rest takes at most this: 5GB or 500MB."""
 
 
 COMMANDS: dict[str, type] = {
