@@ -1,4 +1,4 @@
-"""What public functions share in reading their arguments: names or objects, defaults, and one sentence for a wrong kind."""
+"""Arguments of public functions: names or objects, defaults, and one sentence for a wrong kind."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -122,7 +122,7 @@ CHECKS: dict[str, Callable[[str, Any], object]] = {
     "seed": lambda name, value: as_whole(name, value, 0),
     "batch_size": lambda name, value: as_whole(name, value, 1),
 }
-"""Of the arguments that public functions of a denoiser share, by name: what raises TypeError or ValueError for a wrong one."""
+"""Checks of arguments that public functions of a denoiser share, by name: each raises TypeError or ValueError for a wrong one."""
 
 
 def check_denoiser(function: str, value: Any) -> None:

@@ -21,7 +21,7 @@ def compile_alike(
     """Compile a network in place; None, or why it is as it was.
 
     `ask()` uses the network, first as written and then compiled. Results that differ by more than the `tolerance`, relative, are
-    told by their numbers to `differs`, which words the reason. `dynamic` compiles for batches of any size.
+    passed to `differs`, which words the reason. `dynamic` compiles for batches of any size.
     """
     expected = ask()
     network.compile(dynamic=dynamic)

@@ -1,4 +1,4 @@
-"""Which noise meets which data in training: a coupling re-pairs the noise of a batch, and draws none.
+"""Couplings of noise and data in training: a coupling re-pairs the noise of a batch, and draws none.
 
 A coupling permutes rows, so both marginals of a batch stay as they are: data still goes to N(0, I), also class by class where
 pairs are made within classes. What changes is the law of the pair (x, ε), and with it what a network learns:

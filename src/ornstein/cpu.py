@@ -1,4 +1,4 @@
-"""What a processor does faster when asked: settings of this process that leave its results as good as they were."""
+"""Settings of this process that make a CPU faster without less accurate results."""
 
 import ctypes
 import math

@@ -1,4 +1,4 @@
-"""What is left of an image: the tasks of training a network to give the rest. Pure functions of images and numbers."""
+"""Degradations of images, whose results are conditions of a network. Pure functions of images and uniform numbers."""
 
 import math
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Degradation(Protocol):
         ...
 
     def widened(self, left: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """What is left as an image of its own, (B, *left(shape)), as the network sees it: (B, C', H, W)."""
+        """A degraded image of shape (B, *left(shape)) as the network sees it: (B, C', H, W)."""
         ...
 
     def __call__(self, x: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]: ...

@@ -17,7 +17,7 @@ from ornstein.target import Target, determinant
 
 
 class Denoiser(Protocol):
-    """What solvers, guidance and likelihoods need: a path, and the two posterior means at any (x_t, t)."""
+    """The interface of solvers, guidance and likelihoods: a path, and the two posterior means at any (x_t, t)."""
 
     @property
     def path(self) -> Path: ...

@@ -11,7 +11,7 @@ from ornstein.processes import ALONE, Processes
 
 
 def choose_device(name: str | None, processes: Processes = ALONE) -> torch.device:
-    """The device asked for, or the best there is; of several GPUs each process has its own.
+    """The device of that name, or the best available; of several GPUs each process has its own.
 
     Raises UsageError for one that is not there, or cannot be had by each process.
     """
@@ -71,7 +71,7 @@ def _product_speed(device: torch.device, dtype: torch.dtype, size: int, seconds:
 
 
 def _seconds(a: Tensor, b: Tensor) -> float:
-    """Of one product; on a GPU of ten, or the wait for the device would be a part of it."""
+    """Time of one product; on a GPU of ten, so that the wait for the device is a small part."""
     count = 10 if a.device.type == "cuda" else 1
     synchronize(a.device)
     begun = time.perf_counter()

@@ -11,7 +11,7 @@ class OrnsteinError(Exception):
 
 
 class UsageError(OrnsteinError):
-    """What was asked for cannot be done as asked (an unknown name, a missing file): exit code 2."""
+    """A request that cannot be fulfilled (an unknown name, a missing file): exit code 2."""
 
 
 class Unwritable(OrnsteinError):

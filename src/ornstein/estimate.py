@@ -1,4 +1,4 @@
-"""What a denoiser tells: the posterior means of data and noise given x_t."""
+"""The value of a denoiser: the posterior means of data and noise given x_t."""
 
 from typing import NamedTuple
 

@@ -177,7 +177,7 @@ class NetworkFlowMap(NetworkDenoiser):
         return value_and_rate(part, t)
 
     def _weight(self, column: int, t: Tensor) -> Tensor:
-        """Of x_t or of the prediction in U."""
+        """Factor of x_t or of the prediction in U."""
         matrix = self.inverse(t)
         return matrix[..., 1, column] - matrix[..., 0, column]
 

@@ -55,7 +55,7 @@ class Meter:
 
 
 def _say(line: str) -> None:
-    """Of several processes the first one speaks."""
+    """Only the first of several processes prints."""
     if not silent():
         terminal.write(line)
 

@@ -56,7 +56,7 @@ class Model:
     coupling: Coupling = Independent()
     """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
     preconditioning: Preconditioning | None = None
-    """What the network is called with; None: `UnitVariance` of the data."""
+    """Preconditioning of the network; None: `UnitVariance` of the data."""
 
     @property
     def is_own(self) -> bool:
@@ -342,7 +342,7 @@ def read(
 
 
 def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> tuple[T, str]:
-    """What `load(file)` gives, and the sha256 of the bytes that it read: also where another process replaces the file.
+    """The result of `load(file)`, and the sha256 of the bytes that it read: also where another process replaces the file.
 
     Raises OrnsteinError that names a file which cannot be read, within `root` is a link, or is replaced again and again.
     """

@@ -1,4 +1,4 @@
-"""What training minimises: E_{t,x,ε} w(λ_t)·‖q̂(x_t, t) − (a·x + b·ε)‖², per number of x.
+"""Training objectives: E_{t,x,ε} w(λ_t)·‖q̂(x_t, t) − (a·x + b·ε)‖², per number of x.
 
 The squared norm has the posterior mean as its minimiser, so the network learns E[q | x_t] whatever the weight. A weight is
 stated for the error of one quantity and moved to the quantity that is regressed by the determinant (`target.reweigh`).

@@ -80,7 +80,7 @@ class Processes:
         return values or []
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """What `work()` gives on the first process, everywhere. Where it fails, it fails everywhere: see `on_all`."""
+        """The result of `work()` on the first process, in every process. If it fails, it fails everywhere: see `on_all`."""
         value = self.on_all(work if self.is_first else lambda: None)
         if self.count == 1:
             return value  # type: ignore[return-value]
@@ -126,7 +126,7 @@ ALONE = Processes()
 
 
 def environment() -> Processes:
-    """What the launcher said in the environment, without asking the others.
+    """The processes as the launcher's environment describes them, without communication.
 
     Raises UsageError when it said only a part of what is needed, or what makes no sense.
     """

@@ -115,7 +115,7 @@ class _Files:
         self.folder, self._left = folder, dict[str, str]()
 
     def read(self, file: Path, reader: Callable[[Path], T]) -> T | None:
-        """What `reader(file)` gives; None for a file that is not there, or that it cannot read."""
+        """The result of `reader(file)`; None for a file that is missing or unreadable."""
         try:
             return reader(file)
         except FileNotFoundError:
@@ -125,7 +125,7 @@ class _Files:
             return None
 
     def listed(self, name: str) -> list[Path]:
-        """What is in a folder of the run."""
+        """The entries of a folder of the run."""
         return self.read(self.folder / name, lambda place: listed(place, self.folder)) or []
 
     def leave(self, file: Path, reason: str) -> None:
@@ -204,7 +204,7 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
     conditions, count = run.model.conditions, (settings["samples"] if settings else 0) or COMPARED
     if conditions.image is not None:
         note = "Each row: what the model was given, the whole image, and samples of what it may have been."
-        return _section("Samples beside what they were given", note, samples)
+        return _section("Samples with their conditions", note, samples)
     by_class = conditions.label is not None and len(conditions.parts) == 1
     body = samples + _figure(
         _real(dataset, count) if by_class else _image(grid_image(_some(dataset, count), spec=dataset.spec)),

@@ -1,4 +1,4 @@
-"""Which of some names a word that is none of them was meant to be: a slip of the keyboard, or the first part of a name."""
+"""The nearest name to a misspelled word: a slip of the keyboard, or the first part of a name."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ class Step:
 
 
 class TableRow(NamedTuple):
-    """What a step adds up."""
+    """The terms of a step."""
 
     terms: list[tuple[int, int, float]]  # (call, member of its pair, coefficient)
     noise: float

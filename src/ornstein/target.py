@@ -1,4 +1,4 @@
-"""What a network can predict: q = a·x + b·ε, a pair of numbers at each point of the path.
+"""Targets, the predictions of a network: q = a·x + b·ε, a pair of numbers at each point of the path.
 
 Since x_t = αx + σε, a prediction q̂ and x_t determine both unknowns by one 2×2 solve with determinant D = αb − σa:
 

@@ -1,4 +1,4 @@
-"""What reaches a terminal: a name may come from anywhere, and a terminal obeys what it is sent.
+"""Text for a terminal, without control characters: names come from anywhere, and a terminal obeys what it is sent.
 
 Every line of output goes through `write`. Control characters, marks that turn the direction of writing and whatever cannot be
 seen are spelled out (`\\x1b`), so that no name moves the cursor, hides a part of itself or begins a line of its own. Names of any

@@ -165,7 +165,7 @@ def effort(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Effort:
-    """What a fit can afford in so many seconds, by the measured cost of a network call.
+    """The size of a fit that fits into so many seconds, by the measured cost of a network call.
 
     The teacher's solve and the untuned tables may take about a quarter of the time, and the rest is to leave `iterations`.
     There are three starts for each that is held out, up to `starts` and at least 48. A batch is what a backward pass through
@@ -377,7 +377,7 @@ def fit(
 
 
 class Weights:
-    """What is fitted, as one vector θ (..., n) of zeros at first: the logarithms of the gaps between times, the gain, P and Q."""
+    """The fitted parameters as one vector θ (..., n), zero at first: logarithms of the gaps between times, the gain, P and Q."""
 
     def __init__(self, path: Path, table: Table, gained: bool = True) -> None:
         self.path, self.first, self.gained = path, table.times[0] < 1, gained

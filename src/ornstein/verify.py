@@ -66,7 +66,7 @@ PLANE = torch.tensor([[-1.0, 0.3], [0.8, -0.5]], dtype=F64)
 
 @dataclass(frozen=True)
 class CheckRow:
-    """What was found for one subject on one path; None where a column has no meaning. `wrong` says what failed.
+    """The findings for one subject on one path; None if a column has no meaning. `wrong` says what failed.
 
     `declared` and `fitted` are orders; `error` is the root mean square error of endpoints (solvers), the largest relative
     error (conversions), or nats per dimension away from the closed form (likelihoods; of bounds the mean gap); `distribution` is
@@ -550,7 +550,7 @@ def _ends(method: Solver, oracle: Oracle, times: Tensor, stochastic: bool) -> Ch
 
 
 def _promises(table: Table, path: Path, times: Tensor) -> list[str]:
-    """What a table on a grid from t = 1 to 0 breaks of what every table owes."""
+    """The properties of tables that a table on a grid from t = 1 to 0 violates."""
     wrong = []
     if not all(bool(entry.isfinite().all()) for entry in (table.times, table.P, table.Q, table.R)):
         wrong.append("its table holds numbers that are not finite")
@@ -604,4 +604,4 @@ OTHERS: tuple[Callable[[Oracle], CheckRow], ...] = (
     *(partial(_density_of, method, gap) for method, gap in LIKELIHOODS),
     partial(jumping, Solved),
 )
-"""What is verified on every path in addition to solvers: the path itself, targets, guidance, likelihoods, flow maps."""
+"""Checks on every path in addition to solvers: the path itself, targets, guidance, likelihoods, flow maps."""

@@ -25,7 +25,7 @@ LONGEST = 500  # characters of a word in a sentence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit code. 0: done, 1: failed, 2: not usable as asked, 130 and 143: stopped by a signal.
+    """Run one command line; the exit code. 0: done, 1: failed, 2: not usable, 130 and 143: stopped by a signal.
 
     Whatever goes wrong is one sentence on stderr; `--debug`, anywhere on the line, shows the traceback instead.
     """
@@ -123,7 +123,7 @@ def _occupy() -> None:
 
 
 def _refusal(error: Exception) -> OSError | None:
-    """What standard output says to what is written to it, if that is why a command failed."""
+    """The error of standard output, if that is why a command failed."""
     if isinstance(error, (Unheard, BrokenPipeError)):  # such as `ornstein info RUN | head`
         return error
     try:
@@ -141,7 +141,7 @@ def _unheard(refusal: OSError) -> str:
 
 
 def _settle() -> None:
-    """What standard output and error refuse goes nowhere, so that the interpreter does not fail on it as it ends."""
+    """Discard output that standard output and error refuse, so that the interpreter does not fail as it ends."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

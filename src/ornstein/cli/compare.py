@@ -250,7 +250,7 @@ def _drawn(
 
 @contextmanager
 def _counted(trained: "Run") -> Iterator[list[int]]:
-    """Within, how many rows the network has been asked about: of a solver with its own loop no table tells."""
+    """A context that counts the rows in network calls: a solver with its own loop has no table that says so."""
     rows = [0]
 
     def count(_: object, inputs: tuple[Any, ...], __: object) -> None:
@@ -292,7 +292,7 @@ def _must_be_free(record: "Output", image: "Output", candidates: list[Candidate]
 
 
 def _points(record: Path) -> list[dict[str, Any]]:
-    """What is measured already."""
+    """Points that are measured already."""
     from ornstein.files.reading import read_json
 
     try:

@@ -158,11 +158,11 @@ def draw(
     say(f"{named} in {duration(time.monotonic() - began)}: {out.resolve()}")
     if row is not None and condition is not None and first_images is not None and processes.is_first:
         condition_flags.show(trained, condition, first_images, row)
-        say(f"Beside what was given: {row.path.resolve()}")
+        say(f"With the inputs: {row.path.resolve()}")
 
 
 def recipe(path: "GaussianPath", solver: "Solver", steps: int, guide: "GuidanceConfig") -> str:
-    """What exactly is done: names such as "2M" mean different things in different programs."""
+    """The solver, its times and guidance in full: names such as "2M" mean different things in different programs."""
     from ornstein.solvers import TableSolver
 
     grid = solver.grid(path, steps)

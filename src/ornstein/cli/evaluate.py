@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Items in their own units, what these are, what each was asked to be, and how they were made.
+    """Items in the units of the data, their spec, their requested classes, and how they were made.
 
     `mine` are the items of this process; `items` are all of them, in the first process.
     """
@@ -177,7 +177,7 @@ def _measure(
 def _drawn(
     options: Evaluate, trained: "Run", processes: Processes, data: "Dataset", guide: "GuidanceConfig"
 ) -> Samples:
-    """Made here, each process its part; where a run is told more than classes, what the real data are told."""
+    """Samples drawn here, each process its part; of a run with more than classes, under the conditions of the real data."""
     import numpy as np
 
     from ornstein.runs.conditioning import like, like_labels

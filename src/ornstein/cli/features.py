@@ -83,7 +83,7 @@ def recognition(
     features: "Tensor",
     data: "Dataset",
 ) -> "Labels":
-    """What samples (in blocks of items in their own units) were asked to be, and what a classifier takes them for.
+    """Requested and recognised classes of samples (in blocks of items in the units of the data).
 
     Its own features of them are at hand where it is the extractor.
     """
@@ -96,5 +96,5 @@ def recognition(
 
 
 def words(names: str | None) -> tuple[str, ...] | None:
-    """What a flag names, between commas or spaces."""
+    """The names in a flag, separated by commas or spaces."""
     return None if names is None else tuple(names.replace(",", " ").split())

@@ -45,7 +45,7 @@ def read(settings: Settings) -> "Dataset":
 
 
 def describe(training: "FolderTraining") -> list[str]:
-    """What is trained on what, and how."""
+    """Lines about the data, the model and the training."""
     s, model, spec = training.settings, training.model, training.dataset.spec
     parameters = sum(p.numel() for p in model.network.parameters())
     length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"

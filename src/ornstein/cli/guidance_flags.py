@@ -24,7 +24,7 @@ T = TypeVar("T", "Sample", "Evaluate")
 
 
 def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
-    """What the flags ask for. Raises UsageError for what means nothing, and what the run has not the means for."""
+    """The guidance of the flags. Raises UsageError for values without meaning, and for guidance that the run does not support."""
     import torch
 
     from ornstein import guidance as g

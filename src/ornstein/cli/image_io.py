@@ -1,4 +1,4 @@
-"""What `edit`, `interpolate` and `restore` share: files to model units and back, guidance, progress."""
+"""Input and output of `edit`, `interpolate` and `restore`: files to model units and back, guidance, progress."""
 
 import math
 import os
@@ -168,13 +168,13 @@ def guide_of(options: GuidanceFlags, trained: Run, label: str | None) -> Guidanc
 
 
 def steps_on(meter: Meter) -> Callable[[int, int], None]:
-    """What moves a meter by steps."""
+    """A callback that moves a meter by steps."""
     return lambda done, total: meter.update(done / total, f"{done:,} of {total:,} steps")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageResults:
-    """Where results go, and the image of them beside what they were made from; `missing` are those that are not there yet."""
+    """Places of the results, and of an image of inputs and results; `missing` are results that do not exist yet."""
 
     output: Output
     row: Output | None
@@ -267,7 +267,7 @@ def _recipe(command: str, options: Any, trained: Run, files: Sequence[str | None
 
 
 def row(output: Output, spec: DataSpec) -> Output | None:
-    """Where an image of what was given and the first results goes, beside `output`; none of what cannot be drawn."""
+    """Place of an image of the inputs and the first results, next to `output`; none for data that cannot be drawn."""
     if not spec.traits.drawn:
         return None
     out = output.path
@@ -276,16 +276,16 @@ def row(output: Output, spec: DataSpec) -> Output | None:
 
 
 def save_comparison(panels: list[Tensor], output: Output, spec: DataSpec) -> None:
-    """Write an image of what was given and the first results in one row."""
+    """Write an image of the inputs and the first results in one row."""
     items = spec.from_model(torch.cat([panel.cpu() for panel in panels]))
     save_grid(grid_image(items, len(items), spec=spec), output)
 
 
 def report(what: str, written: ImageResults) -> None:
-    """Where everything is."""
+    """Print the places of all results."""
     say(f"{what}: {written.output.path.resolve()}")
     if written.row is not None:
-        say(f"Beside what was given: {written.row.path.resolve()}")
+        say(f"With the inputs: {written.row.path.resolve()}")
 
 
 def _existing(name: str) -> Path:

@@ -95,7 +95,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
 
 
 def _cleaning(folder: Path, trained: bool) -> str:
-    """What is said of a run that holds more than sampling needs."""
+    """A line about files that sampling does not need, if there are any."""
     needed = trained or any(_listed(folder / "averages", folder))
     return f"; `ornstein clean {quote(str(folder))}` removes what sampling does not need" if needed else ""
 
@@ -145,7 +145,7 @@ def _lacking(folder: Path) -> list[tuple[str, str]]:
 
 
 def _averages(folder: Path) -> list[tuple[str, str]]:
-    """What the snapshots of averages take, where there are any."""
+    """Disk use of the snapshots of averages, if there are any."""
     place = folder / "averages"
     count = sum(file.name.startswith("update-") for file in _listed(place, folder))
     return [("averages", f"{count} snapshots for `ornstein ema` ({size(folder_size(place))})")] if count else []
@@ -197,7 +197,7 @@ def _json(file: Path, root: Path) -> dict[str, Any] | None:
 
 
 def _listed(place: Path, folder: Path) -> list[Path]:
-    """What is in a folder of the run; nothing, with a warning, where it is a link."""
+    """The entries of a folder of the run; empty, with a warning, if it is a link."""
     from ornstein.files.reading import listed
 
     try:

@@ -223,7 +223,7 @@ def _tell(
 
 
 def _steps(trained: "Run", measured: "list[Measured]", factor: float) -> list[dict[str, float]]:
-    """What each step of a bound costs on average, from the data to the noise, with the standard error."""
+    """Mean contribution of each step to a bound, from data to noise, with its standard error."""
     import torch
 
     if measured[0].steps is None or measured[0].times is None:
@@ -263,7 +263,7 @@ def _table(unit: str, rows: "dict[str, Summary]") -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON holds: a part that is not known is null."""
+    """Values as JSON: a number that is not finite is null."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -171,7 +171,7 @@ def _unknown(word: str, command: str, flags: list[str]) -> str:
 
 
 def _sentence(box: str) -> str:
-    """What a framed message says first: its words up to the first rule, without the frame."""
+    """The first part of a framed message: its words up to the first rule, without the frame."""
     lines = [line.strip("│|╭╰╮╯+ ").strip() for line in box.splitlines()]
     inside = [line for line in lines if not line.startswith(("─", "-", "Value error"))] or [box.strip()]
     rules = [i for i, line in enumerate(lines) if line.startswith(("─", "-"))]

@@ -63,7 +63,7 @@ def columns(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def dims(spec: "DataSpec") -> str:
-    """What one item is: 28x28 (width x height) grey, or 2 numbers."""
+    """Shape of one item in words: 28x28 (width x height) grey, or 2 numbers."""
     return spec.traits.words(spec.shape)
 
 

@@ -1,4 +1,4 @@
-"""The data that commands ask a trained run about, and what is noted beside every figure."""
+"""The real data of commands, and the inputs that are recorded with every figure."""
 
 import platform
 from pathlib import Path
@@ -129,7 +129,7 @@ def _training(trained: "Run", source: str | None, closed: str | None) -> "Datase
 
 
 def _learned(trained: "Run", dataset: "Dataset") -> "Dataset":
-    """What a run learned from of its data."""
+    """The part of the data that a run was trained on."""
     part = trained.settings["hold_out"]
     return dataset.split(part)[0] if part else dataset
 
@@ -152,7 +152,7 @@ def why_closed(trained: "Run") -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Of what the numbers were made with."""
+    """The versions of the library and of its dependencies that give the numbers."""
     import numpy
     import torch
 

@@ -1,4 +1,4 @@
-"""What a command measures on a run: written before it is printed, and printed whole where it cannot be written."""
+"""Results of a command: written before they are printed, and printed in full if they cannot be written."""
 
 import json
 import os

@@ -88,7 +88,7 @@ def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
 
 
 def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
-    """What the flags ask for besides a class, read from their files; None where they ask for nothing."""
+    """The conditions of the flags besides a class, read from their files; None if there are none."""
     from ornstein.cli import condition_flags
     from ornstein.runs import ConditionBatch
     from ornstein.runs.conditioning import condition_rows

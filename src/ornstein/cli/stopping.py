@@ -9,7 +9,7 @@ ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has asked the command to end: exit code 128 + `number`."""
+    """A signal ends the command: exit code 128 + `number`."""
 
     def __init__(self, number: int, message: str | None = None) -> None:
         super().__init__(

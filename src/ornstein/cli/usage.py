@@ -6,7 +6,7 @@ from typing import Any
 
 
 def sampling(folder: Path, config: dict[str, Any]) -> str:
-    """A command that samples a model, told what it takes."""
+    """A command that samples a model, with its conditions."""
     classes = config["data"]["classes"]
     label = f" --label {quote(classes[-1])}" if classes else ""
     options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))

@@ -71,7 +71,7 @@ class Conditions:
 
     @property
     def arguments(self) -> dict[str, int]:
-        """What a network is built with: `classes`, `vector` and `image`, 0 where there is none; the last only where one is."""
+        """Arguments of a network's constructor: `classes` and `vector`, 0 if there is none; `image` only if there is one."""
         arguments = {"classes": 0, "vector": 0}
         for part in self.parts:
             arguments |= part.arguments
@@ -90,7 +90,7 @@ class Conditions:
     def fitted(self, dataset: Dataset, run: object) -> Dataset:
         """The data with classes and labels as this model has them, matched by name.
 
-        Raises UsageError when data lack what a run was trained to be told, or hold items of other classes.
+        Raises UsageError if data lack a condition of the run, or have other classes.
         """
         moved, note = self.matched(dataset)
         if len(moved) < len(dataset):
@@ -170,7 +170,7 @@ class Conditions:
         return others[0].named(condition)
 
     def network_input(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
-        """What a network is called with: None, a tensor or a tuple. `augmentation` follows the vector, else is one."""
+        """The condition argument of a network: None, a tensor or a tuple. `augmentation` follows the vector, or stands for it."""
         inputs = list(rows or ())
         place = next((i for i, part in enumerate(self.parts) if "vector" in part.arguments), None)
         if inputs and place is not None and self.augmented:
@@ -187,7 +187,7 @@ class Conditions:
 
 
 def to(condition: Any, device: torch.device, dtype: torch.dtype | None = None) -> Any:
-    """What a network is called with, on a device; floating numbers in a type."""
+    """The condition argument of a network, moved to a device; floating numbers converted to a type."""
     if isinstance(condition, tuple):
         return tuple(to(part, device, dtype) for part in condition)
     if not isinstance(condition, Tensor):

@@ -1,4 +1,4 @@
-"""Captions of data as vectors, encoded once and stored beside decoded data."""
+"""Captions of data as vectors, encoded once and stored with decoded data."""
 
 import os
 from contextlib import suppress

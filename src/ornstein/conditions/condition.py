@@ -1,4 +1,4 @@
-"""What every kind of condition says of itself, in one place for data, networks, training and sampling."""
+"""The interface of a condition, for data, networks, training and sampling."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Condition(ABC):
     """
 
     names: ClassVar[tuple[str, ...]]
-    """What a user calls it: the keys of `requested`."""
+    """Names of its values for users: the keys of `requested`."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
 
@@ -63,7 +63,7 @@ class Condition(ABC):
 
     @abstractmethod
     def missing(self, dataset: Dataset) -> str:
-        """What data lack for this condition, as the end of a sentence; empty where they lack nothing."""
+        """What these data lack for this condition, as the end of a sentence; empty if nothing."""
 
     @property
     @abstractmethod

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageCondition(Condition):
-    """What `degradation` leaves of an image, (B, C' + 1, H, W): its channels, 0 where unknown, and one that is 1 where known.
+    """A degraded image, (B, C' + 1, H, W): its channels, 0 where unknown, and a channel that is 1 where known.
 
     The null condition is 0 everywhere: no pixel is known (as in Saharia et al. 2022, "Palette", whose tasks these are).
     """

@@ -1,4 +1,4 @@
-"""What is known of each item beside its class: sets of labels, vectors, captions; from arrays and from tables beside images."""
+"""Annotations of items besides their class: sets of labels, vectors, captions; from arrays and from tables of images."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _cells(lines: IO[str], place: str) -> Iterator[dict[str, str | None]]:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """What a table says of images, in their order."""
+    """Annotations from a table, in the order of the images."""
 
     labels: tuple[int, ...] | None
     classes: tuple[str, ...]
@@ -276,7 +276,7 @@ def from_table(table: Mapping[str, Mapping[str, Any]], names: Sequence[str], whe
         )
 
     def column(keys: Sequence[str], missing: Callable[[Any], bool]) -> list[Any] | None:
-        """What each image has under the first of these keys that any has; None for an image that lacks it."""
+        """The values of the first of these keys that any image has; None for an image that lacks it."""
         key = next((key for key in keys if any(row is not None and not missing(row.get(key)) for row in rows)), None)
         if key is None:
             return None

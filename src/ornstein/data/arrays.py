@@ -53,7 +53,7 @@ DAMAGE = (
     RuntimeError,
     tokenize.TokenError,  # of an array's header
 )
-"""What reading a damaged or hostile file may raise."""
+"""Exceptions of reading a damaged or hostile file."""
 
 # The element types of IDX files, by the third byte (the format's description on the MNIST page).
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -183,7 +183,7 @@ class ArrayFile:
         return self._images(Arrays(items, layout=layout))
 
     def _images(self, arrays: Arrays) -> Arrays:
-        """Of a set of images, with a channel axis."""
+        """Whether these are images with a channel axis."""
         if not self.images or arrays.layout != "NHW":
             return arrays
         return replace(arrays, items=arrays.items.reshape(*arrays.items.shape, 1), layout="NHWC")
@@ -191,7 +191,7 @@ class ArrayFile:
 
 @dataclass(frozen=True)
 class _Members(Mapping[str, NDArray[Any]]):
-    """The arrays of a .npz file, each unpacked when it is asked for: small ones in memory, others on the disk."""
+    """The arrays of a .npz file, each unpacked on demand: small ones in memory, others on the disk."""
 
     archive: zipfile.ZipFile
     path: Path

@@ -41,7 +41,7 @@ def is_cut(image: ImageFile.ImageFile, file: IO[bytes]) -> bool:
 
 
 def _bits(image: ImageFile.ImageFile, file: IO[bytes]) -> int:
-    """Of each number in the file, as far as its format says so. 8 where it says nothing."""
+    """Bits per number in the file, 8 if its format does not say."""
     match image.format:
         case "PNG":
             return 16 if image.tile and ";16" in _order(image.tile[0]) else 8

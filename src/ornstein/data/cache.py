@@ -82,7 +82,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the cache holds under one name: `used` is when it was used last, in seconds of the epoch."""
+    """An entry of the cache: `used` is the time of its last use, in seconds of the epoch."""
 
     path: Path
     source: str
@@ -149,7 +149,7 @@ def cached(
 
 
 def remembered(folder: Path, fingerprint: Iterable[object], arrays: Arrays, source: str) -> DataSpec:
-    """What `measure` says of arrays that are used where they are: read through once, and then known by their fingerprint."""
+    """The result of `measure` for arrays that are used in place: measured once, and then known by their fingerprint."""
     entry = folder / _name(("spec", *fingerprint))
     with suppress(OSError, ValueError, LookupError, TypeError):
         about = read_json(entry / ABOUT)
@@ -170,7 +170,7 @@ def remembered(folder: Path, fingerprint: Iterable[object], arrays: Arrays, sour
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What the cache in a folder holds, the least recently used first.
+    """The entries of the cache in a folder, the least recently used first.
 
     Only what this library is known to have made: a folder with the form of its names, an `entry.json` that says so, and no file
     that it does not name.
@@ -306,7 +306,7 @@ def _read(entry: Path) -> Arrays | None:
 
 
 def _entry(place: Path) -> Entry | None:
-    """What is known of an entry at a place; None for anything that is none, or not this library's."""
+    """The entry at a place; None if it is none, or not this library's."""
     try:
         if TEXTS.fullmatch(place.name) and place.is_file() and not place.is_symlink():
             about = place.stat()

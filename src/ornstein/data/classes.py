@@ -1,4 +1,4 @@
-"""What classes are called: one rule for the labels of data and for those that a user gives.
+"""Names of classes: one rule for the labels of data and for those of a user's request.
 
 A label is the label of the data: 3, 3.0 and "3" are the class "3", whatever its place among the classes, and True is "True". The
 place of a class is called its index. A label that is missing has the index K, one more than the last of K classes: the null
@@ -60,7 +60,7 @@ def indexed(labels: Iterable[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
 
 
 def rank(name: str) -> tuple[bool, Decimal, str]:
-    """What classes are sorted by: numbers by their values, before words."""
+    """Sort key of classes: numbers by their values, before words."""
     number = _value(name)
     return number is None, number or Decimal(0), name
 
@@ -139,7 +139,7 @@ def matched(run: Sequence[str], data: Sequence[str], labels: NDArray[np.int64]) 
 
 
 def notes_of(labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ...]:
-    """What a user is to know of the labels of data: how many are missing, and which may be meant to be."""
+    """Remarks on the labels of data: how many are missing, and which may be meant as missing."""
     notes, missing = [], int((labels == len(classes)).sum())
     if missing:
         notes.append(f"{missing:,} of {len(labels):,} items have no label, and are learned without a class.")

@@ -1,4 +1,4 @@
-"""Which data these are: a hash of all that they hold, whatever their place, their dates and the kind of their files."""
+"""The content hash of data, a function of their values alone: not of place, dates or kind of file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def digest_of(items: NDArray[Any]) -> str:
 
 
 def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
-    """Of everything that a model can learn from: the items, whose digest is `items`, their type, shape and range, labels and the
+    """Hash of everything that a model can learn from: the items (by their digest `items`), their type, shape and range, labels,
     names of classes, sets and vectors. Captions count where they are used (`derived`)."""
     shape = hashed_shape(arrays.items, arrays.layout)
     digest = sha256(f"{arrays.items.dtype.name} {shape} {arrays.classes} {low} {high} {items}".encode())
@@ -53,7 +53,7 @@ def content_hash(arrays: Arrays, low: float, high: float, items: str) -> str:
 
 
 def hashed_shape(items: NDArray[Any], layout: str) -> tuple[Any, ...]:
-    """What of a shape and its axes decides the hash: what (N, H, W) and (N,) lack is there with length 1, as it once was."""
+    """The shape as it enters the hash: axes that (N, H, W) and (N,) lack count with length 1, as in earlier versions."""
     shape = tuple(items.shape)
     if layout in ("NHW", "N"):
         return (*shape, 1)

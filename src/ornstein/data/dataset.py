@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Dataset:
     """Items in their own type and axes (`spec.layout`), with labels and a description.
 
-    `items` may be `Rows`, read as they are asked for; `labels` is int64 `(N,)`, indices of the classes and `len(classes)` where a
+    `items` may be `Rows`, read on demand; `labels` is int64 `(N,)`, indices of the classes and `len(classes)` where a
     label is missing, or `None`; `annotations` hold what else is known of each item. `use` keeps an entry of the cache from being
     removed. `full_scale`: the items are image files, in which the full range of the type goes from black to white.
     """
@@ -52,7 +52,7 @@ class Dataset:
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
-        """Which items have a label, boolean `(N,)`."""
+        """Whether an item has a label, boolean `(N,)`."""
         if self.labels is None:
             return np.zeros(len(self), np.bool_)
         return np.asarray(self.labels < len(self.classes))

@@ -33,7 +33,7 @@ class Unreadable(Exception):
 
 
 class ImageHeader(NamedTuple):
-    """What is known about an image before its pixels are: size as seen, colours (1 or 3), and type.
+    """Properties of an image before its pixels are decoded: size as seen, colours (1 or 3), and type.
 
     `cut`: only 8 of more bits of each number can be read. `several`: there are more images behind the first.
     """
@@ -46,7 +46,7 @@ class ImageHeader(NamedTuple):
 
 
 class Format(NamedTuple):
-    """What every image of a data set becomes."""
+    """The conversion of every image of a data set."""
 
     size: Size
     channels: int
@@ -66,9 +66,9 @@ def header(file: IO[bytes]) -> ImageHeader:
 
 
 def decode(file: IO[bytes], to: Format) -> NDArray[Any]:
-    """The first frame, upright, as `(H, W, C)` in the asked type, size and channels. Raises `Unreadable`.
+    """The first frame, upright, as `(H, W, C)` in the requested type, size and channels. Raises `Unreadable`.
 
-    Transparency is composited on white, unless 4 channels are asked.
+    Transparency is composited on white, unless 4 channels are requested.
     """
     image = _opened(file)
     with _one_large if image.width * image.height > LARGE else nullcontext():
@@ -95,7 +95,7 @@ def _decoded(image: ImageFile.ImageFile, file: IO[bytes], to: Format) -> NDArray
 
 
 def _made(array: NDArray[Any], alpha: bool, to: Format) -> NDArray[Any]:
-    """Pixels in the asked size and channels."""
+    """Pixels in the requested size and channels."""
     if alpha and to.channels == 4:
         seen = pixels.fit(pixels.hide_white(array), to.size, pad=to.pad, alpha=True)
         return seen if seen.shape[-1] == 4 else seen[..., [0, 0, 0, 1]]

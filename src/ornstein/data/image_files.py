@@ -41,7 +41,7 @@ SPLITS = {
     **dict.fromkeys(("test", "testing", "holdout", "hold-out", "held-out", "held_out"), "test"),
     **dict.fromkeys(("val", "valid", "validation", "dev", "development", "eval", "evaluation"), "val"),
 }
-"""What folders of the parts of a data set are called, in any case."""
+"""Names of folders of the parts of a data set, in any case."""
 HELD_OUT = ("test", "val")
 IGNORED = ("thumbs.db", "desktop.ini", "samples.json")  # of systems, and of folders of samples
 
@@ -109,7 +109,7 @@ class ImageFiles:
         return Arrays(np.zeros(0), labels, self.classes, notes=tuple(notes), annotations=annotations)
 
     def _remarks(self, headers: Sequence[ImageHeader | None]) -> list[str]:
-        """What will not be read of files that can be."""
+        """Contents of readable files that are not read."""
         remarks = []
         for holds, lost in (
             ("have more than 8 bits a channel, of which 8 are read; save them as 16-bit PNG to keep all", "cut"),
@@ -156,7 +156,7 @@ class ImageFiles:
 def common_format(
     headers: Sequence[ImageHeader], size: Size | None, channels: int | None, pad: bool
 ) -> tuple[Format, list[str]]:
-    """What all images become: the asked size and channels; without them the size that all have but a few, or the median shrunk to
+    """The common size and channels of all images: the requested; without them the size that all have but a few, or the median shrunk to
     at most 64 (with a note), the colours (transparency is composited) and the type that `_common` finds."""
     notes = []
     sizes = Counter(head.size for head in headers)
@@ -322,7 +322,7 @@ def _passed_over(names: Sequence[str], where: str) -> list[str]:
 
 
 def sidecars(names: Iterable[str]) -> list[str]:
-    """Of the names of files those that tell of images: the nearest table in the folders that all images lie below, and texts with
+    """Names of files that describe images: the nearest table in the folders that all images lie below, and texts with
     the name of an image."""
     names = list(names)
     images = [PurePosixPath(name) for name in names if _is_image(name)]
@@ -386,7 +386,7 @@ def from_names(
 def _table(
     texts: Mapping[str, Callable[[], IO[bytes]]], names: Sequence[str], where: str
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
-    """What the files beside the images say of each: the rows of the table, and captions; and notes of what is not used."""
+    """Annotations of images from other files: the rows of the table, and captions; and notes on unused parts."""
     table: dict[str, dict[str, Any]] = {}
     notes: tuple[str, ...] = ()
     captions: dict[PurePosixPath, str] = {}
@@ -411,7 +411,7 @@ def _table(
 
 
 def _read(image: ImageFile, read: Callable[[IO[bytes]], T], bad: dict[str, str]) -> T | None:
-    """What `read` makes of the file; `None`, and the reason kept in `bad`, when it is unreadable."""
+    """The result of `read(file)`; `None`, with the reason in `bad`, if it is unreadable."""
     try:
         with image.open() as file:
             return read(file)

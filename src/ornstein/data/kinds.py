@@ -39,7 +39,7 @@ class Kind:
     per_dimension: ClassVar[bool] = True
     """Whether a likelihood is given in bits per dimension, in place of nats."""
     ending: ClassVar[str] = ".png"
-    """Of a file of samples whose name is not given; a sheet is drawn of what has .png."""
+    """Ending of a file of samples without a name; .png for kinds that are drawn as a sheet."""
 
     @property
     def drawn(self) -> bool:
@@ -52,7 +52,7 @@ class Kind:
         return len(self.axes) - 1
 
     def arguments(self, network: str, shape: tuple[int, ...]) -> dict[str, Any]:
-        """What a network of that name is built with for items of a model shape."""
+        """Arguments of the constructor of a network of that name, for items of a model shape."""
         if network == "dit":
             return {"channels": shape[0], "size": shape[1:]}
         return {"channels": shape[0]} | ({} if self.spatial == 2 else {"dims": self.spatial})
@@ -66,7 +66,7 @@ class Kind:
         return 32 if on_cpu and max(shape[1:]) > 16 else 64
 
     def words(self, shape: tuple[int, ...]) -> str:
-        """What one item is, for a line of text."""
+        """Description of one item, for a line of text."""
         raise NotImplementedError
 
     def cells(self, items: NDArray[Any], spec: DataSpec) -> NDArray[np.uint8]:

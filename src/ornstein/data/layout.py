@@ -1,4 +1,4 @@
-"""Which axis of an array is which: the names of layouts, what a shape can mean, and the way to model order and back.
+"""Axes of arrays: the names of layouts, the readings of a shape, and conversion to model order and back.
 
 | array | read as |
 |---|---|

@@ -27,7 +27,7 @@ USED = 0.5  # of the range of 16 bits, below which the type does not say what th
 
 
 class _Survey(NamedTuple):
-    """Of each channel (C,)."""
+    """A number for each channel (C,)."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -158,7 +158,7 @@ def _moments(
 
 
 def _window(some: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of each channel, between which numbers almost all lie, and as much again on either side."""
+    """For each channel the range of almost all numbers, and as much again on either side."""
     flat = np.moveaxis(some, 1, 0).reshape(some.shape[1], -1)
     low, high = (_quantile(flat, part) for part in (TAIL, 1 - TAIL))
     return low - (high - low), high + (high - low)

@@ -104,7 +104,7 @@ def _only_batches(loader: Any) -> bool:
 
 
 def _rows_of(value: Any) -> Callable[[], Iterator[Row]] | None:
-    """What gives the items of data that can only be read in turn, each time from the beginning; None for other data."""
+    """A function that iterates anew over data that can only be read in turn; None for other data."""
     if _is_loader(value):
         whole = value.batch_size is None and value.batch_sampler is None
         return lambda: (_row(item) for batch in value for item in ([batch] if whole else _items_of(batch)))
@@ -247,7 +247,7 @@ def _is_numeric(column: NDArray[Any]) -> bool:
 
 
 def _labels(value: Any) -> dict[str, NDArray[Any]]:
-    """What belongs to the items: labels or sets of labels, or where the numbers are floating, vectors."""
+    """Annotations of the items by key: labels or sets of labels; vectors, if the numbers are floating."""
     array = _label_column(value)
     return {"conditions" if array.dtype.kind == "f" else "y": array}
 

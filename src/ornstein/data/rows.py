@@ -1,4 +1,4 @@
-"""Arrays in files, by their place: a small one is read into memory, of a large one what is asked for.
+"""Arrays in files, by their place: a small one is read into memory, a large one on demand.
 
 Nothing is memory-mapped. A map would change when somebody writes into its file, count every page it has touched as the process's
 own until the system wants it back, and end the process without a word when the file is cut short.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.content import digest_of
+from ornstein.data.shaped import Shaped
 from ornstein.data.stamps import Changed
 from ornstein.errors import OrnsteinError
 
@@ -26,7 +27,7 @@ LONGEST_HEADER = 1 << 16  # bytes; numpy would read one of gigabytes
 
 
 class ArrayHeader(NamedTuple):
-    """What a .npy file says of its array, and where that begins."""
+    """The header of a .npy file, and the place of its array."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -35,7 +36,7 @@ class ArrayHeader(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        """Of the array."""
+        """Bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -77,7 +78,7 @@ def read_at(path: Path, header: ArrayHeader, own: bool = False) -> NDArray[Any]:
     return rows.whole() if whole else cast("NDArray[Any]", rows)
 
 
-class Rows:
+class Rows(Shaped):
     """An array `(N, ...)` in a file, C order; indexing it along its first axis reads those items.
 
     Reads at once in several threads and processes do not disturb each other. Raises `Changed` when the file is not what it was
@@ -98,21 +99,6 @@ class Rows:
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    @property
-    def ndim(self) -> int:
-        """Of all axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The count of numbers."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Of all items."""
-        return self.size * self.dtype.itemsize
 
     def reshape(self, *shape: int) -> Rows:
         """The same items in another shape each: `shape[0]` stays."""
@@ -177,7 +163,7 @@ class Rows:
             out.byteswap(inplace=True)
 
     def _looks(self) -> tuple[int, ...]:
-        """What a change of the file would move."""
+        """Size and times of the file, which differ after a change."""
         about = os.fstat(self._file)
         if self._own:  # an entry of the cache may be removed, which moves its date of status, or replaced by its like
             return about.st_size, about.st_mtime_ns

@@ -1,12 +1,13 @@
-"""Some items of an array, read as they are asked for."""
+"""Some items of an array, read on demand."""
 
 from __future__ import annotations
 
-import math
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ornstein.data.shaped import Shaped
 
 IN_MEMORY = 64 << 20  # bytes of a selection up to which it is copied
 
@@ -18,7 +19,7 @@ def select(items: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     return cast("NDArray[Any]", Selected(items, rows))
 
 
-class Selected:
+class Selected(Shaped):
     """The items `rows` of an array or of `Rows`; indexing along the first axis gives those items in memory."""
 
     def __init__(self, items: NDArray[Any], rows: NDArray[np.int64]) -> None:
@@ -27,21 +28,6 @@ class Selected:
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    @property
-    def ndim(self) -> int:
-        """Of all axes."""
-        return len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """The count of numbers."""
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Of all items."""
-        return self.size * self.dtype.itemsize
 
     def __getitem__(self, key: int | slice | NDArray[Any]) -> NDArray[Any]:
         return np.asarray(self._items[self._rows[key]])

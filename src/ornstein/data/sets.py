@@ -1,4 +1,4 @@
-"""Which of many labels each item has: as long as the labels that are there, not items times labels."""
+"""Sets of labels in sparse form: memory for the labels that occur, not for items times labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sets:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the table."""
+        """Items and labels: the shape of the table."""
         return len(self), self.width
 
     @property

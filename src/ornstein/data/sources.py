@@ -39,7 +39,7 @@ Keep = Callable[[Callable[[Items], Arrays]], Arrays]  # gives what the function 
 
 
 class Wanted(NamedTuple):
-    """What is made of a source; None leaves it as it is."""
+    """Conversions of a source; None for none."""
 
     size: Size | None
     channels: int | None
@@ -69,8 +69,8 @@ def open(
     decoded data lie; `progress(done, total)` is called while decoding. Warnings say what was
     skipped or decided.
 
-    Raises `UsageError` when there is no such source or it cannot be used as asked, `OrnsteinError` when it is damaged, `Changed`
-    when it changes while it is read: here, or later from items that are read as they are asked for.
+    Raises `UsageError` if there is no such source or it cannot be used, `OrnsteinError` when it is damaged, `Changed`
+    when it changes while it is read: here, or later from items that are read on demand.
     """
     wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
@@ -110,7 +110,7 @@ def open(
 
 
 def name_of(source: str | Path) -> str:
-    """What a source is called: a path without what means nothing in it, so that ./images/ is images."""
+    """The normalised name of a source: ./images/ is images."""
     known = isinstance(source, str) and (source in packages.NAMED or source.startswith(HUB) or not source)
     return str(source) if known else os.path.normpath(source)
 
@@ -163,7 +163,7 @@ def _with_layout(
 
 
 def _fingerprint(source: str | Path, layout: str | None, like: DataSpec | None) -> str:
-    """Of what is there now; empty where that cannot be used."""
+    """Content hash of the source as it is now; empty if it cannot be used."""
     try:
         return _with_layout(find(source), layout, like).fingerprint()
     except OrnsteinError:

@@ -1,4 +1,4 @@
-"""What the data are, and the way between the data's own units and the model's."""
+"""The description of data, and the conversion between the units of the data and of the model."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class DataSpec:
 
     @property
     def traits(self) -> Kind:
-        """What depends on the kind of data: networks that fit, drawing, words."""
+        """The kind of the data as a class: networks that fit, drawing, words."""
         return NAMED[self.kind]
 
     @property
@@ -226,7 +226,7 @@ class DataSpec:
             return self._laid_out(own.astype(dtype))
 
     def _bounds(self, ndim: int) -> tuple[Any, Any]:
-        """What samples in model order are held to: a number, or one for each channel."""
+        """Limits of samples in model order: a number, or one for each channel."""
         if not self.lows:
             return self.low, self.high
         low, high = (np.array(bounds).reshape(-1, *(1,) * (ndim - 2)) for bounds in (self.lows, self.highs))

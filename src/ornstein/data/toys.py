@@ -67,7 +67,7 @@ class Toy:
 
     @property
     def path(self) -> str:
-        """What it is called."""
+        """Its name."""
         return self.name
 
     def fingerprint(self) -> str:

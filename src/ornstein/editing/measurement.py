@@ -1,4 +1,4 @@
-"""What was measured: y = A(x) + noise, for any differentiable A."""
+"""A measurement: y = A(x) + noise, for any differentiable A."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -79,4 +79,4 @@ class PosteriorDenoiser(Views, ABC):
 
     @abstractmethod
     def shift(self, clean: Tensor, covariance: Covariance, alpha: Tensor, sigma: Tensor) -> Tensor:
-        """What is added to clean (B, ...); see `shifted`."""
+        """The shift of clean (B, ...); see `shifted`."""

@@ -1,4 +1,4 @@
-"""What runs of earlier versions call things: their files are read as if they had been written today."""
+"""Names of earlier versions: files of their runs are read with the names of today."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command may write over: what this library made from the same recipe, and nothing else unless it is forced.
+"""Files that a command may overwrite: those that this library made from the same recipe, and others only by force.
 
 A recipe is all that a result depends on, as JSON values: weights, flags, the content of input files. Its digest is written into
 each file in a stamp, where the format has a place for a text (a PNG or JPEG comment, a key of JSON, the comment of a zip), with
@@ -192,7 +192,7 @@ def _content(stream: Any, start: int, end: int) -> str:
 
 
 def _status(path: Path, force: bool) -> os.stat_result | None:
-    """What is at a place, through links; None for nothing. Raises UsageError for names that cannot be."""
+    """The status of a path, through links; None if nothing is there. Raises UsageError for impossible names."""
     try:
         return os.stat(path)
     except FileNotFoundError:

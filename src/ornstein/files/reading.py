@@ -50,7 +50,7 @@ def must_be_regular(file: Path, root: Path | None = None) -> None:
 
 
 def listed(folder: Path, root: Path) -> list[Path]:
-    """What is in a folder within `root`, by name; nothing where there is no such folder.
+    """The entries of a folder within `root`, by name; empty if there is no such folder.
 
     Raises OSError or ValueError for a link, or what is no folder.
     """

@@ -138,7 +138,7 @@ def listed_sums(sums: Mapping[str, Any]) -> str:
 
 
 def damage(place: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """The damage of a checkpoint in words, or None."""
     try:
         root = place.parent.parent
         sums = read_json(place / "sha256.json", root=root)

@@ -1,4 +1,4 @@
-"""What of a run sampling does not need: checkpoints, snapshots of averages, and what killed processes left half written.
+"""Files of a run that sampling does not need: checkpoints, snapshots of averages, and unfinished files of killed processes.
 
 A name alone proves nothing: a checkpoint goes when all its files have their sums and there are no others, a snapshot when its
 header says that this library wrote it, a temporary folder by its marker (`files.owner`). All else stays, and is named.
@@ -27,7 +27,7 @@ LOCKED = "wait for it, or stop it"
 
 @dataclass(frozen=True)
 class Surplus:
-    """What goes, the newest checkpoint last, and what stays though it has such a name, with the reason."""
+    """Files to remove, the newest checkpoint last, and files of such a name that stay, with the reason."""
 
     checkpoints: list[Path]
     snapshots: list[Path]
@@ -40,7 +40,7 @@ class Surplus:
 
 
 def surplus(folder: Path) -> Surplus:
-    """What goes from a run. Raises OrnsteinError where its model is missing or damaged: then the checkpoints are all it has."""
+    """The files to remove from a run. Raises OrnsteinError if its model is missing or damaged: then it has only checkpoints."""
     _must_have_model(folder)
     gone, stored, left = [], [], dict[Path, str]()
     for place in _named(folder, "checkpoints", "step-"):
@@ -86,7 +86,7 @@ def _must_have_model(folder: Path) -> None:
 
 
 def _named(folder: Path, room: str, start: str) -> Iterator[Path]:
-    """What has such a name in a folder of the run, by name; nothing where that is a link."""
+    """Entries of such a name in a folder of the run, by name; empty if the folder is a link."""
     place = folder / room
     if place.is_symlink() or not place.is_dir():
         return

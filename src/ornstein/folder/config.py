@@ -18,7 +18,7 @@ from ornstein.spelling import near
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 LIMITS = {"ema": (0.0, 12**-0.5), "size": (0, 1 << 20), "batch_size": (0, 1 << 20), "samples": (-1, 10_001)}
-"""Of settings that other commands than a training work with."""
+"""Limits of settings that other commands than `train` read."""
 WRITTEN = ("version",)  # keys that a run folder's config.yaml holds besides the settings
 
 

@@ -1,4 +1,4 @@
-"""What was changed in a run on its way: after which step, which settings, from what to what. RUN/history.json."""
+"""Changes of settings during a run: the step, the keys, the values before and after. RUN/history.json."""
 
 from __future__ import annotations
 

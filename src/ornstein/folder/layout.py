@@ -1,4 +1,4 @@
-"""What makes a folder a run: its contents, not its name, and no lock or other file that anything may have left there."""
+"""The layout of a run folder, which is recognised by its contents, not by its name or by a lock."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ NAME = re.compile(r"update-(\d{8,})\.safetensors")
 
 
 class Profile(NamedTuple):
-    """What an average weighs: its length, relative to the training so far, and after how many updates."""
+    """The profile of an average: its length relative to the training so far, and its number of updates."""
 
     length: float
     updates: int
@@ -243,7 +243,7 @@ def read(file: Path, root: Path | None = None) -> Averages:
 
 
 class _About(NamedTuple):
-    """What the header of a snapshot says."""
+    """The header of a snapshot."""
 
     lengths: tuple[float, ...]
     sha256: str

@@ -17,7 +17,7 @@ from ornstein.settings import Settings
 
 
 def environment() -> dict[str, Any]:
-    """What the run was made with."""
+    """The environment of the run."""
     return {
         "ornstein": __version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What all guidance shares: a plain estimate and the guided one, and moves that keep α·clean + σ·noise = x_t."""
+"""The base of guided denoisers: a plain and a guided estimate, and changes that keep α·clean + σ·noise = x_t."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What another library's network is called with and what its output means, as one value; `wrap` makes it a denoiser.
+"""Conventions of other libraries: inputs and outputs of a network as one value. `wrap` makes such a network a denoiser.
 
 A network is (clock, path, target): it sees c_in·x_t and c_noise(t), and predicts a·clean + b·noise on x_t = α·clean + σ·noise.
 So an importer is a row of values, and whatever works on a denoiser (solvers, guidance, editing, likelihoods, tuning) works on it.

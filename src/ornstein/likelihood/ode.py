@@ -167,7 +167,7 @@ def solver_error(
     noise: NoiseSource,
     values: Tensor | None = None,
 ) -> Tensor:
-    """What is to be added to each value (B,) for the error of its steps: the value in finer steps less the value.
+    """The correction of each value (B,) for the error of its steps: the value in finer steps less the value.
 
     An error of order p leaves 3^−p of itself in three times the steps, so this is 1 − 3^−p of it, with its sign, whatever p
     is. No order is divided out: the method's own holds for smooth fields and fine steps alone.

@@ -1,4 +1,4 @@
-"""The classifier of a dataset, trained once and kept beside the decoded data."""
+"""The classifier of a dataset, trained once and cached with the decoded data."""
 
 from pathlib import Path
 

@@ -28,7 +28,7 @@ FUNCTIONS = 64  # random φ(x) = sin(w·x + b)/‖w‖, with ‖w‖ from one ov
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """What was found at one time. Errors are per number of x, in model units; scores carry 95 % intervals.
+    """The diagnosis at one time. Errors are per number of x, in model units; scores carry 95 % intervals.
 
     - `clean`, `noise`: mean squared errors of both estimates;
     - `score`: mean squared difference from the exact noise estimate (= σ²‖score − exact score‖²/D), where the exact is known;

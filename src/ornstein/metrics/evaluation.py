@@ -75,7 +75,7 @@ class Reference:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What each sample was asked to be and is taken for (N,), and how often that is right for real items, boolean (M,)."""
+    """Requested and recognised classes of samples (N,), and whether real items are recognised, boolean (M,)."""
 
     requested: Tensor
     recognised: Tensor
@@ -147,7 +147,7 @@ def evaluate(
     `identity`: of each sample, by `repeats.identities`; without it copies are counted on features.
 
     Of the usual ones, those that these items are too few for are left out, with a note. Raises UsageError for an unknown name, a
-    metric that was asked for and would mean nothing, or when nothing at all can be measured.
+    requested metric that would mean nothing, or if nothing at all can be measured.
     """
     usual = names is None
     names = DEFAULT[kind] if names is None else names

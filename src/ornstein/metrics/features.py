@@ -62,7 +62,7 @@ class Network:
 
     @property
     def digest(self) -> str:
-        """Of the module's text and its state."""
+        """Hash of the module's text and its state."""
         digest = sha256(repr(self.module).encode())
         for key, value in self.module.state_dict().items():
             digest.update(key.encode())

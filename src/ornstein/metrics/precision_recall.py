@@ -26,7 +26,7 @@ def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[Score, 
 
 
 def _hits(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Which samples are within reach of a real item, and which real items within that of a sample."""
+    """Samples within the radius of a real item, and real items within the radius of a sample, as booleans."""
     reach_x, reach_y = (nearest(side, k=k).distance[:, -1].square() for side in (samples, real))
     precise, recalled = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, matrix in blocks(samples, real):

@@ -1,4 +1,4 @@
-"""What sets repeat: of themselves and of each other, counted exactly on the items and not on features of them."""
+"""Repeated items within and between sets, counted exactly on the items and not on their features."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ def identities(items: NDArray[np.generic], spec: DataSpec) -> list[bytes]:
 
 @dataclass(frozen=True, eq=False)
 class Repeats:
-    """What the samples, the real items that they are compared with and the training items have in common.
+    """Counts of items that samples, real items and training items have in common.
 
     `copies` (N,): which samples are training items; None where these are not known.
     """
@@ -34,7 +34,7 @@ class Repeats:
 
 
 def repeats(samples: list[bytes], real: list[bytes] | None, training: list[bytes] | None) -> Repeats:
-    """What the sets repeat, from the names of their items; `real` are held-out items, None where these are training items."""
+    """Repeats from the names of items; `real` are held-out items, None if they are training items."""
     notes = []
     for what, names in (("samples", samples), ("held-out items", real), ("training items", training)):
         if names is not None and (again := len(names) - len(set(names))):

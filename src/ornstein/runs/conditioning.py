@@ -42,7 +42,7 @@ class ConditionBatch:
 def condition_rows(
     run: Run, count: int, label: Label | None = None, condition: Any = None, label_index: Any = None
 ) -> Rows | None:
-    """The conditions of `count` samples, checked; None where none are asked for. Raises UsageError."""
+    """The conditions of `count` samples, checked; None if there are none. Raises UsageError."""
     if isinstance(condition, ConditionBatch):
         return condition.rows
     if label_index is not None and label is not None:

@@ -74,7 +74,7 @@ class Run:
 
     @property
     def spec(self) -> DataSpec:
-        """What the data are."""
+        """The data spec."""
         return self.model.spec
 
     @property

@@ -111,7 +111,7 @@ def tuned(
 
 
 def _read(run: "Run", file: Path, steps: int, purpose: dict[str, Any] | None, command: str) -> Tuned:
-    """The solver in a file, which must be for so many steps and what was asked for, unless that is None."""
+    """The solver in a file, which must be for so many steps and this purpose, unless that is None."""
     try:
         data = read_json(file, root=None if purpose is None else run.folder)  # links in a run are not followed
         stored = Tuned.from_dict(data, run.model.path)

@@ -16,7 +16,7 @@ from ornstein.table import Form, Level, Recorder, Table
 
 
 class Variable(Protocol):
-    """What the noise is a polynomial in. `clock` may be infinite at an end; there a call is left out of the polynomial."""
+    """Variable of the polynomial. `clock` may be infinite at an end; there a call is left out of the polynomial."""
 
     def clock(self, at: Level) -> float: ...
 

@@ -27,7 +27,7 @@ from ornstein.table import Form, FormPair, Level
 
 
 class Prediction(Protocol):
-    """Which part of the estimate is under the integral, with its kernel."""
+    """The part of the estimate under the integral, with its kernel."""
 
     def of(self, estimate: FormPair) -> Form: ...
 

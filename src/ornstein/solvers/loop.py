@@ -1,4 +1,4 @@
-"""What methods with their own loop share."""
+"""Functions shared by solvers with a loop of their own."""
 
 from torch import Tensor
 

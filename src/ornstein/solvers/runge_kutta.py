@@ -33,7 +33,7 @@ class Tableau:
             raise ValueError(f"Tableau: b sums to {sum(self.b):g}, which must be 1 for the method to converge")
 
     def defects(self) -> dict[int, list[float]]:
-        """What is missing in each order condition up to order 4 (Hairer et al., table II.2.2): zeros where it holds."""
+        """Residuals of the order conditions up to order 4 (Hairer et al., table II.2.2): 0 where one holds."""
         a, b, c = np.zeros((len(self.b),) * 2), np.array(self.b), np.array(self.c)
         for i, row in enumerate(self.a):
             a[i, :i] = row

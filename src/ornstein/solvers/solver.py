@@ -1,4 +1,4 @@
-"""What a solver is: a method that runs. Most are tables of fixed steps (`TableSolver`); the others have a loop of their own."""
+"""The interface of a solver. Most solvers are tables of fixed steps (`TableSolver`); the others have a loop of their own."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator

@@ -73,7 +73,7 @@ class UniPC(TableSolver):
         return record.end(x)
 
     def _terms(self, nodes: list[Level], held: list[Form], t: Level, s: Level, *new: tuple[Level, Form]) -> Form:
-        """What the step from t to s adds to DDIM's, with a new estimate for the corrector."""
+        """Correction of DDIM's step from t to s, with a new estimate for the corrector."""
         h = gap(t, s)
         clocks, values = history(nodes, held, self.predictor)
         for at, value in new:

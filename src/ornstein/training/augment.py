@@ -13,7 +13,7 @@ from torch import Tensor
 NUMBERS = 9
 """Uniform numbers in [0, 1) that one image's augmentation takes."""
 WIDTH = 6
-"""Of the vector: mirrored, moved right, moved down, log of the scale, cosine of the turn less 1, its sine."""
+"""Length of the vector: mirrored, moved right, moved down, log of the scale, cosine of the angle less 1, its sine."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ BLOCK = 1 << 16  # normals that are drawn from one seed
 
 
 class Part(NamedTuple):
-    """What one process learns from at once: rows of the step's batch, on its device."""
+    """Part of the batch of a step that one process learns from at once, on its device."""
 
     x: Tensor
     labels: Tensor | None
@@ -30,9 +30,9 @@ class Part(NamedTuple):
     """Quantiles of the times, (B,) in (0, 1]."""
     noise: Tensor
     condition: Any
-    """What the network gets besides x_t and t."""
+    """Condition argument of the network."""
     seed: int
-    """Of anything else that is random, such as dropout."""
+    """Seed of all other randomness, such as dropout."""
     jumps: Tensor | None = None
     """For flow maps, (B, 3): 1 where a row is aimed off the diagonal, and two uniform numbers on [0, 1)."""
 

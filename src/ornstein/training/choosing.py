@@ -67,7 +67,7 @@ class Objects:
     schedule: Callable[[float], float] | None = None
     """The part of the peak rate at a part of the run, from 0 to 1."""
     solver: Solver | None = None
-    """Of the sample sheets."""
+    """Solver of the sample sheets."""
     loggers: tuple[Logger, ...] = ()
 
 
@@ -75,7 +75,7 @@ NOTHING = Objects()
 
 
 def named(value: Any, choices: Mapping[str, Any]) -> str:
-    """What config.yaml calls an object: the name of an equal one, else its own description, the same in every process."""
+    """The name of an object in config.yaml: that of an equal one, else its own description, the same in every process."""
     for name, choice in choices.items():
         if type(choice) is type(value) and choice == value:
             return name
@@ -227,7 +227,7 @@ def choose(
 def _loss_module(
     settings: Settings, made: Model, drawn: objective.Objective, objects: Objects, device: torch.device
 ) -> tuple[Callable[..., torch.nn.Module], str]:
-    """What makes the loss of a network, and the hash of the teacher's weights if there is one."""
+    """The constructor of the loss module, and the hash of the teacher's weights if there is one."""
     if settings.few_steps is not None:
         method = FlowMapObjective(drawn, FEW_STEPS.pick(settings.few_steps))
         teach, digest = (None, "") if settings.teacher is None else teaching.teacher_of(settings, made, device)
@@ -354,7 +354,7 @@ def _check_processes(s: Settings, batch_size: int, processes: Processes) -> None
 
 
 def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
-    """What is left of each image for the network to see, if anything. Raises UsageError where it does not fit the data."""
+    """The degradation of the settings, if any. Raises UsageError if it does not fit the data."""
     if settings.degradation is None:
         return None
     if not spec.traits.pixels:
@@ -443,7 +443,7 @@ def draws(settings: Settings, made: Model, objects: Objects = NOTHING) -> object
 
 
 def learning_rate(settings: Settings, network: torch.nn.Module) -> float:
-    """The peak rate: as asked, else 1e-3 up to 4 M parameters and less, by the square root, above."""
+    """The peak rate: as set, else 1e-3 up to 4 M parameters and, by the square root, less above."""
     if settings.learning_rate is not None:
         return settings.learning_rate
     parameters: Any = sum(p.numel() for p in network.parameters())

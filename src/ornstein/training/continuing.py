@@ -117,7 +117,7 @@ def _named_as(dataset: Dataset, known: DataSpec) -> Dataset:
 
 
 def _known_data(folder: Path) -> DataSpec | str | None:
-    """What a run was trained on, or its hash alone where no model was written yet; None where nothing was learned."""
+    """The data spec of a run, or only its hash if no model is written yet; None if nothing is learned yet."""
     file = folder / "model" / "config.json"
     try:
         if os.path.lexists(file):

@@ -14,11 +14,11 @@ from ornstein.names import LOGGERS
 
 @runtime_checkable
 class Logger(Protocol):
-    """What a training calls: `start` once with all settings, `log` with the numbers of a step, `finish` at the end.
+    """The interface of a logger: `start` once with all settings, `log` with the numbers of a step, `finish` at the end.
 
     The numbers are those of a line of metrics.jsonl: loss, gradient, rate, seconds, images, skipped; means since the line before.
     A logger may also have `image(step, file)`, which is called with each sample sheet. What a logger raises does not end the
-    training: it is told once, and the logger is not called again.
+    training: it is reported once, and the logger is not called again.
     """
 
     def start(self, settings: Mapping[str, Any]) -> None: ...

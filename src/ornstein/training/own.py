@@ -1,4 +1,4 @@
-"""What a run writes about a network, an optimiser and a schedule of the user's own, by which it knows them when it goes on."""
+"""Descriptions of a user's own network, optimiser and schedule, by which a resumed run recognises them."""
 
 import re
 from collections.abc import Mapping

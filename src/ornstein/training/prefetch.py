@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def supplied(batches: Batches, early: bool) -> AbstractContextManager[Callable[[int], Iterable[Part]]]:
-    """What gives the parts of a step's batch; made `early`, unless that would take the time from the step, as on a CPU."""
+    """Within, a function from a step to the parts of its batch; `early` prefetches them, except on a CPU, which is at work."""
     if early and batches.device.type != "cpu":
         return prefetch(batches.parts, _prepare(batches.device))
     return nullcontext(batches.parts)
 
 
 def _prepare(device: torch.device) -> Callable[[], object]:
-    """What lets another thread work on the device as this one does: each has a current GPU and a current stream of its own.
+    """A function that gives another thread the GPU and the stream of this thread; each thread has its own current ones.
 
     On one stream a batch is whole before the step that learns from it begins, and its memory is not taken away too early.
     """

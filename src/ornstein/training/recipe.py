@@ -82,7 +82,7 @@ class Recipe:
     device: torch.device
     processes: Processes = ALONE
     solver: Solver = ABM()
-    """Of the sample sheets."""
+    """Solver of the sample sheets."""
     loggers: tuple[Logger, ...] = ()
     teacher: str = ""
     """The hash of the weights of the run that a flow map learns from."""

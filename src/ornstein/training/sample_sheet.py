@@ -39,7 +39,7 @@ class SampleSheet:
 
     @staticmethod
     def of(conditions: Conditions, dataset: Dataset, count: int) -> "SampleSheet":
-        """Of classes alone: each in turn. Else: the conditions of evenly spaced items of the data."""
+        """Conditions of a sample sheet: each class in turn, if there are only classes; else those of evenly spaced items."""
         label, image = conditions.label, conditions.image
         if not conditions:
             return SampleSheet(count, None, conditions, None)
@@ -106,7 +106,7 @@ class Watch:
 
 
 class SheetBudget:
-    """Which sheets before the last are drawn, so that all of them take no more than `SHARE` of the run.
+    """The time for sheets before the last: all of them take at most `SHARE` of the run.
 
     The first is drawn as soon as it fits, and then as many of the latest as do: a sheet may have its share of what is left.
     Sheets change no bit of what is learned, so a clock may decide about them; what they took goes with the checkpoints.

@@ -46,7 +46,7 @@ def shapes(folder: Path) -> dict[str, torch.Size]:
 
 
 def load(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Read what these tensors, sharded or whole, hold of the folder's into them; no other process is asked.
+    """Read what these tensors, sharded or whole, hold of the folder's into them, without communication.
 
     Raises RuntimeError for a name that the folder does not have, ValueError for another shape.
     """

@@ -1,4 +1,4 @@
-"""The run whose flow a flow map learns: read once, guided as asked, held fixed."""
+"""The teacher of a flow map: a run that is read once, guided at a scale, and held fixed."""
 
 from collections.abc import Callable
 from functools import partial

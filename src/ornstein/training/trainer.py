@@ -50,7 +50,7 @@ SHEETS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after wh
 
 @dataclass(frozen=True)
 class Event:
-    """What happened after a step: its progress, and the files written, if any."""
+    """One step of a training: its progress, and the files that were written after it."""
 
     progress: TrainingProgress
     checkpoint: Path | None = None
@@ -73,7 +73,7 @@ class Training:
 
     @property
     def dataset(self) -> Dataset:
-        """What is learned, in the units of the model."""
+        """The training data, in the units of the model."""
         return self.recipe.dataset
 
     @property
@@ -268,7 +268,7 @@ class FolderTraining(Training):
             raise Changed(f"training stopped after step {state.step:,}, saved in {self.folder}: {error}") from error
 
     def _prepare(self, state: State) -> None:
-        """What the first process does before anything is read."""
+        """Work of the first process before anything is read."""
         for place in (".", *FOLDERS):  # what killed processes left half written
             sweep(self.folder / place)
         self._must_have_room(state)
@@ -280,14 +280,14 @@ class FolderTraining(Training):
         return described(self._objects, state.network, state.optimizer) | teacher
 
     def _environment(self) -> dict[str, Any]:
-        """What the run was made with so far; nothing where that was lost."""
+        """The contents of env.json; empty if it is lost."""
         try:
             return read_json(self.folder / "env.json", root=self.folder)
         except (OSError, ValueError):
             return {}
 
     def _begin(self, metrics: Metrics, state: State) -> None:
-        """What the first process writes before the first step."""
+        """Files that the first process writes before the first step."""
         if self.resumed:  # a kill may have come between a checkpoint and its model, or before older ones were removed
             self._export(self.resumed, state)
             if not state.skipped:  # else the newest may be of a skipped step, and an older one the last good one

@@ -1,4 +1,4 @@
-"""How hard each noise level is, learned beside the network and used to weigh its loss.
+"""The uncertainty of each noise level, learned with the network and used to weight its loss.
 
     L = E [ e^{−u(c)} · w·‖q̂ − q‖² + u(c) ]
 

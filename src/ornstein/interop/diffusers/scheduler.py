@@ -130,7 +130,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """Of the configuration of any scheduler of diffusers, or one of ours; keywords replace its entries.
+        """A scheduler from the configuration of any scheduler of diffusers, or of ours; keywords replace its entries.
 
         Options that cannot mean anything here (clipping, thresholding, other grids) are named once in a warning.
         Raises UsageError for what has no counterpart.
@@ -251,12 +251,12 @@ class Scheduler(SchedulerMixin, ConfigMixin):
 
     @property
     def begin_index(self) -> int | None:
-        """Of the first timestep of a run, as set by `set_begin_index`."""
+        """Index of the first timestep of a run, as set by `set_begin_index`."""
         return self._begin
 
     @property
     def step_index(self) -> int | None:
-        """Of the timestep that `step` is at; None before the first."""
+        """Index of the current timestep of `step`; None before the first."""
         return self._index
 
     def set_begin_index(self, begin_index: int = 0) -> None:
