@@ -156,8 +156,8 @@ class ImageFiles:
 def common_format(
     headers: Sequence[ImageHeader], size: Size | None, channels: int | None, pad: bool
 ) -> tuple[Format, list[str]]:
-    """The common size and channels of all images: the requested; without them the size that all have but a few, or the median shrunk to
-    at most 64 (with a note), the colours (transparency is composited) and the type that `_common` finds."""
+    """The common size and channels of all images: the requested; without them the size that all have but a few, or the median
+    shrunk to at most 64 (with a note), the colours (transparency is composited) and the type that `_common` finds."""
     notes = []
     sizes = Counter(head.size for head in headers)
     most, count = sizes.most_common(1)[0]
