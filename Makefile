@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers faults gpu lint bench clean
+.PHONY: demo test test-slow test-peers faults gpu lint bench dist clean
 
 demo:       ## install once, train on the bundled digits, sample, print where the images are
 	@$(PYTHON) bootstrap.py
@@ -40,5 +40,8 @@ bench:      ## beside other libraries; writes benchmarks/results/
 		denoising-diffusion-pytorch
 	@$(BIN)/python -m benchmarks
 
+dist:       ## build wheel and sdist reproducibly and prove them: in a fresh environment every command runs
+	@$(PYTHON) tools/dist.py
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -9,7 +9,7 @@ import pytest
 
 SOURCES = Path(__file__).parents[1] / "src" / "ornstein"
 RETIRED = {"told", "asked", "given", "kept", "beside", "shown", "found", "picture", "pictures"}
-STANDARD = {"FileNotFoundError", "ModuleNotFoundError"}  # Python's own
+STANDARD = {"FileNotFoundError", "ModuleNotFoundError", "PackageNotFoundError"}  # Python's own
 PUBLIC = {"given"}  # `denoiser.given(condition)` is public, the word of a conditional probability
 TWICE = {"EDM", "ELBO", "Score", "Uniform"}  # names of methods, each in a namespace of its own
 

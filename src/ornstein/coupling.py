@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from ornstein.extras import library
+
 
 class Coupling(Protocol):
     """coupling(x, noise, labels) -> the rows of noise (B, ...) in the order in which they meet those of x (B, ...)."""
@@ -48,14 +50,9 @@ class OptimalTransport:
 
 
 def _assignment(x: Tensor, noise: Tensor) -> Tensor:
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "the optimal-transport coupling needs scipy: install it with `pip install ornstein[ot]`"
-        ) from error
+    assign = library("scipy.optimize", "the optimal-transport coupling").linear_sum_assignment
     products = x.flatten(1).double() @ noise.flatten(1).double().T  # ‖x − ε‖² up to terms that no permutation changes
-    _, columns = linear_sum_assignment(products.cpu().numpy(), maximize=True)
+    _, columns = assign(products.cpu().numpy(), maximize=True)
     return torch.from_numpy(columns).to(x.device)
 
 

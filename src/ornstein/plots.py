@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ornstein.errors import OrnsteinError
+from ornstein.extras import library
 from ornstein.files.output import KEYWORD, Output
 from ornstein.metrics import Score
 from ornstein.metrics.diagnostics import NoiseLevel
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 4.6, 3.6  # inches of a panel
-
-
-class Missing(OrnsteinError):
-    """Matplotlib is not installed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Curve:
 def comparison(output: Output, panels: Sequence[tuple[str, Sequence[Curve], Score | None]], about: str) -> None:
     """A panel for each metric: its name, a curve for each way of sampling with 95 % intervals, what real data score as a band.
 
-    Raises Missing without matplotlib, and what `Output.write` raises.
+    Raises MissingExtra without matplotlib, and what `Output.write` raises.
     """
     figure, axes = _panels(len(panels))
     for ax, (metric, curves, floor) in zip(axes, panels, strict=True):
@@ -63,7 +59,7 @@ def comparison(output: Output, panels: Sequence[tuple[str, Sequence[Curve], Scor
 def diagnosis(output: Output, levels: Sequence[NoiseLevel], about: str) -> None:
     """Errors of both estimates, the continuity residual and the calibration by log-SNR.
 
-    Raises Missing without matplotlib, and what `Output.write` raises.
+    Raises MissingExtra without matplotlib, and what `Output.write` raises.
     """
     figure, (errors, continuity, calibration) = _panels(3)
     at = [level.log_snr for level in levels]
@@ -86,13 +82,7 @@ def diagnosis(output: Output, levels: Sequence[NoiseLevel], about: str) -> None:
 
 
 def _panels(count: int) -> tuple[Figure, Sequence[Axes]]:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise Missing(
-            "matplotlib is not installed, so no image is drawn; `pip install 'ornstein[plots]'` brings it"
-        ) from None
-    figure = Figure(figsize=(WIDTH * count, HEIGHT), layout="constrained")
+    figure = library("matplotlib.figure", "a plot").Figure(figsize=(WIDTH * count, HEIGHT), layout="constrained")
     axes: Any = figure.subplots(1, count, squeeze=False)[0]
     for ax in axes:
         ax.grid(alpha=0.25)

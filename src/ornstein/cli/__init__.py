@@ -74,6 +74,12 @@ def _dispatch(words: list[str]) -> int:
 
         terminal.write(f"ornstein {__version__}")
         return 0
+    if words[0].partition("=")[0] == "--print-completion":
+        from ornstein.cli.completion import script
+
+        _, equals, shell = words[0].partition("=")
+        terminal.write(script(shell if equals else "".join(words[1:2])).splitlines())
+        return 0
     command, *rest = words
     if command not in COMMANDS:
         nearest = near(command, COMMANDS)
@@ -166,7 +172,8 @@ Commands:
 Examples:
 {examples}
 
-`ornstein COMMAND --help` shows the flags. --debug, anywhere, shows the traceback of a failure."""
+`ornstein COMMAND --help` shows the flags. --debug, anywhere, shows the traceback of a failure.
+`ornstein --print-completion bash|zsh|fish` prints what completes commands and flags in a shell."""
 
 
 def _sentence(error: Exception) -> str:

@@ -16,6 +16,7 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import columns, say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.extras import MissingExtra
 from ornstein.meter import Meter
 from ornstein.names import SOLVERS
 from ornstein.processes import Processes, joined
@@ -69,7 +70,7 @@ def run(words: Sequence[str]) -> int:
 def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Processes) -> None:
     import torch
 
-    from ornstein import cpu, plots
+    from ornstein import cpu
     from ornstein.device import choose_device
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import METRICS
@@ -143,7 +144,7 @@ def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Pro
     say(f"The numbers: {record.path.resolve()}")
     try:
         _draw(image, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
-    except plots.Missing as error:  # what was measured is written
+    except MissingExtra as error:  # what was measured is written
         say(f"Note: {error}.")
 
 

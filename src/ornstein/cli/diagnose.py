@@ -10,6 +10,7 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
+from ornstein.extras import MissingExtra
 from ornstein.meter import Meter
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run(words: Sequence[str]) -> int:
         try:
             if results.also(lambda: plots.diagnosis(drawn, measured, what)):
                 say(f"The image: {drawn.path.resolve()}")
-        except plots.Missing as error:  # what was measured is written
+        except MissingExtra as error:  # what was measured is written
             say(f"Note: {error}.")
         if training is not None and results.out is None:
             report_page(results, training)

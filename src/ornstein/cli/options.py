@@ -430,6 +430,16 @@ class Cache(Cached):
     """With --prune: the least recently used entries, until the rest takes at most this: 5GB or 500MB."""
 
 
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is installed and missing, how fast this machine is, and what would make it faster."""
+
+    device: str | None = None
+    """cpu, cuda, mps or cuda:1 (default: the best there is)."""
+    json: bool = False
+    """The same as JSON."""
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -448,6 +458,7 @@ COMMANDS: dict[str, type] = {
     "clean": CleanRun,
     "cache": Cache,
     "verify": Verify,
+    "doctor": Doctor,
 }
 
 EXAMPLES = {
@@ -520,5 +531,6 @@ EXAMPLES = {
     "info": ["ornstein info runs/digits"],
     "clean": ["ornstein clean runs/digits --dry-run", "ornstein clean runs/digits"],
     "cache": ["ornstein cache", "ornstein cache --prune --older-than 30d", "ornstein cache --prune --to 5GB"],
+    "doctor": ["ornstein doctor", "ornstein doctor --json"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],
 }

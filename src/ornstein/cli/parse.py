@@ -78,7 +78,7 @@ def _must_be_whole(options: Any, command: str) -> None:
 
 def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
     """The same dataclass with what tyro is to know about each field: help, short names, places, a default worth saying."""
-    helps, types = _docstrings(kind), get_type_hints(kind)
+    helps, types = docstrings(kind), get_type_hints(kind)
     made: list[tuple[str, Any, Any]] = []
     shared = {name for owner in kind.__mro__ if Shared in owner.__bases__ for name in owner.__annotations__}
     for f in sorted(fields(kind), key=lambda f: f.name in shared):
@@ -103,7 +103,7 @@ def _plain(kind: Any) -> Any:
     return Union[get_args(kind)] if isinstance(kind, UnionType) else kind  # noqa: UP007
 
 
-def _docstrings(kind: type) -> dict[str, str]:
+def docstrings(kind: type) -> dict[str, str]:
     """The string below each field, of the class and those it extends."""
     docstrings: dict[str, str] = {}
     for owner in reversed(kind.__mro__[:-1]):

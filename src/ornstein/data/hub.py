@@ -14,6 +14,7 @@ from ornstein.data.classes import notes_of
 from ornstein.data.decode import Unreadable
 from ornstein.data.image_files import ImageFile, ImageFiles, opener
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.extras import library
 
 OLDEST = 4  # of the package: the first major version that runs no program that comes with data
 
@@ -25,10 +26,7 @@ def hub(name: str) -> ImageFiles:
     Nothing that comes with the data is run. Raises `UsageError` when the package is not installed or older than 4, or there is
     no column of images, `OrnsteinError` when the data cannot be fetched.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise UsageError(f"hf:{name} needs one more package; run `pip install 'ornstein[hub]'`.") from error
+    datasets = library("datasets", f"hf:{name}")
     if int(datasets.__version__.split(".")[0]) < OLDEST:
         raise UsageError(
             f"hf:{name}: datasets {datasets.__version__} may run programs that come with data; "

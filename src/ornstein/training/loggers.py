@@ -4,10 +4,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from ornstein import extras
 from ornstein.errors import UsageError
 from ornstein.names import LOGGERS
 
@@ -87,9 +87,10 @@ def check(names: str) -> None:
     """Raises UsageError for a name that is not one of LOGGERS, or whose library is not installed."""
     for name in _split(names):
         LOGGERS.pick(name, Path())
-        if not find_spec(name):
-            extra = "ornstein[tensorboard]" if name == "tensorboard" else name
-            raise UsageError(f"log: {name} is not installed; install it with `pip install {extra}`")
+        if name == "tensorboard":
+            extras.check(name, "log: tensorboard")
+        elif not extras.is_there(name):
+            raise UsageError(f"log: {name} is not installed; run `pip install {name}`")
 
 
 def made(names: str, out: str) -> tuple[Logger, ...]:

@@ -9,6 +9,8 @@ Imported when first used; only loading folders and the scheduler need diffusers 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ornstein.extras import library
+
 if TYPE_CHECKING:
     from ornstein.interop.diffusers.config import convention
     from ornstein.interop.diffusers.models import Codec, codec, denoiser
@@ -20,6 +22,8 @@ __all__ = ["Codec", "Scheduler", "codec", "convention", "denoiser"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        if name == "Scheduler":
+            library("diffusers", name)
         return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path as File
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.extras import library
 from ornstein.files.reading import read_json
 from ornstein.interop.convention import Call, wrap
 from ornstein.interop.diffusers.config import convention
@@ -153,10 +153,7 @@ def load(folder: File) -> tuple[Any, dict[str, Any] | None]:
 
 def diffusers_library() -> Any:
     """diffusers itself. Raises UsageError where it is missing."""
-    try:
-        return import_module("diffusers")
-    except ImportError:
-        raise UsageError("this needs diffusers: pip install 'ornstein[diffusers]'") from None
+    return library("diffusers", "this")
 
 
 @dataclass(frozen=True, eq=False)

