@@ -318,7 +318,8 @@ class DataSpec:
         slopes = np.exp(self.scaling.log_slopes(self.shape[0]))
         if slopes.max() > 1.05 * slopes.min():
             raise UsageError(
-                f"the channels of {self.source} have scales of their own, and so has noise in each: there is no one"
+                f"each channel of {self.source} has a scale of its own, so one number cannot say the noise of all; measure in "
+                "model units, by ornstein.editing in Python"
             )
         return float(slopes.mean())
 

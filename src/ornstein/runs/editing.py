@@ -14,6 +14,7 @@ from ornstein import conditions
 from ornstein.arguments import Report, as_whole
 from ornstein.conditions import Rows
 from ornstein.coupling import Independent
+from ornstein.data.layout import to_model_order
 from ornstein.denoiser import Denoiser, NetworkDenoiser
 from ornstein.errors import UsageError
 from ornstein.estimate import Estimate
@@ -44,6 +45,7 @@ def edit(
     mask: Any = None,
     count: int = 1,
     label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
     condition: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
@@ -57,8 +59,9 @@ def edit(
     items: one item or (N, ...) of them, as `run.sample` gives them; `count` versions of each, (N · count, ...), one item's
         after the other.
     strength: in (0, 1], how much is lost (`editing.sdedit`).
-    mask: (H, W) of images, (D,) of vectors: not 0 where the item is painted anew; the rest stays (`editing.inpaint`).
-    label, condition, guide: as in `sample`, for one or for each version; None: no condition.
+    mask: not 0 where the item is painted anew, the rest stays (`editing.inpaint`): of the shape of an item, or (H, W) of images,
+        (L,) of series, (D, H, W) of volumes for all channels.
+    label, label_index, condition, guide: as in `sample`, for one or for each version; None: no condition.
     solver: None: the default, with a mask `editing.RePaint()`.
     seed: version i depends on (seed, i) alone.
 
@@ -69,7 +72,7 @@ def edit(
     if strength is not None and not 0 < strength <= 1:
         raise UsageError(f"strength = {strength:g} must lie above 0 (the item as it is) and up to 1")
     x = model_units(run, items).repeat_interleave(as_whole("count", count, 1), 0)
-    parts = conditioned(run, len(x), label, condition, guide, batch_size)
+    parts = conditioned(run, len(x), label, condition, guide, batch_size, label_index)
     change = strength if strength is not None else visible_where(run, mask)
     return run.spec.from_model(edited(x, change, parts, solver, steps, seed, progress))
 
@@ -103,6 +106,7 @@ def interpolate(
     frames: int = 8,
     *,
     label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
     condition: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
@@ -111,7 +115,7 @@ def interpolate(
 ) -> NDArray[Any]:
     """`frames` items from one to another in the data's own units, (frames, ...): along their encodings (`editing.interpolate`).
 
-    first, last: one item each; the first and last frame are these after a round trip. label, condition: one for all frames;
+    first, last: one item each; the first and last frame are these after a round trip. label, label_index, condition: one for all;
     None: no condition. Raises UsageError for items or conditions that do not fit the run.
     """
     from ornstein.editing import interpolate as between
@@ -119,7 +123,7 @@ def interpolate(
     begin, end = model_units(run, first, "first"), model_units(run, last, "last")
     if len(begin) != 1 or len(end) != 1:
         raise UsageError("interpolate: give one item to begin and one to end with")
-    denoiser = for_all(run, label, condition, guide)
+    denoiser = for_all(run, label, condition, guide, label_index)
     return run.spec.from_model(between(denoiser, begin, end, frames, solver=solver, steps=steps, progress=progress))
 
 
@@ -132,6 +136,7 @@ def restore(
     count: int = 1,
     method: "str | Posterior" = "mmps",
     label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
     condition: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
@@ -146,7 +151,7 @@ def restore(
     operator: of `ornstein.editing.operators`, such as `Downsample(4)`; what a `Mask` hides may hold anything.
     noise: the standard deviation of the measurement's noise, in the units of the data.
     method: a name of `names.POSTERIORS`, or a function of (denoiser, measurement) such as `editing.MMPS`.
-    label, condition, guide: as in `sample`, one for all draws; None: no condition.
+    label, label_index, condition, guide: as in `sample`, one for all draws; None: no condition.
     seed: draw i depends on (seed, i) alone.
 
     Raises UsageError for a run of vectors, and for a measurement that is not what the operator makes of an image.
@@ -161,7 +166,7 @@ def restore(
     return run.spec.from_model(
         restored(
             run,
-            maker(for_all(run, label, condition, guide), measurement),
+            maker(for_all(run, label, condition, guide, label_index), measurement),
             count,
             solver,
             steps,
@@ -197,16 +202,24 @@ def restored(
 
 
 def visible_where(run: "Run", mask: Any) -> Tensor:
-    """1 where an item stays and 0 where it is painted anew, broadcasting against items (B, *model shape)."""
+    """1 where an item stays and 0 where it is painted anew, broadcasting against items (B, *model shape).
+
+    The mask has the shape of an item, or that without its channels: (H, W) of images, (L,) of series, (D, H, W) of volumes.
+    """
     spec, hidden = run.spec, np.asarray(mask) != 0
-    sides = spec.shape[1:] if len(spec.shape) > 1 else spec.shape
-    hidden = hidden[..., 0] if hidden.shape == (*sides, 1) else hidden
-    if hidden.shape != sides:
-        raise UsageError(f"mask: it has shape {np.shape(mask)}, and items of {run.folder} have {sides}")
+    sides = spec.shape[1:] if spec.traits.spatial else spec.shape
+    if hidden.shape == sides:
+        visible = torch.from_numpy(~hidden).reshape(1, *([1] if spec.traits.spatial else []), *sides)
+    elif hidden.shape == spec.item_shape:
+        visible = torch.from_numpy(np.ascontiguousarray(to_model_order(~hidden[None], spec.layout)))
+    elif spec.traits.spatial and hidden.shape == (*sides, 1):
+        visible = torch.from_numpy(~hidden[..., 0]).reshape(1, 1, *sides)
+    else:
+        shapes = " or ".join(map(str, dict.fromkeys((sides, spec.item_shape))))
+        raise UsageError(f"mask: it has shape {np.shape(mask)}, and for items of {run.folder} it is {shapes}")
     if hidden.all() or not hidden.any():
         raise UsageError("mask: it must mark a part of the item, with numbers other than 0 where to paint anew")
-    visible = torch.from_numpy(~hidden).to(run.model.device, run.model.dtype)
-    return visible.reshape(1, *([1] if len(spec.shape) > 1 else []), *sides)
+    return visible.to(run.model.device, run.model.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,18 +241,26 @@ class Conditioned:
         return self.guide(self.denoiser, conditions.to(condition, x_t.device, x_t.dtype))(x_t, t)
 
 
-def for_all(run: "Run", label: Label | None, condition: Any, guide: Guidance) -> Denoiser:
+def for_all(
+    run: "Run", label: Label | None, condition: Any, guide: Guidance, label_index: int | Sequence[int] | None = None
+) -> Denoiser:
     """The run's denoiser with one condition, or none, guided. Raises UsageError for guidance towards no condition."""
-    rows = condition_rows(run, 1, label, condition)
+    rows = condition_rows(run, 1, label, condition, label_index)
     guide = _checked(run, rows, guide)
     return Conditioned(run.denoiser, run.model.conditions, rows, guide)
 
 
 def conditioned(
-    run: "Run", count: int, label: Label | None, condition: Any, guide: Guidance, size: int = MOST
+    run: "Run",
+    count: int,
+    label: Label | None,
+    condition: Any,
+    guide: Guidance,
+    size: int = MOST,
+    label_index: int | Sequence[int] | None = None,
 ) -> list[tuple[Denoiser, slice]]:
     """The denoisers of `count` items, in batches, each with its rows."""
-    rows, known = condition_rows(run, count, label, condition), run.model.conditions
+    rows, known = condition_rows(run, count, label, condition, label_index), run.model.conditions
     guide = _checked(run, rows, guide)
     parts = [slice(first, min(first + size, count)) for first in range(0, count, as_whole("batch_size", size, 1))]
 

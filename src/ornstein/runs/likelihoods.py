@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ def log_prob(
     items: Any,
     *,
     label: Label | None = None,
+    label_index: int | Sequence[int] | None = None,
     condition: Any = None,
     method: Method | None = None,
     steps: int = 96,
@@ -42,7 +43,7 @@ def log_prob(
     """log p of items in the data's own units, (N,) nats: probabilities of whole numbers, else densities.
 
     items: one item or (N, ...) of them, as `run.sample` gives them.
-    label, condition: what is given of them, for one or for each; None: the density without conditions.
+    label, label_index, condition: what is given of them, for one or for each; None: the density without conditions.
     method: of `ornstein.likelihood`, such as `ODE(...)`; None: along the ODE in that many `steps`. Bounds are bounds from below.
     seed: item i is measured with (seed, i) alone.
 
@@ -52,7 +53,7 @@ def log_prob(
 
     x, method = model_units(run, items), method or ODE(solver=FixedSteps(steps))
     run.spec.must_be_levels(np.asarray(items), "items")
-    rows = condition_rows(run, len(x), label, condition)
+    rows = condition_rows(run, len(x), label, condition, label_index)
     if rows is None:
         _must_have_null(run, "give a label or condition")
     denoiser, units = _exact(run), _units(run)

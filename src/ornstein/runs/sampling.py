@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.arguments import as_tensor, as_whole
+from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.runs.conditioning import Label, condition_rows, indexed_guide
@@ -78,7 +79,8 @@ def batches(
         batch, or None, to another denoiser will do.
     solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4.
     seed, first: sample i depends on (seed, first + i) alone.
-    shape: of one sample, (H, W) or (H, W, C), in place of the data's own, for networks that allow other sizes.
+    shape: of one sample, in place of the data's own, for networks that allow other sizes: with all axes, or the sides alone, such
+        as (H, W) of images and (L,) of series.
     start: x (count, *model shape) in model units at the first time of the solver's grid, such as `ornstein.encode` gives, in
         place of noise drawn by the seed; images (count, C, H, W). It says `count` and `shape`.
 
@@ -131,16 +133,20 @@ def _sizes(
 
 
 def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(C, H, W) of (H, W) or (H, W, C)."""
-    own, channels = run.spec.item_shape, run.spec.shape[0]
-    sides = shape if len(shape) == len(own) - 1 else shape[:-1]
-    fits = len(own) > 1 and len(sides) == len(own) - 1 and shape[len(sides) :] in ((), (channels,))
-    if not fits or not all(isinstance(side, int) and side > 0 for side in sides):
-        sizes = " or ".join(map(str, (own, own[:-1])[: len(own)])) if len(own) > 1 else str(own)
+    """The model shape of that of an item in the layout of the data, or of its sides without the channels."""
+    spec, own = run.spec, run.spec.item_shape
+    wanted: tuple[int, ...] = ()
+    if spec.traits.spatial and all(isinstance(side, int) and side > 0 for side in shape):
+        if len(shape) == len(own):
+            wanted = model_shape(shape, spec.layout)
+        elif len(shape) == spec.traits.spatial:
+            wanted = (spec.shape[0], *shape)
+    if wanted[:1] != spec.shape[:1]:
+        sizes = " or ".join(map(str, dict.fromkeys((own, spec.shape[1:] if spec.traits.spatial else own))))
         raise UsageError(
             f"shape = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
         )
-    return (channels, *sides)
+    return wanted
 
 
 def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
