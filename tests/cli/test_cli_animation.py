@@ -8,7 +8,7 @@ from PIL import Image, ImageSequence
 
 import ornstein
 from ornstein.cli import main
-from ornstein.data import grid_image
+from ornstein.data import grid_image, scatter
 from ornstein.files.output import recipe_of
 
 TRAIN = [
@@ -132,7 +132,17 @@ def test_animations_that_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_vectors_have_no_animation(vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", str(vectors), "--out", str(tmp_path / "x.gif")]) == 2
-    assert "makes vectors" in capsys.readouterr().err
+def test_vectors_move_as_points(vectors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sample", str(vectors), "-n", "300", "--steps", "4", "--device", "cpu", "--out"]
+    assert main([*words, str(tmp_path / "x.gif")]) == 0
+    moving = [np.asarray(frame) for frame in frames(tmp_path / "x.gif")]
+    width, height = scatter.size(2)
+    assert {frame.shape for frame in moving} == {(height, 2 * width + 12)}
+    assert len(moving) == 5
+    last = moving[-1][:, :width], moving[-1][:, width + 12 :]
+    assert np.array_equal(*last)
+    assert not np.array_equal(moving[0][:, :width], moving[0][:, width + 12 :])
+    assert all((frame[30:-30, 30 : width - 30] < 200).sum() > 300 for frame in moving)
+    assert main([*words, str(tmp_path / "x.gif"), "-n", "10001"]) == 2
+    assert "give -n 10000 or fewer" in capsys.readouterr().err
     assert main(["edit", str(vectors), "x.npy", "--out", str(tmp_path / "x.gif")]) in (1, 2)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.drawing import made_by, recipe
 from ornstein.cli.guidance_flags import steps_of
@@ -15,14 +17,18 @@ from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
     from torch import Tensor
 
+    from ornstein.data import DataSpec
     from ornstein.guidance import GuidanceConfig
     from ornstein.runs import ConditionBatch, Run
     from ornstein.solvers import Solver
 
-MOST = 256  # samples, which are made at once
+MOST = 256  # samples that are drawn side by side, which are made at once
+MOST_POINTS = 10_000  # of vectors
 FRAMES = 100  # of longer ways every second step or fewer is shown
 BETWEEN = 12  # pixels between the two sides
 
@@ -35,29 +41,29 @@ def draw(
     guide: GuidanceConfig,
     condition: ConditionBatch | None,
 ) -> None:
-    """Write a GIF: a frame for each step of the solver with x_t to the left and the clean estimate to the right; the last frame
-    holds the samples that the same flags without an animation give."""
+    """Write a GIF: a frame for each step of the solver with x_t to the left and the clean estimate to the right, vectors as
+    points; the last frame holds the samples that the same flags without an animation give."""
     import numpy as np
     import torch
 
     from ornstein import conditions
     from ornstein.data.images import first_not_finite, grid_image, must_be_an_animation, save_animation
+    from ornstein.data.scatter import scatter_image
     from ornstein.files.output import Output, digest
     from ornstein.noise import PerSampleNoise
     from ornstein.runs.conditioning import condition_rows, indexed_guide
     from ornstein.sampling import begin, trajectory
 
-    if trained.spec.kind == "vector":
-        raise UsageError(
-            f"--out {out}: {options.run} makes vectors, which have no animation; give .npz, or .png for a scatter"
-        )
-    if options.count > MOST:
-        raise UsageError(f"-n {options.count:,} is too many for an animation; give -n {MOST} or fewer")
+    drawn = trained.spec.traits.drawn
+    most = MOST if drawn else MOST_POINTS
+    if options.count > most:
+        raise UsageError(f"-n {options.count:,} is too many for an animation; give -n {most} or fewer")
     if options.compile:
         raise UsageError("--compile pays for many samples, and an animation has few; leave it out")
     model, path = trained.model, trained.model.path
     times = solver.grid(path, steps_of(options))
-    must_be_an_animation(out, 2 * min(len(times), FRAMES), options.count, trained.spec)
+    if drawn:
+        must_be_an_animation(out, 2 * min(len(times), FRAMES), options.count, trained.spec)
     about = made_by(trained, options, solver, guide, condition, options.label)
     whole = digest({**about, "first": options.first, "count": options.count, "animation": True})
     output = Output(out, whole, options.force)
@@ -88,12 +94,26 @@ def draw(
     if first_not_finite(trained.spec.from_model(result)) is not None:
         raise OrnsteinError("the samples hold NaN or infinite numbers, so none are written; the training has diverged")
     chosen = np.unique(np.linspace(0, len(states) - 1, min(len(states), FRAMES)).round().astype(int))
-    frames = []
-    for i in chosen:
-        left, right = (grid_image(trained.spec.from_model(side), spec=trained.spec) for side in states[i])
-        frames.append(_joined(left, right))
+    image = partial(grid_image, spec=trained.spec)
+    if not drawn:
+        image = partial(scatter_image, limits=_limits(trained.spec, [side for i in chosen for side in states[i]]))
+    frames = [_joined(*(image(_in_own_units(trained.spec, side)) for side in states[i])) for i in chosen]
     save_animation(frames, output)
     say(f"{len(frames)} frames of {options.count:,} samples in {duration(time.monotonic() - began)}: {out.resolve()}")
+
+
+def _in_own_units(spec: DataSpec, x: Tensor) -> NDArray[Any]:
+    """As samples are written, but vectors where they are: what is noise still is not held to the range of the data."""
+    own: NDArray[Any] = spec.from_model(x) if spec.traits.drawn else spec.scaling.from_model(x.double().numpy())
+    return own
+
+
+def _limits(spec: DataSpec, sides: Sequence[Tensor]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest and highest numbers of all frames of points, so that these have one scale."""
+    import numpy as np
+
+    points = np.concatenate([_in_own_units(spec, side) for side in sides])
+    return points.min(0), points.max(0)
 
 
 def _joined(left: Image, right: Image) -> Image:

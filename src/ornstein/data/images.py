@@ -141,10 +141,12 @@ def _on_white(image: Image.Image) -> Image.Image:
 def must_be_an_animation(path: Path, frames: int, count: int, spec: DataSpec, columns: int | None = None) -> None:
     """Raises UsageError where so many frames of so many images are too many for a GIF: to be known before they are made."""
     must_be_a_grid(path, count, spec, columns)
-    height, width = spec.shape[1:]
+    height, width = spec.traits.cell(spec.shape)
     zoom, columns, rows = _layout(count, height, width, columns, None)
     if frames * rows * (height * zoom + GAP) * columns * (width * zoom + GAP) > MOST_PIXELS:
-        raise UsageError(f"{path}: {frames:,} frames of {count:,} images are too large for an animation; ask for fewer")
+        raise UsageError(
+            f"{path}: {frames:,} frames of {count:,} {spec.traits.plural} are too large for an animation; ask for fewer"
+        )
 
 
 def _in_png(stamp: str) -> dict[str, Any]:
