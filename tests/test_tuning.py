@@ -13,6 +13,7 @@ from ornstein import exact, grid, path, sample, solvers, tuning
 from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError
 from ornstein.estimate import Estimate
+from ornstein.flowmap import Solved
 from ornstein.noise import PerSampleNoise
 from ornstein.table import execute
 from ornstein.tuning import Descent, Progress, Tuned, Weights
@@ -340,3 +341,22 @@ def test_the_cost_of_a_call_is_measured_in_little_of_the_time() -> None:
     began = time.monotonic()
     tuning.effort(Waits(0.2), (2,), 3, 10.0)
     assert time.monotonic() - began < 0.2 * 2 + 0.2
+
+
+def test_the_times_of_jumps_are_fitted() -> None:
+    """Of a map that is not exact: one step of Runge and Kutta, however far."""
+    flow_map = Solved(mixture(), steps=1)
+    found = tuning.fit(flow_map, (2,), 2, starts=64, held_out=32, batch_size=64, iterations=15, teacher=40)
+    assert found.fitted.aims is not None
+    assert torch.equal(found.fitted.aims, found.fitted.times[1:])
+    plain = solvers.Jump()
+    untuned = min(endpoint_error(plain, n, flow_map) for n in (1, 2))
+    assert found.error < 0.8 * found.untuned
+    assert endpoint_error(found, 2, flow_map) < 0.9 * untuned
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert Tuned.from_dict(stored, LINEAR).fitted == found.fitted
+    with pytest.raises(TypeError, match="give a flow map"):
+        sample(mixture(), (4, 2), solver=found, steps=2)
+    stored["table"]["aims"][0] = 0.0
+    with pytest.raises(ValueError, match="aimed at its next times"):
+        Tuned.from_dict(stored, LINEAR)

@@ -95,14 +95,19 @@ class Model:
         return not self.is_own and getattr(self.network, "config", {})["out_channels"] == 2 * self.spec.shape[0]
 
     @property
+    def takes_aim(self) -> bool:
+        """Whether it is a flow map."""
+        return takes_aim(self.denoiser())
+
+    @property
     def solver(self) -> str:
         """The name of the default solver: `jump` for a flow map."""
-        return "jump" if takes_aim(self.denoiser()) else "abm"
+        return "jump" if self.takes_aim else "abm"
 
     @property
     def steps(self) -> int:
         """The default number of steps."""
-        return 4 if takes_aim(self.denoiser()) else 20
+        return 4 if self.takes_aim else 20
 
     @property
     def batch_size(self) -> int:

@@ -137,6 +137,14 @@ class Settings:
     log: str | None = None
     """Also log to tensorboard, wandb or trackio, or several with commas (each needs its own package)."""
 
+    @property
+    def flow_map(self) -> str:
+        """How a flow map is learned: the method, and whose flow. Empty for other runs."""
+        if self.few_steps is None:
+            return ""
+        guided = f" guided at {self.teacher_guidance:g}" if self.teacher_guidance != 1 else ""
+        return f"{self.few_steps}, from {'the data' if self.teacher is None else f'{self.teacher}{guided}'}"
+
     def to_dict(self) -> dict[str, Any]:
         """All keys and their values."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

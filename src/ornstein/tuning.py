@@ -5,6 +5,7 @@ are moved to bring the endpoints of a few hundred starts to those of a fine solv
 
     min over (t_0..t_{M−1}, gain, P, Q)   mean over starts of ‖r‖,   r = (x_M(start) − teacher(start)) / √D
 
+For a flow map (`ornstein.flowmap`) the tables of `Jump` are among those; each of their calls stays aimed at the next time.
 The norm is not squared: its mean is ruled by the typical start, its square by the few that begin near a mode's border. There
 are only some fifty numbers to find, so each step solves for all of them at once (Levenberg 1944, Marquardt 1963; reweighted
 for the norm as by Weiszfeld 1937). With J the derivative of r and w = 1/‖r‖,
@@ -31,11 +32,12 @@ from ornstein.arguments import as_shape, check_denoiser, keywords, place_of
 from ornstein.chart import Flow
 from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError
+from ornstein.flowmap import takes_aim
 from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, align
 from ornstein.sampling import begin
-from ornstein.solvers import ABM, DPMSolverPP, TableSolver
+from ornstein.solvers import ABM, DPMSolverPP, Jump, TableSolver
 from ornstein.solvers.abm import remainder
 from ornstein.table import Table, execute, levels
 
@@ -107,6 +109,8 @@ class Tuned(TableSolver):
             raise ValueError(f"the table holds numbers that are not finite, or beyond {LARGEST:g}")
         if times.ndim != 1 or not (bool((times.diff() < 0).all()) and times[0] <= 1 and times[-1] >= 0):
             raise ValueError("the times of a table fall from 1 to 0")
+        if table.aims is not None and not torch.equal(table.aims, times[1:]):
+            raise ValueError("the calls of a tuned table are aimed at its next times")
         if not all(map(math.isfinite, errors)):
             raise ValueError("its errors are not finite")
         if "levels" in data:
@@ -129,7 +133,7 @@ def _at_levels(table: Table, levels: Tensor, path: Path) -> Table:
     times = path.time(2 * (alpha.log() - sigma.log()))
     if not agree(times):
         raise ValueError(f"it was tuned for other noise levels than those of {path}")
-    return replace(table, times=times)
+    return replace(table, times=times, aims=None if table.aims is None else times[1:])
 
 
 @dataclass(frozen=True)
@@ -182,15 +186,18 @@ def effort(
             denoiser(x, 0.5).clean.sum().item()  # waits for an accelerator
             calls += 1
     call = (time.monotonic() - begun) / (calls * len(x))
-    untuned = sum(map(len, candidates(denoiser.path, steps))) * steps / 4
+    untuned = sum(map(len, candidates(denoiser.path, steps, jumps=takes_aim(denoiser)))) * steps / 4
     solved = 0.25 * seconds / (call * (max(teacher, 2 * steps) + untuned))
     fitted = 0.75 * seconds / (call * steps * PASSES * iterations)
     some = int(min(starts, max(48, min(0.75 * solved, fitted))))
     return Effort(some, max(some // 3, 16), max(8, min(128, 2**15 // math.prod(shape))))
 
 
-def candidates(path: Path, steps: int, gain: bool = True) -> list[list[Table]]:
-    """The untuned tables that a fit may start from, those of one grid together; without a gain, see `fit`."""
+def candidates(path: Path, steps: int, gain: bool = True, jumps: bool = False) -> list[list[Table]]:
+    """The untuned tables that a fit may start from, those of one grid together; without a gain, see `fit`.
+
+    `jumps`: those of `Jump` as well, for a flow map.
+    """
     early = gain or of_one_size(path)
     solvers = *(ABM(order) if early else ABM(order, ahead=0.0) for order in (2, 3, 4, 5)), DPMSolverPP()
     grids = (
@@ -202,6 +209,8 @@ def candidates(path: Path, steps: int, gain: bool = True) -> list[list[Table]]:
     tables = [[solver.table(path, grid) for solver in solvers] for grid in grids]
     if early:
         tables = [[midpoint_first(path, table) for table in some] for some in tables]
+    if jumps:
+        tables = [[*some, Jump().table(path, grid)] for some, grid in zip(tables, grids, strict=True)]
     return tables if gain else [[replace(table, gain=1.0) for table in some] for some in tables]
 
 
@@ -310,7 +319,7 @@ def fit(
                 goal[part], learned = _finite(ends, fine), everything[part[0] : starts]
                 if len(learned) >= FEWEST and time.monotonic() - begun > TEACHING * seconds:
                     break
-        for some in candidates(path, steps, gain):
+        for some in candidates(path, steps, gain, takes_aim(denoiser)):
             if not (measured and over()):
                 measured.append([])
                 for table in some:
@@ -380,7 +389,7 @@ class Weights:
     """The fitted parameters as one vector θ (..., n), zero at first: logarithms of the gaps between times, the gain, P and Q."""
 
     def __init__(self, path: Path, table: Table, gained: bool = True) -> None:
-        self.path, self.first, self.gained = path, table.times[0] < 1, gained
+        self.path, self.first, self.gained, self.aimed = path, table.times[0] < 1, gained, table.aims is not None
         ends = torch.tensor([1.0, 0.0], dtype=torch.float64)
         edges = torch.cat([ends[:1], table.times]) if self.first else table.times
         gaps = -edges.diff()
@@ -416,7 +425,8 @@ class Weights:
     def table(self, theta: Tensor) -> Table:
         times, pairs, gain = self.entries(theta)
         P, Q = (member.contiguous() for member in pairs.unbind(-1))
-        return Table(times, P, Q, torch.zeros(len(P), dtype=torch.float64), float(gain))
+        aims = times[1:] if self.aimed else None
+        return Table(times, P, Q, torch.zeros(len(P), dtype=torch.float64), float(gain), aims)
 
     def run(self, denoiser: Denoiser, x: Tensor, theta: Tensor, check: Callable[[], None] = lambda: None) -> Tensor:
         """The sampler for starts x (B, ...), differentiable in θ, (n,) or one for each start (B, n); `check` may end it by an
@@ -428,7 +438,7 @@ class Weights:
         estimates: list[Tensor] = []
         for i in range(pairs.shape[1]):
             check()
-            estimates += denoiser(x, times[:, i])
+            estimates += denoiser(x, *times[:, i : i + 1 + self.aimed].unbind(1))
             x = torch.einsum("bk,kb...->b...", pairs[:, i, : i + 1].flatten(1), torch.stack(estimates))
         return x
 

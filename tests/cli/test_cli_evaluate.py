@@ -12,6 +12,7 @@ import pytest
 import ornstein
 from ornstein import data
 from ornstein.cli import main
+from ornstein.cli.compare import _candidates
 from ornstein.metrics import Values, cnn, evaluate, extract, reference
 
 QUICK = ["-n", "120", "--steps", "2", "--device", "cpu"]
@@ -283,6 +284,24 @@ def test_runs_and_solvers_by_their_true_network_calls(
     (score,) = next(p for p in points if p["solver_name"] == "abm" and p["steps"] == 3)["scores"]  # type: ignore[attr-defined]
     assert score["value"] == pytest.approx(row.score.value, rel=1e-6)
     assert "real data" in capsys.readouterr().out
+
+
+def test_a_few_step_run_beside_its_base(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data", "digits:train", "--out", str(tmp_path / "few"), "--few-steps", "progressive", "--preset", "tiny"]
+    assert main(["train", *words, "--steps", "2", "--batch-size", "4", "--samples", "0", "--device", "cpu"]) == 0
+    few, out = str(tmp_path / "few"), tmp_path / "image.png"
+    words = [str(run), few, *BESIDE, "--features", "pixels", "--metrics", "kid", "--out", str(out)]
+    assert main(["compare", *words, "--steps", "1,2", "--solver", "jump,abm"]) == 0
+    assert f"Note: left out: --solver jump is for few-step runs, which {run} is not" in capsys.readouterr().out
+    calls = {(p["name"], p["solver_name"], p["steps"]): p["calls"] for p in compared(out)["points"]}  # type: ignore[attr-defined]
+    assert calls == {(n, s, k): k for n, s in (("run", "abm"), ("few", "jump"), ("few", "abm")) for k in (1, 2)}
+    assert main(["compare", str(run), *BESIDE, "--solver", "jump"]) == 2
+    assert "make one with `ornstein distil" in capsys.readouterr().err
+    defaults = _candidates([ornstein.load(run), ornstein.load(few)], None, None)
+    assert [(one.solver_name, one.steps) for one in defaults] == [
+        *(("abm", n) for n in (5, 10, 20, 50)),
+        *(("jump", n) for n in (1, 2, 4, 8)),
+    ]
 
 
 def test_the_same_command_again_draws_nothing(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

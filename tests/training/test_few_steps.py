@@ -85,6 +85,12 @@ def test_a_run_is_distilled_from_its_own_weights(base: Path, capsys: pytest.Capt
     assert main([*words, "--steps", "4"]) == 0
     out = capsys.readouterr().out
     assert "progressive, from" in out
+    assert f"Sample it: ornstein sample {base / 'few'} -n 64 --steps 1 --label 1" in out
+    assert main(["info", str(base / "few")]) == 0
+    out = capsys.readouterr().out
+    assert f"progressive, from {base / 'base'}" in out
+    assert "steps=1)" in out
+    assert "Flow map: progressive, from" in (base / "few" / "model" / "README.md").read_text()
     few, teacher = ornstein.load(base / "few"), ornstein.load(base / "base")
     assert few.settings["few_steps"] == "progressive"
     assert few.spec == teacher.spec

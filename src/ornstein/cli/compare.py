@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.drawing import MOST_STEPS
 from ornstein.cli.features import chosen, recognition, words
-from ornstein.cli.guidance_flags import TUNED
+from ornstein.cli.guidance_flags import TUNED, must_take
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import columns, say
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ornstein.solvers import Solver
 
 DEFAULT = {"image": ("kid", "frechet", "agreement"), "vector": ("mmd", "sliced-wasserstein")}
-SOLVER = "abm"
+STEPS = (5, 10, 20, 50), (1, 2, 4, 8)  # of any run, of a few-step run
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def run(words: Sequence[str]) -> int:
     """Sample and measure each run with each solver at each number of steps; a table, a JSON and an image."""
     options = parse(Compare, "compare", words)
     within(options, count=(100, math.inf), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
-    steps = _steps(options.steps)
+    steps = None if options.steps is None else _steps(options.steps)
     out = Path(options.out).expanduser()
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out} is no .png file; give one, and the numbers go beside it as a .json")
@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _compare(options: Compare, steps: tuple[int, ...], out: Path, processes: Processes) -> None:
+def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, processes: Processes) -> None:
     import torch
 
     from ornstein import cpu
@@ -180,26 +180,43 @@ def _alike(runs: "list[Run]", data: str | None) -> None:
             )
 
 
-def _candidates(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...]) -> list[Candidate]:
-    """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well."""
+def _candidates(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...] | None) -> list[Candidate]:
+    """Every run with every solver at every number of steps; where no solver was named, the tuned ones of a run as well.
+
+    A run without the means for a solver is left out, with a note. Raises UsageError where that leaves a solver without runs.
+    """
     from ornstein.names import pick
 
-    named = words(wanted) or (SOLVER,)
+    named = words(wanted) or ()
     for name in named:
         pick("solver", name, dict.fromkeys([*SOLVERS, TUNED]))
-    candidates = []
+    candidates, refused = list[Candidate](), list[tuple[str, UsageError]]()
     for label, trained in zip(_names(runs), runs, strict=True):
-        for name in named:
-            for count in _tuned(trained, steps) if name == TUNED else steps:
-                solver = trained.tuned(count) if name == TUNED else SOLVERS[name]
-                candidates.append(Candidate(label, trained, name, solver, count))
+        counts = steps or STEPS[trained.model.takes_aim]
+        for name in named or (trained.model.solver,):
+            try:
+                candidates += [Candidate(label, trained, name, *one) for one in _solvers(trained, name, counts)]
+            except UsageError as error:
+                refused.append((name, error))
         if wanted is None:
             for count in _tuned(trained, None):
                 try:
                     candidates.append(Candidate(label, trained, TUNED, trained.tuned(count), count))
                 except OrnsteinError as error:  # of other weights, or damaged
                     say(f"Note: left out: {error}.")
+    for name, error in refused:
+        if name not in {one.solver_name for one in candidates}:
+            raise error
+        say(f"Note: left out: {error}.")
     return candidates
+
+
+def _solvers(trained: "Run", name: str, steps: tuple[int, ...]) -> "list[tuple[Solver, int]]":
+    """A solver of a run for each number of steps. Raises UsageError where the run has not the means for it."""
+    if name == TUNED:
+        return [(trained.tuned(count), count) for count in _tuned(trained, steps)]
+    must_take(trained, name)
+    return [(SOLVERS[name], count) for count in steps]
 
 
 def _tuned(trained: "Run", wanted: tuple[int, ...] | None) -> tuple[int, ...]:

@@ -75,12 +75,10 @@ def describe(training: "FolderTraining") -> list[str]:
 
 def _few_steps(settings: Settings) -> str:
     """How a flow map is learned."""
-    guided = f" guided at {settings.teacher_guidance:g}" if settings.teacher_guidance != 1 else ""
-    source = "the data" if settings.teacher is None else f"{settings.teacher}{guided}"
     slow = (
         "" if settings.few_steps == "progressive" else ", in float32 without split batches (forward-mode derivatives)"
     )
-    return f"{settings.few_steps}, from {source}{slow}"
+    return settings.flow_map + slow
 
 
 def gflop(training: "FolderTraining") -> float:

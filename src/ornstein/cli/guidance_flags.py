@@ -100,21 +100,29 @@ def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", 
     if not file:
         return tuned(options, trained, steps, label, guide)
     command = f"`ornstein tune {quote(str(trained.folder))} --steps {steps} --out {quote(file)}`"
-    return trained.tuned(steps, file=Path(file).expanduser(), command=command)
+    found = trained.tuned(steps, file=Path(file).expanduser(), command=command)
+    if found.fitted.aims is not None:
+        _must_be_plain(guide)
+    return found
 
 
-def must_take(trained: "Run", name: str, guide: "GuidanceConfig") -> None:
+def must_take(trained: "Run", name: str, guide: "GuidanceConfig | None" = None) -> None:
     """Raises UsageError for a solver that aims its calls, where the model takes no aim, or guidance would bend its jumps."""
-    from ornstein.flowmap import takes_aim
     from ornstein.solvers import AIMED
 
     if SOLVERS[name] not in AIMED:
         return
     folder = quote(str(trained.folder))
-    if not takes_aim(trained.denoiser):
+    if not trained.model.takes_aim:
         raise UsageError(
             f"--solver {name} is for few-step runs, which {folder} is not; make one with `ornstein distil {folder} --out RUN`"
         )
+    if guide is not None:
+        _must_be_plain(guide)
+
+
+def _must_be_plain(guide: "GuidanceConfig") -> None:
+    """Raises UsageError for guidance, which would bend jumps."""
     if not guide.plain:
         raise UsageError(
             f"--guidance: jumps of a few-step run are not guided; distil the guided run with `ornstein distil RUN --guidance "

@@ -58,6 +58,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
     from ornstein.data import DataSpec
     from ornstein.files.reading import read_lines
     from ornstein.folder.history import described
+    from ornstein.settings import Settings
 
     spec = DataSpec.from_json(config["data"])
     lines = read_lines(folder / "metrics.jsonl", ("step", "loss", "seconds", "images"), folder)
@@ -78,6 +79,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("network", f"{config['network']['type']} {settings['preset']}: {_parameters(weights, folder):,} parameters"),
         ("path", _called(config["path"])),
         ("target", _called(config["target"])),
+        *([("flow map", line)] if (line := Settings(**settings).flow_map) else []),
         ("trained", f"{last['step']:,} steps of {settings['batch_size']} in {duration(last['seconds'])}, of {goal}"),
         ("seen", f"{last['images']:,} {spec.traits.plural}, {last['images'] / spec.count:.3g} epochs"),
         *(("changed", line) for line in described(folder)),
@@ -155,7 +157,8 @@ def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
     from ornstein.data.kinds import NAMED
 
     classes = config["data"]["classes"]
-    label = f", label={classes[-1]!r}" if classes else ""
+    options = f", label={classes[-1]!r}" if classes else ""
+    options += ", steps=1" if config["network"].get("aim") is True else ""
     out = "grid.png" if NAMED[config["data"]["kind"]].drawn else "samples.npz"
     if config["network"].get("own") is True:  # its class is in no file, so no command can build it
         known = {"Label", "Vector", "Text", "LabelSet", "ImageCondition"}
@@ -164,14 +167,14 @@ def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
         return [
             "Its network is your own, so it is sampled in Python:",
             f"  run = ornstein.load({str(folder)!r}, network={config['network']['type']}(...){parts})",
-            f"  samples = run.sample(64{label})",
+            f"  samples = run.sample(64{options})",
         ]
     return [
         "Sample it:",
         f"  {sampling(folder, config)} --out {out}",
         "In Python:",
         f"  run = ornstein.load({str(folder)!r})",
-        f"  samples = run.sample(64{label})",
+        f"  samples = run.sample(64{options})",
     ]
 
 

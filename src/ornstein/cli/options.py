@@ -369,10 +369,12 @@ class Compare(OnDevice, Batched, TrainingData, Writes, Cached):
 
     runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "name": "RUN"})
     """Run folders, trained on data of the same kind."""
-    steps: str = field(default="5,10,20,50", metadata={"name": "LIST"})
-    """Numbers of steps from noise to data. The plot shows the network calls that they take."""
+    steps: str | None = field(default=None, metadata={"name": "LIST"})
+    """Numbers of steps from noise to data. The plot shows the network calls that they take (default: 5,10,20,50; of few-step runs
+    1,2,4,8)."""
     solver: str | None = field(default=None, metadata={"name": "LIST"})
-    """One or several solvers of `ornstein sample`, such as abm,heun,tuned (default: abm, and the tuned solvers of a run)."""
+    """One or several solvers of `ornstein sample`, such as abm,heun,tuned (default: abm, of few-step runs jump, and the tuned
+    solvers of a run)."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
     """Real data to compare with, at best held out from the trainings (default: the training data, if they are bundled)."""
     count: int = field(default=2000, metadata={"short": "-n"})

@@ -10,7 +10,8 @@ def sampling(folder: Path, config: dict[str, Any]) -> str:
     classes = config["data"]["classes"]
     label = f" --label {quote(classes[-1])}" if classes else ""
     options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))
-    return f"ornstein sample {quote(str(folder))} -n 64{label}{options}"
+    steps = " --steps 1" if config["network"].get("aim") is True else ""
+    return f"ornstein sample {quote(str(folder))} -n 64{steps}{label}{options}"
 
 
 def _condition_options(condition: dict[str, Any]) -> str:

@@ -58,11 +58,12 @@ def card(folder: Path, model: Model, settings: Settings, step: int) -> str:
     others = [_prose(part.description) for part in model.conditions.parts if part is not model.conditions.label]
     classes += f"\nConditions: {', '.join(others)}.\n" if others else ""
     network = f"{type(model.network).__name__} of {parameters:,} parameters"
+    few = f" Flow map: {_prose(settings.flow_map)}." if settings.few_steps else ""
     return f"""# {_prose(folder.name)}
 
 A {network}, trained with Ornstein {__version__} on {_code(spec.source)}
 ({spec.count:,} {spec.traits.plural} of shape {spec.shape}) for {step:,} steps of {settings.batch_size}.
-Path: {model.path}. Target: {model.target}. These weights are an average of length {settings.ema:g}.
+Path: {model.path}. Target: {model.target}.{few} These weights are an average of length {settings.ema:g}.
 {classes}
 ```python
 import ornstein
