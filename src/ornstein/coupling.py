@@ -33,6 +33,14 @@ class Independent:
 
 
 @dataclass(frozen=True)
+class Paired:
+    """The noise that the data come with: `ornstein reflow` (Liu et al. 2023, "Flow straight and fast", algorithm 1)."""
+
+    def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        return noise
+
+
+@dataclass(frozen=True)
 class OptimalTransport:
     """The permutation of least Σ ‖x_i − ε_π(i)‖², exactly, within each batch (Pooladian et al. 2023; Tong et al. 2024).
 

@@ -274,7 +274,19 @@ def distil(
     """
     if isinstance(run, MemoryRun):
         raise UsageError("distil: this run is in memory alone; train it with out=FOLDER to distil it")
-    same = ("network", "preset", "time_features", "path", "target", "times", "weight", "size", "channels", "batch_size")
+    same = (
+        "network",
+        "preset",
+        "time_features",
+        "path",
+        "target",
+        "times",
+        "weight",
+        "size",
+        "channels",
+        "coupling",
+        "batch_size",
+    )
     own = {key: value for key, value in run.settings.items() if key in same and value is not None}
     if run.model.is_own:
         own = {key: value for key, value in own.items() if key not in ("preset", "time_features")}

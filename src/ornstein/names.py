@@ -136,7 +136,9 @@ FEW_STEPS = Names(
     "ornstein.distillation",
     {"progressive": "Progressive", "lagrangian": "Lagrangian", "eulerian": "Eulerian"},
 )
-COUPLINGS = Names("coupling", "ornstein.coupling", {"independent": "Independent", "ot": "OptimalTransport"})
+COUPLINGS = Names(
+    "coupling", "ornstein.coupling", {"independent": "Independent", "ot": "OptimalTransport", "pairs": "Paired"}
+)
 LOGGERS = Names(  # that write below a folder
     "log",
     "ornstein.training.loggers",

@@ -70,7 +70,8 @@ class Settings:
     teacher_guidance: float = 1.0
     """Scale of classifier-free guidance of the teacher."""
     coupling: str = "independent"
-    """Pairing of noise and data: independent, or ot (optimal transport within batch and class; for ODE solvers only)."""
+    """Pairing of noise and data: independent, ot (optimal transport within batch and class; for ODE solvers only), or pairs (of
+    data that hold them, see `ornstein reflow`)."""
     steps: int | None = None
     """Optimiser steps (default: 2000, unless --minutes is set). Runs by steps repeat and resume bit for bit."""
     minutes: float | None = None

@@ -204,10 +204,10 @@ def _candidates(runs: "list[Run]", wanted: str | None, steps: tuple[int, ...] | 
                     candidates.append(Candidate(label, trained, TUNED, trained.tuned(count), count))
                 except OrnsteinError as error:  # of other weights, or damaged
                     say(f"Note: left out: {error}.")
-    for name, error in refused:
+    for name, reason in refused:
         if name not in {one.solver_name for one in candidates}:
-            raise error
-        say(f"Note: left out: {error}.")
+            raise reason
+        say(f"Note: left out: {reason}.")
     return candidates
 
 

@@ -100,10 +100,10 @@ def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", 
     if not file:
         return tuned(options, trained, steps, label, guide)
     command = f"`ornstein tune {quote(str(trained.folder))} --steps {steps} --out {quote(file)}`"
-    found = trained.tuned(steps, file=Path(file).expanduser(), command=command)
-    if found.fitted.aims is not None:
+    stored = trained.tuned(steps, file=Path(file).expanduser(), command=command)
+    if stored.fitted.aims is not None:
         _must_be_plain(guide)
-    return found
+    return stored
 
 
 def must_take(trained: "Run", name: str, guide: "GuidanceConfig | None" = None) -> None:

@@ -41,6 +41,8 @@ class Dataset:
     full_scale: bool = False
     is_indexed: ClassVar[bool] = True
     """Whether its order is a function of a seed, and its content known by a hash."""
+    is_paired: ClassVar[bool] = False
+    """Whether each item has a noise of its own (`ornstein.data.pairs`)."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -158,6 +160,10 @@ class Dataset:
     def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
         """The data and the indices of the items of a training step: a function of (seed, step)."""
         return self, order(seed, step, total, len(self))
+
+    def noise(self, indices: NDArray[np.integer[Any]]) -> Tensor:
+        """The noise that items are paired with, float32 (B, *shape) in model units. Raises ValueError where they are not."""
+        raise ValueError(f"{self.spec.source} has no noise of its own: noise(...) is for pairs.")
 
     def batch(
         self, indices: NDArray[np.integer[Any]], flip: Tensor | None = None, wide: bool = False

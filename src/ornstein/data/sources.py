@@ -23,6 +23,7 @@ from ornstein.data.image_files import ImageFiles, Progress
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import from_model_order, to_model_order
 from ornstein.data.measuring import measure
+from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
 from ornstein.data.spec import DataSpec
 from ornstein.data.stamps import Changed
@@ -75,6 +76,10 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
+    if isinstance(source, Path) or source not in packages.NAMED:
+        place = Path(source).expanduser()
+        if is_pairs(place):
+            return _unchanged(open_pairs(place), wanted, layout)
     matched, name = _with_layout(find(source), layout, like), name_of(source)
     folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
@@ -107,6 +112,20 @@ def open(
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
     return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use, isinstance(matched, ImageFiles))
+
+
+def _unchanged(pairs: Dataset, wanted: Wanted, layout: str | None) -> Dataset:
+    """Pairs, of which nothing else can be made. Raises UsageError where that is wanted."""
+    if wanted.limit is not None or wanted.pad or layout is not None:
+        raise UsageError(
+            f"{pairs.spec.source} holds pairs of noise and sample, which are taken as they are; leave limit, pad and layout out"
+        )
+    size = (wanted.size,) * 2 if isinstance(wanted.size, int) else wanted.size
+    if size not in (None, pairs.spec.shape[1:]) or wanted.channels not in (None, pairs.spec.shape[0]):
+        raise UsageError(
+            f"{pairs.spec.source} holds pairs of items of shape {pairs.spec.shape}; leave size and channels out"
+        )
+    return pairs
 
 
 def name_of(source: str | Path) -> str:

@@ -82,7 +82,10 @@ class Batches:
             labels = next(
                 (row for part, row in zip(conditions.parts, known, strict=True) if isinstance(part, Label)), None
             )
-            noise = normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), device)
+            if data.is_paired:
+                noise = _sent(data.noise(indices[rows]), device)
+            else:
+                noise = normals(x.shape[1:], range(first, first + size), total, mix(seed, 2), device)
             yield Part(
                 x.to(dtype),
                 None if labels is None else _sent(labels, device),

@@ -185,7 +185,7 @@ def choose(
     _check(settings)
     pick("precision", precision, dict.fromkeys(PRECISIONS))
     _check_processes(settings, batch_size, processes)
-    _check_kinds(settings, spec, objects)
+    _check_kinds(settings, dataset, objects)
     if not dataset.is_indexed and processes.count > 1:
         raise UsageError("data: a stream is read by one process; give several of them data that can be indexed")
     if settings.log is not None:
@@ -256,7 +256,7 @@ def _for_few_steps(settings: Settings, objects: Objects) -> Settings:
         raise UsageError(
             "few_steps: the network must take an aim, forward(x, t, condition, aim), and say so by takes_aim = True"
         )
-    if settings.coupling != "independent" or not isinstance(objects.coupling or Independent(), Independent):
+    if not isinstance(_coupling(settings, objects), Independent | coupling.Paired):
         raise UsageError("few_steps: a coupling changes the flow with the batch; leave the coupling out")
     if method.forward_mode:  # Jacobian-vector products: not under autocast, nor from two threads, nor compiled
         if settings.precision == "bf16" or settings.compile:
@@ -291,8 +291,9 @@ def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Paramete
     return torch.optim.AdamW(weights, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.99), fused=fused)
 
 
-def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
+def _check_kinds(settings: Settings, dataset: Dataset, objects: Objects) -> None:
     """Raises UsageError for settings that these data or objects cannot have."""
+    spec = dataset.spec
     if settings.flips and not spec.traits.mirrors:
         raise UsageError(f"flips: {spec.traits.plural} have no left and right; leave --flips out")
     if settings.augment and not spec.traits.mirrors:
@@ -309,8 +310,23 @@ def _check_kinds(settings: Settings, spec: DataSpec, objects: Objects) -> None:
         )
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
+    _check_pairs(settings, dataset, isinstance(_coupling(settings, objects), coupling.Paired))
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport):
         extras.check("scipy", "coupling: ot")
+
+
+def _check_pairs(settings: Settings, dataset: Dataset, paired: bool) -> None:
+    """Raises UsageError unless data that are pairs are learned as pairs, as they are, and no others."""
+    source = dataset.spec.source
+    if paired != dataset.is_paired:
+        raise UsageError(
+            f"coupling: {source} holds no pairs of noise and sample; make some with `ornstein reflow`, or leave the coupling out"
+            if paired
+            else f"data: {source} holds pairs of noise and sample; give --coupling pairs with it"
+        )
+    for key in ("hold_out", "balance", "flips", "augment"):
+        if paired and getattr(settings, key):
+            raise UsageError(f"{key}: pairs of noise and sample are learned from as they are; leave {key} out")
 
 
 def _check(s: Settings) -> None:

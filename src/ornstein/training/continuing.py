@@ -8,6 +8,7 @@ import numpy as np
 
 from ornstein.data import Dataset, DataSpec
 from ornstein.data.content import is_of
+from ornstein.data.pairs import is_pairs
 from ornstein.errors import OrnsteinError, UsageError, brief
 from ornstein.files.lock import LOCK, is_lock
 from ornstein.files.owner import FORM
@@ -150,5 +151,6 @@ def _is_begun(place: Path) -> bool:
     elif FORM.fullmatch(place.name):
         begun = place.is_dir()
     else:
-        begun = place.name == "checkpoints" and place.is_dir() and not place.is_symlink() and not any(place.iterdir())
+        empty = place.name == "checkpoints" and place.is_dir() and not any(place.iterdir())
+        begun = not place.is_symlink() and (empty or (place.name == "pairs" and is_pairs(place)))
     return begun or not os.path.lexists(place)  # another process removes its lock and its temporary folders
