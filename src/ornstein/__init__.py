@@ -46,6 +46,7 @@ _MODULES = (
         "errors",
         "estimate",
         "exact",
+        "export",
         "grid",
         "guidance",
         "interop",

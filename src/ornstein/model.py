@@ -346,6 +346,28 @@ def read(
     return model, digest
 
 
+def described(config: Mapping[str, Any]) -> Model:
+    """The model that the content of a config.json describes, with weights as a new network has them, in evaluation mode.
+
+    Raises ValueError, KeyError or TypeError for what describes none.
+    """
+    config = upgraded(dict(config))
+    arguments = dict(config["network"])
+    kind = {kind.__name__: kind for kind in networks.ALL}[str(arguments.pop("type"))]
+    spec = DataSpec.from_json(config["data"])
+    declared = _conditions(arguments, spec, tuple(config["frequencies"]), config.get("conditions", []))
+    _must_fit(arguments, spec, declared)
+    inputs = from_config(config["preconditioning"], preconditioning) if "preconditioning" in config else None
+    return Model(
+        kind(**arguments).eval().requires_grad_(False),
+        from_config(config["path"], path),
+        from_config(config["target"], target),
+        spec,
+        declared,
+        preconditioning=inputs,
+    )
+
+
 def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> tuple[T, str]:
     """The result of `load(file)`, and the sha256 of the bytes that it read: also where another process replaces the file.
 

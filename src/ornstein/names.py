@@ -168,6 +168,12 @@ TIME_FEATURES = Names(  # arguments of a network
     },
 )
 
+FORMATS = Names(  # of exports
+    "to",
+    "ornstein.export",
+    {"onnx": "ONNX", "torch": "TorchExport", "safetensors": "Safetensors", "diffusers": "Diffusers"},
+)
+
 LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
 POSTERIORS = Names(  # functions of (denoiser, measurement), for data of a standard deviation
     "method",

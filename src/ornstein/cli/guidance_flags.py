@@ -12,7 +12,7 @@ from ornstein.errors import UsageError
 from ornstein.names import SOLVERS
 
 if TYPE_CHECKING:
-    from ornstein.cli.options import Evaluate, Sample
+    from ornstein.cli.options import Evaluate, Export, Sample
     from ornstein.guidance import Guidance, GuidanceConfig
     from ornstein.runs import Label, Run
     from ornstein.solvers import Solver
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the solver that a run has by default
 TUNED = "tuned"  # a solver that `ornstein tune` made
-T = TypeVar("T", "Sample", "Evaluate")
+T = TypeVar("T", "Sample", "Evaluate", "Export")
 
 
 def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
@@ -79,7 +79,7 @@ def settled(options: T, trained: "Run") -> T:
     return replace(options, solver=solver, steps=trained.model.steps if options.steps is None else options.steps)
 
 
-def steps_of(options: "Sample | Evaluate") -> int:
+def steps_of(options: "Sample | Evaluate | Export") -> int:
     """The steps of settled options."""
     assert options.steps is not None
     return options.steps
@@ -90,7 +90,9 @@ def slug(solver: str) -> str:
     return re.sub(r"[^\w.-]+", "-", solver)[-60:]
 
 
-def solver(options: "Sample | Evaluate", trained: "Run", label: "Label | None", guide: "GuidanceConfig") -> "Solver":
+def solver(
+    options: "Sample | Evaluate | Export", trained: "Run", label: "Label | None", guide: "GuidanceConfig"
+) -> "Solver":
     """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
     name, _, file = options.solver.partition(":")
     steps = steps_of(options)

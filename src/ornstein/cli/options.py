@@ -306,6 +306,22 @@ class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
 
 
 @dataclass(frozen=True)
+class Export(OneRun, GuidanceFlags, Writes):
+    """Write a trained run for other programs: ONNX, torch.export, safetensors, or a pipeline of diffusers."""
+
+    to: str = "onnx"
+    """onnx and torch: the network, and the sampler as JSON beside it; safetensors: weights with all that gives them a meaning;
+    diffusers: a folder for DiffusionPipeline.from_pretrained."""
+    out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
+    """A .onnx, .pt2 or .safetensors file, or a new folder."""
+    solver: str = "default"
+    """Of the sampler that goes with it: a name as in `ornstein sample`, tuned or tuned:FILE (default: abm, or jump of few-step
+    runs)."""
+    steps: int | None = None
+    """Steps of the sampler (default: 20, of few-step runs 4)."""
+
+
+@dataclass(frozen=True)
 class EMA(OneRun):
     """Change the EMA length of a trained run, from the snapshots of its averages (post-hoc EMA)."""
 
@@ -481,6 +497,7 @@ COMMANDS: dict[str, type] = {
     "tune": Tune,
     "distil": Distil,
     "reflow": Reflow,
+    "export": Export,
     "ema": EMA,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -517,6 +534,11 @@ EXAMPLES = {
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
         "torchrun --nproc-per-node 4 -m ornstein sample runs/digits -n 50000 --out samples",
+    ],
+    "export": [
+        "ornstein export runs/digits --to onnx --out digits.onnx",
+        "ornstein export runs/digits --to onnx --guidance 2 --solver tuned --steps 6 --out digits.onnx",
+        "ornstein export runs/digits --to diffusers --out digits-pipeline",
     ],
     "distil": [
         "ornstein distil runs/digits --out runs/digits-few --minutes 5",
