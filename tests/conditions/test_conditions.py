@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import ornstein
-from ornstein import conditions, data
+from ornstein import conditions, data, networks
 from ornstein.cli import main
 from ornstein.conditions import (
     Conditions,
@@ -144,6 +144,27 @@ def test_dropping_gives_the_null_condition_and_files_keep_all(part: conditions.C
     again = conditions.from_json(json.loads(json.dumps(Conditions((part,)).to_json())))
     assert again == (part,)
     assert sum(part.arguments.values()) == null.shape[1] - isinstance(part, LabelSet)
+
+
+SMALL: dict[type[torch.nn.Module], tuple[tuple[int, ...], dict[str, Any]]] = {  # shape of an item, arguments
+    MLP: ((3,), {"dim": 3, "width": 16, "depth": 1}),
+    UNet: ((3, 4, 6), {"channels": 3, "width": 8, "multipliers": (1, 2), "blocks": 1}),
+    DiT: ((3, 4, 6), {"channels": 3, "size": (4, 6), "width": 16, "depth": 1, "heads": 2}),
+}
+LABEL = conditions.Label(("a", "b", "c"), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", networks.ALL, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("part", [*PARTS, LABEL], ids=lambda part: part.description)
+def test_the_null_of_each_kind_is_what_a_network_takes_for_none(part: conditions.Condition, kind: type) -> None:
+    if kind is MLP and "image" in part.arguments:
+        pytest.skip("vectors have no image condition")
+    shape, sizes = SMALL[kind]
+    network = awake(kind(**sizes, **part.arguments))
+    x, t, null = torch.randn(2, *shape), torch.rand(2), part.null(2)
+    torch.testing.assert_close(network(x, t, null), network(x, t), atol=1e-5, rtol=1e-5)
+    other = torch.zeros_like(null) if part is LABEL else torch.ones_like(null)
+    assert not torch.allclose(network(x, t, other), network(x, t), atol=1e-4)  # the condition has an effect
 
 
 def test_every_kind_is_under_these_tests() -> None:

@@ -302,8 +302,8 @@ def test_kinds_are_whole(kind: kinds.Kind) -> None:
     from ornstein.names import NETWORKS
 
     for name in kind.networks:
-        arguments = kind.arguments(name, tuple(8 for _ in spec.shape))
-        network = NETWORKS.pick(name).preset("tiny", **arguments)
+        network = NETWORKS.pick(name)
+        network = network.preset("tiny", **network.fitted(tuple(8 for _ in spec.shape)))
         x = torch.zeros(2, *(8 for _ in spec.shape))
         assert network(x, torch.zeros(2)).shape == x.shape
     if not kind.drawn:

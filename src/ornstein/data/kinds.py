@@ -51,12 +51,6 @@ class Kind:
         """The number of axes besides channels."""
         return len(self.axes) - 1
 
-    def arguments(self, network: str, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Arguments of the constructor of a network of that name, for items of a model shape."""
-        if network == "dit":
-            return {"channels": shape[0], "size": shape[1:]}
-        return {"channels": shape[0]} | ({} if self.spatial == 2 else {"dims": self.spatial})
-
     def preset(self, shape: tuple[int, ...]) -> str:
         """The size of a network by default."""
         return "small"
@@ -87,9 +81,6 @@ class Vectors(Kind):
     held = True
     per_dimension = False
     ending = ".npz"
-
-    def arguments(self, network: str, shape: tuple[int, ...]) -> dict[str, Any]:
-        return {"dim": shape[0]}
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
         return 256

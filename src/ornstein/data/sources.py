@@ -248,7 +248,7 @@ def _channels_last(items: NDArray[Any], layout: str) -> NDArray[Any]:
 
 def _must_be_images(arrays: Arrays, where: str) -> None:
     kind = LAYOUTS[arrays.layout]
-    if kind.name != "image":
+    if not kind.pixels:
         raise UsageError(f"{where} holds {kind.plural}, which have no size and no channels; leave these options out.")
 
 

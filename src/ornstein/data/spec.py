@@ -165,7 +165,7 @@ class DataSpec:
         more = f", ... ({len(scales)} {self._channel_word}s)" if len(scales) > LINE else ""
         several = f" of each {self._channel_word}" if len(scales) > 1 else ""
         lines = [f"mean and deviation{several} become 0 and 1: {', '.join(scales[:LINE])}{more}"]
-        if self.dtype == "uint16" and self.kind != "vector":
+        if self.dtype == "uint16" and not self.traits.held:
             lines.append(f"the numbers use {self.low:g} to {self.high:g} of uint16's 0 to 65535")
         lines += [
             f"{self._channel_word} {i} has a few numbers far outside {self.lows[i]:.4g} to {self.highs[i]:.4g}, which are "

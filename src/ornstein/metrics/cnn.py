@@ -21,7 +21,7 @@ def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) 
 
     Raises UsageError for data that are no images with at least two classes, OrnsteinError when the disk refuses.
     """
-    if dataset.spec.kind != "image" or dataset.labels is None or len(dataset.classes) < 2:
+    if not dataset.spec.traits.pixels or dataset.labels is None or len(dataset.classes) < 2:
         raise UsageError(
             f"{dataset.spec.source}: a classifier needs images of two classes or more; give --features pixels"
         )

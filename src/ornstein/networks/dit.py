@@ -114,6 +114,11 @@ class DiT(nn.Module):
         self.modulation = zero_(nn.Linear(width, 2 * width))
         self.head = zero_(nn.Linear(width, (out_channels or channels) * volume))
 
+    @staticmethod
+    def fitted(shape: Sequence[int]) -> dict[str, Any]:
+        """The arguments by which it fits items of shape (C, *spatial)."""
+        return {"channels": shape[0], "size": tuple(shape[1:])}
+
     @classmethod
     def preset(
         cls, name: str, channels: int, size: int | Sequence[int], classes: int = 0, vector: int = 0, **overrides: Any

@@ -84,6 +84,11 @@ class MLP(nn.Module):
         self.modulation = zero_(nn.Linear(width, 2 * width))
         self.head = zero_(nn.Linear(width, out_channels or dim))
 
+    @staticmethod
+    def fitted(shape: Sequence[int]) -> dict[str, Any]:
+        """The arguments by which it fits items of shape (D,)."""
+        return {"dim": shape[0]}
+
     @classmethod
     def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
         """`tiny` (0.363 M parameters in 2 dimensions) or `small` (1.84 M), with any other argument by its name.

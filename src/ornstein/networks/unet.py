@@ -209,6 +209,11 @@ class UNet(nn.Module):
         self.norm = _norm(current, group_width)
         self.head = zero_(_conv(dims, current, out_channels or channels))
 
+    @staticmethod
+    def fitted(shape: Sequence[int]) -> dict[str, Any]:
+        """The arguments by which it fits items of shape (C, *spatial)."""
+        return {"channels": shape[0]} | ({} if len(shape) == 3 else {"dims": len(shape) - 1})
+
     @classmethod
     def preset(
         cls, name: str, channels: int = 3, classes: int = 0, vector: int = 0, dims: int = 2, **overrides: Any

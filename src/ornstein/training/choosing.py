@@ -430,13 +430,14 @@ def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.
     name = settings.network if settings.network is not None else spec.traits.networks[0]
     preset = settings.preset if settings.preset is not None else "small"
     features = settings.time_features if settings.time_features is not None else "slow"
-    arguments = declared.arguments | TIME_FEATURES.pick(features) | spec.traits.arguments(name, spec.shape)
+    kind = NETWORKS.pick(name)
+    arguments = declared.arguments | TIME_FEATURES.pick(features) | kind.fitted(spec.shape)
     if settings.learned_variance:
         arguments |= {"out_channels": 2 * spec.shape[0]}
     if settings.few_steps is not None:
         arguments = {**arguments, "aim": True}
     try:
-        made: torch.nn.Module = NETWORKS.pick(name).preset(preset, **arguments)
+        made: torch.nn.Module = kind.preset(preset, **arguments)
         return made
     except ValueError as error:
         raise UsageError(f"preset: {error}") from error
