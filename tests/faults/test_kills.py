@@ -101,6 +101,17 @@ def test_killed_at_each_change_of_a_file(
         goes_on(train(points, out), out, whole, forked)
 
 
+def test_a_flow_map_that_was_killed_goes_on(points: Path, out: Path, forked: Any) -> None:
+    words = [*train(points, out), "--few-steps", "progressive"]
+    words[words.index("--samples") + 1] = "0"  # which sheets are drawn is a matter of time
+    end = forked((words, {"within": str(out)}))
+    assert end.code == 0, end
+    whole = contents(out)
+    shutil.rmtree(out)
+    assert forked((words, {"within": str(out), "at": end.changes // 2})).code == -9
+    goes_on(words, out, whole, forked)
+
+
 def fate(rng: Random, out: Path, changes: int, seconds: float) -> dict[str, Any]:
     """A death at random: half way through a file, in a write, or at any moment."""
     match rng.randrange(3):

@@ -234,6 +234,17 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one_and_in_four(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_flow_map_in_two_processes_is_that_of_one(tmp_path: Path) -> None:
+    few = {"few_steps": "progressive", "steps": 4}
+    whole = alone(tmp_path / "whole", **few)
+    seen = launch(2, [{**BASE, **few, "out": str(tmp_path / "run")}])
+    for losses, said in (rank[0] for rank in seen):
+        assert said == ""
+        assert np.abs(np.array(whole) - [loss for loss, _ in losses]).max() <= 2e-6
+    assert close(tensors(tmp_path / "whole"), tensors(tmp_path / "run"))
+
+
+@pytest.mark.slow
 def test_sigterm_to_torchrun_saves_once_and_the_command_goes_on(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "ornstein", "train"]
     words += [
