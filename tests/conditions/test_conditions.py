@@ -519,7 +519,7 @@ def test_the_command_line_from_training_to_pictures(tmp_path: Path, capsys: pyte
     assert "has no condition of that name" in capsys.readouterr().err
     assert main(["sample", str(folder), "--condition", "1,2"]) == 2
     assert "--condition 1,2: " in (said := capsys.readouterr().err)
-    assert "was not trained to be given numbers" in said
+    assert "has no vector condition; it has: " in said
     assert main([*train_it[:3], "--degradation", "grey", "--out", str(tmp_path / "no")]) == 2
     assert "grey needs images in colour, and these have 1 channel" in capsys.readouterr().err
     for wrong, says in (

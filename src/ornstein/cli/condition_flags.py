@@ -38,13 +38,13 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
         except ValueError:
             raise UsageError(f"--condition {name[:80]}: there is no such file, and it is no list of numbers") from None
         if not any("vector" in part.names for part in trained.model.conditions.parts):
-            raise UsageError(f"--condition {name[:80]}: {trained.folder} was not trained to be given numbers")
+            raise UsageError(f"--condition {name[:80]}: {_lacks(trained, 'vector')}")
         return {"vector": numbers}
     if image is None or (file.suffix.lower() == ".npy" and len(trained.model.conditions.parts) > 1):
         from ornstein.data.arrays import DAMAGE
 
         if file.suffix.lower() != ".npy":
-            raise UsageError(f"--condition {file}: {trained.folder} was not trained to be given images")
+            raise UsageError(f"--condition {file}: {_lacks(trained, 'image')}")
         try:
             return {"vector": np.load(file, allow_pickle=False)}
         except DAMAGE as error:
@@ -79,3 +79,8 @@ def show(trained: "Run", condition: "ConditionBatch", samples: "NDArray[Any]", o
     assert conditions.image is not None
     image = conditions.image.visible(condition.rows[conditions.parts.index(conditions.image)][:1])
     image_io.save_comparison([image, trained.spec.to_model(samples)], output, trained.spec)
+
+
+def _lacks(trained: "Run", kind: str) -> str:
+    has = ", ".join(part.description for part in trained.model.conditions.parts) or "none"
+    return f"{trained.folder} has no {kind} condition; it has: {has}"
