@@ -111,6 +111,9 @@ def test_masks_in_every_layout(laid_out: tuple[Run, Array, str]) -> None:
     one.flat[:3] = True  # of one channel, or of three
     made = run.edit(items[0], mask=one, steps=2)
     np.testing.assert_allclose(made[0][~one], items[0][~one], rtol=1e-5, atol=1e-5)
+    if len(sides) > 1 and sides != sides[::-1]:
+        with pytest.raises(UsageError, match="mask: it has shape"):
+            run.edit(items[0], mask=half.T, steps=2)
     with pytest.raises(UsageError, match="mask: it has shape"):
         run.edit(items[0], mask=np.ones((5, *shape)), steps=2)
 

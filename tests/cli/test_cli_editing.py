@@ -140,7 +140,7 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["edit", "run", "wide.png", "--mask", "mask.png"], "is 8x8, but the image is 20x10"),
         (["edit", "run", "a.png", "--mask", "black.png"], "black everywhere"),
         (["edit", "run", "a.png", "--mask", "white.png"], "white everywhere"),
-        (["edit", "run", "a.png", "--mask", "mask.npy"], "one number for each pixel"),
+        (["edit", "run", "a.png", "--mask", "mask.npy"], "mask.npy: it has shape (3,)"),
         (["edit", "run", "a.png", "--mask", "mask.png", "--method", "magic"], "'magic'"),
         (["edit", "run", "a.png", "--strength", "0.5", "--label", "11"], "11"),
         (["edit", "run", "a.png", "--strength", "0.5", "--out", "x.gif"], "ending"),

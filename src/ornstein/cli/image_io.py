@@ -33,6 +33,7 @@ from ornstein.files.output import Output, digest, digest_of, must_have_room, unu
 from ornstein.guidance import GuidanceConfig, WeakModel
 from ornstein.meter import Meter
 from ornstein.runs import Run
+from ornstein.runs.editing import spread
 
 ARRAYS = (".npy", ".npz")
 MOST = 64  # items made at once
@@ -130,14 +131,9 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     """1 where a mask is black and 0 where it is white, broadcasting against items (B, *shape); `size` is the image's own."""
     file = _existing(name)
     if file.suffix.lower() in ARRAYS:
-        marked = torch.from_numpy(np.array(np.load(file, allow_pickle=False) != 0)) if file.suffix == ".npy" else None
-        places = spec.shape[1:] or spec.shape  # of all channels at once
-        if marked is None or marked.numel() != math.prod(places):
-            raise UsageError(
-                f"--mask {file} must be a .npy of shape {places}, one number for each "
-                f"{'pixel' if spec.traits.pixels else 'place' if spec.shape[1:] else 'dimension'}"
-            )
-        marked = marked.reshape(1, *(1,) * (len(spec.shape) - len(places)), *places)
+        if file.suffix != ".npy":
+            raise UsageError(f"--mask {file}: a mask is a .npy file, or an image")
+        marked = spread(spec, np.asarray(np.load(file, allow_pickle=False) != 0), f"--mask {file}")
     elif not spec.traits.pixels:
         raise UsageError(
             f"--mask {file} is an image, and the run makes {spec.traits.plural}; give a .npy of shape "

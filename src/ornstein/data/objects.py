@@ -249,6 +249,12 @@ def _is_numeric(column: NDArray[Any]) -> bool:
 def _labels(value: Any) -> dict[str, NDArray[Any]]:
     """Annotations of the items by key: labels or sets of labels; vectors, if the numbers are floating."""
     array = _label_column(value)
+    if array.dtype.kind == "f" and array.ndim == 1 and bool((np.isnan(array) | (array == np.rint(array))).all()):
+        warnings.warn(
+            "y holds floating numbers, which are vectors to condition on; if they are classes, give whole numbers or words (and "
+            "None where one is missing)",
+            stacklevel=4,
+        )
     return {"conditions" if array.dtype.kind == "f" else "y": array}
 
 

@@ -28,6 +28,7 @@ from ornstein.sampling import sample, shares
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
+    from ornstein.data.spec import DataSpec
     from ornstein.editing import Measurement
     from ornstein.editing.measurement import Operator
     from ornstein.runs.run import Run
@@ -202,24 +203,29 @@ def restored(
 
 
 def visible_where(run: "Run", mask: Any) -> Tensor:
-    """1 where an item stays and 0 where it is painted anew, broadcasting against items (B, *model shape).
-
-    The mask has the shape of an item, or that without its channels: (H, W) of images, (L,) of series, (D, H, W) of volumes.
-    """
-    spec, hidden = run.spec, np.asarray(mask) != 0
-    sides = spec.shape[1:] if spec.traits.spatial else spec.shape
-    if hidden.shape == sides:
-        visible = torch.from_numpy(~hidden).reshape(1, *([1] if spec.traits.spatial else []), *sides)
-    elif hidden.shape == spec.item_shape:
-        visible = torch.from_numpy(np.ascontiguousarray(to_model_order(~hidden[None], spec.layout)))
-    elif spec.traits.spatial and hidden.shape == (*sides, 1):
-        visible = torch.from_numpy(~hidden[..., 0]).reshape(1, 1, *sides)
-    else:
-        shapes = " or ".join(map(str, dict.fromkeys((sides, spec.item_shape))))
-        raise UsageError(f"mask: it has shape {np.shape(mask)}, and for items of {run.folder} it is {shapes}")
+    """1 where an item stays and 0 where it is painted anew, broadcasting against items (B, *model shape), of `spread` masks."""
+    hidden = np.asarray(mask) != 0
+    marked = spread(run.spec, hidden, "mask")
     if hidden.all() or not hidden.any():
         raise UsageError("mask: it must mark a part of the item, with numbers other than 0 where to paint anew")
-    return visible.to(run.model.device, run.model.dtype)
+    return (~marked).to(run.model.device, run.model.dtype)
+
+
+def spread(spec: "DataSpec", marked: NDArray[np.bool_], where: str) -> Tensor:
+    """What is marked in an item, bool, broadcasting against items (B, *model shape).
+
+    `marked` has the shape of an item, or that without its channels: (H, W) of images, (L,) of series, (D, H, W) of volumes.
+    Raises UsageError, which begins with `where`, for another.
+    """
+    sides = spec.shape[1:] if spec.traits.spatial else spec.shape
+    if spec.traits.spatial and marked.shape == (*sides, 1):
+        marked = marked[..., 0]
+    if marked.shape == sides:
+        return torch.from_numpy(np.array(marked)).reshape(1, *([1] if spec.traits.spatial else []), *sides)
+    if marked.shape == spec.item_shape:
+        return torch.from_numpy(np.array(to_model_order(marked[None], spec.layout)))
+    shapes = " or ".join(map(str, dict.fromkeys((sides, spec.item_shape))))
+    raise UsageError(f"{where}: it has shape {marked.shape}, and for these {spec.traits.plural} it is {shapes}")
 
 
 @dataclass(frozen=True, eq=False)
