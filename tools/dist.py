@@ -37,6 +37,7 @@ SMOKE: dict[str, str] = {
     "clean": "clean runs/demo --dry-run",
     "cache": "cache",
     "verify": "verify --solver heun --path linear",
+    "reflow": "reflow runs/moons --pairs 200 --solver-steps 4 --steps 10 --out runs/straight",
     "doctor": "doctor",
     "export": "export runs/moons --to safetensors --out exported.safetensors",
 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
     from ornstein.runs.conditioning import condition_rows
     from ornstein.runs.editing import edit, interpolate, restore
+    from ornstein.runs.hub import push_to_hub
     from ornstein.runs.likelihoods import dequantisation, likelihood, log_prob
     from ornstein.runs.sampling import batches, compile, sample
     from ornstein.runs.tuning import tune, tuned
@@ -37,6 +38,7 @@ __all__ = [
     "likelihood",
     "load",
     "log_prob",
+    "push_to_hub",
     "restore",
     "sample",
     "tune",

@@ -24,6 +24,7 @@ from ornstein.settings import Settings
 if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
     from ornstein.runs.conditioning import condition_rows
+    from ornstein.runs.hub import push_to_hub
     from ornstein.runs.likelihoods import dequantisation, likelihood
     from ornstein.runs.tuning import tune, tuned
 
@@ -39,6 +40,7 @@ FUNCTIONS = {
     "interpolate": "editing",
     "likelihood": "likelihoods",
     "log_prob": "likelihoods",
+    "push_to_hub": "hub",
     "restore": "editing",
     "sample": "sampling",
     "tune": "tuning",
@@ -115,6 +117,7 @@ class Run:
         earlier = earlier
         ema = ema
         likelihood = likelihood
+        push_to_hub = push_to_hub
         tune = tune
         tuned = tuned
     else:
@@ -135,13 +138,15 @@ def load(
     network: torch.nn.Module | None = None,
     conditions: Sequence[Condition] | None = None,
 ) -> Run:
-    """The run in a folder, ready to sample; no link within it is followed.
+    """The run in a folder, ready to sample; no link within it is followed. `hf:user/name` is a model on the Hugging Face hub.
 
     A run of a network or a condition of one's own needs it here, since no file names a class to import: the weights are loaded
     into `network`, which is then in evaluation mode and needs no gradients.
 
     Raises UsageError for what is no run, OrnsteinError that names a file which is missing or damaged.
     """
+    if str(folder).startswith("hf:"):
+        folder = import_module("ornstein.runs.hub").fetched(str(folder))
     folder = Path(folder)
     must_be_run(folder, OrnsteinError)
     return Run(folder, *read(folder / "model", network, conditions)).to(device)
