@@ -2,7 +2,7 @@
 
 One small module a library, imported when it is first used: `interop.diffusers`, `interop.k_diffusion`, `interop.edm`,
 `interop.flows` (SiT, torchcfm, flow_matching), `interop.score_sde`, `interop.guided_diffusion`, `interop.lucidrains`,
-`interop.azula`. None of them needs its library to be installed, unless it loads files by it.
+`interop.azula`, `interop.onnx`. None of them needs its library to be installed, unless it loads files by it.
 """
 
 import importlib
@@ -21,6 +21,7 @@ _MODULES = (
     "guided_diffusion",
     "k_diffusion",
     "lucidrains",
+    "onnx",
     "score_sde",
 )
 __all__ = ["Convention", "wrap"]
