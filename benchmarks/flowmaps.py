@@ -1,14 +1,19 @@
 """Flow maps trained on a ring of eight Gaussians: how far one and eight jumps end from the exact flow.
 
     python -m benchmarks.flowmaps [SECONDS] [SEEDS]
+    python -m benchmarks.flowmaps cost          # a step of each method over a flow-matching step of the same rows
 
 Linear path, variance .02, a network of three hidden layers of 128, batches of 256, the same seconds of one thread's CPU time for
 each method, an average of the weights. The published objectives of MeanFlow and of shortcut models are written here, in the same
 harness, from their papers. The figure is the root mean square distance of 4096 endpoints to those of the exact flow (fine solve).
+The cost is CPU time of one thread (loss, gradient, AdamW) and memory: U-Net `small`, 32 images of 28×28, steps of all kinds in
+turn.
 """
 
 import json
 import math
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +25,8 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from ornstein import distillation, exact, path, sample, solvers, target
+from ornstein import distillation, exact, networks, path, sample, solvers, target
+from ornstein.denoiser import NetworkDenoiser
 from ornstein.distillation import Distillation, FlowMapObjective
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.objective import Objective
@@ -142,6 +148,8 @@ METHODS: dict[str, Callable[[NetworkFlowMap], Loss]] = {
     "progressive, exact teacher": lambda _: ours(distillation.Progressive(), teacher=True),
     "lagrangian, exact teacher": lambda _: ours(distillation.Lagrangian(), teacher=True),
     "eulerian, exact teacher": lambda _: ours(distillation.Eulerian(), teacher=True),
+    "progressive, a quarter to the data": lambda _: ours(distillation.Progressive(), to_data=0.25),
+    "progressive, half, a quarter to the data": lambda _: ours(distillation.Progressive(0.5), to_data=0.25),
     "MeanFlow as published": lambda _: meanflow,
     "shortcut as published": shortcut,
 }
@@ -158,5 +166,79 @@ def main(seconds: float = 22.0, seeds: int = 3) -> None:
     RESULTS.write_text(json.dumps({"seconds": seconds, "seeds": seeds, "rmse": table}, indent=1) + "\n")
 
 
+STEPS: dict[str, Distillation | None] = {
+    "flow matching": None,
+    "progressive": distillation.Progressive(),
+    "eulerian": distillation.Eulerian(),
+    "lagrangian": distillation.Lagrangian(),
+}
+
+
+def stepper(method: Distillation | None) -> Callable[[], None]:
+    """An optimiser step on 32 images of noise, half of them aimed off the diagonal where there is a method."""
+    torch.manual_seed(0)
+    network = networks.UNet.preset("small", channels=1, aim=method is not None)
+    base = Objective(path.Linear(), target.Velocity())
+    kind = NetworkDenoiser if method is None else NetworkFlowMap
+    student = kind(network, base.path, base.target)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    x, g = torch.randn(32, 1, 28, 28), torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        draw = base.draw(x, g)
+        if method is None:
+            error = base.error(student.predict, draw)
+        else:
+            objective = FlowMapObjective(base, method)
+            error = objective.error(student, draw, torch.arange(32) % 2 == 1, torch.rand(32, 2, generator=g))
+        error.mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def cost(rounds: int = 3) -> None:
+    """CPU time of steps in turn, and the peak memory of a process that makes two of one kind, over flow matching's."""
+    torch.set_num_threads(1)
+    memory = {name: _peak(name) for name in STEPS}  # first: a process begins with the peak of the one that starts it
+    steps = {name: stepper(method) for name, method in STEPS.items()}
+    spent: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(1 + rounds):
+        for name, step in steps.items():
+            began = time.process_time()
+            step()
+            spent[name].append(time.process_time() - began)
+    seconds = {name: median(times[1:]) for name, times in spent.items()}
+    for name in steps:
+        ratios = (column[name] / column["flow matching"] for column in (seconds, memory))
+        print(
+            f"{name:14} {seconds[name]:7.3f} s {memory[name] / 1024:7.0f} MB",
+            *(f"{ratio:6.2f}" for ratio in ratios),
+            flush=True,
+        )
+
+
+def _peak(name: str) -> int:
+    """Kilobytes that two steps of one kind take beyond the network and its optimiser, in a process of their own."""
+    words = [sys.executable, "-m", "benchmarks.flowmaps", "peak", name]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def peak(name: str) -> None:
+    """Print the growth of this process in two steps."""
+    torch.set_num_threads(1)
+    step = stepper(STEPS[name])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    step()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+
 if __name__ == "__main__":
-    main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))
+    if sys.argv[1:2] == ["cost"]:
+        cost()
+    elif sys.argv[1:2] == ["peak"]:
+        peak(sys.argv[2])
+    else:
+        main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))
