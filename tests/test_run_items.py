@@ -15,6 +15,7 @@ from ornstein.errors import UsageError
 from ornstein.guidance import GuidanceConfig
 from ornstein.noise import PerSampleNoise
 from ornstein.runs import Run
+from ornstein.runs.editing import weighed
 
 Array = NDArray[Any]
 RANDOM = np.random.default_rng(0)
@@ -202,6 +203,34 @@ def test_what_a_masked_measurement_hides_may_be_anything(images: Run) -> None:
     np.testing.assert_array_equal(made[0], made[2])
 
 
+def test_noise_is_in_the_own_units_of_each_channel() -> None:
+    """Of channels that are scaled by themselves: every residual counts in deviations of its own channel's noise."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.randn(1, 3, size, size, generator=generator) for size in (8, 4))
+    operator, scales = operators.Downsample(2), np.array([0.1, 1 / 9, np.inf])
+    measurement = weighed(operator, y, 0.3, scales)
+    residual = measurement.at(x).residual / measurement.noise
+    expected = (y - operator(x)) / torch.tensor(0.3 * scales, dtype=torch.float32).reshape(-1, 1, 1)
+    assert torch.allclose(residual, expected, atol=1e-5)
+    assert not residual[:, 2].any()  # a constant channel, whose noise is infinite in model units
+    with pytest.raises(UsageError, match="all channels of the data are constant"):
+        weighed(operator, y, 0.3, np.array([np.inf]))
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_channels_of_different_units_are_restored_in_them(layout: str) -> None:
+    fields = RANDOM.normal(size=(40, 8, 8, 2)) * [2.0, 4000.0] + [5.0, 90_000.0]
+    items = (fields if layout == "NHWC" else fields.transpose(0, 3, 1, 2)).astype(np.float32)
+    run = trained(items, layout=layout, network="unet", preset="tiny")
+    made = run.restore(items[0], operators.Blur(0.5), 0.5, count=2, method=editing.MMPS, steps=3)
+    assert (made.shape, made.dtype) == ((2, *items.shape[1:]), np.float32)
+    y = run.spec.to_model(items[:1])
+    measurement = weighed(operators.Blur(0.5), y, 0.5, run.spec.slopes)
+    posterior = editing.MMPS(run.denoiser, measurement)
+    expected = ornstein.sample(posterior, (2, 2, 8, 8), steps=3, noise=PerSampleNoise(0))
+    np.testing.assert_allclose(made, run.spec.from_model(expected), rtol=1e-4)
+
+
 def test_a_measurement_that_does_not_fit_is_refused(images: Run, points: Run) -> None:
     for y, operator, noise, says in (
         (IMAGES[0], operators.Downsample(2), 5.0, "makes images of shape"),
@@ -233,6 +262,7 @@ class StandardNormal(nn.Module):
         return (2 * t - 1) / ((1 - t) ** 2 + t**2) * x + 0 * self.unused
 
 
+@pytest.mark.filterwarnings("ignore:.* lie outside the range of the training data")
 def test_a_gaussian_has_its_density_in_own_units() -> None:
     run = trained(LINE, network=StandardNormal())
     at, (mean,), (std,) = np.linspace(400, 620, 12)[:, None], run.spec.mean, run.spec.std
@@ -317,6 +347,38 @@ def test_a_network_that_allows_other_sizes_samples_them(images: Run) -> None:
         by_hand = ornstein.sample(images.denoiser.given(torch.tensor([1, 1])), (2, 1, 12, 16), steps=3)
     np.testing.assert_array_equal(made, np.rint(np.clip((by_hand.numpy() + 1) * 127.5, 0, 255)).transpose(0, 2, 3, 1))
     np.testing.assert_array_equal(images.sample(2, label=1, shape=(8, 12)), images.sample(2, label=1))
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "sides", "other"),
+    [
+        ("NCHW", (3, 8, 8), (8, 12), (3, 8, 12)),
+        ("NHW", (8, 8), (8, 12), (8, 12)),
+        ("NCL", (2, 16), (24,), (2, 24)),
+        ("NLC", (16, 2), (24,), (24, 2)),
+        ("NL", (16,), (24,), (24,)),
+        ("NDHW", (8, 8, 8), (8, 8, 16), (8, 8, 16)),
+        ("NCDHW", (2, 8, 8, 8), (8, 8, 16), (2, 8, 8, 16)),
+    ],
+)
+def test_other_sizes_are_stated_and_come_back_in_the_axes_of_the_data(
+    layout: str, shape: tuple[int, ...], sides: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    items = RANDOM.normal(size=(20, *shape)).astype(np.float32)
+    run = trained(items, layout=layout, network="unet", preset="tiny", batch_size=4)
+    first, second = (run.sample(2, shape=wanted, steps=2) for wanted in (sides, other))
+    assert first.shape == (2, *other)
+    np.testing.assert_array_equal(first, second)
+    assert run.sample(1, shape=shape, steps=2).shape == (1, *shape)
+    with pytest.raises(UsageError, match="give other sides of that kind"):
+        run.sample(1, shape=(*other, 5))
+    # one item and one of each place, in those axes
+    mask = np.zeros(run.spec.shape[1:], np.bool_)
+    mask[..., :4] = True
+    made = run.edit(items[0], mask=mask, steps=2)
+    where = np.broadcast_to(np.expand_dims(mask, layout.index("C") - 1) if "C" in layout else mask, shape)
+    np.testing.assert_allclose(made[0][~where], items[0][~where], rtol=1e-4, atol=1e-4)
+    assert not np.allclose(made[0][where], items[0][where])
 
 
 def test_shapes_that_a_network_does_not_take_are_refused(images: Run, points: Run) -> None:

@@ -132,7 +132,9 @@ class Trainer:
             chosen["freeze"] = freeze if isinstance(freeze, str) else ",".join(freeze)
         if (rows := sources.objects.batch_size_of(data)) is not None:
             chosen.setdefault("batch_size", rows)
-        dataset = sources.dataset_of(data, **{key: chosen.get(key) for key in ("size", "channels", "layout")})
+        dataset = sources.dataset_of(
+            data, **{key: chosen.get(key) for key in ("size", "channels", "layout", "missing")}
+        )
         objects = Objects(
             **own,
             network=network,

@@ -149,10 +149,22 @@ class Draw(NamedTuple):
     x_t: Tensor
     q: Tensor
     weight: Tensor
+    known: Tensor | None = None
+
+    def where(self, known: Tensor) -> "Draw":
+        """The same of data that lack numbers: `known` is 1 where there is one and 0 where there is none, like x_t.
+
+        The network sees 0 there, and the error is the mean over the numbers that there are.
+        """
+        return self._replace(x_t=self.x_t * known, known=known)
 
     def error(self, prediction: Tensor) -> Tensor:
         """The weighted squared error of predictions (B, ...) of each sample (B,), averaged over its numbers."""
-        return self.weight * (prediction - self.q).square().flatten(1).mean(1)
+        square = (prediction - self.q).square()
+        if self.known is None:
+            return self.weight * square.flatten(1).mean(1)
+        known = self.known.flatten(1)
+        return self.weight * (square.flatten(1) * known).sum(1) / known.sum(1).clamp(min=1)
 
 
 @dataclass(frozen=True)

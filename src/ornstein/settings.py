@@ -40,6 +40,8 @@ class Settings:
     layout: str | None = None
     """Axes of the array, if its shape has several readings: NHWC, NCHW, NHW, NCL, NLC, NL, NDHW, NCDHW, NDHWC, ND (default: from
     its shape)."""
+    missing: str | None = None
+    """mask: NaN in a floating array is a missing number, 0 for the network and no part of the loss (default: NaN is refused)."""
     degradation: str | None = None
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
     text: str | None = None

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ornstein import data
-from ornstein.data import kinds
+from ornstein.data import dataset_of, kinds
 from ornstein.data.arrays import Arrays
 from ornstein.data.layout import from_model_order, layout_of, model_shape, own_shape, to_model_order
 from ornstein.data.measuring import measure
@@ -355,3 +355,31 @@ def test_image_files_are_parts_of_their_full_range(tmp_path: Path) -> None:
     adopted, notes = second.adopt(first.spec)
     assert "black and white are the same" in notes[0]
     torch.testing.assert_close(adopted.batch(np.arange(6))[0], first.batch(np.arange(6))[0], rtol=0, atol=1e-6)
+
+
+def test_held_out_data_that_state_another_range_are_refused(tmp_path: Path) -> None:
+    """A range that a file states is one of its own: numbers of another are other units, which no one converts unasked."""
+    unit = np.random.default_rng(0).random((30, 8, 8, 3)).astype(np.float32)
+    run = dataset_of({"x": unit, "low": np.array(0.0), "high": np.array(1.0)}).spec
+    other = dataset_of({"x": 255 * unit, "low": np.array(0.0), "high": np.array(255.0)})
+    with pytest.raises(
+        UsageError, match=r"states the range 0 to 255, and the run 0 to 1: give them in the run's range"
+    ):
+        other.adopt(run)
+    assert dataset_of({"x": unit, "low": np.array(0.0), "high": np.array(1.0)}).adopt(run)[1] == ()
+    # without a range of its own, numbers mean what they mean in the run, and what lies outside is counted
+    adopted, notes = dataset_of(255 * unit).adopt(run)
+    assert adopted.spec.low == 0
+    assert adopted.spec.high == 1
+    assert any("lie outside the range of the training data" in note for note in notes)
+
+
+@pytest.mark.parametrize("shape", [(20, 3, 24), (20, 13, 32, 32), (20, 16, 20, 24)])
+def test_a_size_of_images_does_not_decide_which_axes_are_which(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+    with pytest.raises(UsageError, match=r"can be read as .* say which by --layout"):
+        data.open(tmp_path / "x.npy", size=16)
+    if len(shape) == 3:
+        with pytest.raises(UsageError, match="holds series, which have no size"):
+            data.open(tmp_path / "x.npy", size=16, layout="NCL")
+        assert data.open(tmp_path / "x.npy", size=16, layout="NHW", cache=tmp_path / "c").items.shape == (20, 16, 16)

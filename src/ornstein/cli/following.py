@@ -34,6 +34,7 @@ def read(settings: Settings) -> "Dataset":
             size=settings.size,
             channels=settings.channels,
             layout=settings.layout,
+            missing=settings.missing,
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     side = max(dataset.spec.shape[1:], default=0)

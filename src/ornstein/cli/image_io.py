@@ -97,7 +97,7 @@ def seen(name: str, spec: DataSpec, size: Size) -> Tensor:
     """A measured image, which must have its size already, in model units: (1, C, H, W)."""
     file, (height, width) = _existing(name), size
     if file.suffix.lower() in ARRAYS:
-        own = replace(spec.of_shape((spec.shape[0], height, width)), layout=spec.layout)
+        own = spec.of_shape((spec.shape[0], height, width), spec.layout)
         try:
             items, notes = own.adopt(np.asarray(arrays.plain_items(file)), str(file))
         except UsageError:

@@ -31,10 +31,10 @@ def run(words: Sequence[str]) -> int:
 
     from ornstein.cli import image_io
     from ornstein.device import choose_device
-    from ornstein.editing import Measurement, operators
+    from ornstein.editing import operators
     from ornstein.names import POSTERIORS, pick
     from ornstein.runs import load
-    from ornstein.runs.editing import for_all, restored
+    from ornstein.runs.editing import for_all, restored, weighed
 
     pick("operator", options.operator, dict.fromkeys(OPERATORS))
     pick("method", options.method, dict.fromkeys(POSTERIORS))
@@ -59,7 +59,8 @@ def run(words: Sequence[str]) -> int:
     if options.mask is not None:
         visible = image_io.visible_mask(options.mask, spec, size).to(place)
         y, operator = y * visible, operators.Mask(visible)
-    measurement = Measurement(operator, y, spec.contrast * options.noise)
+    spans = spec.spans
+    measurement = weighed(operator, y, options.noise, spans)
     guide = image_io.guide_of(options, trained, options.label)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
     with image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written:
@@ -73,7 +74,8 @@ def run(words: Sequence[str]) -> int:
         if written.row is not None:
             enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
             image_io.save_comparison([enlarged, results[:8]], written.row, spec)
-    gap = float((operator(results) - y).square().mean().sqrt()) / spec.contrast
+    parts = (operator(results) - y) / torch.from_numpy(spans).to(y).reshape(-1, 1, 1)
+    gap = float(parts[:, spans < math.inf].square().mean().sqrt())
     image_io.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",
         written,

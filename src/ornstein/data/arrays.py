@@ -64,6 +64,7 @@ class Arrays:
     """Decoded items `(N, ...)` in their own type and in the axes of `layout`, by default `(N, H, W, C)` or `(N, D)`; `low` and
     `high` where the source states a range.
 
+    `masked`: NaN among the items is a missing number, in place of a fault.
     `notes` are the sentences that the user is to be warned with. Of an entry of the cache there is the `Spec` that was measured
     when it was made, and what keeps it from being removed while it is in `use`.
     """
@@ -78,6 +79,7 @@ class Arrays:
     spec: DataSpec | None = None
     use: object = None
     layout: str = ""
+    masked: bool = False
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
@@ -92,7 +94,7 @@ class ArrayFile:
     """One file of items, perhaps with a file of labels. `half` 0 or 1: one half of each class.
 
     `layout` names the axes of the items; without it, items whose axes and model shape may be those of `like` have them. `images`:
-    the file is a set of images, of which grey ones get their channel axis.
+    the file is a set of images, of which grey ones get their channel axis. `masked`: NaN is a missing number.
     """
 
     path: Path
@@ -102,6 +104,7 @@ class ArrayFile:
     layout: str | None = None
     images: bool = False
     like: Like | None = None
+    masked: bool = False
 
     @property
     def packed(self) -> bool:
@@ -129,7 +132,7 @@ class ArrayFile:
     def fingerprint(self) -> str:
         """Changes when a file does that decides what is read."""
         files = [path for path in (self.path, self.labels) if path is not None]
-        how = str(self.classes), str(self.half), f"{self.layout} {self.like}"
+        how = str(self.classes), str(self.half), f"{self.layout} {self.like}{' masked' if self.masked else ''}"
         return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), *how])
 
     def load(self, scratch: Path | None = None) -> Arrays:
@@ -153,6 +156,7 @@ class ArrayFile:
             raise OrnsteinError(f"{self.path} could not be read as arrays ({error}); make it anew.") from error
         if self.fingerprint() != before:
             raise Changed(f"{self.path} changed while it was read; try again when it is whole.")
+        arrays = replace(arrays, masked=self.masked)
         return arrays if self.half is None else arrays.take(half_of(arrays.labels, self.half, len(arrays.items)))
 
     def _read(self, scratch: Path | None) -> Arrays:

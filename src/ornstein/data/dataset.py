@@ -17,7 +17,7 @@ from ornstein.data.arrays import Arrays
 from ornstein.data.content import DIGITS, FORM, content_hash, digest_of, item_bytes
 from ornstein.data.selected import select
 from ornstein.data.shuffle import order
-from ornstein.data.spec import DataSpec
+from ornstein.data.spec import FULL_RANGE, DataSpec
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Dataset:
 
         Other types of the same quantity are taken as they are; the numbers of image files are parts of their type's full range
         where `run` has a declared range. Numbers outside the range of the training are counted.
-        Raises UsageError for items of another kind or shape.
+        Raises UsageError for items of another kind or shape, and for those that state another range than the run's data.
         """
         own = self.spec
         if (own.kind, own.shape) != (run.kind, run.shape):
@@ -153,6 +153,15 @@ class Dataset:
         if self.full_scale and not run.mean and not own.mean:
             other = f"{own.source} holds {own.dtype} images, and the training data {run.dtype}; "
             return self, () if own.dtype == run.dtype else (f"{other}black and white are the same in both.",)
+        if (
+            not own.mean
+            and not run.mean
+            and (own.low, own.high) not in ((run.low, run.high), FULL_RANGE.get(own.dtype))
+        ):
+            raise UsageError(
+                f"{own.source} states the range {own.low:g} to {own.high:g}, and the run {run.low:g} to {run.high:g}: give "
+                "them in the run's range, or leave out low and high where its numbers already are"
+            )
         adopted = own.in_units_of(run)
         notes = replace(adopted, dtype=run.dtype).notes_on(self.items, own.source)
         return replace(self, spec=adopted), tuple(notes)

@@ -9,6 +9,7 @@ scale of all others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from ornstein.data.content import chunks, content_hash, digest_of, measured
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import model_shape, to_model_order
 from ornstein.data.spec import FULL_RANGE, REACH, DataSpec, must_be_finite, within_reach
-from ornstein.errors import OrnsteinError
+from ornstein.errors import OrnsteinError, UsageError
 
 TAIL = 0.001  # of the numbers of a channel on either side, which do not decide its scale alone
 DOMINATED = 2.0  # times that the plain deviation exceeds the one within the window, where a few numbers decide it
@@ -32,23 +33,33 @@ class _Survey(NamedTuple):
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     whole: NDArray[np.bool_]
+    holes: bool = False
+
+
+def is_masked(missing: str | None) -> bool:
+    """Whether NaN is to be a missing number. Raises UsageError for another word than "mask"."""
+    if missing not in (None, "mask"):
+        raise UsageError(f"missing: {missing!r} is not known; give mask, or leave it out to have NaN refused")
+    return missing is not None
 
 
 def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
     """The description of decoded data. `digest`: their `digest_of`, where it is known.
 
+    Where the arrays are `masked`, missing numbers count for nothing.
     Raises `OrnsteinError` naming the first item that holds NaN or infinity.
     """
     items, dtype = arrays.items, arrays.items.dtype
     layout = arrays.layout or ("NHWC" if items.ndim == 4 else "ND")
     kind, shape = LAYOUTS[layout], model_shape(items.shape[1:], layout)
+    masked = arrays.masked and dtype.kind == "f"
     plain = measured(items)
     some = to_model_order(plain, layout)
     surveyed: _Survey | None = None
     declared = None if arrays.low is None or arrays.high is None or kind.held else (arrays.low, arrays.high)
     full = None if kind.held else FULL_RANGE.get(dtype.name)
     if declared is not None or full is None or dtype == np.uint16:
-        surveyed = _survey(items, layout, source)
+        surveyed = _survey(items, layout, source, masked)
     if declared is not None:
         assert surveyed is not None
         least, most = float(surveyed.low.min()), float(surveyed.high.max())
@@ -76,6 +87,8 @@ def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
     if declared is None:
         assert surveyed is not None
         about = _scale(items, layout, some, surveyed, kind.held and dtype.kind == "f")
+    elif masked:
+        about["data_std"] = float(np.nanstd(plain, dtype=np.float64)) * 2.0 / (high - low)
     else:
         about["data_std"] = _std(plain) * 2.0 / (high - low)
     return DataSpec(
@@ -89,23 +102,25 @@ def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
         count=len(items),
         content_hash=content,
         layout=layout,
+        missing=surveyed is not None and surveyed.holes,
         **about,
     )
 
 
 def _scale(items: NDArray[Any], layout: str, some: NDArray[Any], surveyed: _Survey, columns: bool) -> dict[str, Any]:
     """Mean, deviation and bounds of each channel, and the deviation of all in model units."""
-    mean, std = _moments(items, layout)
+    mean, std = _moments(items, layout, surveyed.holes)
     lows, highs = surveyed.low, surveyed.high
     window = _window(some)
     inner = [np.clip(values, *bounds) for values, *bounds in zip(np.moveaxis(some, 1, 0), *window, strict=True)]
-    robust = [i for i, values in enumerate(inner) if 0 < DOMINATED * float(np.std(values, dtype=np.float64)) < std[i]]
+    spread: Callable[..., Any] = np.nanstd if surveyed.holes else np.std
+    robust = [i for i, values in enumerate(inner) if 0 < DOMINATED * float(spread(values, dtype=np.float64)) < std[i]]
     if robust:
         lows, highs = lows.copy(), highs.copy()
         up, down = (np.ceil, np.floor) if items.dtype.kind != "f" else (np.positive, np.positive)
         lows[robust] = up(np.maximum(lows, window[0]))[robust]
         highs[robust] = down(np.minimum(highs, window[1]))[robust]
-        held = _moments(items, layout, (lows, highs))
+        held = _moments(items, layout, surveyed.holes, (lows, highs))
         mean[robust], std[robust] = held[0][robust], held[1][robust]
         some = np.clip(some, *(_along(bounds, some.ndim) for bounds in (lows, highs)))
     scaled = (some - _along(mean, some.ndim)) / _along(np.where(std > 0, std, 1.0), some.ndim)
@@ -116,34 +131,44 @@ def _scale(items: NDArray[Any], layout: str, some: NDArray[Any], surveyed: _Surv
         "highs": tuple(highs.tolist()),
         "whole": tuple(surveyed.whole.tolist()) if columns else (),
         "robust": tuple(robust),
-        "data_std": float(np.std(scaled)),
+        "data_std": float(spread(scaled)),
     }
 
 
-def _survey(items: NDArray[Any], layout: str, source: str) -> _Survey:
-    """The least and the largest number of each channel, and whether all are whole, in one pass."""
+def _survey(items: NDArray[Any], layout: str, source: str, masked: bool) -> _Survey:
+    """The least and the largest number of each channel, and whether all are whole and any are missing, in one pass.
+
+    Raises OrnsteinError for NaN (`masked`: for a channel of nothing else) and infinity.
+    """
     low: Any = np.inf
     high: Any = -np.inf
     whole: Any = True
-    start = 0
+    start, holes = 0, False
     for chunk in chunks(items):
-        must_be_finite(chunk, source, layout, start)
+        must_be_finite(chunk, source, layout, start, masked)
         values = to_model_order(chunk, layout)
         axes = (0, *range(2, values.ndim))
-        low = np.minimum(low, values.min(axis=axes).astype(np.float64))
-        high = np.maximum(high, values.max(axis=axes).astype(np.float64))
+        low = np.fmin(low, np.fmin.reduce(values, axis=axes).astype(np.float64))
+        high = np.fmax(high, np.fmax.reduce(values, axis=axes).astype(np.float64))
         if values.dtype.kind == "f":
-            whole = whole & (values == np.rint(values)).all(axis=axes)
+            lacking = np.isnan(values) if masked else np.bool_(False)
+            holes |= bool(lacking.any())
+            whole = whole & ((values == np.rint(values)) | lacking).all(axis=axes)
         start += len(chunk)
-    return _Survey(low, high, np.broadcast_to(whole, low.shape))
+    if not np.isfinite(low).all():
+        raise OrnsteinError(
+            f"{'Channel' if LAYOUTS[layout].spatial else 'Column'} {int(np.argmin(np.isfinite(low)))} of {source} holds no "
+            "number at all; leave it out."
+        )
+    return _Survey(low, high, np.broadcast_to(whole, low.shape), holes)
 
 
 def _moments(
-    items: NDArray[Any], layout: str, bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    items: NDArray[Any], layout: str, holes: bool, bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of each channel, in two passes; of numbers held to bounds, where there are any."""
+    """Mean and deviation of each channel, in two passes; of numbers held to bounds, where there are any, and without `holes`."""
     shape = model_shape(items.shape[1:], layout)
-    count = len(items) * int(np.prod(shape[1:], dtype=np.int64))
+    count: Any = len(items) * int(np.prod(shape[1:], dtype=np.int64))
     axes = (0, *range(2, len(shape) + 1))
 
     def values(chunk: NDArray[Any]) -> NDArray[Any]:
@@ -151,9 +176,12 @@ def _moments(
         return own if bounds is None else np.clip(own, *(_along(bound, own.ndim) for bound in bounds))
 
     zero = np.zeros(shape[0])
-    mean = sum((values(c).sum(axis=axes, dtype=np.float64) for c in chunks(items)), zero) / count
+    total: Callable[..., Any] = np.nansum if holes else np.sum
+    if holes:
+        count = sum(((~np.isnan(values(c))).sum(axis=axes) for c in chunks(items)), zero)
+    mean = sum((total(values(c), axis=axes, dtype=np.float64) for c in chunks(items)), zero) / count
     wide = _along(mean, len(shape) + 1)
-    square = sum((np.square(values(c) - wide).sum(axis=axes) for c in chunks(items)), zero)
+    square = sum((total(np.square(values(c) - wide), axis=axes) for c in chunks(items)), zero)
     return mean, np.sqrt(square / count)
 
 
@@ -165,6 +193,8 @@ def _window(some: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def _quantile(flat: NDArray[Any], part: float) -> NDArray[np.float64]:
+    if flat.dtype.kind == "f" and np.isnan(flat).any():
+        return np.nanquantile(flat.astype(np.float64), part, axis=1, method="nearest")
     place = round(part * (flat.shape[1] - 1))
     return np.partition(flat, place, axis=1)[:, place].astype(np.float64)
 

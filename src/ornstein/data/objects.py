@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import DATA_KEYS, LABEL_KEYS, from_mapping
 from ornstein.data.dataset import Dataset
-from ornstein.data.measuring import measure
+from ornstein.data.measuring import is_masked, measure
 from ornstein.data.sources import open as open_source
 from ornstein.data.streams import Row, Stream, beginning
 from ornstein.errors import OrnsteinError, UsageError
@@ -28,7 +29,12 @@ KINDS = (
 
 
 def dataset_of(
-    value: Any, *, size: int | None = None, channels: int | None = None, layout: str | None = None
+    value: Any,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    layout: str | None = None,
+    missing: str | None = None,
 ) -> Dataset:
     """The data set of an object.
 
@@ -48,10 +54,13 @@ def dataset_of(
     - a torch `DataLoader`: of an indexed data set that it only batches or shuffles, that data set, with its own batch size but in
       the order by seed of this library; of another, or with a sampler or a collation of its own, the stream of its items.
 
+    `missing` "mask" takes NaN among floating items for missing numbers, which are not learned; without it they are refused.
+
     Raises UsageError for anything else, and for values that do not fit each other.
     """
     if isinstance(value, (str, Path)):
-        return open_source(value, size=size, channels=channels, layout=layout)
+        return open_source(value, size=size, channels=channels, layout=layout, missing=missing)
+    masked = is_masked(missing)
     if size is not None or channels is not None:
         raise UsageError("size and channels are for sources of images by name; resize the data themselves")
     if isinstance(value, Dataset):
@@ -61,7 +70,11 @@ def dataset_of(
     if (make := _rows_of(value)) is not None:
         first, rows = beginning(make)
         if rows is None:
-            return _measured(_stacked(first), layout, _is_loader(value))  # which makes tensors
+            return _measured(_stacked(first), layout, _is_loader(value), masked)  # which makes tensors
+        if masked:
+            raise UsageError(
+                "missing: a stream is read once, so its holes are not known before; give data that fit in memory"
+            )
         head = _measured(_stacked(first), layout, _is_loader(value))
         return Stream(
             head.items,
@@ -71,11 +84,11 @@ def dataset_of(
             rows=rows,
             pack=lambda some: _packed(_stacked(some), head),
         )
-    return _measured(_columns(value), layout, _of_tensors(value))
+    return _measured(_columns(value), layout, _of_tensors(value), masked)
 
 
-def _measured(columns: Mapping[str, NDArray[Any]], layout: str | None, torch: bool) -> Dataset:
-    arrays = from_mapping(columns, IN_MEMORY, layout, torch)
+def _measured(columns: Mapping[str, NDArray[Any]], layout: str | None, torch: bool, masked: bool = False) -> Dataset:
+    arrays = replace(from_mapping(columns, IN_MEMORY, layout, torch), masked=masked)
     for note in arrays.notes:
         warnings.warn(note, stacklevel=3)
     return Dataset(arrays.items, arrays.labels, measure(arrays, IN_MEMORY), arrays.annotations)

@@ -22,7 +22,7 @@ from ornstein.data.hub import hub
 from ornstein.data.image_files import ImageFiles, Progress
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import from_model_order, to_model_order
-from ornstein.data.measuring import measure
+from ornstein.data.measuring import is_masked, measure
 from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
 from ornstein.data.spec import DataSpec
@@ -57,6 +57,7 @@ def open(
     pad: bool = False,
     limit: int | None = None,
     layout: str | None = None,
+    missing: str | None = None,
     like: DataSpec | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
@@ -66,7 +67,8 @@ def open(
     A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, or IDX. `size` is the side,
     or (height, width), that images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours.
     Without them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array where
-    its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `cache` is where
+    its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `missing`
+    "mask" takes NaN of a floating array for missing numbers, which are not learned; without it they are refused. `cache` is where
     decoded data lie; `progress(done, total)` is called while decoding. Warnings say what was
     skipped or decided.
 
@@ -79,12 +81,12 @@ def open(
     if isinstance(source, Path) or source not in packages.NAMED:
         place = Path(source).expanduser()
         if is_pairs(place):
-            return _unchanged(open_pairs(place), wanted, layout)
-    matched, name = _with_layout(find(source), layout, like), name_of(source)
+            return _unchanged(open_pairs(place), wanted, layout, missing)
+    matched, name = _described(find(source), layout, missing, like), name_of(source)
     folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
     def still() -> None:
-        if not str(source).startswith(HUB) and _fingerprint(source, layout, like) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source, layout, missing, like) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -114,11 +116,12 @@ def open(
     return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use, isinstance(matched, ImageFiles))
 
 
-def _unchanged(pairs: Dataset, wanted: Wanted, layout: str | None) -> Dataset:
+def _unchanged(pairs: Dataset, wanted: Wanted, layout: str | None, missing: str | None) -> Dataset:
     """Pairs, of which nothing else can be made. Raises UsageError where that is wanted."""
-    if wanted.limit is not None or wanted.pad or layout is not None:
+    if wanted.limit is not None or wanted.pad or layout is not None or is_masked(missing):
         raise UsageError(
-            f"{pairs.spec.source} holds pairs of noise and sample, which are taken as they are; leave limit, pad and layout out"
+            f"{pairs.spec.source} holds pairs of noise and sample, which are taken as they are; leave limit, pad, layout "
+            "and missing out"
         )
     size = (wanted.size,) * 2 if isinstance(wanted.size, int) else wanted.size
     if size not in (None, pairs.spec.shape[1:]) or wanted.channels not in (None, pairs.spec.shape[0]):
@@ -168,10 +171,16 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
     )
 
 
-def _with_layout(
-    matched: ArrayFile | ImageFiles | Toy, layout: str | None, like: DataSpec | None
+def _described(
+    matched: ArrayFile | ImageFiles | Toy, layout: str | None, missing: str | None, like: DataSpec | None
 ) -> ArrayFile | ImageFiles | Toy:
-    """Raises UsageError for a layout of what has known axes."""
+    """With what the user says of an array. Raises UsageError for a layout of what has known axes, and holes in what has none."""
+    if is_masked(missing):
+        if not isinstance(matched, ArrayFile):
+            raise UsageError(
+                "missing: this is for floating arrays, and image files and toy sets lack no numbers; leave it out"
+            )
+        matched = replace(matched, masked=True)
     if isinstance(matched, ArrayFile) and layout is None:
         return matched if like is None else replace(matched, like=(like.layout, like.shape))
     if layout is None:
@@ -181,10 +190,10 @@ def _with_layout(
     return replace(matched, layout=layout)
 
 
-def _fingerprint(source: str | Path, layout: str | None, like: DataSpec | None) -> str:
+def _fingerprint(source: str | Path, layout: str | None, missing: str | None, like: DataSpec | None) -> str:
     """Content hash of the source as it is now; empty if it cannot be used."""
     try:
-        return _with_layout(find(source), layout, like).fingerprint()
+        return _described(find(source), layout, missing, like).fingerprint()
     except OrnsteinError:
         return ""
 
@@ -210,6 +219,8 @@ def _arrays(file: ArrayFile | Toy, wanted: Wanted, progress: Progress | None, ke
                 items.append(item)
             return arrays
         _must_be_images(arrays, str(file.path))
+        if size is not None and arrays.masked:
+            raise UsageError("missing: images with missing numbers cannot be resized; leave out --size or --missing")
         layout = "NHWC" if arrays.layout == "NHW" and channels not in (None, 1) else arrays.layout
         whole = (item for chunk in chunks(arrays.items) for item in _channels_last(chunk, arrays.layout))
         for done, item in enumerate(whole, 1):

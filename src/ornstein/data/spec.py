@@ -54,7 +54,8 @@ class DataSpec:
     - `lows`, `highs`: of each channel, what samples are held to (`from_model`); empty for a declared range;
     - `whole`: of each dimension of floating vectors, whether all its numbers were whole;
     - `robust`: the channels that a few numbers would have decided the scale of: these lie outside `lows` and `highs`, and are
-      learned as the nearest of both.
+      learned as the nearest of both;
+    - `missing`: NaN among the items is a missing number: 0 for the network, and not part of the loss.
     """
 
     kind: str
@@ -74,6 +75,7 @@ class DataSpec:
     highs: tuple[float, ...] = ()
     whole: tuple[bool, ...] = ()
     robust: tuple[int, ...] = ()
+    missing: bool = False
 
     def __post_init__(self) -> None:
         if not self.layout and self.kind in NAMED:
@@ -159,8 +161,9 @@ class DataSpec:
 
     def units(self) -> list[str]:
         """In words how numbers become the model's: the scale of each channel, and what was left out of it."""
+        holes = ["missing numbers (NaN) are 0 for the network and no part of the loss"] if self.missing else []
         if not self.mean:
-            return [f"{self.low:g} to {self.high:g} becomes -1 to 1"]
+            return [f"{self.low:g} to {self.high:g} becomes -1 to 1", *holes]
         scales = [f"{mean:.4g} ± {std:.4g}" for mean, std in zip(self.mean, self.std, strict=True)]
         more = f", ... ({len(scales)} {self._channel_word}s)" if len(scales) > LINE else ""
         several = f" of each {self._channel_word}" if len(scales) > 1 else ""
@@ -172,7 +175,7 @@ class DataSpec:
             "learned as the nearest of both"
             for i in self.robust[:LINE]
         ]
-        return lines
+        return lines + holes
 
     def to_model(self, array: NDArray[Any], wide: bool = False) -> Tensor:
         """Own units `(N, *item_shape)` to a float32 tensor `(N, *shape)` in model units; `wide`: to float64.
@@ -313,28 +316,28 @@ class DataSpec:
             )
 
     @property
-    def slope(self) -> float:
-        """|dx/dv| where it is the same in all channels. Raises `UsageError` where each has a scale of its own."""
-        slopes = np.exp(self.scaling.log_slopes(self.shape[0]))
-        if slopes.max() > 1.05 * slopes.min():
-            raise UsageError(
-                f"each channel of {self.source} has a scale of its own, so one number cannot say the noise of all; measure in "
-                "model units, by ornstein.editing in Python"
-            )
-        return float(slopes.mean())
+    def slopes(self) -> NDArray[np.float64]:
+        """|dx/dv| of each channel (C,), infinite for a constant one."""
+        return np.broadcast_to(np.exp(self.scaling.log_slopes(self.shape[0])), self.shape[:1])
+
+    @property
+    def spans(self) -> NDArray[np.float64]:
+        """From the least to the largest number of each channel in model units (C,): 2 for a declared range; infinite where it is
+        constant."""
+        if not self.mean:
+            return np.full(self.shape[0], 2.0)
+        std = np.array(self.std)
+        low, high = self._bounds(1)
+        return np.where(std > 0, (high - low) / np.where(std > 0, std, 1.0), np.inf)
 
     @property
     def contrast(self) -> float:
-        """From the least to the largest number in model units: 2 for a declared range, else the mean over channels that vary."""
-        if not self.mean:
-            return 2.0
-        std = np.array(self.std)
-        low, high = self._bounds(1)
-        spans = np.broadcast_to(high - low, std.shape)[std > 0] / std[std > 0]
+        """The mean of `spans` over the channels that vary."""
+        spans = self.spans[np.isfinite(self.spans)]
         return float(spans.mean()) if len(spans) else 2.0
 
-    def of_shape(self, shape: tuple[int, ...]) -> DataSpec:
-        """The same units for images (N, H, W, C) of another size or number of channels.
+    def of_shape(self, shape: tuple[int, ...], layout: str = "NHWC") -> DataSpec:
+        """The same units for items of another size or number of channels, by default images (N, H, W, C).
 
         Raises `UsageError` where each channel has units of its own and there are others.
         """
@@ -343,7 +346,7 @@ class DataSpec:
                 f"an image of {shape[0]} channels has no units here: each of the {self.shape[0]} channels of {self.source} is "
                 "scaled by itself; give images of all channels"
             )
-        return replace(self, shape=shape, layout=NAMED["image"].layouts[0])
+        return replace(self, shape=shape, layout=layout)
 
     def has_units_of(self, run: DataSpec) -> bool:
         """Whether numbers of these data mean what they mean in `run`, by this description."""
@@ -384,6 +387,7 @@ def _check(spec: DataSpec) -> None:
         "whole": len(spec.whole) not in (0, channels) or not all(type(value) is bool for value in spec.whole),
         "robust": not all(type(i) is int and 0 <= i < held for i in spec.robust),
         "layout": LAYOUTS.get(spec.layout) is not kind,
+        "missing": type(spec.missing) is not bool,
         "classes": not all(type(name) is str for name in spec.classes),
         "source": type(spec.source) is not str,
         "count": type(spec.count) is not int or spec.count < 1,
@@ -404,23 +408,23 @@ def within_reach(low: float, high: float) -> bool:
     return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
-def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0) -> None:
+def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0, masked: bool = False) -> None:
     """Raises `OrnsteinError` that names the first number of items (N, ...) which is NaN or infinite, by its axes.
 
-    The items are those from number `first` on.
+    The items are those from number `first` on. `masked`: NaN is allowed.
     """
     if items.dtype.kind != "f":
         return
     start = first
     for chunk in chunks(items):
-        finite = np.isfinite(chunk)
+        finite = ~np.isinf(chunk) if masked else np.isfinite(chunk)
         if not finite.all():
             item, *place = np.argwhere(~np.atleast_1d(finite))[0].tolist()
             axes = ["column" if LAYOUTS[layout].spatial == 0 else AXES[axis] for axis in layout[1:]]
             position = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
+            kinds = "infinite numbers" if masked else "NaN or infinite numbers"
             raise NotFinite(
-                f"Item {start + item} of {where} holds NaN or infinite numbers{f' ({position})' if position else ''}; remove it "
-                "or mend it."
+                f"Item {start + item} of {where} holds {kinds}{f' ({position})' if position else ''}; remove it or mend it."
             )
         start += len(chunk)
 

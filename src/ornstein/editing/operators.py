@@ -1,6 +1,7 @@
 """Linear operators on images (B, C, H, W): an image seen through a lens, on a coarse sensor, behind a mask."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -58,3 +59,17 @@ class Mask:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x * self.mask.to(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaled:
+    """What another operator gives, times `scale`, which broadcasts against it: for noise that is not the same everywhere.
+
+    y = A(x) + n with n of deviation s in each place is y/s = A(x)/s + ε with ε ~ N(0, I).
+    """
+
+    operator: Callable[[Tensor], Tensor]
+    scale: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.operator(x) * self.scale.to(x)

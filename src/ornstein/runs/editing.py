@@ -1,8 +1,9 @@
 """Edits and restorations of a user's items by a run's model, in the data's own units."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,21 +149,19 @@ def restore(
 ) -> NDArray[Any]:
     """`count` draws of an image given a degraded one, in the data's own units (posterior sampling).
 
-    measured: the degraded image (H', W', C), or (H', W') of one channel, in the units of the data.
+    measured: the degraded image, in the units and the axes of the data, or (H', W') of one channel.
     operator: of `ornstein.editing.operators`, such as `Downsample(4)`; what a `Mask` hides may hold anything.
-    noise: the standard deviation of the measurement's noise, in the units of the data.
+    noise: the standard deviation of the measurement's noise, in the units of the data, of each channel in its own.
     method: a name of `names.POSTERIORS`, or a function of (denoiser, measurement) such as `editing.MMPS`.
     label, label_index, condition, guide: as in `sample`, one for all draws; None: no condition.
     seed: draw i depends on (seed, i) alone.
 
     Raises UsageError for a run of vectors, and for a measurement that is not what the operator makes of an image.
     """
-    from ornstein.editing import Measurement
-
     if not 0 < noise < float("inf"):
         raise UsageError(f"noise = {noise:g} must be positive, a standard deviation in the units of the data")
     y = _measured(run, measured, operator)
-    measurement = Measurement(operator, y, noise * run.spec.slope)
+    measurement = weighed(operator, y, noise, run.spec.slopes)
     maker: Posterior = POSTERIORS.pick(method, run.spec.data_std) if isinstance(method, str) else method
     return run.spec.from_model(
         restored(
@@ -176,6 +175,23 @@ def restore(
             progress,
         )
     )
+
+
+def weighed(operator: "Operator", y: Tensor, noise: float, scales: NDArray[np.float64]) -> "Measurement":
+    """A measurement whose noise has the deviation noise·scales[c] in channel c of y (1, C, H, W), in model units.
+
+    Where these differ, both sides are multiplied in each channel by what makes them one; a channel with infinite noise counts
+    for nothing. Raises UsageError for an operator that gives other channels than an item has, where channels differ.
+    """
+    from ornstein.editing import Measurement, operators
+
+    least = float(scales.min())
+    if not math.isfinite(least):
+        raise UsageError("all channels of the data are constant, so there is nothing to restore")
+    if len(set(scales.tolist())) == 1:
+        return Measurement(operator, y, noise * least)
+    weights = torch.from_numpy(least / scales).to(y).reshape(-1, 1, 1)
+    return Measurement(operators.Scaled(operator, weights), y * weights, noise * least)
 
 
 def restored(
@@ -304,7 +320,7 @@ def _measured(run: "Run", measured: Any, operator: "Operator") -> Tensor:
         expected = operator(torch.zeros(1, *spec.shape, device=run.model.device, dtype=run.model.dtype)).shape[1:]
     except ValueError as error:
         raise UsageError(f"operator: {error}") from error
-    own = replace(spec.of_shape(tuple(expected)), layout=spec.layout)
+    own = spec.of_shape(tuple(expected), spec.layout)
     array = array[..., None] if (*array.shape, 1) == own.item_shape else array
     if array.dtype.kind not in "biuf" or array.shape != own.item_shape:
         raise UsageError(

@@ -35,6 +35,8 @@ class Part(NamedTuple):
     """Seed of all other randomness, such as dropout."""
     jumps: Tensor | None = None
     """For flow maps, (B, 3): 1 where a row is aimed off the diagonal, and two uniform numbers on [0, 1)."""
+    known: Tensor | None = None
+    """Of data with missing numbers, 1 where a number of x is there and 0 where none is, like x (which is 0 there)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +77,15 @@ class Batches:
         for first in range(share.start, share.stop, size):
             rows = slice(first, first + size)
             x, _ = data.batch(indices[rows], None if flip is None else flip[rows], dtype == torch.float64)
-            x, vector = _sent(x, device), None
+            x, vector, known = _sent(x, device), None, None
+            if data.spec.missing:
+                known = (~x.isnan()).to(dtype)
+                x = x.nan_to_num(0.0)
             if augment is not None and changes is not None:
                 x, vector = augment(x, _sent(changes[rows], device))
-            known = conditions.dropped(conditions.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
+            inputs = conditions.dropped(conditions.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
             labels = next(
-                (row for part, row in zip(conditions.parts, known, strict=True) if isinstance(part, Label)), None
+                (row for part, row in zip(conditions.parts, inputs, strict=True) if isinstance(part, Label)), None
             )
             if data.is_paired:
                 noise = _sent(data.noise(indices[rows]), device)
@@ -91,9 +96,10 @@ class Batches:
                 None if labels is None else _sent(labels, device),
                 _sent(u[rows], device).to(dtype),
                 noise.to(dtype),
-                to(conditions.network_input(tuple(_sent(row, device) for row in known), vector), device, dtype),
+                to(conditions.network_input(tuple(_sent(row, device) for row in inputs), vector), device, dtype),
                 mix(seed, 3, first),
                 None if jumps is None else _sent(jumps[rows], device),
+                known,
             )
 
 

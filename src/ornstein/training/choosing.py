@@ -291,9 +291,27 @@ def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Paramete
     return torch.optim.AdamW(weights, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.99), fused=fused)
 
 
+def _check_missing(settings: Settings, objects: Objects, coupled: bool) -> None:
+    """Raises UsageError for what has no meaning, or is not implemented, where numbers of the data are missing."""
+    own = objects.objective is not None and not is_plain(objects.objective)
+    excluded = {
+        "augment: images with missing numbers cannot be turned": bool(settings.augment),
+        "degradation: what the network sees of an image may be missing": settings.degradation is not None,
+        "few_steps: a flow map needs all numbers of an item": settings.few_steps is not None,
+        "learned_variance: its bound needs all numbers of an item": settings.learned_variance,
+        "coupling: items with missing numbers have no distance": coupled,
+        "objective: one of your own does not know which numbers are missing": own,
+    }
+    for sentence, is_so in excluded.items():
+        if is_so:
+            raise UsageError(f"{sentence}; leave it out, or give data without NaN")
+
+
 def _check_kinds(settings: Settings, dataset: Dataset, objects: Objects) -> None:
     """Raises UsageError for settings that these data or objects cannot have."""
     spec = dataset.spec
+    if spec.missing:
+        _check_missing(settings, objects, _coupling(settings, objects) != coupling.Independent())
     if settings.flips and not spec.traits.mirrors:
         raise UsageError(f"flips: {spec.traits.plural} have no left and right; leave --flips out")
     if settings.augment and not spec.traits.mirrors:

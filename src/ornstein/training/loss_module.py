@@ -38,6 +38,8 @@ class LossModule(nn.Module):
 
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)
+        if part.known is not None:
+            draw = draw.where(part.known)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
             errors = draw.error(self._denoiser.given(part.condition).predict(draw.x_t, draw.t))
         return self._weighed(errors, draw), errors.mean().detach()
