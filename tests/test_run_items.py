@@ -165,6 +165,7 @@ def test_a_label_and_guidance_reach_the_model(images: Run) -> None:
         images.edit(IMAGES[:1], strength=0.5, guide=GuidanceConfig(2.0))
 
 
+@pytest.mark.filterwarnings("ignore:.* its numbers are taken as they are")
 def test_interpolation_ends_near_its_ends(points: Run) -> None:
     made = points.interpolate(POINTS[0].astype(np.float32), POINTS[1].astype(np.float32), 5, steps=60)
     assert made.shape == (5, 2)
@@ -297,10 +298,13 @@ def test_log_prob_takes_a_label_for_each(images: Run) -> None:
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        (IMAGES[:, :4], "holds items of shape .*, but the run makes images of shape"),
+        (IMAGES[:, :4], r"has shape \(60, 4, 12, 1\), but the run makes images of shape \(8, 12, 1\) \(NHWC\)"),
         (IMAGES[:0], "there are none; give one item"),
         (IMAGES[:2] / 255.0, "fractions between 0 and 1"),
-        (np.where(np.arange(12)[:, None] == 3, np.nan, IMAGES[:2].astype(float)), "Item 0 of .* holds NaN"),
+        (
+            np.where(np.arange(12)[:, None] == 3, np.nan, IMAGES[:2].astype(float)),
+            r"Item 0 of .* holds NaN .*row 0, column 3",
+        ),
         (IMAGES[:2].astype(str), "holds no numbers"),
     ],
 )

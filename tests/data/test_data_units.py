@@ -183,7 +183,7 @@ def test_one_item_with_or_without_its_first_axis(layout: str) -> None:
     spec = spec_of(array, layout)
     for one in (array[3:4], array[3]):
         assert np.array_equal(spec.adopt(np.asarray(one), "one").items, array[3:4])
-    with pytest.raises(UsageError, match="give items of that shape"):
+    with pytest.raises(UsageError, match="give one of that shape"):
         spec.adopt(np.zeros((2, 3, 3, 3, 3, 3)), "one")
 
 

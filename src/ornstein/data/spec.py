@@ -274,8 +274,8 @@ class DataSpec:
         ]
         if len(others) != 1:
             raise UsageError(
-                f"{where} holds items of shape {items.shape[1:]}, but the run makes {self.traits.plural} of shape "
-                f"{self.item_shape} ({self.layout}); give items of that shape"
+                f"{where} has shape {items.shape}, but the run makes {self.traits.plural} of shape {self.item_shape} "
+                f"({self.layout}); give one of that shape, or (N, ...) of them"
             )
         return others[0]
 
