@@ -62,7 +62,7 @@ class Mask:
 
 
 @dataclass(frozen=True, eq=False)
-class Scaled:
+class Rescale:
     """What another operator gives, times `scale`, which broadcasts against it: for noise that is not the same everywhere.
 
     y = A(x) + n with n of deviation s in each place is y/s = A(x)/s + ε with ε ~ N(0, I).

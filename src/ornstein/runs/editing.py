@@ -191,7 +191,7 @@ def weighed(operator: "Operator", y: Tensor, noise: float, scales: NDArray[np.fl
     if len(set(scales.tolist())) == 1:
         return Measurement(operator, y, noise * least)
     weights = torch.from_numpy(least / scales).to(y).reshape(-1, 1, 1)
-    return Measurement(operators.Scaled(operator, weights), y * weights, noise * least)
+    return Measurement(operators.Rescale(operator, weights), y * weights, noise * least)
 
 
 def restored(
