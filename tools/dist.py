@@ -26,7 +26,7 @@ SMOKE: dict[str, str] = {
     "edit": "edit runs/demo a.png --strength 0.5 --steps 5 -n 2 --out edited.png",
     "interpolate": "interpolate runs/demo a.png b.png --frames 3 --steps 5 --out between.png",
     "restore": "restore runs/demo a.png --operator blur --width 1 --steps 5 -n 2 --out restored.png",
-    "tune": "tune runs/moons --steps 4 --seconds 5",
+    "tune": "tune runs/moons --steps 4 --teacher 20 --seconds 60",
     "distil": "distil runs/moons --steps 10 --out runs/few",
     "ema": "ema runs/demo --list",
     "evaluate": "evaluate runs/moons --data moons:test -n 200",
