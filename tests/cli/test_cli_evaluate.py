@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -129,13 +130,14 @@ def test_a_folder_of_vectors(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "nan": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 7, np.nan, x / 1.0), "sample 7 holds NaN"),
-    "inf": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 9, np.inf, x / 1.0), "sample 9 holds NaN"),
+    "nan": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 7, np.nan, x / 1.0), "Item 7 of --samples"),
+    "inf": (lambda x: np.where(np.arange(len(x))[:, None, None, None] == 9, np.inf, x / 1.0), "Item 9 of --samples"),
     "constant": (lambda x: np.full_like(x, 3), "are the same, which is no distribution to compare"),
     "one": (lambda x: x[:1], "of 1 sample items would mean nothing"),
-    "shape": (lambda x: x[:, :4], "holds items of shape (4, 8, 1), not (8, 8, 1)"),
+    "shape": (lambda x: x[:, :4], "but the run makes images of shape (8, 8, 1)"),
     "fractions": (lambda x: x / 16.0, "these are fractions between 0 and 1"),
-    "text": (lambda x: x.astype(str), "give whole or floating numbers"),
+    "none": (lambda x: x[:0], "holds no samples"),
+    "text": (lambda x: x.astype(str), "items must be whole or floating numbers"),
 }
 
 
@@ -151,6 +153,158 @@ def test_broken_samples_are_refused(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def columns(count: int, seed: int) -> np.ndarray:
+    """Three columns of other units, in two classes that differ."""
+    rng = np.random.default_rng(seed)
+    rows = rng.uniform(-2, 2, size=(count, 3)) + np.where(np.arange(count)[:, None] % 2, 1.0, 0.0)
+    return np.asarray(rows * [1.0, 11.0, 1150.0] + [0.0, 280.0, 56_000.0])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on columns of other units with classes a and b, and its data beside it."""
+    folder = tmp_path_factory.mktemp("table")
+    np.savez(folder / "train.npz", x=columns(400, 0), y=np.array(["a", "b"] * 200))
+    return trained(folder / "run", str(folder / "train.npz"))
+
+
+OTHERS = {
+    "right": (lambda x: x, None),
+    "single": (lambda x: x.astype(np.float32), "holds float32, and the training data float64"),
+    "doubled": (lambda x: 2 * x + 3, "lie outside the range of the training data"),
+    "moved": (lambda x: x + x.std(0) * 8, "lie outside the range of the training data"),
+    "hot": (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 4, 900.0, x), "of 360 numbers"),
+    "huge": (lambda x: x * 1000.0, "are they in the same units?"),
+}
+
+
+@pytest.mark.parametrize("side", ["--data", "--samples"])
+def test_other_data_are_in_the_units_of_the_run(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], side: str
+) -> None:
+    beside = {"--data": table.parent / "train.npz", "--samples": tmp_path / "same.npz"}
+    np.savez(tmp_path / "same.npz", samples=columns(120, 3))
+    far = {}
+    for name, (change, says) in OTHERS.items():
+        np.save(tmp_path / f"{name}.npy", change(columns(120, 2)))
+        sources = {**beside, side: tmp_path / f"{name}.npy"}
+        out = tmp_path / f"result-{name}.json"
+        words = [word for pair in sources.items() for word in map(str, pair)]
+        assert main(["evaluate", str(table), *words, "--metrics", "sliced-wasserstein", "--out", str(out)]) == 0
+        notes = [line for line in capsys.readouterr().out.splitlines() if f"{name}.npy" in line and "Note" in line]
+        assert (not says and not notes) or any(says in note for note in notes if says)
+        far[name] = json.loads(out.read_text())["scores"][0]["value"]
+    assert far["single"] == pytest.approx(far["right"], rel=1e-4)
+    assert min(far["doubled"], far["moved"], far["huge"]) > 5 * far["right"]
+    assert far["hot"] < far["doubled"]
+
+
+def test_compare_and_diagnose_are_in_the_units_of_the_run(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found, errors = {}, {}
+    for name in ("right", "single", "doubled"):
+        change, says = OTHERS[name]
+        source, out = tmp_path / f"{name}.npz", tmp_path / f"{name}.png"
+        np.savez(source, x=change(columns(120, 2)), y=np.array(["a", "b"] * 60))
+        words = ["--data", str(source), "--device", "cpu"]
+        extra = ["-n", "100", "--steps", "2", "--metrics", "sliced-wasserstein", "--out", str(out)]
+        assert main(["compare", str(table), *words, *extra]) == 0
+        assert not says or says in capsys.readouterr().out
+        (point,) = json.loads(out.with_suffix(".json").read_text())["points"]
+        found[name] = point["scores"][0]["value"]
+        extra = ["-n", "100", "--levels", "2", "--out", str(tmp_path / f"diagnosis-{name}.json")]
+        assert main(["diagnose", str(table), *words, *extra]) == 0
+        assert not says or says in capsys.readouterr().out
+        errors[name] = json.loads((tmp_path / f"diagnosis-{name}.json").read_text())["levels"][-1]["clean"]["value"]
+    assert found["single"] == pytest.approx(found["right"], rel=1e-4)
+    assert errors["single"] == pytest.approx(errors["right"], rel=1e-4)
+    assert found["doubled"] > found["right"] + 1
+    assert errors["doubled"] > 5 * errors["right"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "says"),
+    [
+        (("b",), "There are no items of 1 of the run's 2 classes: a."),
+        (("a", "b", "c"), "60 of 180 items are left out, whose classes the run does not have: c."),
+        (("b", "a", "a"), None),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "compare", "diagnose", "likelihood"])
+def test_classes_of_other_data_are_matched_by_name(
+    table: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    classes: tuple[str, ...],
+    says: str | None,
+) -> None:
+    rows, names = columns(360, 2), np.array(classes * 180)[:180]
+    chosen = np.array([2 * i + (name == "b") for i, name in enumerate(names)])
+    np.savez(tmp_path / "held.npz", x=rows[chosen], y=names)
+    extra = {
+        "evaluate": ["-n", "100", "--steps", "2", "--metrics", "sliced-wasserstein"],
+        "compare": ["-n", "100", "--steps", "2", "--metrics", "sliced-wasserstein"],
+        "diagnose": ["-n", "100", "--levels", "1"],
+        "likelihood": ["-n", "4", "--steps", "12"],
+    }[command]
+    out = tmp_path / ("x.png" if command == "compare" else "x.json")
+    words = [command, str(table), "--data", str(tmp_path / "held.npz"), *extra, "--out", str(out), "--device", "cpu"]
+    assert main(words) == 0
+    assert says is None or f"Note: {says}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "likelihood"])
+def test_data_of_other_classes_alone_are_refused(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    np.savez(tmp_path / "held.npz", x=columns(120, 2), y=np.array(["x", "y"] * 60))
+    assert main([command, str(table), "--data", str(tmp_path / "held.npz"), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "the classes of these data are x, y, and those of the run a, b: none is both" in error
+    assert error.count("\n") == 1
+
+
+SHAPES = {"NHWC": (8, 8, 3), "NCL": (2, 12), "NDHW": (4, 4, 4), "NCDHW": (2, 4, 4, 4)}
+
+
+@pytest.mark.parametrize("layout", SHAPES)
+def test_samples_of_every_layout(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """16-bit images come back from PNG files and a zip of them, series and volumes from .npy files."""
+    whole = layout == "NHWC"
+    rows = np.random.default_rng(0).normal(2000.0, 300.0, (240, *SHAPES[layout]))
+    items = rows.astype(np.uint16) if whole else rows.astype(np.float32)
+    np.save(tmp_path / "train.npy", items)
+    run = str(tmp_path / "run")
+    words = ["--data", str(tmp_path / "train.npy"), "--layout", layout, "--out", run, "--steps", "1", "--samples", "0"]
+    assert main(["train", *words, "--preset", "tiny", "--batch-size", "4", "--device", "cpu"]) == 0
+    spec = ornstein.load(run).spec
+    data.save_images(items[:120], tmp_path / "folder", spec=spec)
+    np.savez(tmp_path / "x.npz", samples=items[:120])
+    sources = [tmp_path / "x.npz", tmp_path / "folder"]
+    if whole:
+        with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+            for file in sorted((tmp_path / "folder").glob("*.png")):
+                archive.write(file, file.name)
+        sources.append(tmp_path / "x.zip")
+    found = []
+    for source in sources:
+        words = ["--samples", str(source), "--data", str(tmp_path / "train.npy"), "--metrics", "sliced-wasserstein"]
+        out = tmp_path / f"{source.name}.json"
+        assert main(["evaluate", run, *words, "--features", "pixels", "--out", str(out)]) == 0
+        found.append(json.loads(out.read_text())["scores"][0]["value"])
+    assert found == [found[0]] * len(sources)
+    doubled = 2 * items[:120].astype(int) + 3 if whole else 2 * items[:120] + 3
+    np.save(tmp_path / "doubled.npy", doubled)
+    words = ["--samples", str(tmp_path / "doubled.npy"), "--data", str(tmp_path / "train.npy"), "--features", "pixels"]
+    capsys.readouterr()
+    out = tmp_path / "doubled.json"
+    assert main(["evaluate", run, *words, "--metrics", "sliced-wasserstein", "--out", str(out)]) == 0
+    assert "lie outside the range of the training data" in capsys.readouterr().out
+    assert json.loads(out.read_text())["scores"][0]["value"] > 5 * found[0]
 
 
 def test_labels_of_samples_are_those_of_the_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

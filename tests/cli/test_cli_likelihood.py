@@ -56,6 +56,46 @@ def test_images_by_bounds(digits: Path, capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_noise_within_bins_is_chosen_on_training_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "COARSE", 12)
+    for name, seed in (("train", 0), ("held", 1)):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).poisson(20.0, (100, 3)))
+    run, train = str(tmp_path / "run"), str(tmp_path / "train.npy")
+    small = ["--steps", "2", "--samples", "0", "--device", "cpu", "--preset", "tiny"]
+    assert main(["train", "--data", train, "--out", run, *small]) == 0
+    words = ["likelihood", run, "--data", str(tmp_path / "held.npy"), "-n", "4", "--steps", "12", "--device", "cpu"]
+    assert main([*words, "--out", str(tmp_path / "x.json")]) == 0
+    assert "Note: --dequantise path, since" in capsys.readouterr().out
+    means = {}
+    for name in ("auto", "path", "uniform"):
+        out = tmp_path / f"{name}.json"
+        assert main([*words, "--train-data", train, "--dequantise", name, "--out", str(out)]) == 0
+        record = json.loads(out.read_text())
+        means[name] = record["rows"]["−log p"]["mean"]
+        if name == "auto":
+            costs = record["dequantisation"]["chosen_on_training_items"]
+            best = min(costs, key=costs.get)
+            assert f"Noise within bins: {best}, the tighter bound on 8 training items" in capsys.readouterr().out
+    assert means["auto"] == means[best]
+    assert means["path"] != means["uniform"]
+
+
+def test_the_prior_of_a_bound(digits: Path, tmp_path: Path) -> None:
+    words = ["likelihood", str(digits), "--data", "digits:test", "-n", "2", "--method", "elbo", "--steps", "2"]
+    rows = []
+    for name in ("centred", "normal"):
+        out = tmp_path / f"{name}.json"
+        assert main([*words, "--prior", name, "--out", str(out), "--device", "cpu"]) == 0
+        rows.append({key: row["mean"] for key, row in json.loads(out.read_text())["rows"].items()})
+    assert rows[0]["diffusion"] == rows[1]["diffusion"]
+    assert rows[1]["bound on −log p"] == pytest.approx(
+        rows[1]["prior"] + rows[1]["diffusion"] + rows[1]["reconstruction"], rel=1e-5
+    )
+    assert main([*words, "--prior", "none"]) == 2
+
+
 def test_all_that_was_found_in_a_file_of_one_s_own(
     digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

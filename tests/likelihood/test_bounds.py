@@ -105,6 +105,22 @@ def test_terms_are_those_of_the_definition(p: Path, variance: discrete.Variance)
     assert torch.allclose(found.total, found.prior + found.steps.sum(0) + found.reconstruction)
 
 
+@every_path
+def test_the_prior_term_of_a_standard_normal(p: Path) -> None:
+    """By torch's own KL; bounds with it lie above, too, for it is a density."""
+    model, x = mixture(p), mixture(p)._draw_data(ROWS, torch.Generator().manual_seed(0))
+    alpha, sigma = p.levels(1.0, x)
+    start = Normal(torch.zeros_like(x), torch.hypot(alpha, sigma).expand_as(x))
+    expected = kl_divergence(Normal(alpha * x, sigma.expand_as(x)), start).sum(1)
+    assert torch.allclose(likelihood.NormalPrior()(model, x), expected, rtol=1e-6, atol=1e-12)
+    assert torch.allclose(likelihood.NormalPrior()(model, x.float()).double(), expected, rtol=1e-4, atol=1e-8)
+    truth, normal = -mixture(path.Linear()).log_prob(x), likelihood.NormalPrior()
+    for found in (likelihood.elbo(model, x, calls=8, prior=normal), likelihood.bound(model, x, steps=8, prior=normal)):
+        assert torch.allclose(found.prior, expected, rtol=1e-6, atol=1e-12)
+        mean, error = gap(found.total, truth)
+        assert mean > -4 * error
+
+
 def test_what_bounds_refuse() -> None:
     model, x = mixture(path.Linear()), torch.zeros(1, 2, dtype=F64)
     with pytest.raises(ValueError, match="calls = 1"):
@@ -171,8 +187,8 @@ def test_the_parts_of_a_mean() -> None:
     found = likelihood.summarise(items + torch.randn(4000, generator=draw) * 4, probe, torch.tensor([0.1, -0.3]))
     assert found.data == pytest.approx(3 / 4000**0.5, rel=0.1)
     assert found.probe == pytest.approx(4 / 4000**0.5, rel=1e-6)
-    assert found.solver == pytest.approx(0.1, rel=1e-5)
-    assert found.total == pytest.approx(math.hypot(5 / 4000**0.5, 0.1), rel=0.05)
+    assert found.solver == pytest.approx(math.hypot(0.1, 0.2), rel=1e-5)  # the mean, and its own error of two items
+    assert found.total == pytest.approx(math.hypot(5 / 4000**0.5, 0.1, 0.2), rel=0.05)
     assert found.scaled(-2.0)[1:] == pytest.approx((2 * found.data, 2 * found.probe, 2 * found.solver, 4000))
     one = likelihood.summarise(torch.tensor([2.0]))
     assert one.mean == 2

@@ -165,6 +165,18 @@ def test_the_solver_part_tells_the_size_of_the_error() -> None:
     assert torch.equal(found.log_prob, likelihood.log_prob(model, x, solver=likelihood.FixedSteps(24)))
 
 
+def test_an_error_below_rounding_is_told_as_rounding() -> None:
+    """In float32 and at the default number of steps finer ones differ by rounding alone."""
+    model = mixture(16, path.Linear())
+    x = data(model, 64)
+    found = likelihood.estimate(model, x.float())
+    error = (model.log_prob(x) - found.log_prob).abs()
+    assert float(found.solver.abs().min()) > 1e-6
+    assert float((error <= 3 * found.solver.abs()).double().mean()) >= 0.9
+    fine = likelihood.estimate(model, x)
+    assert float(fine.solver.abs().max()) < float(found.solver.abs().min())
+
+
 def test_the_probe_part_tells_the_size_of_the_error() -> None:
     model = mixture(12, path.Linear())
     x = data(model, 64)

@@ -287,18 +287,32 @@ def test_intervals_close_to_the_null_hold(metric: Callable[[Tensor, Tensor], met
     """Where the distance is about as large as its own spread, neither order of its variance is enough alone."""
     found = [metric(draw(200, 3, 2 * i, shift), draw(200, 3, 2 * i + 1)) for i in range(200)]
     truth = np.mean([s.value for s in found])
-    assert 172 <= sum(s.low <= truth <= s.high for s in found) <= 198
+    assert 178 <= sum(s.low <= truth <= s.high for s in found) <= 199
 
 
 def test_an_interval_joins_the_null_with_what_is_far_from_it() -> None:
-    assert score.distance("d", 3.0, 3.0, 4.0, 0.0) == score.Score("d", 3.0, 3 - 2 * score.Z, 3 + 2 * score.Z)
-    far = score.distance("d", 1e6, 0.0, 4.0, 32.0)
-    assert (far.low, far.high) == pytest.approx((1e6 - 6 * score.Z, 1e6 + 6 * score.Z), abs=1e-4)
-    ends = [score.distance("d", value, 1.0, 1.0, value**2 / 8) for value in np.linspace(0.0, 30.0, 3001)]
+    far = score.distance("d", 1e6, score.Null(0.0, 4.0, 200.0), 32.0)
+    assert (far.low, far.high) == pytest.approx((1e6 - 6 * score.Z, 1e6 + 6 * score.Z), abs=0.05)
+    same = score.distance("d", 3.0, score.Null(3.0, 4.0, 2.0), 0.0)
+    assert same.low == pytest.approx(3.0, abs=1e-9)  # a distance is not below its null
+    assert score.distance("d", 2.5, score.Null(3.0, 4.0, 2.0), 0.0).low == 2.5
+    ends = [score.distance("d", value, score.Null(1.0, 1.0, 1.0), value / 8) for value in np.linspace(0.0, 30.0, 3001)]
     assert all(one.low <= one.value <= one.high for one in ends)
     for one, other in pairwise(ends):  # without jumps
         assert abs(other.low - one.low) < 0.05
         assert 0 < other.high - one.high < 0.05
+
+
+@pytest.mark.parametrize("degrees", [1, 4, 40])
+@pytest.mark.parametrize("truth", [0.0, 0.3, 1.0, 3.0, 10.0, 100.0])
+def test_the_interval_of_a_noncentral_chi_square(degrees: int, truth: float) -> None:
+    """What a squared distance with equal eigenvalues is, `truth` deviations of the null away from it."""
+    scale = 1 / math.sqrt(2 * degrees)  # so that the variance at the null is 1
+    draws = np.random.default_rng(0).noncentral_chisquare(degrees, truth / scale, 2000) * scale
+    null = score.Null(0.0, 1.0, scale * degrees)
+    found = [score.distance("d", float(v), null, 4 * scale * max(v, 0.0)) for v in draws - scale * degrees]
+    held = np.mean([one.low <= truth <= one.high for one in found])
+    assert 0.93 <= held <= 0.99
 
 
 def test_the_mean_and_spread_of_frechet_distances_at_the_null() -> None:
@@ -307,9 +321,9 @@ def test_the_mean_and_spread_of_frechet_distances_at_the_null() -> None:
     for i in range(300):
         found.append(metrics.frechet(draw(400, 5, 2 * i) * scales, draw(300, 5, 2 * i + 1) * scales).value)
     centred = [side - side.mean(0) for side in (draw(4000, 5, 1).double() * scales, draw(3000, 5, 2).double() * scales)]
-    null, noise = importlib.import_module("ornstein.metrics.frechet")._second_order(*centred)
-    assert 10 * null == pytest.approx(np.mean(found), rel=0.1)
-    assert 10 * math.sqrt(noise) == pytest.approx(np.std(found), rel=0.2)
+    null = importlib.import_module("ornstein.metrics.frechet")._second_order(*centred)
+    assert 10 * null.mean == pytest.approx(np.mean(found), rel=0.1)
+    assert 10 * math.sqrt(null.variance) == pytest.approx(np.std(found), rel=0.2)
 
 
 def copying(x: Tensor, y: Tensor) -> tuple[metrics.Score, ...]:

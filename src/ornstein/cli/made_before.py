@@ -1,11 +1,13 @@
 """Samples that were made before: every file and folder that `sample` writes, and arrays of one's own."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.printing import say
-from ornstein.errors import OrnsteinError, UsageError
+from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
     """Items in the run's own units, their classes where they are known, and a hash of what was read.
 
-    A .npz with an array `samples`, and `labels` or none; a .npy; a folder of .npy, a file for each; a folder of images. Numbers
-    of another type are taken as they are, and those outside the range of the training counted, with a note.
-    Raises UsageError for what is none of these, and for items of another shape.
+    A .npz with an array `samples`, and `labels` or none; a .npy; a folder of .npy, a file for each; a folder or zip of images.
+    Numbers of another type are taken as they are, and those outside the range of the training counted, with a note.
+    Raises UsageError for what is none of these and for items of another shape, OrnsteinError for those that hold NaN.
     """
     labels = None
     if not file.exists():
@@ -35,15 +37,10 @@ def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]
             f"--samples {file} is no .npz, .npy or folder; an image of many samples cannot be taken apart, so write them with "
             "`ornstein sample --out FOLDER` or `--out FILE.npz`"
         )
-    shape = trained.spec.item_shape
-    if items.shape == shape:
-        items = items[None]
-    if items.shape[1:] != shape:
-        raise UsageError(f"--samples {file} holds items of shape {items.shape[1:]}, not {shape}")
-    if labels is not None and len(labels) != len(items):
-        raise UsageError(f"--samples {file} holds {len(items)} samples and {len(labels)} labels; give one for each")
-    _note(items, file, trained)
-    return items, labels, digest
+    adopted = _adopted(items, file, trained)
+    if labels is not None and len(labels) != len(adopted):
+        raise UsageError(f"--samples {file} holds {len(adopted)} samples and {len(labels)} labels; give one for each")
+    return adopted, labels, digest
 
 
 def _array(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
@@ -98,44 +95,44 @@ def _stacked(folder: Path, files: list[Path]) -> "tuple[NDArray[Any], str]":
 
 
 def _images(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
-    """Images have black and white for the ends of the run's range."""
+    """In the run's units: black and white are the ends of its range where one is declared, else the files' numbers count."""
     import numpy as np
 
     from ornstein import data
     from ornstein.data.content import chunks
 
     spec = trained.spec
-    if spec.kind != "image":
+    if not spec.traits.pixels:
         raise UsageError(
-            f"--samples {file}: {trained.folder} makes {spec.kind}s, which are no images; give a .npz or .npy"
+            f"--samples {file}: {trained.folder} makes {spec.traits.plural}, which are no images; give a .npz or .npy"
         )
-    opened = data.open(file, channels=spec.shape[0])
+    opened = data.open(file, channels=spec.shape[0], like=spec)
     if opened.spec.shape != spec.shape:
         raise UsageError(f"--samples {file} holds items of shape {opened.spec.shape}, not {spec.shape}")
-    if np.dtype(spec.dtype).kind == "f":
+    if not spec.is_whole:
         say(f"Note: {file} holds images of whole numbers, and the run makes {spec.dtype}; a .npz holds them exactly.")
-    items = np.concatenate([spec.from_model(opened.spec.to_model(np.array(part))) for part in chunks(opened.items)])
+    adopted, notes = opened.adopt(spec)
+    _say(notes)
+    items = np.asarray(adopted.items)
+    if not adopted.spec.has_units_of(replace(spec, dtype=adopted.spec.dtype)):  # black to white in another type
+        items = np.concatenate([spec.from_model(adopted.spec.to_model(np.array(part))) for part in chunks(items)])
     return items, None, opened.spec.content_hash
 
 
-def _note(items: "NDArray[Any]", file: Path, trained: "Run") -> None:
-    """Says what is unlike the training data. Raises UsageError for what is no number."""
-    import numpy as np
-
+def _adopted(items: "NDArray[Any]", file: Path, trained: "Run") -> "NDArray[Any]":
+    """Items in the axes and units of the run, with notes. Raises UsageError or OrnsteinError for what is no such item."""
     from ornstein.runs.items import check_units
 
-    spec = trained.spec
-    if items.dtype.kind not in "biuf":
-        raise UsageError(f"--samples {file} holds {items.dtype}; give whole or floating numbers")
-    if not np.isfinite(items).all():
-        wrong = int((~np.isfinite(items).reshape(len(items), -1).all(1)).argmax())
-        raise OrnsteinError(
-            f"--samples {file}: sample {wrong} holds NaN or infinite numbers, of which no metric says anything; leave such "
-            "samples out or mend what made them"
-        )
-    check_units(trained, items, f"--samples {file}")
-    if items.dtype.name != spec.dtype:
-        say(f"Note: {file} holds {items.dtype}, and the training data {spec.dtype}; its numbers are taken as they are.")
-    outside = int(((items < spec.low) | (items > spec.high)).sum())
-    if outside:
-        say(f"Note: {outside:,} of {items.size:,} numbers of {file} lie outside the range of the training data.")
+    where = f"--samples {file}"
+    if not items.size:
+        raise UsageError(f"{where} holds no samples; give 100 or more")
+    if items.dtype.kind in "biuf":
+        check_units(trained, items, where)
+    adopted, notes = trained.spec.adopt(items, where)
+    _say(notes)
+    return adopted
+
+
+def _say(notes: Iterable[str]) -> None:
+    for note in notes:
+        say(f"Note: {note}")

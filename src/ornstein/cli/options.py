@@ -352,9 +352,11 @@ class Likelihood(OneRun, OnDevice, TrainingData, Writes, Cached):
     """Probe vectors per item and step, if the trace is not exact."""
     tolerance: float | None = None
     """Adaptive steps of the ODE with this tolerance; needs torchdiffeq."""
-    dequantise: str = "path"
-    """Dequantisation noise of whole numbers, for the ODE: path (the noise of the path, within the bin), uniform, or variational
-    (fitted to the model on its training data first; the tightest)."""
+    dequantise: str = "auto"
+    """Dequantisation noise of whole numbers, for the ODE: path (the noise of the path, within the bin), uniform, variational
+    (fitted to the model on its training data first; the tightest), or auto: path or uniform, by the bound on training items."""
+    prior: str = "centred"
+    """The density of the model at t = 1, for bounds: centred (normal, at its estimate of the data's mean) or normal (N(0, I))."""
     unconditional: bool = False
     """Use the null condition instead of each item's label."""
     seed: int = 0

@@ -4,6 +4,7 @@ log_prob, estimate      the density of p_t along the ODE; the same with the erro
 elbo, bound             the continuous and the discrete variational bound, term by term
 Uniform, Truncated      noise that makes a density of whole-number data (dequantisation)
 Variational, fit_dequantisation   the same, with a q(y | x) that is fitted to the model (variational dequantisation)
+CentredPrior, NormalPrior   the density at t = 1 whose divergence is the prior term of a bound
 summarise               the mean over data, its standard error split into data, probe and solver parts
 """
 
@@ -17,7 +18,7 @@ from ornstein.likelihood.hutchinson import Hutchinson
 from ornstein.likelihood.hutchpp import HutchPP
 from ornstein.likelihood.methods import ELBO, ODE, DiscreteBound, Measured, Method, Units
 from ornstein.likelihood.ode import Estimated, estimate, log_prob
-from ornstein.likelihood.prior import known, matched, standard
+from ornstein.likelihood.prior import CentredPrior, NormalPrior, PriorTerm, known, matched, standard
 from ornstein.likelihood.summary import Summary, summarise
 from ornstein.likelihood.trace import ExactTrace, Trace
 from ornstein.likelihood.variational import Variational, fit_dequantisation
@@ -30,6 +31,7 @@ __all__ = [
     "TRACES",
     "Adaptive",
     "Bound",
+    "CentredPrior",
     "Dequantisation",
     "DiscreteBound",
     "Discretised",
@@ -41,6 +43,8 @@ __all__ = [
     "Hutchinson",
     "Measured",
     "Method",
+    "NormalPrior",
+    "PriorTerm",
     "Summary",
     "Trace",
     "Truncated",

@@ -16,7 +16,7 @@ from ornstein.arguments import Report, as_noise, as_tensor, as_whole, batches, c
 from ornstein.denoiser import Denoiser
 from ornstein.likelihood import clock
 from ornstein.likelihood.decoder import Decoder, GaussianDecoder
-from ornstein.likelihood.prior import centre
+from ornstein.likelihood.prior import CentredPrior, PriorTerm
 from ornstein.noise import NoiseSource, repeat
 
 SMALLEST = 2e-3  # σ/α of the decoder for data that are no whole numbers
@@ -51,6 +51,7 @@ def elbo(
     calls: int = 32,
     nearest: float = SMALLEST,
     decoder: Decoder | None = None,
+    prior: PriorTerm | None = None,
     noise: NoiseSource | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -64,15 +65,16 @@ def elbo(
     ends. ‖ε‖² − D, whose mean is 0, is subtracted with the coefficient that leaves no noise for Gaussian data of standard
     deviation ½. The standard error is that of neighbouring slices taken for repetitions of each other, which is never too
     small on average. `nearest` is σ/α at t_ε (a path's own least, where that is more); the reconstruction there is by `decoder`
-    (None: Gaussian), and the prior N(αm, σ²I), m the denoiser's estimate of the mean. The other arguments are those
-    of `log_prob`. Raises ValueError for less than 2 calls.
+    (None: Gaussian). `prior` is the density that the model has at t = 1 (None: `CentredPrior()`, N(αm, σ²I) with m its own
+    estimate of the mean; `NormalPrior()`: N(0, I)). The other arguments are those of `log_prob`. Raises ValueError for less
+    than 2 calls.
     """
     check_denoiser("elbo", denoiser)
     as_whole("elbo: calls", calls, 2)
     x = as_tensor("elbo", "x", x).to(device, dtype)
-    decoder = decoder or GaussianDecoder()
+    decoder, prior = decoder or GaussianDecoder(), prior or CentredPrior()
     return join(
-        lambda one, items, source: _elbo(one, items, calls, nearest, decoder, source),
+        lambda one, items, source: _elbo(one, items, calls, nearest, decoder, prior, source),
         batches(denoiser, x, as_noise(noise, seed), batch_size),
         progress,
     )
@@ -96,7 +98,9 @@ def join(
     )
 
 
-def _elbo(denoiser: Denoiser, x: Tensor, calls: int, nearest: float, decoder: Decoder, noise: NoiseSource) -> Bound:
+def _elbo(
+    denoiser: Denoiser, x: Tensor, calls: int, nearest: float, decoder: Decoder, prior: PriorTerm, noise: NoiseSource
+) -> Bound:
     path = denoiser.path
     start = clock.nearest(path, nearest)
     first, last = clock.ends(path, start)
@@ -119,13 +123,7 @@ def _elbo(denoiser: Denoiser, x: Tensor, calls: int, nearest: float, decoder: De
     total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
     edges = clock.time(path, clock.angle(torch.linspace(first, last, calls + 1, dtype=torch.float64)))
     edges[0], edges[-1] = start, 1.0
-    return Bound(prior_term(denoiser, x), total, reconstruction, probe, terms, edges)
-
-
-def prior_term(denoiser: Denoiser, x: Tensor) -> Tensor:
-    """KL(N(αx, σ²) ‖ N(αm, σ²)) = ½(α/σ)²‖x − m‖² at t = 1, (B,)."""
-    alpha, sigma = denoiser.path.levels(1.0, x)
-    return 0.5 * (alpha / sigma) ** 2 * (x - centre(denoiser, x)).flatten(1).square().sum(1)
+    return Bound(prior(denoiser, x), total, reconstruction, probe, terms, edges)
 
 
 def reconstruct(

@@ -16,8 +16,9 @@ from ornstein.arguments import Report, as_noise, as_tensor, batches, check_denoi
 from ornstein.denoiser import Denoiser
 from ornstein.grid import explicit
 from ornstein.likelihood import clock
-from ornstein.likelihood.continuous import SMALLEST, Bound, control, excess, join, neighbours, prior_term, reconstruct
+from ornstein.likelihood.continuous import SMALLEST, Bound, control, excess, join, neighbours, reconstruct
 from ornstein.likelihood.decoder import Decoder, GaussianDecoder
+from ornstein.likelihood.prior import CentredPrior, PriorTerm
 from ornstein.noise import NoiseSource, repeat
 from ornstein.path import Path
 from ornstein.variance import divergence, estimated, learned_by
@@ -45,6 +46,7 @@ def bound(
     variance: Variance | None = None,
     decoder: Decoder | None = None,
     nearest: float = SMALLEST,
+    prior: PriorTerm | None = None,
     noise: NoiseSource | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -62,16 +64,26 @@ def bound(
     """
     check_denoiser("bound", denoiser)
     x = as_tensor("bound", "x", x).to(device, dtype)
-    levels, decoder = _levels(denoiser.path, steps, grid, nearest), decoder or GaussianDecoder()
+    levels, decoder, prior = (
+        _levels(denoiser.path, steps, grid, nearest),
+        decoder or GaussianDecoder(),
+        prior or CentredPrior(),
+    )
     return join(
-        lambda one, items, source: _bound(one, items, levels, variance, decoder, source),
+        lambda one, items, source: _bound(one, items, levels, variance, decoder, prior, source),
         batches(denoiser, x, as_noise(noise, seed), batch_size),
         progress,
     )
 
 
 def _bound(
-    denoiser: Denoiser, x: Tensor, levels: Tensor, variance: Variance | None, decoder: Decoder, noise: NoiseSource
+    denoiser: Denoiser,
+    x: Tensor,
+    levels: Tensor,
+    variance: Variance | None,
+    decoder: Decoder,
+    prior: PriorTerm,
+    noise: NoiseSource,
 ) -> Bound:
     path = denoiser.path
     from_t, to_s = levels[:-1], levels[1:]
@@ -101,7 +113,7 @@ def _bound(
         reconstruction, spread = reconstruct(denoiser, x, times[-1], decoder, noise, len(times))
     probe = (neighbours(terms) + spread).sqrt()
     total, reconstruction, probe, terms = (v.to(x.dtype) for v in (terms.sum(0), reconstruction, probe, terms))
-    return Bound(prior_term(denoiser, x), total, reconstruction, probe, terms, levels.flip(0))
+    return Bound(prior(denoiser, x), total, reconstruction, probe, terms, levels.flip(0))
 
 
 def _levels(path: Path, steps: int, grid: Tensor | None, nearest: float) -> Tensor:

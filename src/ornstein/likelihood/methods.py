@@ -16,6 +16,7 @@ from ornstein.likelihood.discrete import bound
 from ornstein.likelihood.fixed import FixedSteps
 from ornstein.likelihood.hutchinson import Hutchinson
 from ornstein.likelihood.ode import Integrator, estimate
+from ornstein.likelihood.prior import CentredPrior, PriorTerm
 from ornstein.likelihood.trace import ExactTrace, Trace
 from ornstein.noise import NoiseSource
 
@@ -109,12 +110,15 @@ class ELBO:
 
     calls: int = 32
     nearest: float = SMALLEST
+    prior: PriorTerm = CentredPrior()
 
     def __call__(
         self, denoiser: Denoiser, x: Tensor, units: Units, noise: NoiseSource, check: bool = False
     ) -> Measured:
         ratio = level(denoiser, units, self.nearest)
-        return _terms(elbo(denoiser, x, calls=self.calls, nearest=ratio, decoder=_decoder(units), noise=noise), units)
+        decoder, prior = _decoder(units), self.prior
+        result = elbo(denoiser, x, calls=self.calls, nearest=ratio, decoder=decoder, prior=prior, noise=noise)
+        return _terms(result, units)
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,12 @@ class DiscreteBound:
 
     steps: int = 100
     nearest: float = SMALLEST
+    prior: PriorTerm = CentredPrior()
 
     def __call__(
         self, denoiser: Denoiser, x: Tensor, units: Units, noise: NoiseSource, check: bool = False
     ) -> Measured:
         ratio = level(denoiser, units, self.nearest)
-        return _terms(bound(denoiser, x, steps=self.steps, nearest=ratio, decoder=_decoder(units), noise=noise), units)
+        decoder, prior = _decoder(units), self.prior
+        result = bound(denoiser, x, steps=self.steps, nearest=ratio, decoder=decoder, prior=prior, noise=noise)
+        return _terms(result, units)

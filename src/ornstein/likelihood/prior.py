@@ -1,10 +1,13 @@
 """The density at t = 1, where the ODE ends: log p_1 of x (B, ...), in nats, as a function of denoiser and x.
 
 On a path with α(1) = 0 it is N(0, σ²I), and all three agree. Where some signal is left at t = 1 the true marginal is not that.
+The prior term of a bound is what an item leaves there: KL(q(x_1 | x) ‖ p(x_1)) with q(x_1 | x) = N(αx, σ²I).
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -49,6 +52,37 @@ def matched(denoiser: Denoiser, x: Tensor) -> Tensor:
     # one Newton step from αE[x | x_1 = αm] to the middle, where the score is 0
     off = turned(x - middle) + turned(middle - alpha * clean.detach()) / values
     return _normal(off * values.sqrt() / sigma) + 0.5 * values.log().sum(1) - size * math.log(sigma)
+
+
+class PriorTerm(Protocol):
+    """KL(q(x_1 | x) ‖ p(x_1)) (B,) in nats of items x (B, ...)."""
+
+    def __call__(self, denoiser: Denoiser, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class CentredPrior:
+    """p(x_1) = N(αm, σ²I), m the denoiser's own estimate of the mean of the data: the KL is ½(α/σ)²‖x − m‖²."""
+
+    def __call__(self, denoiser: Denoiser, x: Tensor) -> Tensor:
+        alpha, sigma = denoiser.path.levels(1.0, x)
+        return 0.5 * (alpha / sigma) ** 2 * (x - centre(denoiser, x)).flatten(1).square().sum(1)
+
+
+@dataclass(frozen=True)
+class NormalPrior:
+    """p(x_1) = N(0, vI) with v = α² + σ², which is N(0, I) on every variance preserving path: DDPM's L_T (Ho et al. 2020,
+    equation 5), KL = ½(α²‖x‖²/v + D(σ²/v − 1 − log(σ²/v))).
+
+    With it the bound is that of the model which starts from such noise.
+    """
+
+    def __call__(self, denoiser: Denoiser, x: Tensor) -> Tensor:
+        alpha, sigma = denoiser.path.levels(1.0, x.double())
+        signal = alpha**2 / (alpha**2 + sigma**2)  # σ²/v = 1 − signal
+        rest = -signal - torch.log1p(-signal)
+        squares = x.double().flatten(1).square().sum(1) / (alpha**2 + sigma**2)
+        return (0.5 * (alpha**2 * squares + math.prod(x.shape[1:]) * rest)).to(x.dtype)
 
 
 def known(denoiser: Denoiser, x: Tensor) -> Tensor:

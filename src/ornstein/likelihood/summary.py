@@ -33,12 +33,18 @@ def summarise(values: Tensor, probe: Tensor | None = None, solver: Tensor | None
     """The mean of values (N,), from the standard error that its probes leave in each (N,), and solver errors (M,) of some.
 
     The values spread by data and probes together, so the probes' part, √(Σ probe²)/N, is taken out of their standard error
-    s/√N. The solver part is the mean error, by its size. NaN where a part is not known (a single item; one probe an item).
+    s/√N. The solver part is the mean error, by its size, and what that may be for the items that were not checked: m and s/√M
+    as √(m² + s²/M). NaN where a part is not known (a single item; one probe an item).
     """
     values, count = values.double(), len(values)
     spread = float(values.var()) / count if count > 1 else math.nan
     drawn = 0.0 if probe is None else float(probe.double().square().sum()) / count**2
     known = 0.0 if math.isnan(drawn) else drawn
     data = math.sqrt(max(spread - known, 0.0)) if count > 1 else math.nan
-    steps = 0.0 if solver is None else abs(float(solver.double().mean()))
+    steps = 0.0
+    if solver is not None:
+        errors = solver.double()
+        steps = math.hypot(
+            float(errors.mean()), float(errors.std()) / math.sqrt(len(errors)) if len(errors) > 1 else 0.0
+        )
     return Summary(float(values.mean()), data, math.sqrt(drawn), steps, count)

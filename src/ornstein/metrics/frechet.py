@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ornstein.metrics.score import Score, distance, usable
+from ornstein.metrics.score import Null, Score, distance, usable
 
 LEAST = 100
 ITEMS, OTHERS = 1000, 16  # the pairs that tell the second order
@@ -30,11 +30,11 @@ def frechet(samples: Tensor, real: Tensor) -> Score:
     psi_x = 2 * x @ shift + x.square().sum(1) - _quadratic(x, root_x, u, s)
     psi_y = -2 * y @ shift + y.square().sum(1) - _quadratic(y, root_y, vt.T, s)
     first = float(psi_x.var() / len(x) + psi_y.var() / len(y))
-    null, noise = _second_order(x, y)
-    return distance("Fréchet distance", float(value.clamp(min=0)), null, noise, max(first - 2 * noise, 0.0))
+    null = _second_order(x, y)
+    return distance("Fréchet distance", float(value.clamp(min=0)), null, max(first - 2 * null.variance, 0.0))
 
 
-def _second_order(x: Tensor, y: Tensor) -> tuple[float, float]:
+def _second_order(x: Tensor, y: Tensor) -> Null:
     """The mean and the variance of the distance at the null, from centred items of both sides taken as one distribution.
 
     With σ the eigenvalues of its covariance and E = Σ_x − Σ_y in its eigenvectors, the distance there is
@@ -61,7 +61,9 @@ def _second_order(x: Tensor, y: Tensor) -> tuple[float, float]:
 
     pairs = torch.stack([kernel(1 + n * k // (2 * OTHERS)) for k in range(OTHERS)])
     scale = 1 / len(x) + 1 / len(y)
-    return float(kernel(0).mean()) * scale, 2 * float(pairs.square().mean()) * scale**2
+    own = kernel(0)
+    mean, error = float(own.mean()) * scale, float(own.std()) / len(own) ** 0.5 * scale
+    return Null(mean, 2 * float(pairs.square().mean()) * scale**2, mean, error)
 
 
 def _root(cov: Tensor) -> Tensor:

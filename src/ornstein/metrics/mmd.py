@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import ENTRIES
-from ornstein.metrics.score import Score, distance, usable
+from ornstein.metrics.score import Null, Score, distance, usable
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 LOOKED_AT = 1000  # items of each side for the median distance
@@ -60,7 +60,11 @@ def unbiased(name: str, x: Tensor, y: Tensor, kernel: Kernel) -> Score:
         + 4 * _across(square, across_x, across_y) / (n * m)
     )
     jackknife = float(psi_x.var() / n + psi_y.var() / m)
-    return distance(name, float(value), 0.0, noise, max(jackknife - 2 * noise, 0.0))
+    total = sum(
+        float(first.mean() - own.mean() / (len(own) - 1)) / len(own)
+        for first, own in ((first_x, own_x), (first_y, own_y))
+    )  # E k̃(x, x)/n + E k̃(y, y)/m
+    return distance(name, float(value), Null(0.0, noise, total), max(jackknife - 2 * noise, 0.0))
 
 
 def _own(square: float, sums: Tensor) -> float:

@@ -43,27 +43,59 @@ class Score:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Null:
+    """Of a squared distance where both sets have one distribution: its mean and variance at these counts, `total`, the mean of
+    its second order, which an unbiased estimate has taken off, and the standard error of `mean`."""
+
+    mean: float
+    variance: float
+    total: float
+    error: float = 0.0
+
+
 def smooth(name: str, value: float, *influences: Tensor) -> Score:
     """A statistic with the influence of each item, one tensor (N,) for each independent sample."""
     error = Z * math.sqrt(sum(float(psi.double().var()) / len(psi) for psi in influences))
     return Score(name, value, value - error, value + error)
 
 
-def distance(name: str, value: float, null: float, noise: float, excess: float, squared: bool = True) -> Score:
-    """A distance of two sets, whose variance near its null value is not that of its first-order influences.
+def distance(name: str, value: float, null: Null, excess: float) -> Score:
+    """A squared distance of two sets, whose variance near its null value is not that of its first-order influences.
 
-    Of equal distributions its mean at these counts is `null` and its variance `noise`, S; of others the first order adds
-    `excess`, E. The ends are Z√(S + E) away. Whether the lower one is above the null is decided by the null's own variance, as
-    in a test, and where the whole variance says less it goes on from the null. Of a `squared` distance E grows in proportion to
-    value − null: once that is more than chance both ends are moved by Z²/4 · E/(value − null), so that they are even for the
-    root.
+    θ = value − null.mean is s times a noncentral χ² of k degrees of freedom, less its mean at the null: its variance is
+    S + cθ with S = 2ks² that of the null, `null.variance`, and c = 4s. At the null s = S/(2·total), `total` the sum of the
+    eigenvalues of the second order; far from it c = E/θ, with E = `excess`, what the first order adds to the variance at this
+    value. Both say c, the null as if it were a value two deviations away. The ends are where the value would be a quantile of
+    2.5 or 97.5 % (by its skewness: Cornish and Fisher 1938): the test inverted. No distance is below its null: where that is not
+    excluded the interval begins there (less `null.error`, where its mean is estimated), or at the value.
     """
-    above, error, own = value - null, Z * math.sqrt(noise + excess), Z * math.sqrt(noise)
-    moved = Z**2 / 4 * excess / max(above, own**2 / above) if squared and excess > 0 and above > 0 else 0.0
-    low, high = above - own, above + error + moved
-    if low > 0:
-        low = min(above, max(above - error + moved, low * own / error))
-    return Score(name, value, null + low, null + high)
+    above, deviation = value - null.mean, math.sqrt(null.variance)
+    if not (null.total > 0 and deviation > 0):
+        error = Z * math.sqrt(null.variance + excess)
+        return Score(name, value, value - error, value + error)
+    least = 2 * null.variance / null.total
+    slope = (excess + least * 2 * deviation) / (max(above, 0.0) + 2 * deviation)
+    scale = slope / 4
+    degrees = null.variance / (2 * scale**2)
+
+    def quantile(theta: float, z: float) -> float:
+        """Of values where the truth is θ."""
+        spare = theta / scale  # the noncentrality
+        skew = math.sqrt(8) * (degrees + 3 * spare) / (degrees + 2 * spare) ** 1.5
+        return theta + math.sqrt(null.variance + 4 * scale * theta) * (z + (z**2 - 1) * skew / 6)
+
+    def truth(z: float) -> float:
+        """The θ whose quantile the value is, at least 0."""
+        low, high = 0.0, max(above, 0.0) + 20 * (deviation + 4 * scale + math.sqrt(4 * scale * max(above, 0.0)))
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if quantile(middle, z) < above else (low, middle)
+        return low
+
+    low = truth(Z) - Z * null.error
+    high = max(truth(-Z), above - quantile(0.0, -Z))
+    return Score(name, value, min(value, null.mean + low), max(value, null.mean + high))
 
 
 def spread(statistic: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, Tensor]:

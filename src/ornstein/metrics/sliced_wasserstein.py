@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ornstein.metrics.score import Score, distance, usable
+from ornstein.metrics.score import Null, Score, distance, usable
 
 TOGETHER = 32  # directions
 EXCHANGED, ITEMS = 40, 1000  # random exchanges of both sides, of so many items of each, tell what is left at the null
@@ -31,7 +31,11 @@ def sliced_wasserstein(samples: Tensor, real: Tensor, slices: int = 256, seed: i
     ratio = (1 / n + 1 / m) / (1 / len(fewer[0]) + 1 / len(fewer[1]))
     null, noise = float(by_chance.mean()) * ratio**0.5, min(float(by_chance.var()) * ratio, first)
     apart = max(1 - (null / value) ** 2, 0.0) if value > 0 else 0.0
-    return distance("sliced Wasserstein", value, null, noise, (first - noise) * apart, squared=False)
+    error = 2 * null * (noise / EXCHANGED) ** 0.5
+    # its square behaves as a squared distance does
+    at_null, here = 4 * null**2 * noise, 4 * value**2 * (noise + (first - noise) * apart)
+    square = distance("", value**2, Null(null**2, at_null, null**2, error), max(here - at_null, 0.0))
+    return Score("sliced Wasserstein", value, min(value, max(square.low, 0.0) ** 0.5), max(value, square.high**0.5))
 
 
 def _distance(x: Tensor, y: Tensor, directions: Tensor) -> tuple[float, float]:
