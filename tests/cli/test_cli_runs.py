@@ -212,7 +212,7 @@ def test_a_picture_or_a_folder_by_the_ending(copied: Path, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--label", "12"], "label: 12 is not one of the 10 classes 0 (0) to 9 (9)"),
+        (["--label", "12"], "label: 12 is no class; the classes are 0, 1, 2"),
         (["--label", "seven"], "'seven' is no class"),
         (["--out", str(Path(__file__).parent)], "holds other files"),
         (["--solver", "huen"], "did you mean 'heun'?"),
