@@ -187,6 +187,21 @@ def test_losses_that_are_not_finite_are_left_out(run: Path, digits: data.Dataset
         file.write_text(lines)
 
 
+def test_the_loss_on_held_out_items_is_drawn(run: Path, digits: data.Dataset) -> None:
+    file = run / "metrics.jsonl"
+    lines = file.read_text()
+    assert "<circle" not in report.write(run, digits).read_text()
+    try:
+        file.write_text(
+            lines + json.dumps({"step": 2, "held_out": 0.75}) + "\n" + json.dumps({"step": 2, "held_out": -1}) + "\n"
+        )
+        text = report.write(run, digits).read_text()
+        assert text.count("<circle") == 1
+        assert "held-out items" in text
+    finally:
+        file.write_text(lines)
+
+
 def test_a_run_without_model_or_grids(tmp_path: Path, digits: data.Dataset) -> None:
     with pytest.raises(OrnsteinError, match="no trained model yet"):
         report.write(tmp_path, digits)

@@ -24,7 +24,7 @@ from ornstein.data import Dataset, grid_image
 from ornstein.data.spec import DataSpec
 from ornstein.errors import NotFinite, OrnsteinError
 from ornstein.files.atomic import new_file
-from ornstein.files.reading import listed, read_arrays, read_bytes, read_json
+from ornstein.files.reading import listed, read_arrays, read_bytes, read_json, read_lines
 from ornstein.folder.checkpoints import Counters, checkpoints, counters
 from ornstein.folder.history import NAME, described
 from ornstein.model import Model
@@ -56,7 +56,7 @@ def write(folder: Path, dataset: Dataset) -> Path:
     drawn = _drawn(run, dataset, files)
     sections = [
         _if_finite("Samples", lambda: _comparison(run, dataset, drawn, files)),
-        _losses(lines),
+        _losses(lines, _held_out(folder)),
         _over_time(drawn),
         _if_finite("From noise to data", lambda: _trajectory(run, dataset)),
         *_evaluations(files),
@@ -78,7 +78,7 @@ def write_so_far(folder: Path, model: Model, dataset: Dataset, reached: Counters
     note = f'<p class="lead">{100 * done:.0f} % done. {how}</p>'
     sections = [
         _samples_so_far(run, dataset, drawn, files),
-        _losses(lines),
+        _losses(lines, _held_out(folder)),
         _over_time(drawn),
         _settings(run, files),
         files.left_out(),
@@ -216,15 +216,25 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
     return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
 
 
-def _losses(lines: list[dict[str, Any]]) -> str:
-    points = sorted(
-        (line["step"], line["loss"]) for line in lines if 0 < line["loss"] < MOST and 0 < line["step"] < MOST
-    )
-    points = points[:: len(points) // CURVE + 1]
+def _held_out(folder: Path) -> list[tuple[float, float]]:
+    """Steps and losses on held-out items, where they were measured."""
+    return _drawable(read_lines(folder / "metrics.jsonl", ("step", "held_out"), folder), "held_out")
+
+
+def _drawable(lines: list[dict[str, Any]], key: str) -> list[tuple[float, float]]:
+    """Steps and losses that have a place on logarithmic axes, at most as many as are drawn."""
+    points = sorted((line["step"], line[key]) for line in lines if 0 < line[key] < MOST and 0 < line["step"] < MOST)
+    return points[:: len(points) // CURVE + 1]
+
+
+def _losses(lines: list[dict[str, Any]], held_out: list[tuple[float, float]]) -> str:
+    points = _drawable(lines, "loss")
     if len({step for step, _ in points}) < 2:
         return ""
     note = "The training loss, each step and smoothed, on logarithmic axes."
-    return _section("Loss", note, _curve(points))
+    if held_out:
+        note += " Points: the loss of the averaged weights on held-out items."
+    return _section("Loss", note, _curve(points, held_out))
 
 
 def _over_time(drawn: list["_Drawn"]) -> str:
@@ -440,11 +450,13 @@ def _steps(heights: NDArray[np.float64]) -> str:
     return f"M0 195{''.join(corners)}L200 195"
 
 
-def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Loss against step as SVG, both logarithmic: every point thin, and a running mean."""
+def _curve(points: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]] = ()) -> str:
+    """Loss against step as SVG, both logarithmic: every point thin, a running mean, and points of held-out items."""
     steps, losses = (np.array(values, dtype=np.float64) for values in zip(*sorted(points), strict=True))
     first, last = math.log(steps.min()), math.log(steps.max())
-    low, high = math.log(losses.min() * 0.95), math.log(losses.max() * 1.05)
+    marked = [(step, loss) for step, loss in held_out if steps.min() <= step <= steps.max()]
+    seen = [float(losses.min()), float(losses.max()), *(loss for _, loss in marked)]
+    low, high = math.log(min(seen) * 0.95), math.log(max(seen) * 1.05)
     left, right, top, bottom = 52.0, 790.0, 12.0, 262.0
 
     def across(step: float) -> float:
@@ -472,9 +484,10 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
         for v in _ticks(steps.min(), steps.max())
         if v == round(v)
     ]
+    marks = [f'<circle cx="{across(step):.1f}" cy="{down(loss):.1f}" r="3.5"/>' for step, loss in marked]
     return (
         f'<svg class="curve" viewBox="0 0 800 300" role="img" aria-label="loss by step">{"".join(ticks)}'
-        f"{line(losses, 'raw')}{line(smooth, 'smooth')}"
+        f"{line(losses, 'raw')}{line(smooth, 'smooth')}{''.join(marks)}"
         f'<text x="{right}" y="{bottom + 36}" text-anchor="end">step</text></svg>'
     )
 
@@ -546,6 +559,7 @@ svg { background: var(--card); border: 1px solid var(--line); }
 .curve text { fill: var(--soft); font-size: 12px; font-variant-numeric: tabular-nums; }
 .curve line { stroke: var(--line); }
 .curve polyline { fill: none; stroke: var(--accent); stroke-width: 2.2; stroke-linejoin: round; }
+.curve circle { fill: var(--ink); }
 .curve .raw { stroke-width: 1; opacity: .35; }
 .dots { fill: none; stroke-linecap: round; stroke-width: 2.4; opacity: .55; }
 .real.dots { stroke: var(--real); } .made.dots { stroke: var(--accent); }
