@@ -158,7 +158,7 @@ def test_what_a_tuned_solver_was_not_made_for_is_refused() -> None:
         sample(mixture(path.Cosine()), (1, 2), solver=found, steps=5)
     with pytest.raises(ValueError, match="leave the grid out"):
         sample(mixture(), (1, 2), solver=found, grid=grid.uniform(path.Linear(), 5))
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be at least 1"):
         tuning.fit(mixture(), (2,), 0)
 
 

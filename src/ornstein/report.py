@@ -53,7 +53,7 @@ def write(folder: Path, dataset: Dataset) -> Path:
     """
     run = load(folder)
     files, lines = _Files(folder), run.metrics()
-    drawn = _drawn(run, dataset, files)
+    drawn, head = _drawn(run, dataset, files), _head(run, _reached(lines, files))
     sections = [
         _if_finite("Samples", lambda: _comparison(run, dataset, drawn, files)),
         _losses(lines, _held_out(folder)),
@@ -63,7 +63,7 @@ def write(folder: Path, dataset: Dataset) -> Path:
         _settings(run, files),
         files.left_out(),
     ]
-    return _put(folder, _head(run, _reached(lines, files)), sections)
+    return _put(folder, head, sections)
 
 
 def write_so_far(folder: Path, model: Model, dataset: Dataset, reached: Counters, done: float, ended: str = "") -> Path:

@@ -136,7 +136,7 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["edit", "run", "a.png", "--strength", "0.5", "-n", "0"], "--count 0"),
         (["edit", "run", "none.png", "--strength", "0.5"], "no file"),
         (["edit", "run", "text.png", "--strength", "0.5"], "cannot be read as an image"),
-        (["edit", "run", "two.npy", "--strength", "0.5"], "items of shape (3,)"),
+        (["edit", "run", "two.npy", "--strength", "0.5"], "has shape (2, 3), but the run makes images"),
         (["edit", "run", "wide.png", "--mask", "mask.png"], "is 8x8, but the image is 20x10"),
         (["edit", "run", "a.png", "--mask", "black.png"], "black everywhere"),
         (["edit", "run", "a.png", "--mask", "white.png"], "white everywhere"),

@@ -134,7 +134,8 @@ def test_a_table_is_read_line_by_line(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / f"{i}.png").write_bytes(png(np.full((3, 3, 1), i, np.uint8)))
     rows_of = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "remark": "x" * 50} for i in range(9)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows_of)))
-    assert data.open(tmp_path).classes == ("a", "b")
+    with pytest.warns(UserWarning, match="the column remark"):
+        assert data.open(tmp_path).classes == ("a", "b")
     (tmp_path / "metadata.jsonl").unlink()
     (tmp_path / "metadata.json").write_text(json.dumps(rows_of))
     with pytest.raises(OrnsteinError, match=r"write it as metadata\.jsonl"):

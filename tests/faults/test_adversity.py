@@ -184,9 +184,9 @@ def test_signals(points: Path, tmp_path: Path, whole: Any, forked: Any, cases: A
 def test_a_reader_that_goes_away(points: Path, tmp_path: Path, whole: Any) -> None:
     """`ornstein train ... | head -1`: what was trained is saved."""
     from ornstein.cli import main
-    from ornstein.cli import train as command
+    from ornstein.meter import Meter
 
-    out, say = tmp_path / "run", command.Meter.update
+    out, say = tmp_path / "run", Meter.update
 
     def closed(self: Any, done: float, text: str) -> None:
         if text.startswith("step 3"):
@@ -194,7 +194,7 @@ def test_a_reader_that_goes_away(points: Path, tmp_path: Path, whole: Any) -> No
         say(self, done, text)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command.Meter, "update", closed)
+        patch.setattr(Meter, "update", closed)
         patch.setattr("os.dup2", lambda *_: 0)
         assert main(train(points, out)) == 1
     assert next(checkpoints.checkpoints(out / "checkpoints")).name == "step-00000003"

@@ -162,9 +162,7 @@ def test_what_a_precision_costs(real, tmp_path, network, precision, tf32, bound)
     _, learner = of.ready()
     moved(learner)
     exact_loss, exact = gradients(learner, part)
-    rounded = replace(of.settings, precision=precision)
-    other = run(tmp_path / "other", real, Alike, network=network)
-    other.settings = rounded
+    other = run(tmp_path / "other", real, Alike, network=network, precision=precision)
     _, learner = other.ready()
     moved(learner)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32  # the fixture sets them back

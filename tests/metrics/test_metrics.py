@@ -427,7 +427,7 @@ def test_a_distance_is_symmetric(metric: Callable[..., metrics.Score]) -> None:
     x, y = draw(400, 3, 0, 0.3, 1.2), draw(300, 3, 1)
     one, other = metric(x, y), metric(y, x)
     assert one.value == pytest.approx(other.value, rel=1e-4)
-    assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=5e-3)  # sliced: random exchanges
+    assert (one.low, one.high) == pytest.approx((other.low, other.high), rel=2e-2)  # sliced: random exchanges
 
 
 def test_precision_is_recall_of_the_exchanged_sets() -> None:
@@ -457,7 +457,7 @@ def test_equal_sets_have_the_null_value(metric: Callable[..., Any]) -> None:
         elif one.name == "C2ST accuracy":
             assert one.low < 0.5 < one.high
         else:  # unbiased for sets apart: here no item is left out of the other set as it is of its own
-            assert one.low < one.value < 0, one
+            assert one.low <= one.value < 0, one
 
 
 def test_copies_are_counted_exactly_and_ratios_without_meaning_are_left_out() -> None:

@@ -90,6 +90,11 @@ def _dequantisation(
     """The noise within bins; `chosen` is filled with what each cost on training items where it was chosen by that."""
     from ornstein.likelihood import Uniform
 
+    if options.dequantise in ("uniform", "variational") and not trained.spec.is_whole:
+        raise UsageError(
+            f"--dequantise {options.dequantise}: {trained.folder} was trained on {trained.spec.dtype}, no whole numbers: "
+            "there is nothing to dequantise; leave it out"
+        )
     if options.method != "ode" or options.dequantise == "path" or not trained.spec.is_whole:
         return None
     if options.dequantise == "uniform":

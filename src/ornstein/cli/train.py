@@ -10,7 +10,7 @@ from ornstein.cli.following import describe, follow, gflop, read
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import say, table
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.folder import config
 from ornstein.processes import Processes, joined
 from ornstein.settings import Settings
@@ -56,7 +56,11 @@ def _start(training: "FolderTraining", folder: str) -> None:
     from ornstein.learn import start_from
     from ornstein.runs import load
 
-    training.processes.on_all(lambda: start_from(load(folder), training.model.network, training.tell))
+    try:
+        begun = load(folder)
+    except OrnsteinError as error:
+        raise UsageError(f"--start {folder}: {error}") from error
+    training.processes.on_all(lambda: start_from(begun, training.model.network, training.tell))
 
 
 def _options(words: Sequence[str]) -> Train:

@@ -33,7 +33,7 @@ from ornstein.names import (
 )
 from ornstein.networks import DDPM, dit, mlp, unet
 from ornstein.objective import Objective, Times, Weight
-from ornstein.path import Path
+from ornstein.path import EDM, Path
 from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.settings import Settings
@@ -176,7 +176,7 @@ def choose(
         times=settings.times
         if settings.times is not None
         else "log-normal"
-        if settings.path == "edm"
+        if isinstance(objects.path or PATHS.pick(settings.path), EDM)
         else "stratified",
         precision=precision,
         batch_size=batch_size,
