@@ -133,6 +133,7 @@ def nats(run: Run, source: Path, classes: bool = True) -> list[float]:
     return torch.cat([part.nats for part in parts]).tolist()
 
 
+@pytest.mark.slow
 def test_likelihoods_are_given_the_class_of_that_name(run: Run, tmp_path: Path) -> None:
     """In whatever order, or however few, the classes of other data are: an item's likelihood is that of its own class."""
     named = ["cat", "1", "10", "1"]

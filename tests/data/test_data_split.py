@@ -50,6 +50,7 @@ def test_balanced_draws() -> None:
         data.dataset_of(x).balanced()
 
 
+@pytest.mark.slow
 def test_a_balanced_model_has_the_rare_class_as_often() -> None:
     """Without conditions the model is of what it was shown: half of each class, where the data have one in twenty."""
     rng = np.random.default_rng(0)
@@ -59,6 +60,7 @@ def test_a_balanced_model_has_the_rare_class_as_often() -> None:
     assert (run.sample(500) > 2).mean() == pytest.approx(0.5, abs=0.12)
 
 
+@pytest.mark.slow
 def test_the_command_holds_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

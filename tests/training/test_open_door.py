@@ -446,6 +446,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_and_resumed_without_the_calls_that_windows_lacks(tmp_path: Path) -> None:
     np.save(tmp_path / "points.npy", POINTS)
     out = tmp_path / "run"
