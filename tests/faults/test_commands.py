@@ -238,6 +238,7 @@ def test_a_full_disk(base: Path, disk: Path, fresh: Any, forked: Any, full: bool
         ends_well(name, place, whole, forked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
 def test_permissions_are_those_of_the_umask(
     umask: int, fresh: Callable[[], Path], forked: Any, full: bool, tmp_path: Path

@@ -123,6 +123,7 @@ def fate(rng: Random, out: Path, changes: int, seconds: float) -> dict[str, Any]
             return {"after": rng.random() * seconds}
 
 
+@pytest.mark.slow
 def test_killed_at_random(
     points: Path, out: Path, unbroken: tuple[dict[str, Any], int], forked: Any, cases: Any
 ) -> None:
