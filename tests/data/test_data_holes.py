@@ -117,6 +117,7 @@ def test_a_run_with_holes_repeats_and_samples_whole_items() -> None:
         run.edit(holes[:1], strength=0.5)
 
 
+@pytest.mark.slow
 def test_a_gaussian_with_holes_is_learned_as_the_whole_one() -> None:
     """Of holes that do not depend on the numbers, the mean and the deviation of each dimension stay what they are."""
     rng = np.random.default_rng(0)

@@ -90,6 +90,7 @@ def test_the_command_holds_out(
     assert "hold_out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_loss_on_held_out_items(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It falls with learning, is in metrics.jsonl and info, and changes nothing of what is learned."""
     from ornstein.files.reading import read_lines

@@ -153,6 +153,7 @@ def together(
 
 
 @pytest.mark.parametrize("flags", [[], ["--shard"]], ids=["copied", "sharded"])
+@pytest.mark.slow
 def test_one_of_two_processes_is_killed(points: Path, out: Path, forked: Any, cases: Any, flags: list[str]) -> None:
     """The other one ends, soon and with a sentence; together they go on bit for bit."""
     ends = forked(*together(points, out, flags, {"within": str(out)}, {"within": str(out)}))
