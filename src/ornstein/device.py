@@ -10,6 +10,11 @@ from ornstein.errors import UsageError, brief
 from ornstein.processes import ALONE, Processes
 
 
+def precise(device: torch.device) -> torch.dtype:
+    """float64, or float32 on Apple's devices, which have no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def choose_device(name: str | None, processes: Processes = ALONE) -> torch.device:
     """The device of that name, or the best available; of several GPUs each process has its own.
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Views
+from ornstein.device import precise
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, as_time
 
@@ -365,7 +366,7 @@ class Empirical(Exact):
 
     def _exactly(self, x: Tensor, t: Time) -> tuple[Tensor, Tensor, Tensor]:
         """Rows (B, D), α and σ in float64 where the device has it."""
-        rows = self._rows(x).to(torch.float32 if x.device.type == "mps" else torch.float64)
+        rows = self._rows(x).to(precise(x.device))
         alpha, sigma = self.path.levels(as_time(t).to(rows.dtype), rows)
         return rows, alpha, sigma
 

@@ -31,7 +31,7 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import MODEL, READABLE, upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
-from ornstein.flowmap import NetworkFlowMap, takes_aim
+from ornstein.flowmap import NetworkFlowMap
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
@@ -83,11 +83,10 @@ class Model:
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
         inputs = self.preconditioning or UnitVariance(self.spec.data_std)
-        own = network or self.network
         kind: type[NetworkDenoiser] = VarianceDenoiser if self.has_variances else NetworkDenoiser
-        if getattr(own, "takes_aim", False):
+        if self.takes_aim:
             kind = NetworkFlowMap
-        return kind(own, self.path, self.target, inputs)
+        return kind(network or self.network, self.path, self.target, inputs)
 
     @property
     def has_variances(self) -> bool:
@@ -97,7 +96,7 @@ class Model:
     @property
     def takes_aim(self) -> bool:
         """Whether it is a flow map."""
-        return takes_aim(self.denoiser())
+        return bool(getattr(self.network, "takes_aim", False))
 
     @property
     def solver(self) -> str:

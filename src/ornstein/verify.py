@@ -217,17 +217,22 @@ def conversion(quantity: Target, oracle: "Oracle") -> CheckRow:
     return CheckRow(*names, error=error, wrong=tuple(wrong))
 
 
+def _judged(subject: str, path: Path, look: Callable[[], tuple[float, list[str]]]) -> CheckRow:
+    """The row of what `look` finds, an error and what is wrong; whatever it raises is a failure with that message."""
+    try:
+        error, wrong = look()
+    except Exception as raised:
+        return CheckRow(subject, str(path), wrong=(f"it raised {type(raised).__name__}: {raised}",))
+    return CheckRow(subject, str(path), error=error, wrong=tuple(wrong))
+
+
 def contract(own: Path) -> CheckRow:
     """A path against what `Path` promises: its ends, a log-SNR that falls, its derivatives and the inverse of its log-SNR.
 
     `error` is the largest relative difference of a derivative from a central difference of fourth order, or of an inverse from
     its time. Whatever is raised is a failure with that message.
     """
-    try:
-        error, wrong = _contract(own)
-    except Exception as raised:
-        return CheckRow("path", str(own), wrong=(f"it raised {type(raised).__name__}: {raised}",))
-    return CheckRow("path", str(own), error=error, wrong=tuple(wrong))
+    return _judged("path", own, lambda: _contract(own))
 
 
 def _contract(own: Path) -> tuple[float, list[str]]:
@@ -274,11 +279,7 @@ def steering(method: Contrasting, oracle: "Oracle") -> CheckRow:
     a failure with that message.
     """
     name = f"guidance {getattr(method, '__name__', method)}"
-    try:
-        error, wrong = _steering(method, oracle)
-    except Exception as raised:
-        return CheckRow(name, str(oracle.path), wrong=(f"it raised {type(raised).__name__}: {raised}",))
-    return CheckRow(name, str(oracle.path), error=error, wrong=tuple(wrong))
+    return _judged(name, oracle.path, lambda: _steering(method, oracle))
 
 
 def _steering(method: Contrasting, oracle: "Oracle") -> tuple[float, list[str]]:
@@ -313,11 +314,7 @@ def jumping(make: Callable[[Denoiser], FlowMap], oracle: "Oracle") -> CheckRow:
     raised is a failure with that message.
     """
     name = f"flow map {getattr(make, '__name__', make)}"
-    try:
-        error, wrong = _jumping(make, oracle)
-    except Exception as raised:
-        return CheckRow(name, str(oracle.path), wrong=(f"it raised {type(raised).__name__}: {raised}",))
-    return CheckRow(name, str(oracle.path), error=error, wrong=tuple(wrong))
+    return _judged(name, oracle.path, lambda: _jumping(make, oracle))
 
 
 def _jumping(make: Callable[[Denoiser], FlowMap], oracle: "Oracle") -> tuple[float, list[str]]:

@@ -332,7 +332,7 @@ def test_mixed_sizes_and_modes_become_one(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_large_images_bring_the_advice_to_shrink_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from ornstein.cli.train import read
+    from ornstein.cli.following import read
     from ornstein.settings import Settings
 
     folder = images(tmp_path / "images", 2, (256, 256))

@@ -4,6 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,24 @@ def stable_diffusion(kind: str = "StableDiffusionPipeline") -> tuple[Any, Any, C
     return pipe, pipe.unet, run
 
 
+def with_pooled_text(pipe: Any, side: int, negative: bool, count: int, steps: int, first: int = 0) -> Tensor:
+    """Images of a pipeline that takes text and pooled text, and a negative of both."""
+    draws = [(torch.randn(5, 16, generator=g), torch.randn(12, generator=g)) for g in seeds(first + count)[first:]]
+    text, pooled = (torch.stack(list(part)) for part in zip(*draws, strict=True))
+    away = {"negative_prompt_embeds": text * 0, "negative_pooled_prompt_embeds": pooled * 0} if negative else {}
+    made = pipe(
+        prompt_embeds=text,
+        pooled_prompt_embeds=pooled,
+        height=side,
+        width=side,
+        num_inference_steps=steps,
+        generator=seeds(first + count)[first:],
+        output_type="np",
+        **away,
+    )
+    return torch.tensor(made.images)
+
+
 def stable_diffusion_3() -> tuple[Any, Any, Callable[..., Tensor]]:
     model = diffusers.SD3Transformer2DModel(
         sample_size=8,
@@ -164,24 +183,7 @@ def stable_diffusion_3() -> tuple[Any, Any, Callable[..., Tensor]]:
         shaken(model), scheduler, vae(shift_factor=0.1), None, None, None, None, None, None
     )
 
-    def run(count: int, steps: int, first: int = 0) -> Tensor:
-        draws = [(torch.randn(5, 16, generator=g), torch.randn(12, generator=g)) for g in seeds(first + count)[first:]]
-        text, pooled = (torch.stack(list(part)) for part in zip(*draws, strict=True))
-        return torch.tensor(
-            pipe(
-                prompt_embeds=text,
-                pooled_prompt_embeds=pooled,
-                negative_prompt_embeds=text * 0,
-                negative_pooled_prompt_embeds=pooled * 0,
-                height=8,
-                width=8,
-                num_inference_steps=steps,
-                generator=seeds(first + count)[first:],
-                output_type="np",
-            ).images
-        )
-
-    return pipe, pipe.transformer, run
+    return pipe, pipe.transformer, partial(with_pooled_text, pipe, 8, True)
 
 
 def flux() -> tuple[Any, Any, Callable[..., Tensor]]:
@@ -200,22 +202,7 @@ def flux() -> tuple[Any, Any, Callable[..., Tensor]]:
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     pipe = diffusers.FluxPipeline(scheduler, vae(shift_factor=0.1), None, None, None, None, shaken(model))
 
-    def run(count: int, steps: int, first: int = 0) -> Tensor:
-        draws = [(torch.randn(5, 16, generator=g), torch.randn(12, generator=g)) for g in seeds(first + count)[first:]]
-        text, pooled = (torch.stack(list(part)) for part in zip(*draws, strict=True))
-        return torch.tensor(
-            pipe(
-                prompt_embeds=text,
-                pooled_prompt_embeds=pooled,
-                height=16,
-                width=16,
-                num_inference_steps=steps,
-                generator=seeds(first + count)[first:],
-                output_type="np",
-            ).images
-        )
-
-    return pipe, pipe.transformer, run
+    return pipe, pipe.transformer, partial(with_pooled_text, pipe, 16, False)
 
 
 PIPELINES = (ddpm, dit, stable_diffusion, stable_diffusion_3, flux)

@@ -168,6 +168,7 @@ def test_a_network_of_ones_own() -> None:
         ({"teacher": "runs/x"}, "teacher is for flow maps"),
         ({"teacher_guidance": 2.0}, "teacher_guidance is for flow maps"),
         ({"few_steps": "progressive", "teacher_guidance": 2.0}, "there is no teacher"),
+        ({"few_steps": "progressive", "teacher": "BASE", "teacher_guidance": float("nan")}, "must be a finite number"),
         ({"few_steps": "progressive", "uncertainty": True}, "leave uncertainty out"),
         ({"few_steps": "progressive", "coupling": "ot"}, "leave the coupling out"),
         ({"few_steps": "eulerian", "precision": "bf16"}, "in forward mode"),
@@ -175,9 +176,12 @@ def test_a_network_of_ones_own() -> None:
         ({"few_steps": "progressive", "network": nn.Linear(2, 2), "preset": None}, "must take an aim"),
     ],
 )
-def test_what_excludes_it_is_refused(settings: dict[str, Any], says: str) -> None:
+def test_what_excludes_it_is_refused(base: Path, settings: dict[str, Any], says: str) -> None:
+    data: Any = POINTS
+    if settings.get("teacher") == "BASE":
+        data, settings = ornstein.data.open(str(base / "points.npz")), {**settings, "teacher": str(base / "base")}
     with pytest.raises(UsageError, match=says):
-        ornstein.train(POINTS, steps=1, **{**SHORT, **settings})
+        ornstein.train(data, steps=1, **{**SHORT, **settings})
 
 
 def test_jumps_need_a_flow_map_without_guidance(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,3 +208,27 @@ def test_another_path_than_the_teachers_is_refused(base: Path) -> None:
             steps=1,
             **SHORT,
         )
+
+
+def test_a_teacher_of_other_units_is_refused(base: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "doubled.npz", x=2 * POINTS, y=np.arange(300) % 2)
+    with pytest.raises(UsageError, match=r"has units .* let them be the same"):
+        ornstein.train(
+            ornstein.data.open(str(tmp_path / "doubled.npz")),
+            few_steps="progressive",
+            teacher=str(base / "base"),
+            steps=1,
+            **SHORT,
+        )
+
+
+@pytest.mark.parametrize(
+    "flags", [["--guidance", "nan"], ["--guidance", "inf"], ["--seed", "-1"], ["--steps", "1", "--minutes", "1"]]
+)
+@pytest.mark.parametrize("command", ["distil", "reflow"])
+def test_wrong_flags_of_the_commands_that_retrain(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, flags: list[str]
+) -> None:
+    assert main([command, str(base / "base"), "--out", str(tmp_path / "few"), *flags]) == 2
+    assert flags[0] in capsys.readouterr().err
+    assert not (tmp_path / "few").exists()

@@ -19,11 +19,9 @@ def run(words: Sequence[str]) -> int:
     """Train on digits, draw samples by class, write the report page, and say what to do next."""
     options = parse(Demo, "demo", words)
     settings = Settings(data="digits:train", out=options.out, minutes=options.minutes, device=options.device)
-    dataset = following.read(settings)
+    training = following.begun(settings)
     from ornstein.runs import load
-    from ornstein.training.trainer import FolderTraining
 
-    training = FolderTraining(settings, dataset, tell=say)
     say(following.describe(training))
     stopped = following.follow(training, " ".join(["ornstein demo", *map(quote, words)]))
     if stopped:

@@ -1,4 +1,4 @@
-"""A training on the screen: its data, what is trained on what, and how it goes. What `train` and `demo` share."""
+"""A training on the screen: its data, what is trained on what, and how it goes. Shared by all commands that train."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError
 from ornstein.meter import Meter
+from ornstein.processes import ALONE, Processes
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,6 +44,14 @@ def read(settings: Settings) -> "Dataset":
             f"The images are large ({dims(dataset.spec)}); --size 64 trains about {round((side / 64) ** 2)} times faster."
         )
     return dataset
+
+
+def begun(settings: Settings, processes: Processes = ALONE, change: bool = False) -> "FolderTraining":
+    """The data and the run of the settings, in every process; the first one decodes the data for all that see its cache."""
+    dataset = processes.in_turn(lambda: read(settings))
+    from ornstein.training.trainer import FolderTraining
+
+    return processes.on_all(lambda: FolderTraining(settings, dataset, tell=say, change=change))
 
 
 def describe(training: "FolderTraining") -> list[str]:

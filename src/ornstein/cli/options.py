@@ -144,7 +144,19 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
 
 
 @dataclass(frozen=True)
-class Distil(OnDevice):
+class Retrained(OnDevice):
+    """How long and how fast a run is trained that begins with the weights of another."""
+
+    minutes: float | None = None
+    """Minutes of training (default: 5)."""
+    steps: int | None = None
+    """Optimiser steps instead."""
+    learning_rate: float | None = None
+    """Peak learning rate (default: as in train)."""
+
+
+@dataclass(frozen=True)
+class Distil(Retrained):
     """Distil a run into a flow map, which samples in one to four network calls. The same command again resumes.
 
     A flow map is also a denoiser, so every other solver samples it too.
@@ -158,12 +170,6 @@ class Distil(OnDevice):
     """How the flow map is learned: progressive (the fastest steps), lagrangian or eulerian."""
     guidance: float = 1.0
     """Guidance scale at which the run is distilled. The new run samples at this scale without guidance."""
-    minutes: float | None = None
-    """Minutes of training (default: 5)."""
-    steps: int | None = None
-    """Optimiser steps instead."""
-    learning_rate: float | None = None
-    """Peak learning rate (default: as in train)."""
     batch_size: int | None = None
     """Items per optimiser step (default: as for the run)."""
     data: str | None = field(default=None, metadata={"name": "SRC"})
@@ -173,7 +179,7 @@ class Distil(OnDevice):
 
 
 @dataclass(frozen=True)
-class Reflow(OnDevice):
+class Reflow(Retrained):
     """Straighten the flow of a run (rectified flow) by training on its pairs of noise and sample. The same command again resumes.
 
     The new run needs fewer steps of any ODE solver.
@@ -189,12 +195,6 @@ class Reflow(OnDevice):
     """Steps of the default solver for each sample."""
     guidance: float = 1.0
     """Guidance scale at which the run is sampled. The new run samples at this scale without guidance."""
-    minutes: float | None = None
-    """Minutes of training (default: 5)."""
-    steps: int | None = None
-    """Optimiser steps instead."""
-    learning_rate: float | None = None
-    """Peak learning rate (default: as in train)."""
     batch_size: int | None = None
     """Pairs per optimiser step (default: as for the run)."""
     seed: int = 0

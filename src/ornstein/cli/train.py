@@ -6,13 +6,13 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from ornstein.cli.following import describe, follow, gflop, read
+from ornstein.cli.following import begun, describe, follow, gflop
 from ornstein.cli.options import Train
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import say, table
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.folder import config
-from ornstein.processes import Processes, joined
+from ornstein.processes import joined
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     if options.config is not None:  # which may be anybody's
         say(f"Data: {settings.data}, with the settings of {options.config}.")
     with joined() as processes:
-        training = _training(settings, processes, options.change)
+        training = begun(settings, processes, options.change)
         if options.start is not None:
             _start(training, options.start)
         say(describe(training))
@@ -41,14 +41,6 @@ def run(words: Sequence[str]) -> int:
             say(profile(training, options.profile))
             return 0
         return follow(training, " ".join([processes.command("train"), *map(quote, words)]))
-
-
-def _training(settings: Settings, processes: Processes, change: bool) -> "FolderTraining":
-    """The data and the run, in every process; the first one decodes the data for all that see its cache."""
-    dataset = processes.in_turn(lambda: read(settings))
-    from ornstein.training.trainer import FolderTraining
-
-    return processes.on_all(lambda: FolderTraining(settings, dataset, tell=say, change=change))
 
 
 def _start(training: "FolderTraining", folder: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser, for_rows
+from ornstein.device import precise
 from ornstein.estimate import Estimate
 from ornstein.flowmap import FlowPoint, NetworkFlowMap, time_of
 from ornstein.objective import FIRST, Draw, Objective, inside
@@ -20,7 +21,7 @@ from ornstein.path import Path
 
 
 class Jumps(NamedTuple):
-    """Rows that are aimed off the diagonal: x_t (B, ...) at times t, with an aim s < t; all times (B,), float64."""
+    """Rows that are aimed off the diagonal: x_t (B, ...) at times t, with an aim s < t; all times (B,)."""
 
     x_t: Tensor
     t: Tensor
@@ -75,17 +76,18 @@ class FlowMapObjective:
         draw: rows of `base.at`. jumping (B,): which of them are aimed off the diagonal. numbers (B, 2): uniform on [0, 1).
         """
         path, goal = self.base.path, draw.q
-        s, still, jump = draw.t.double(), (~jumping).nonzero()[:, 0], jumping.nonzero()[:, 0]
+        wide = precise(draw.x_t.device)
+        s, still, jump = draw.t.to(wide), (~jumping).nonzero()[:, 0], jumping.nonzero()[:, 0]
         if teacher is not None and len(still):
             x_t, t = draw.x_t[still], draw.t[still]
             with torch.no_grad():
                 taught = for_rows(teacher, still, draw.x_t)(x_t, t)
             goal = goal.index_copy(0, still, self._target(taught, x_t, t).to(goal))
         if len(jump):
-            x_t, t = draw.x_t[jump], draw.t[jump].double()
+            x_t, t = draw.x_t[jump], draw.t[jump].to(wide)
             own = for_rows(student, jump, draw.x_t)
             field = own if teacher is None else for_rows(teacher, jump, draw.x_t)
-            u = numbers[jump].double()
+            u = numbers[jump].to(wide)
             tau = FlowPoint(path, t, t).clock
             aim = torch.where(u[:, 0] < self.to_data, 0.0, (u[:, 0] - self.to_data) / (1 - self.to_data) * tau)
             s = s.index_copy(0, jump, time_of(path, aim).clamp(min=FIRST))

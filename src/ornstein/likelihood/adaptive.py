@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ornstein.device import precise
 from ornstein.extras import library
 from ornstein.likelihood.flow import ProbabilityFlow
 from ornstein.likelihood.trace import Trace
@@ -43,7 +44,7 @@ class Adaptive:
             place = state[:, samples:].square().mean(1).sqrt()
             return torch.maximum(state[:, :samples].abs().amax(1), place).max()
 
-        precision = torch.float32 if y.device.type == "mps" else torch.float64
+        precision = precise(y.device)
         clock = torch.tensor([flow.begin, flow.end], dtype=precision, device=y.device)
         options: dict[str, Any] = {"norm": worst, "dtype": precision}
         state = torch.cat([y.new_zeros(len(y), samples), y.flatten(1)], 1)

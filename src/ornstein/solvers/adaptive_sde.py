@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
+from ornstein.device import precise
 from ornstein.noise import NoiseSource
 from ornstein.path import Path, align
 from ornstein.solvers.loop import falling
@@ -103,4 +104,4 @@ def _between(path: Path, mark: float, stop: float) -> Tensor:
 
 def _on(values: Tensor, x: Tensor) -> Tensor:
     """Values (B,) where x is; Apple's devices have no float64."""
-    return values.to(x.device, torch.float32 if x.device.type == "mps" else torch.float64)
+    return values.to(x.device, precise(x.device))

@@ -1,5 +1,6 @@
 """The teacher of a flow map: a run that is read once, guided at a scale, and held fixed."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -32,16 +33,13 @@ def teacher_of(settings: Settings, student: Model, device: torch.device) -> tupl
         if theirs != mine:
             raise UsageError(f"teacher: {folder} has {what} {theirs}, and this training {mine}; let them be the same")
     scale = settings.teacher_guidance
+    if not math.isfinite(scale):
+        raise UsageError(f"teacher_guidance = {scale} must be a finite number")
     if scale != 1 and model.conditions.label is None:
         raise UsageError(f"teacher_guidance = {scale:g}: {folder} has no classes to guide to; leave it out")
     return partial(GuidanceConfig(scale), model.denoiser()), digest
 
 
 def _units(model: Model) -> tuple[Any, ...]:
-    spec = model.spec.to_json()
-    return tuple(
-        spec.get(key) and tuple(spec[key]) if isinstance(spec.get(key), list) else spec.get(key) for key in UNITS
-    )
-
-
-UNITS = "low", "high", "mean", "std"
+    spec = model.spec
+    return spec.low, spec.high, spec.mean, spec.std
