@@ -37,10 +37,10 @@ def features(batch: int) -> Iterator[object]:
 
     from ornstein import data
     from ornstein.metrics import cnn, extract
-    from ornstein.metrics.classifier import Classifier
+    from ornstein.metrics.classifier import ImageClassifier
 
     images = data.dataset_of(np.random.default_rng(0).integers(0, 256, (batch, 28, 28, 1), np.uint8))
-    extractor = cnn.cnn(Classifier(images.spec.shape, 10).eval())
+    extractor = cnn.cnn(ImageClassifier(images.spec.shape, 10).eval())
     while True:
         yield extract(extractor, images.items, images.spec)
 

@@ -121,7 +121,7 @@ def train(folder: Path, name: str, steps: int, seed: int, change: str) -> tuple[
     for event in run:
         loss = event.progress.loss
     cost = {"CPU seconds": round(time.process_time() - began, 1), "last loss": loss}
-    return ornstein.runs.Run(folder, replace(run.model, network=run.state.average)), cost
+    return ornstein.runs.Run(folder, replace(run.model, network=run.state.average), "not stored"), cost
 
 
 def main() -> None:

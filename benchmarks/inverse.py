@@ -25,7 +25,7 @@ from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, exact, path, solvers
 from ornstein.denoiser import Denoiser
 from ornstein.editing import DPS, MMPS, DiffPIR, Measurement, PiGDM, Renoise, RePaint, inpaint, operators
-from ornstein.metrics.classifier import Classifier
+from ornstein.metrics.classifier import ImageClassifier
 from ornstein.noise import PerSampleNoise
 
 COUNT, STEPS = 2048, 40
@@ -190,14 +190,14 @@ def image(rows: list[Tensor], spec: data.DataSpec) -> None:
     data.grid_image(items, COLUMNS, spec=spec).save(RESULTS / "inverse.png", optimize=True)
 
 
-def _agreement(judge: Classifier, x: Tensor, labels: Tensor) -> float:
+def _agreement(judge: ImageClassifier, x: Tensor, labels: Tensor) -> float:
     return float((outputs(judge, x)[1] == labels).double().mean())
 
 
-def _classifier(real: data.Dataset, kept: Tensor, steps: int = 600) -> Classifier:
+def _classifier(real: data.Dataset, kept: Tensor, steps: int = 600) -> ImageClassifier:
     """The classifier of `benchmarks.quality` that sees the kept part alone, stopped before it is too sure."""
     torch.manual_seed(0)
-    net, rng = Classifier(real.spec.shape, len(real.classes)), np.random.default_rng(0)
+    net, rng = ImageClassifier(real.spec.shape, len(real.classes)), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-2)
     for _ in range(steps):
         x, labels = real.batch(rng.integers(len(real), size=128))

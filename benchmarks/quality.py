@@ -21,15 +21,15 @@ from torch import Tensor
 
 import ornstein
 from ornstein import data, metrics
-from ornstein.metrics.classifier import Classifier
+from ornstein.metrics.classifier import ImageClassifier
 
 
 def train_classifier(
     dataset: data.Dataset, seconds: float, shift: int, seed: int = 0, clock: Callable[[], float] = time.monotonic
-) -> Classifier:
+) -> ImageClassifier:
     """AdamW with a one-cycle rate for a number of seconds (or other ticks of a clock), images shifted by up to `shift` pixels."""
     torch.manual_seed(seed)
-    net = Classifier(dataset.spec.shape, len(dataset.classes))
+    net = ImageClassifier(dataset.spec.shape, len(dataset.classes))
     optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
     rng, start = np.random.default_rng(seed), clock()
     while (done := (clock() - start) / seconds) < 1:
@@ -46,7 +46,7 @@ def train_classifier(
 
 
 @torch.inference_mode()
-def outputs(net: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
+def outputs(net: ImageClassifier, x: Tensor) -> tuple[Tensor, Tensor]:
     """Features and predicted labels, in batches."""
     features = torch.cat([net.features(part) for part in x.split(512)])
     return features, net.head(features).argmax(1)

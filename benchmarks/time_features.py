@@ -32,6 +32,7 @@ from benchmarks.experiments import moons
 from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, grid, likelihood, networks, solvers
+from ornstein.model import Model
 from ornstein.networks import FourierFeatures
 from ornstein.noise import PerSampleNoise
 from ornstein.sampling import begin
@@ -110,7 +111,7 @@ class Judge:
         )
 
 
-def train(name: str, features: str, seed: int, steps: int, judge: Judge) -> tuple[ornstein.runs.Run, float]:
+def train(name: str, features: str, seed: int, steps: int, judge: Judge) -> tuple[Model, float]:
     """The run with its averaged weights, and its CPU seconds."""
     with tempfile.TemporaryDirectory() as folder:
         choice = {key: value for key, value in SETS[name].items() if key not in ("data", "steps")}

@@ -72,6 +72,12 @@ def test_every_module_has_a_room() -> None:
     assert modules - {"__init__", "__main__"} <= FLOOR.keys()
 
 
+def test_the_page_of_the_architecture_names_every_room() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page[page.index("| room |") : page.index("## Decisions")]
+    assert not [room for room in FLOOR if room[0] != "_" and f"`{room}`" not in table and f"`{room}/`" not in table]
+
+
 def test_imports_go_only_downward() -> None:
     wrong = []
     for file in ROOT.rglob("*.py"):
