@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow test-peers faults gpu lint bench dist clean
+.PHONY: demo test test-slow test-peers faults gpu lint bench docs dist clean
 
 demo:       ## install once, train on the bundled digits, sample, print where the images are
 	@$(PYTHON) bootstrap.py
@@ -39,6 +39,10 @@ bench:      ## beside other libraries; writes benchmarks/results/
 	@$(BIN)/python -m pip install --quiet --no-deps k-diffusion torchsde trampoline boltons azula jaxtyping wadler_lindig \
 		denoising-diffusion-pytorch
 	@$(BIN)/python -m benchmarks
+
+docs:       ## the documentation in build/site, every link followed
+	@$(PYTHON) bootstrap.py docs
+	@$(BIN)/python -m tools.pages
 
 dist:       ## build wheel and sdist reproducibly and prove them: in a fresh environment every command runs
 	@$(PYTHON) tools/dist.py

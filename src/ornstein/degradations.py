@@ -21,9 +21,13 @@ class Degradation(Protocol):
 
     numbers: ClassVar[int]
 
-    def channels(self, channels: int) -> int: ...
+    def channels(self, channels: int) -> int:
+        """C' of images of C channels."""
+        ...
 
-    def check(self, shape: tuple[int, ...]) -> None: ...
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises ValueError for a shape (C, H, W) that it does not fit."""
+        ...
 
     def left(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """(C', H', W') of what is left when it is an image of its own, as a user has it."""

@@ -20,7 +20,9 @@ class Denoiser(Protocol):
     """The interface of solvers, guidance and likelihoods: a path, and the two posterior means at any (x_t, t)."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """The path of which it estimates the ends."""
+        ...
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate: ...
 
@@ -33,9 +35,13 @@ class Predictor(Denoiser, Protocol):
     from a denoiser around others that do not allow it. `inverse` gives the matrices.
     """
 
-    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None: ...
+    def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
+        """For each time (M,) a function from x_t, shaped as `like`, to the prediction; None where there is none."""
+        ...
 
-    def inverse(self, t: Tensor) -> Tensor: ...
+    def inverse(self, t: Tensor) -> Tensor:
+        """The matrices (M, 2, 2) from (x_t, prediction) to (clean, noise) at times (M,)."""
+        ...
 
 
 def score(denoiser: Denoiser, x_t: Tensor, t: Time) -> Tensor:

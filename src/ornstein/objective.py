@@ -60,7 +60,9 @@ class Weight(Protocol):
     """w at a point of the path, for the squared error of the quantity `of` (None: of the regressed target itself)."""
 
     @property
-    def of(self) -> Target | None: ...
+    def of(self) -> Target | None:
+        """The quantity whose squared error is weighed; None: the regressed one."""
+        ...
 
     def __call__(self, point: Point) -> Tensor: ...
 

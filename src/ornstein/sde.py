@@ -28,7 +28,9 @@ Rate = Callable[[Time], Time]
 class Density(Denoiser, Protocol):
     """A denoiser that knows log p_t."""
 
-    def log_prob(self, x: Tensor, t: Time) -> Tensor: ...
+    def log_prob(self, x: Tensor, t: Time) -> Tensor:
+        """log p_t(x) in nats, (B,), of x (B, ...)."""
+        ...
 
 
 @dataclass(frozen=True)

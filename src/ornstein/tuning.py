@@ -82,6 +82,7 @@ class Tuned(TableSolver):
         return torch.cat([torch.ones(1, dtype=torch.float64), self.fitted.times[1:]])  # where the start is drawn
 
     def table(self, path: Path, grid: Tensor) -> Table:
+        """The fitted table; refused for another path or grid."""
         if path != self.path:
             raise ValueError(f"this solver was tuned on {self.path}, not on {path}; tune one for it")
         if not torch.equal(grid, self.grid(path, self.fitted.calls)):
@@ -423,6 +424,7 @@ class Weights:
         return times, ddim + self.beyond_ddim + moves, gain
 
     def table(self, theta: Tensor) -> Table:
+        """The table of the parameters θ (n,)."""
         times, pairs, gain = self.entries(theta)
         P, Q = (member.contiguous() for member in pairs.unbind(-1))
         aims = times[1:] if self.aimed else None

@@ -85,6 +85,7 @@ class CheckRow:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing is wrong."""
         return not self.wrong
 
     def __str__(self) -> str:
@@ -111,6 +112,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
+        """Whether every row is."""
         return all(row.ok for row in self.rows)
 
     def __str__(self) -> str:

@@ -45,7 +45,9 @@ class Distillation(Protocol):
     """
 
     @property
-    def forward_mode(self) -> bool: ...
+    def forward_mode(self) -> bool:
+        """Whether the network is differentiated in forward mode."""
+        ...
 
     def __call__(self, student: NetworkFlowMap, field: Field, rows: Jumps) -> Tensor: ...
 

@@ -19,7 +19,9 @@ from ornstein.guidance.rescaled import Rescaled
 class Conditional(Denoiser, Protocol):
     """A denoiser to which a condition can be bound: `NetworkDenoiser`, `exact.GaussianMixture`; unbound, it is unconditional."""
 
-    def given(self, condition: Any, /) -> Denoiser: ...
+    def given(self, condition: Any, /) -> Denoiser:
+        """The denoiser under a condition."""
+        ...
 
 
 Guidance = Callable[[Conditional, Any], Denoiser]

@@ -19,7 +19,9 @@ class GuidedDenoiser(Views, ABC):
 
     @property
     @abstractmethod
-    def plain(self) -> Denoiser: ...
+    def plain(self) -> Denoiser:
+        """What is left when the guidance does nothing."""
+        ...
 
     @abstractmethod
     def both(self, x_t: Tensor, t: Time) -> tuple[Estimate, Estimate]:
@@ -27,6 +29,7 @@ class GuidedDenoiser(Views, ABC):
 
     @property
     def path(self) -> Path:
+        """The path of the plain denoiser."""
         return self.plain.path
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:

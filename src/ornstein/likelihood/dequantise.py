@@ -21,7 +21,9 @@ class Dequantisation(Protocol):
     """
 
     @property
-    def ratio(self) -> float: ...
+    def ratio(self) -> float:
+        """The noise added over the width of a bin."""
+        ...
 
     def __call__(self, x: Tensor, width: Tensor | float, noise: NoiseSource) -> tuple[Tensor, Tensor]: ...
 

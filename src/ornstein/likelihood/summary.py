@@ -21,6 +21,7 @@ class Summary(NamedTuple):
 
     @property
     def total(self) -> float:
+        """The standard error of the mean, of all parts together: √(data² + probe² + solver²)."""
         return math.sqrt(sum(part**2 for part in (self.data, self.probe, self.solver) if math.isfinite(part)))
 
     def scaled(self, factor: float) -> "Summary":

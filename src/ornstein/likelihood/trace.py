@@ -24,10 +24,14 @@ class Trace(Protocol):
     """
 
     @property
-    def samples(self) -> int: ...
+    def samples(self) -> int:
+        """How many independent values a call gives."""
+        ...
 
     @property
-    def exact(self) -> bool: ...
+    def exact(self) -> bool:
+        """Whether there is no chance in the values."""
+        ...
 
     def __call__(self, field: Field, y: Tensor, probes: Probes) -> tuple[Tensor, Tensor]: ...
 

@@ -28,11 +28,20 @@ class Extractor(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What the features are called."""
+        ...
+
     @property
-    def digest(self) -> str: ...
+    def digest(self) -> str:
+        """Changes with anything that the features depend on."""
+        ...
+
     @property
-    def frechet(self) -> str: ...
+    def frechet(self) -> str:
+        """What a Fréchet distance of these features is called."""
+        ...
+
     def __call__(self, x: Tensor) -> Tensor: ...
 
 

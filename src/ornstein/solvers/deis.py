@@ -18,7 +18,9 @@ from ornstein.table import Form, Level, Recorder, Table
 class Variable(Protocol):
     """Variable of the polynomial. `clock` may be infinite at an end; there a call is left out of the polynomial."""
 
-    def clock(self, at: Level) -> float: ...
+    def clock(self, at: Level) -> float:
+        """The variable at a level; rises with the noise."""
+        ...
 
     def integrals(self, path: Path, nodes: Sequence[Level], t: Level, s: Level) -> list[float]:
         """∫ from t to s of each Lagrange polynomial on the nodes with respect to ρ = σ/α."""

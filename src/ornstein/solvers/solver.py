@@ -26,10 +26,14 @@ class Solver(Protocol):
     """
 
     @property
-    def order(self) -> int: ...
+    def order(self) -> int:
+        """The declared order of the error in the step size; 0 declares none."""
+        ...
 
     @property
-    def stochastic(self) -> bool: ...
+    def stochastic(self) -> bool:
+        """Whether it adds fresh noise."""
+        ...
 
     def grid(self, path: Path, steps: int) -> Tensor:
         """The method's own times for that many steps, (steps + 1,) float64 from noise to data."""
@@ -46,7 +50,9 @@ class TableSolver(ABC):
 
     @property
     @abstractmethod
-    def order(self) -> int: ...
+    def order(self) -> int:
+        """The declared order of the error in the step size; 0 declares none."""
+        ...
 
     @property
     def stochastic(self) -> bool:

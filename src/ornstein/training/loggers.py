@@ -21,11 +21,17 @@ class Logger(Protocol):
     training: it is reported once, and the logger is not called again.
     """
 
-    def start(self, settings: Mapping[str, Any]) -> None: ...
+    def start(self, settings: Mapping[str, Any]) -> None:
+        """Called once, before the first step, with all settings."""
+        ...
 
-    def log(self, step: int, numbers: Mapping[str, float]) -> None: ...
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Called with the numbers of a line of metrics.jsonl."""
+        ...
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """Called at the end."""
+        ...
 
 
 class TensorBoard:
