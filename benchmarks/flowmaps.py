@@ -1,6 +1,7 @@
 """Flow maps trained on a ring of eight Gaussians: how far one and eight jumps end from the exact flow.
 
     python -m benchmarks.flowmaps [SECONDS] [SEEDS]
+    python -m benchmarks.flowmaps fashion ...   # images: see `benchmarks.flowmaps_images`
     python -m benchmarks.flowmaps cost          # a step of each method over a flow-matching step of the same rows
 
 Linear path, variance .02, a network of three hidden layers of 128, batches of 256, the same seconds of one thread's CPU time for
@@ -25,6 +26,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from benchmarks import flowmaps_images
 from ornstein import distillation, exact, networks, path, sample, solvers, target
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.distillation import Distillation, FlowMapObjective
@@ -61,15 +63,17 @@ def ring() -> exact.GaussianMixture:
     return exact.GaussianMixture(torch.full((8,), 1 / 8), means, 0.02, path.Linear())
 
 
-def ours(method: Distillation, teacher: bool = False, off: float = 0.5, to_data: float = 0.0) -> Loss:
-    """A method of the library; every other row is aimed off the diagonal."""
+def ours(
+    method: Distillation, teacher: bool = False, to_data: float = 0.0, source: NetworkFlowMap | None = None
+) -> Loss:
+    """A method of the library; every other row is aimed off the diagonal. source: the average, where its jumps are joined."""
     objective = FlowMapObjective(Objective(path.Linear(), target.Velocity()), method, to_data)
     exactly = ring() if teacher else None
 
     def loss(student: NetworkFlowMap, x: Tensor, g: torch.Generator) -> Tensor:
         draw = objective.base.draw(x, g)
-        jumping = torch.arange(len(x)) % round(1 / off) == 0
-        return objective.error(student, draw, jumping, torch.rand(len(x), 2, generator=g), exactly).mean()
+        numbers = torch.rand(len(x), 2, generator=g)
+        return objective.error(student, draw, slice(0, None, 2), numbers, exactly, source).mean()
 
     return loss
 
@@ -149,7 +153,10 @@ METHODS: dict[str, Callable[[NetworkFlowMap], Loss]] = {
     "lagrangian, exact teacher": lambda _: ours(distillation.Lagrangian(), teacher=True),
     "eulerian, exact teacher": lambda _: ours(distillation.Eulerian(), teacher=True),
     "progressive, a quarter to the data": lambda _: ours(distillation.Progressive(), to_data=0.25),
-    "progressive, half, a quarter to the data": lambda _: ours(distillation.Progressive(0.5), to_data=0.25),
+    "progressive, of the average": lambda average: ours(distillation.Progressive(), source=average),
+    "progressive, of the average, a quarter to the data": lambda average: ours(
+        distillation.Progressive(), to_data=0.25, source=average
+    ),
     "MeanFlow as published": lambda _: meanflow,
     "shortcut as published": shortcut,
 }
@@ -190,7 +197,7 @@ def stepper(method: Distillation | None) -> Callable[[], None]:
             error = base.error(student.predict, draw)
         else:
             objective = FlowMapObjective(base, method)
-            error = objective.error(student, draw, torch.arange(32) % 2 == 1, torch.rand(32, 2, generator=g))
+            error = objective.error(student, draw, slice(1, None, 2), torch.rand(32, 2, generator=g))
         error.mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -240,5 +247,7 @@ if __name__ == "__main__":
         cost()
     elif sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2])
+    elif sys.argv[1:2] == ["fashion"]:
+        flowmaps_images.main(*sys.argv[2:])
     else:
         main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))

@@ -18,7 +18,7 @@ ROOT = Path(ornstein.__file__).parent
 # From the bottom up. Modules on one line are siblings and do not import each other.
 FLOORS = [
     {"errors", "spelling", "_version", "_lazy"},
-    {"files", "terminal", "settings", "extras"},
+    {"files", "terminal", "settings", "extras", "caching"},
     {"path", "networks", "noise", "processes", "names", "cpu"},
     {"target", "estimate", "grid", "preconditioning", "device", "meter"},
     {"denoiser", "table"},

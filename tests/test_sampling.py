@@ -24,9 +24,10 @@ from ornstein import (
 )
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time
+from ornstein.preconditioning import Identity, UnitVariance
 from ornstein.sampling import DEFAULT
 from ornstein.solvers import Solver
-from ornstein.table import Table
+from ornstein.table import Table, execute
 
 F64 = torch.float64
 
@@ -289,6 +290,50 @@ def test_a_solver_that_changes_is_asked_again() -> None:
     before = sample(denoiser, (4, 2), solver=solver, steps=7)
     solver.eta = 1.0
     assert not torch.equal(sample(denoiser, (4, 2), solver=solver, steps=7), before)
+
+
+def test_runs_that_repeat_a_table_are_those_of_a_first_run() -> None:
+    """What is kept of a run is told apart by path, target, preconditioning, solver and grid."""
+    x, weight = torch.randn(3, 4), torch.randn(4, 4)
+    kinds = [
+        NetworkDenoiser(lambda x, t: (x @ weight).sin() + t[:, None], p, quantity, preconditioning)
+        for p in (path.Linear(), path.Betas.linear(), path.Betas.scaled_linear())
+        for quantity in (target.V(), target.Velocity(), target.EDM(0.5), target.EDM(0.7))
+        for preconditioning in (Identity(), UnitVariance(0.5), UnitVariance(2.0))
+    ]
+    for solver in (solvers.DDIM(), solvers.ABM()):
+        for denoiser in kinds:
+            times = solver.grid(denoiser.path, 5)
+            *_, right = execute(solver.table(denoiser.path, times), denoiser, x, PerSampleNoise())
+            for _ in range(2):
+                assert torch.equal(sample(denoiser, start=x, solver=solver, steps=5), right.x)
+
+
+class Halved(NetworkDenoiser):
+    """A denoiser with another matrix than that of its target."""
+
+    def inverse(self, t: Tensor) -> Tensor:
+        return super().inverse(t) / 2
+
+
+def test_the_matrix_of_a_denoiser_is_its_own() -> None:
+    x = torch.randn(3, 4)
+    plain, own = (kind(lambda x, t: x.sin(), path.Linear(), target.V()) for kind in (NetworkDenoiser, Halved))
+    times = solvers.DDIM().grid(path.Linear(), 5)
+    *_, right = execute(solvers.DDIM().table(path.Linear(), times), own, x, PerSampleNoise())
+    first, second = (sample(each, start=x, solver=solvers.DDIM(), steps=5) for each in (plain, own))
+    assert torch.equal(second, right.x)
+    assert not torch.allclose(first, second)
+
+
+def test_what_a_run_without_gradients_keeps_serves_one_with_gradients() -> None:
+    network = torch.nn.Linear(4, 4)
+    denoiser = NetworkDenoiser(lambda x, t: network(x) * t[:, None], path.Betas.linear(), target.V(), UnitVariance(0.5))
+    x = torch.randn(3, 4)
+    with torch.inference_mode():
+        sample(denoiser, start=x, steps=6)
+    sample(denoiser, start=x, steps=6, differentiable=True).sum().backward()
+    assert network.weight.grad is not None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ornstein.caching import cached
 from ornstein.denoiser import Denoiser, for_rows
 from ornstein.errors import reject_class
 from ornstein.grid import explicit
@@ -146,6 +147,7 @@ def check_denoiser(function: str, value: Any) -> None:
     )
 
 
+@cached
 def check_units(path: Path) -> None:
     """Raises ValueError for a path whose end at t = 0 is not in the units of the data."""
     start = float(path.alpha(torch.zeros((), dtype=torch.float64)))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ornstein.caching import cached
 from ornstein.errors import reject_class
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, align, as_time
@@ -110,6 +111,33 @@ def _cut(condition: Any, rows: slice | Tensor, batch: int) -> Any:
     return condition[rows] if per_row else condition
 
 
+def inverse(path: Path, target: Target, t: Tensor) -> Tensor:
+    """Matrices (*t.shape, 2, 2) that turn (x_t, prediction of the target) into (clean, noise)."""
+    flat = t.flatten()
+    at_data = flat == 0
+    if bool(at_data.any()):
+        at_data = at_data & (path.sigma(flat) == 0)
+        flat = torch.where(at_data, 0.5, flat)
+    point = path.at(flat, flat)
+    a, b = target(point)
+    d = point.alpha * b - point.sigma * a
+    matrix = torch.stack([b / d, -point.sigma / d, -a / d, point.alpha / d], -1)
+    if bool(at_data.any()):
+        alpha = path.alpha(torch.zeros_like(flat))
+        nothing = torch.zeros_like(alpha)
+        matrix = torch.where(at_data[:, None], torch.stack([1 / alpha, nothing, nothing, nothing], -1), matrix)
+    return matrix.reshape(*t.shape, 2, 2)
+
+
+@cached
+def inputs(
+    preconditioning: Preconditioning, path: Path, times: tuple[float, ...]
+) -> tuple[list[float] | None, list[float]]:
+    """c_in and c_noise at the times of a run."""
+    c_in, c_noise = preconditioning(path, torch.tensor(times, dtype=torch.float64, device="cpu"))
+    return None if c_in is None else c_in.tolist(), c_noise.tolist()
+
+
 @dataclass(frozen=True, eq=False)
 class NetworkDenoiser(Views):
     """A network that predicts `target` on `path`: network(x, t) or, with a condition, network(x, t, condition).
@@ -153,9 +181,10 @@ class NetworkDenoiser(Views):
 
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
         """`predict` at each of the times (M,) for batches like `like`: c_in and c_noise are computed here, once a run."""
-        c_in, c_noise = self.preconditioning(self.path, times)
-        rows = c_noise.to(like.device, like.dtype)[:, None].expand(-1, len(like)).unbind()
-        scales = [None] * len(rows) if c_in is None else c_in.tolist()
+        c_in, c_noise = inputs(self.preconditioning, self.path, tuple(times.tolist()))
+        clock = torch.tensor(c_noise, dtype=torch.float64, device="cpu").to(like.device, like.dtype)
+        rows = clock[:, None].expand(-1, len(like)).unbind()
+        scales = [None] * len(rows) if c_in is None else c_in
         return [partial(self._predict, row, scale) for row, scale in zip(rows, scales, strict=True)]
 
     def _predict(self, c_noise: Tensor, c_in: float | None, x_t: Tensor) -> Tensor:
@@ -166,20 +195,7 @@ class NetworkDenoiser(Views):
 
     def inverse(self, t: Tensor) -> Tensor:
         """Matrices (*t.shape, 2, 2) that turn (x_t, prediction) into (clean, noise)."""
-        flat = t.flatten()
-        at_data = flat == 0
-        if bool(at_data.any()):
-            at_data = at_data & (self.path.sigma(flat) == 0)
-            flat = torch.where(at_data, 0.5, flat)
-        point = self.path.at(flat, flat)
-        a, b = self.target(point)
-        d = point.alpha * b - point.sigma * a
-        matrix = torch.stack([b / d, -point.sigma / d, -a / d, point.alpha / d], -1)
-        if bool(at_data.any()):
-            alpha = self.path.alpha(torch.zeros_like(flat))
-            nothing = torch.zeros_like(alpha)
-            matrix = torch.where(at_data[:, None], torch.stack([1 / alpha, nothing, nothing, nothing], -1), matrix)
-        return matrix.reshape(*t.shape, 2, 2)
+        return inverse(self.path, self.target, t)
 
     def __call__(self, x_t: Tensor, t: Time) -> Estimate:
         return self.solved(x_t, as_time(t), self.predict(x_t, t))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ornstein.denoiser import Denoiser, NetworkDenoiser, Views
+from ornstein.denoiser import Denoiser, NetworkDenoiser, Views, inputs
 from ornstein.estimate import Estimate
 from ornstein.path import Path, Time, align, as_time, value_and_rate
 
@@ -128,9 +128,13 @@ class NetworkFlowMap(NetworkDenoiser):
 
     def predictors(self, times: Tensor, like: Tensor, aims: Tensor | None = None) -> list[Callable[[Tensor], Tensor]]:
         """`predict` at each of the times (M,), aimed at each of `aims` (M,), for batches like `like`."""
-        c_in, c_noise = self.preconditioning(self.path, times)
-        aim = torch.zeros_like(c_noise) if aims is None else c_noise - self.preconditioning(self.path, aims)[1]
-        scales = [1.0] * len(times) if c_in is None else c_in.tolist()
+        c_in, clocks = inputs(self.preconditioning, self.path, tuple(times.tolist()))
+        c_noise = torch.tensor(clocks, dtype=torch.float64, device="cpu")
+        aim = torch.zeros_like(c_noise)
+        if aims is not None:
+            goals = inputs(self.preconditioning, self.path, tuple(aims.tolist()))[1]
+            aim = c_noise - torch.tensor(goals, dtype=torch.float64, device="cpu")
+        scales = [1.0] * len(times) if c_in is None else c_in
         return [
             partial(self._scaled, _rows(clock, like), _rows(step, like), scale)
             for clock, step, scale in zip(c_noise.unbind(), aim.unbind(), scales, strict=True)

@@ -442,6 +442,15 @@ class Betas(Path):
         object.__setattr__(self, "betas", tuple(values))
         object.__setattr__(self, "lowest", 1 / len(values) if lowest is None else float(lowest))
 
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.betas, self.lowest))
+
+    def __hash__(
+        self,
+    ) -> int:  # as a key of caches it is hashed several times a run, and a table has a thousand numbers
+        return self._hash
+
     def __repr__(self) -> str:
         return f"Betas({self.steps} steps, {self.betas[0]:.4g} to {self.betas[-1]:.4g})"
 

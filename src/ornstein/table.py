@@ -183,12 +183,24 @@ def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tens
     return total
 
 
-def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Iterator[Step]:
+class Folded(NamedTuple):
+    """The steps of a table on (x, prediction), and the matrices (M, 2, 2) that turn these into (clean, noise)."""
+
+    rows: list[TableRow]
+    matrices: Tensor
+
+
+def folded(table: Table, matrices: Tensor) -> Folded:
+    """The steps of a table on what these matrices turn into pairs (clean, noise)."""
+    return Folded(rows_of(table, matrices), matrices)
+
+
+def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource, steps: Folded | None = None) -> Iterator[Step]:
     """Run a table from x at times[0]: one step per network call, then one that holds the result.
 
     A denoiser that gives its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
-    with the matrix folded into the table, so a step is the network call and one operation per entry. Raises TypeError for a table
-    with aims and a denoiser that takes none.
+    with the matrix folded into the table, so a step is the network call and one operation per entry; `steps` are these, where
+    they are known from an earlier run. Raises TypeError for a table with aims and a denoiser that takes none.
     """
     times = table.times.tolist()
     aims: tuple[Tensor, ...] = () if table.aims is None else (table.aims,)
@@ -197,17 +209,17 @@ def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource) -> Itera
             f"this solver aims its calls, which {type(denoiser).__name__} does not take; give a flow map, such as a model "
             "trained for few steps, or another solver"
         )
-    matrices: Tensor | None = None
     predictors = denoiser.predictors(table.times[:-1], x, *aims) if hasattr(denoiser, "predictors") else None
     if predictors is not None:
-        matrices = denoiser.inverse(table.times[:-1])
+        rows, matrices = steps or folded(table, denoiser.inverse(table.times[:-1]))
     else:
+        rows, matrices = rows_of(table), None
         arguments = zip(times[:-1], *(column.tolist() for column in aims), strict=True)
         predictors = [partial(_estimate, denoiser, at) for at in arguments]
     pairs: dict[int, Pair] = {}
     if table.gain != 1:
         x = x * table.gain
-    for i, (terms, fresh, spent) in enumerate(rows_of(table, matrices)):
+    for i, (terms, fresh, spent) in enumerate(rows):
         output = predictors[i](x)
         pair = pairs[i] = output if matrices is None else (x, output)
         yield Step(times[i], x, i + 1, pair, matrices, i)

@@ -9,7 +9,7 @@ from torch import Tensor
 from ornstein import distillation, exact, path, target
 from ornstein.distillation import Distillation, FlowMapObjective, Jumps
 from ornstein.flowmap import NetworkFlowMap
-from ornstein.objective import Objective
+from ornstein.objective import Draw, Objective
 from ornstein.path import Path
 from ornstein.preconditioning import Identity, UnitVariance
 from ornstein.target import Target
@@ -80,7 +80,7 @@ def test_loss_and_gradient_vanish_at_the_exact_map(p: Path, method: Distillation
     objective = FlowMapObjective(Objective(p, target.V()), method, to_data=0.25)
     draw = objective.base.draw(gaussian.draw(16), torch.Generator().manual_seed(0))
     numbers = torch.rand(16, 2, dtype=F64)
-    jumping = torch.arange(16) % 2 == 1
+    jumping = slice(1, None, 2)
     errors = objective.error(student, draw, jumping, numbers, gaussian)
     assert errors.shape == (16,)
     assert errors.max() < 1e-13
@@ -93,12 +93,30 @@ def test_loss_and_gradient_vanish_at_the_exact_map(p: Path, method: Distillation
 @every_path
 def test_rows_on_the_diagonal_without_a_teacher_are_the_base(p: Path) -> None:
     student = NetworkFlowMap(Small(), p, target.V(), UnitVariance(0.5))
-    base = Objective(p, target.V())
-    draw = base.draw(torch.randn(8, 3, dtype=F64), torch.Generator().manual_seed(0))
-    made = FlowMapObjective(base, distillation.Progressive()).error(
-        student, draw, torch.zeros(8, dtype=torch.bool), torch.rand(8, 2)
+    objective = FlowMapObjective(Objective(p, target.V()), distillation.Progressive())
+    draw = objective.base.draw(torch.randn(8, 3, dtype=F64), torch.Generator().manual_seed(0))
+    before = draw.q.clone()
+    right = objective.base.error(student.predict, draw)
+    for first in (0, 1):
+        made = objective.error(student, draw, slice(first, None, 2), torch.rand(8, 2))
+        assert torch.allclose(made[1 - first :: 2], right[1 - first :: 2], rtol=1e-12)
+        assert not torch.allclose(made[first::2], right[first::2], rtol=1e-3)
+    assert torch.equal(draw.q, before)
+    assert (
+        len(objective.error(student, Draw(*(part[:1] for part in draw[:4])), slice(1, None, 2), torch.rand(1, 2))) == 1
     )
-    assert torch.allclose(made, base.error(student.predict, draw), rtol=1e-12)
+
+
+def test_jumps_of_an_average_are_put_together() -> None:
+    p = path.Linear()
+    student, other = (NetworkFlowMap(Small(), p, target.V(), UnitVariance(0.5)) for _ in range(2))
+    objective = FlowMapObjective(Objective(p, target.V()), distillation.Progressive())
+    draw = objective.base.draw(torch.randn(8, 3, dtype=F64), torch.Generator().manual_seed(0))
+    rows, numbers = slice(1, None, 2), torch.rand(8, 2, dtype=F64)
+    own, from_other = (objective.error(student, draw, rows, numbers, source=source) for source in (None, other))
+    assert torch.equal(own[::2], from_other[::2])
+    assert not torch.allclose(own[1::2], from_other[1::2])
+    assert torch.equal(own, objective.error(student, draw, rows, numbers, source=student))
 
 
 def test_a_conditional_tangent_is_right_in_the_mean() -> None:
@@ -154,6 +172,6 @@ def test_aims_at_the_data() -> None:
     student = NetworkFlowMap(Small(), p, target.Velocity())
     x = torch.randn(8, 3, dtype=F64)
     draw = objective.base.draw(x, torch.Generator().manual_seed(0))
-    errors = objective.error(student, draw, torch.ones(8, dtype=torch.bool), torch.rand(8, 2))
+    errors = objective.error(student, draw, slice(0, None, 2), torch.rand(8, 2))
     assert seen[0].max() < 1e-11
-    assert errors.max() < 1e-20  # what it is asked is what it says
+    assert errors[::2].max() < 1e-20  # what it is asked is what it says

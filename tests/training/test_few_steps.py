@@ -52,6 +52,14 @@ def test_a_flow_map_is_trained_from_data(method: str) -> None:
     assert np.isfinite(run.log_prob(POINTS[:2])).all()
 
 
+def test_a_network_of_convolutions_is_differentiated_forward() -> None:
+    """Its group norms have no forward-mode derivative in the channels-last layout that it is trained in otherwise."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    run = ornstein.train(images, few_steps="eulerian", steps=1, **SHORT)
+    assert run.settings["channels_last"] is False
+    assert np.isfinite(run.metrics()[-1]["loss"])
+
+
 @pytest.mark.parametrize("method", FEW_STEPS)
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, method: str) -> None:
     for steps in (3, 6):

@@ -56,6 +56,7 @@ def taught(out: Path, halved: bool, **changes: Any) -> tuple[torch.Tensor, list[
     [
         {},
         {"accumulate": 2},
+        {"few_steps": "progressive", "accumulate": 2},  # parts of 5, so that each cut moves the odd rows
         {"uncertainty": True},
         {"batch_size": 1},
         {"batch_size": 7},

@@ -71,35 +71,39 @@ class FlowMapObjective:
     to_data: float = 0.0
 
     def error(
-        self, student: NetworkFlowMap, draw: Draw, jumping: Tensor, numbers: Tensor, teacher: Denoiser | None = None
+        self,
+        student: NetworkFlowMap,
+        draw: Draw,
+        jumping: slice,
+        numbers: Tensor,
+        teacher: Denoiser | None = None,
+        source: NetworkFlowMap | None = None,
     ) -> Tensor:
         """The weighted squared error of each row (B,), averaged over its numbers.
 
-        draw: rows of `base.at`. jumping (B,): which of them are aimed off the diagonal. numbers (B, 2): uniform on [0, 1).
+        draw: rows of `base.at`. jumping: which of them are aimed off the diagonal, every second one, such as slice(1, None, 2):
+        known beforehand, so that no accelerator is waited for. numbers (B, 2): uniform on [0, 1). source: the flow map whose
+        jumps make the targets, such as an average of the student; None: the student.
         """
-        path, goal = self.base.path, draw.q
-        wide = precise(draw.x_t.device)
-        s, still, jump = draw.t.to(wide), (~jumping).nonzero()[:, 0], jumping.nonzero()[:, 0]
-        if teacher is not None and len(still):
-            x_t, t = draw.x_t[still], draw.t[still]
-            with torch.no_grad():
-                taught = for_rows(teacher, still, draw.x_t)(x_t, t)
-            goal = goal.index_copy(0, still, self._target(taught, x_t, t).to(goal))
-        if len(jump):
-            x_t, t = draw.x_t[jump], draw.t[jump].to(wide)
-            own = for_rows(student, jump, draw.x_t)
-            field = own if teacher is None else for_rows(teacher, jump, draw.x_t)
-            u = numbers[jump].to(wide)
-            tau = FlowPoint(path, t, t).clock
-            aim = torch.where(u[:, 0] < self.to_data, 0.0, (u[:, 0] - self.to_data) / (1 - self.to_data) * tau)
-            s = s.index_copy(0, jump, time_of(path, aim).clamp(min=FIRST))
-            rows = Jumps(x_t, t, s[jump], u[:, 1], draw.q[jump])
-            with torch.no_grad():
+        x, goal, wide = draw.x_t, draw.q.clone(), precise(draw.x_t.device)
+        still = slice(1 - (jumping.start or 0), None, 2)
+        s = draw.t.to(wide, copy=True)
+        with torch.no_grad():
+            if teacher is not None and len(x[still]):
+                taught = for_rows(teacher, still, x)(x[still], draw.t[still])
+                goal[still] = self._target(taught, x[still], draw.t[still]).to(goal)
+            if len(x[jumping]):
+                x_t, t, u = x[jumping], draw.t[jumping].to(wide), numbers[jumping].to(wide)
+                own = for_rows(source or student, jumping, x)
+                field = own if teacher is None else for_rows(teacher, jumping, x)
+                here = FlowPoint(self.base.path, t, t).clock
+                aim = torch.where(u[:, 0] < self.to_data, 0.0, (u[:, 0] - self.to_data) / (1 - self.to_data) * here)
+                s[jumping] = time_of(self.base.path, aim).clamp(min=FIRST)
+                rows = Jumps(x_t, t, s[jumping], u[:, 1], draw.q[jumping])
                 slope = self.method(own, lambda x, t: _slope(field(x, t)), rows)
-                here = FlowPoint(path, t, x_t)
-                aimed = self._target(here.estimate(x_t / here.scale, slope), x_t, t)
-            goal = goal.index_copy(0, jump, aimed.to(goal))
-        error = (student.predict(draw.x_t, draw.t, s) - goal).square().flatten(1).mean(1)
+                point = FlowPoint(self.base.path, t, x_t)
+                goal[jumping] = self._target(point.estimate(x_t / point.scale, slope), x_t, t).to(goal)
+        error = (student.predict(x, draw.t, s) - goal).square().flatten(1).mean(1)
         return draw.weight * error
 
     def _target(self, estimate: Estimate, x_t: Tensor, t: Tensor) -> Tensor:

@@ -1,18 +1,19 @@
 """The interface of a solver. Most solvers are tables of fixed steps (`TableSolver`); the others have a loop of their own."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ornstein.denoiser import Denoiser
+from ornstein.caching import cached
+from ornstein.denoiser import Denoiser, NetworkDenoiser, inverse
 from ornstein.grid import polynomial
 from ornstein.noise import NoiseSource
 from ornstein.path import Linear, Path
-from ornstein.table import Step, Table, execute
+from ornstein.table import Folded, Step, Table, execute, folded
+from ornstein.target import Target
 
 FALLING = torch.tensor([0.9, 0.5, 0.2], dtype=torch.float64)  # two steps between levels that have both signal and noise
 
@@ -67,7 +68,11 @@ class TableSolver(ABC):
         """The steps over a grid as numbers (see `ornstein.table.Recorder`)."""
 
     def run(self, denoiser: Denoiser, x: Tensor, grid: Tensor, noise: NoiseSource) -> Iterator[Step]:
-        return execute(table_of(self, denoiser.path, grid), denoiser, x, noise)
+        times = tuple(grid.tolist())
+        table, steps = _table_of(self, denoiser.path, times), None
+        if isinstance(denoiser, NetworkDenoiser) and type(denoiser).inverse is NetworkDenoiser.inverse:
+            steps = _folded(self, denoiser.path, denoiser.target, times)
+        return execute(table, denoiser, x, noise, steps)
 
 
 def one_of(solver: object, name: str, allowed: tuple[int, ...]) -> None:
@@ -78,32 +83,24 @@ def one_of(solver: object, name: str, allowed: tuple[int, ...]) -> None:
         raise ValueError(f"{type(solver).__name__}: {name} = {value} must be {', '.join(others)} or {last}")
 
 
-# Grids and tables are functions of frozen values alone and cost milliseconds, so runs that repeat them find them here.
-
-
+@cached
 def grid_of(solver: Solver, path: Path, steps: int) -> Tensor:
-    """solver.grid(path, steps), computed once where neither can change."""
-    return _grid_of(solver, path, steps) if _frozen(solver) and _frozen(path) else solver.grid(path, steps)
+    """solver.grid(path, steps)."""
+    return solver.grid(path, steps)
+
+
+@cached
+def _table_of(solver: TableSolver, path: Path, times: tuple[float, ...]) -> Table:
+    return solver.table(path, torch.tensor(times, dtype=torch.float64))
 
 
 def table_of(solver: TableSolver, path: Path, grid: Tensor) -> Table:
     """solver.table(path, grid), computed once where neither solver nor path can change."""
-    if _frozen(solver) and _frozen(path):
-        return _table_of(solver, path, tuple(grid.tolist()))
-    return solver.table(path, grid)
+    return _table_of(solver, path, tuple(grid.tolist()))
 
 
-_grid_of: Callable[..., Tensor] = lru_cache(lambda solver, path, steps: solver.grid(path, steps))
-_table_of: Callable[..., Table] = lru_cache(
-    lambda solver, path, times: solver.table(path, torch.tensor(times, dtype=torch.float64))
-)
-
-
-def _frozen(value: Any) -> bool:
-    """Whether a value cannot change, and can be the key of a cache."""
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    parameters: Any = getattr(type(value), "__dataclass_params__", None)
-    return parameters is not None and bool(parameters.frozen)
+@cached
+def _folded(solver: TableSolver, path: Path, target: Target, times: tuple[float, ...]) -> Folded:
+    """The steps of the table over these times on (x, prediction of the target)."""
+    table = _table_of(solver, path, times)
+    return folded(table, inverse(path, target, table.times[:-1]))

@@ -34,7 +34,9 @@ class Part(NamedTuple):
     seed: int
     """Seed of all other randomness, such as dropout."""
     jumps: Tensor | None = None
-    """For flow maps, (B, 3): 1 where a row is aimed off the diagonal, and two uniform numbers on [0, 1)."""
+    """For flow maps, (B, 2): uniform numbers on [0, 1)."""
+    jumping: slice = slice(1, None, 2)
+    """For flow maps: the rows that are aimed off the diagonal, the odd ones of the batch."""
     known: Tensor | None = None
     """Of data with missing numbers, 1 where a number of x is there and 0 where none is, like x (which is 0 there)."""
 
@@ -69,9 +71,8 @@ class Batches:
             dropped = dropped | (torch.rand(dropped.shape, generator=draws) < s.label_dropout)
         numbers = torch.rand(total, conditions.numbers, generator=draws)
         jumps = None
-        if s.few_steps is not None:  # every other row, so that both halves of the batch see all times
-            odd = torch.arange(total) % 2
-            jumps = torch.cat([odd[:, None].float(), torch.rand(total, 2, generator=draws)], 1)
+        if s.few_steps is not None:
+            jumps = torch.rand(total, 2, generator=draws)
         share = self.recipe.processes.share(total)
         size = len(share) // s.accumulate
         for first in range(share.start, share.stop, size):
@@ -99,8 +100,15 @@ class Batches:
                 to(conditions.network_input(tuple(_sent(row, device) for row in inputs), vector), device, dtype),
                 mix(seed, 3, first),
                 None if jumps is None else _sent(jumps[rows], device),
+                odd_rows(first),
                 known,
             )
+
+
+def odd_rows(first: int) -> slice:
+    """Every second row, so that both halves of the batch see all times: those with an odd number, where the first row has this
+    one."""
+    return slice(1 - first % 2, None, 2)
 
 
 def _sent(x: Tensor, device: torch.device) -> Tensor:

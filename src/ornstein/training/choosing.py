@@ -265,7 +265,7 @@ def _for_few_steps(settings: Settings, objects: Objects) -> Settings:
                 f"{key}: {settings.few_steps} differentiates the network in forward mode, which works in float32 and uncompiled; "
                 "leave it out, or give --few-steps progressive"
             )
-        settings = replace(settings, precision="float32", split_batch=False)
+        settings = replace(settings, precision="float32", split_batch=False, channels_last=False)  # nor of such norms
     if settings.solver == "abm" and objects.solver is None:  # the default, of many steps
         settings = replace(settings, solver="jump", sample_steps=min(4, settings.sample_steps))
     return settings

@@ -103,6 +103,5 @@ class FlowMapLossModule(LossModule):
         assert isinstance(student, NetworkFlowMap)
         teacher = None if self._teach is None else self._teach(part.condition)
         with torch.autocast(part.x.device.type, torch.bfloat16, enabled=self._bf16):
-            jumping, numbers = part.jumps[:, 0] > 0, part.jumps[:, 1:]
-            error = self._flow_map.error(student, draw, jumping, numbers, teacher).mean()
+            error = self._flow_map.error(student, draw, part.jumping, part.jumps, teacher).mean()
         return error, error.detach()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ornstein.coupling import Independent
-from ornstein.training.batch import Part
+from ornstein.training.batch import Part, odd_rows
 from ornstein.training.loss_module import LossModule
 from ornstein.training.recipe import Recipe
 
@@ -87,7 +87,11 @@ def _gradients(
 
 def _halves(part: Part) -> list[Part]:
     middle = (len(part.x) + 1) // 2
-    return [Part(*(_rows(value, rows) for value in part)) for rows in (slice(0, middle), slice(middle, None))]
+    halves = [Part(*(_rows(value, rows) for value in part)) for rows in (slice(0, middle), slice(middle, None))]
+    first_even = 1 - part.jumping.start  # the number of the first row, odd or even
+    return [
+        half._replace(jumping=odd_rows(first_even + skipped)) for half, skipped in zip(halves, (0, middle), strict=True)
+    ]
 
 
 def _rows(value: Any, rows: slice) -> Any:

@@ -1,0 +1,230 @@
+"""Flow maps of Fashion-MNIST: one to four calls of a distilled run beside its base, and beside objectives trained from the data.
+
+    python -m benchmarks.flowmaps fashion base FOLDER [MINUTES]         # FOLDER/base, 10 minutes by default
+    python -m benchmarks.flowmaps fashion distil FOLDER [MINUTES]       # FOLDER/distil from its weights, 5 minutes
+    python -m benchmarks.flowmaps fashion data FOLDER [MINUTES]         # the same with a quarter of the aims at the data
+    python -m benchmarks.flowmaps fashion meanflow FOLDER [MINUTES]     # from the data, 15 minutes
+    python -m benchmarks.flowmaps fashion shortcut FOLDER [MINUTES]     # the same
+    python -m benchmarks.flowmaps fashion judge FOLDER                  # what is there, to results/flowmaps_images.json
+
+Minutes are CPU minutes of one thread, so that other work on the machine does not count. All have the library's U-Net for these
+images, its data, conditions, optimiser, rate and average of the weights. The published objectives of MeanFlow and of shortcut
+models are written here from their papers. Judged are 1000 samples of labels in equal parts, the same labels and noise in all
+rows: KID and sliced Wasserstein distance to 2000 held-out images, and the part whose label is recognised, with 95 % intervals;
+features and labels are those of a small network trained on the real data.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import ornstein
+from benchmarks.quality import outputs, train_classifier
+from ornstein import data, distillation, metrics
+from ornstein.distillation import FlowMapObjective
+from ornstein.flowmap import NetworkFlowMap
+from ornstein.learn import start_from
+from ornstein.settings import Settings
+from ornstein.training.loss_module import FlowMapLossModule, LossModule
+from ornstein.training.recipe import Recipe
+from ornstein.training.trainer import FolderTraining
+
+RESULTS = Path(__file__).parent / "results" / "flowmaps_images.json"
+SOURCE, HELD, COUNT, TICKS = "fashion-mnist", 2000, 1000, 1500
+MINUTES = {"base": 10.0, "distil": 5.0, "data": 5.0, "meanflow": 15.0, "shortcut": 15.0}
+
+
+@dataclass(frozen=True)
+class ThreadMinutes:
+    """So many minutes of this process's CPU time."""
+
+    count: float
+    began: float
+
+    def done(self, step: int, seconds: float) -> float:
+        return (time.process_time() - self.began) / (60 * self.count)
+
+    def whole(self, step: int, seconds: float, pace: float) -> float:
+        return 60 * self.count
+
+
+class Peer(LossModule):
+    """A published objective u(x_t, t, r) of the mean velocity on the linear path, learned from the data."""
+
+    average: Callable[[], nn.Module]
+
+    def student(self, part: Any, network: nn.Module | None = None) -> NetworkFlowMap:
+        denoiser = self._denoiser if network is None else replace(self._denoiser, network=network)
+        given = denoiser.given(part.condition)
+        assert isinstance(given, NetworkFlowMap)
+        return given
+
+
+class MeanFlow(Peer):
+    """Geng et al. 2025, algorithm 1: logit-normal(−.4, 1) times, a quarter of them apart, adaptive weight of power 1.
+
+    The product with the Jacobian is computed where times are apart alone, and in float32; elsewhere its factor is 0.
+    """
+
+    def forward(self, part: Any) -> tuple[Tensor, Tensor]:
+        g = torch.Generator().manual_seed(part.seed)
+        x, k, student = part.x, len(part.x) // 4, self.student(part)
+        two = torch.sigmoid(-0.4 + torch.randn(len(x), 2, generator=g)).sort(1).values
+        r, t = two.unbind(1)
+        r = torch.cat([r[:k], t[k:]])
+        v = part.noise - x
+        x_t = x + t.reshape(-1, 1, 1, 1) * v
+        goal = v.clone()
+        apart = self.student(part._replace(condition=rows(part.condition, k)))
+        _, du = apart.slope_rate(x_t[:k], t[:k], r[:k], v[:k], torch.ones(k), None)
+        goal[:k] -= (t - r)[:k].reshape(-1, 1, 1, 1) * du
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            u = student.predict(x_t, t, r)
+        error = (u - goal).square().flatten(1).sum(1)
+        return (error / (error.detach() + 1e-3)).mean(), error.mean().detach()
+
+
+class Shortcut(Peer):
+    """Frans et al. 2025, algorithm 1: step sizes 2⁰ … 2⁻⁷, a quarter of the batch bootstrapped from the average."""
+
+    def forward(self, part: Any) -> tuple[Tensor, Tensor]:
+        g = torch.Generator().manual_seed(part.seed)
+        x, k, student = part.x, len(part.x) // 4, self.student(part)
+        size, t = 2.0 ** -torch.randint(0, 7, (k,), generator=g), torch.rand(len(x), generator=g)
+        t[:k] = ((torch.rand(k, generator=g) / size).floor() + 1) * size
+        s = torch.cat([t[:k] - size, t[k:]])
+        x_t, goal = x + t.reshape(-1, 1, 1, 1) * (part.noise - x), part.noise - x
+        average = self.student(part._replace(condition=rows(part.condition, k)), self.average())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            with torch.no_grad():
+                first = average.predict(x_t[:k], t[:k], t[:k] - size / 2)
+                x_mid = x_t[:k] - (size / 2).reshape(-1, 1, 1, 1) * first
+                second = average.predict(x_mid, t[:k] - size / 2, s[:k])
+            goal = torch.cat([(first + second).float() / 2, goal[k:]])
+            error = (student.predict(x_t, t, s) - goal).square().flatten(1).mean(1)
+        return error.mean(), error.mean().detach()
+
+
+PEERS: dict[str, type[Peer]] = {"meanflow": MeanFlow, "shortcut": Shortcut}
+
+
+def rows(condition: Any, k: int) -> Any:
+    """The first k rows of the network's condition."""
+    if isinstance(condition, tuple):
+        return tuple(rows(part, k) for part in condition)
+    return condition[:k] if isinstance(condition, Tensor) else condition
+
+
+def train(kind: str, folder: Path, minutes: float) -> None:
+    """FOLDER/KIND, trained for so many CPU minutes of one thread."""
+    place, base = folder / kind, folder / "base"
+    settings = Settings(
+        data=f"{SOURCE}:train",
+        out=str(place),
+        steps=10**6,
+        samples=0,
+        threads=1,
+        save_minutes=60,
+        few_steps=None if kind == "base" else "progressive",  # of the others a network that takes an aim
+        channels_last=kind != "meanflow",  # whose norms have no forward-mode derivative in that layout
+        teacher=str(base) if kind in ("distil", "data") else None,
+    )
+    run = FolderTraining(settings, data.open(settings.data))
+    recipe: Recipe = run.recipe
+    if kind in PEERS:
+        made = PEERS[kind]
+
+        def peer(*arguments: Any) -> nn.Module:
+            module = made(recipe.objective, *arguments)
+            module.average = lambda: run.state.average
+            return module
+
+        recipe = replace(recipe, loss_module=peer)
+    elif kind == "data":
+        objective = FlowMapObjective(recipe.objective, distillation.Progressive(), to_data=0.25)
+        teach = recipe.loss_module.args[1]  # type: ignore[attr-defined]
+        recipe = replace(recipe, loss_module=partial(FlowMapLossModule, objective, teach))
+    if settings.teacher is not None:
+        start_from(ornstein.load(base), recipe.model.network, print)
+    run.recipe = replace(recipe, length=ThreadMinutes(minutes, time.process_time()))
+    for event in run:
+        step = event.progress
+        if step.step % 100 == 0 or step.done == 1:
+            print(f"{kind}: step {step.step}, {step.done:.1%}, loss {step.loss:.4f}, {step.seconds:.0f} s", flush=True)
+
+
+CALLS: dict[str, tuple[tuple[str | None, int], ...]] = {
+    "base": ((None, 1), (None, 2), (None, 3), (None, 4), ("tuned", 4), (None, 8)),
+    "distil": ((None, 1), (None, 2), (None, 4)),
+    "data": ((None, 1), (None, 2), (None, 4)),
+    "meanflow": ((None, 1), (None, 2), (None, 4)),
+    "shortcut": ((None, 1), (None, 2), (None, 4)),
+}
+
+
+def judge(folder: Path) -> None:
+    """Every row whose run is there."""
+    torch.set_num_threads(1)
+    real, held = data.open(f"{SOURCE}:train"), data.open(f"{SOURCE}:test")
+    net = train_classifier(real, TICKS, shift=0, clock=count().__next__)
+    x_held = held.batch(np.random.default_rng(0).permutation(len(held))[:HELD])[0]
+    x_real, y_real = real.batch(np.random.default_rng(1).permutation(len(real))[:COUNT])
+    reference = outputs(net, x_held)[0]
+    labels = torch.arange(COUNT) % len(held.classes)
+    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+
+    def measured(x: Tensor, asked: Tensor) -> dict[str, Any]:
+        features, recognised = outputs(net, x)
+        found = {
+            "KID": metrics.kid(features, reference),
+            "sliced Wasserstein": metrics.sliced_wasserstein(x.flatten(1), x_held.flatten(1)),
+            "label agreement": metrics.agreement(asked, recognised, held.classes)[0],
+        }
+        return {name: [round(v, 5) for v in (s.value, s.low, s.high)] for name, s in found.items()}
+
+    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+        yield "real images", measured(x_real, torch.as_tensor(y_real))
+        for kind, asked in CALLS.items():
+            if not (folder / kind / "model" / "model.safetensors").exists():
+                continue
+            run = ornstein.load(folder / kind)
+            known.setdefault("minutes", {})[kind] = MINUTES[kind]
+            for solver, calls in asked:
+                chosen = solver
+                if solver == "tuned":
+                    try:
+                        chosen = run.tuned(calls)
+                    except ornstein.OrnsteinError:
+                        run.tune(calls, seconds=120)
+                        chosen = run.tuned(calls)
+                x = run.spec.to_model(
+                    run.sample(COUNT, label=labels.tolist(), solver=chosen, steps=calls, batch_size=100)
+                )
+                yield f"{kind}, {solver or 'default'}, {calls} calls", measured(x, labels)
+
+    for name, row in rows():
+        known["rows"][name] = row
+        print(f"{name:32}", *(f"{key} {v:8.4f} [{a:.4f}, {b:.4f}]" for key, (v, a, b) in row.items()), flush=True)
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def main(what: str, folder: str, minutes: str = "") -> None:
+    torch.set_num_threads(1)
+    if what == "judge":
+        judge(Path(folder))
+    else:
+        train(what, Path(folder), float(minutes) if minutes else MINUTES[what])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
