@@ -56,7 +56,7 @@ def test_addresses_of_the_project_are_placeholders_in_one_place() -> None:
 
 def test_package_data_lie_in_the_package() -> None:
     package = ROOT / "src" / "ornstein"
-    for name in ("py.typed", "data/digits.npz", "data/DIGITS-LICENSE"):
+    for name in ("py.typed", "studio/static/views/watch.js", "data/digits.npz", "data/DIGITS-LICENSE"):
         assert (package / name).is_file()
     assert (ROOT / project()["project"]["license-files"][0]).is_file()
 

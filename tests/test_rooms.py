@@ -31,7 +31,7 @@ FLOORS = [
     {"model"},
     {"folder"},
     {"training", "runs"},
-    {"report", "plots", "learn", "export"},
+    {"report", "plots", "learn", "export", "studio"},
     {"cli"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -18,7 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD, DIST = ROOT / "build", ROOT / "dist"
 EPOCH = "1577836800"  # 2020-01-01: the date of every file in both
-DATA = ("ornstein/py.typed", "ornstein/data/digits.npz", "ornstein/data/DIGITS-LICENSE", "dist-info/licenses/LICENSE")
+DATA = (
+    *("ornstein/py.typed", "ornstein/data/digits.npz", "ornstein/data/DIGITS-LICENSE", "dist-info/licenses/LICENSE"),
+    "ornstein/studio/static/views/watch.js",
+)
 SMOKE: dict[str, str] = {
     "demo": "demo --minutes 0.2 --out runs/demo",
     "train": "train --data moons --steps 20 --samples 0 --out runs/moons",
@@ -39,6 +42,7 @@ SMOKE: dict[str, str] = {
     "verify": "verify --solver heun --path linear",
     "reflow": "reflow runs/moons --pairs 200 --solver-steps 4 --steps 10 --out runs/straight",
     "doctor": "doctor",
+    "studio": "studio --export studio.html",
     "export": "export runs/moons --to safetensors --out exported.safetensors",
 }
 """A line for each command; those that need a run come after those that make it."""

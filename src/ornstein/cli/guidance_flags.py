@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ornstein.cli.options import GuidanceFlags
 from ornstein.errors import UsageError
-from ornstein.names import SOLVERS
+from ornstein.names import GUIDANCE, SOLVERS
 
 if TYPE_CHECKING:
     from ornstein.cli.options import Evaluate, Export, Sample
@@ -28,16 +28,9 @@ def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
     import torch
 
     from ornstein import guidance as g
-    from ornstein.names import pick
     from ornstein.runs.conditioning import check_guide
 
-    methods: dict[str, tuple[type[g.Contrast], float]] = {
-        "cfg": (g.ClassifierFree, 0.0),
-        "rescaled": (g.ClassifierFree, 0.7),
-        "cfg-zero": (g.CFGZeroStar, 0.0),
-        "apg": (g.APG, 0.0),
-    }
-    method, rescale = pick("guidance-method", options.guidance_method, methods)
+    method, rescale = GUIDANCE.pick(options.guidance_method)
     used = flags(options)
     if not isfinite(options.guidance):
         raise UsageError(f"--guidance {options.guidance} is no finite number; give for example --guidance 2")

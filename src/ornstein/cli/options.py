@@ -489,6 +489,28 @@ class Doctor:
     """The same as JSON."""
 
 
+@dataclass(frozen=True)
+class StudioPage(OnDevice):
+    """Open a page in the browser that shows runs at work: samples as they form, solvers, guidance, edits, fields, curves.
+
+    Without a run it shows exact mixtures in the plane. The page comes from this machine and loads nothing from elsewhere.
+    """
+
+    runs: tuple[str, ...] = field(default=(), metadata={"positional": True, "optional": True, "name": "RUN"})
+    """Run folders: the --out of trainings, finished or at work."""
+    port: int | None = None
+    """Port to listen at (default: the first free one from 8765 on)."""
+    host: str = "127.0.0.1"
+    """Address to listen at. 127.0.0.1 is this machine alone; 0.0.0.0 lets every machine of the network in that has the token,
+    unencrypted."""
+    no_browser: bool = False
+    """Print the address, and open no browser."""
+    export: str | None = field(default=None, metadata={"name": "FILE.html"})
+    """Write one file that works without a server, and serve nothing."""
+    force: bool = False
+    """With --export: replace a file of that name."""
+
+
 COMMANDS: dict[str, type] = {
     "demo": Demo,
     "train": Train,
@@ -506,6 +528,7 @@ COMMANDS: dict[str, type] = {
     "diagnose": Diagnose,
     "likelihood": Likelihood,
     "info": Info,
+    "studio": StudioPage,
     "clean": CleanRun,
     "cache": Cache,
     "verify": Verify,
@@ -589,6 +612,12 @@ EXAMPLES = {
         "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
     ],
     "info": ["ornstein info runs/digits"],
+    "studio": [
+        "ornstein studio runs/digits",
+        "ornstein studio",
+        "ornstein studio runs/a runs/b --port 9000 --no-browser",
+        "ornstein studio runs/digits --export digits.html",
+    ],
     "clean": ["ornstein clean runs/digits --dry-run", "ornstein clean runs/digits"],
     "cache": ["ornstein cache", "ornstein cache --prune --older-than 30d", "ornstein cache --prune --to 5GB"],
     "doctor": ["ornstein doctor", "ornstein doctor --json"],

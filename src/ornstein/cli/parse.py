@@ -67,7 +67,7 @@ def within(options: Any, **limits: tuple[float, float]) -> None:
 
 def _must_be_whole(options: Any, command: str) -> None:
     """Raises UsageError where a run folder or an image that the command works on is not given."""
-    places = [f for f in fields(options) if f.metadata.get("positional")]
+    places = [f for f in fields(options) if f.metadata.get("positional") and not f.metadata.get("optional")]
     if all(getattr(options, f.name) for f in places):
         return
     run, *images = places
