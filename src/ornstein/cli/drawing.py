@@ -126,7 +126,7 @@ def draw(
 
         def keep(number: int, batch: "NDArray[Any]") -> None:
             nonlocal made, first_images
-            _write_finite(write, number, batch)
+            write(number, batch) if trained.spec.may_lack else _write_finite(write, number, batch)
             first_images = batch[:8] if first_images is None else first_images
             made, seconds = made + len(batch), time.monotonic() - began
             done = min(made * (processes.count if into_folder else 1), to_make)
@@ -225,11 +225,17 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
     """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or an image."""
     import numpy as np
 
+    from ornstein.data.column_spec import ColumnSpec
     from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
     from ornstein.data.scatter import scatter_image
+    from ornstein.data.table_writing import new_table
 
     if output.path.suffix.lower() == ".npz":
         with new_npz(output, (count, *spec.item_shape), np.dtype(spec.dtype)) as append:
+            yield lambda number, batch: append(batch)
+        return
+    if isinstance(spec, ColumnSpec):
+        with new_table(output, spec) as append:
             yield lambda number, batch: append(batch)
         return
     arrays: list[NDArray[Any]] = []

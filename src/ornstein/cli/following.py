@@ -36,6 +36,7 @@ def read(settings: Settings) -> "Dataset":
             channels=settings.channels,
             layout=settings.layout,
             missing=settings.missing,
+            columns=() if settings.column is None else settings.column.splitlines(),
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     side = max(dataset.spec.shape[1:], default=0)
@@ -71,7 +72,10 @@ def describe(training: "FolderTraining") -> list[str]:
         ("classes", few(spec.classes) if spec.classes else "none"),
         *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
         ("memory", f"{size(training.dataset.items.nbytes)} of data"),
-        ("network", f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.kind}"),
+        (
+            "network",
+            f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.traits.item}",
+        ),
         ("path", f"{model.path}"),
         ("target", f"{model.target}"),
         *([("flow map", _few_steps(s))] if s.few_steps is not None else []),

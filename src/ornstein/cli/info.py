@@ -159,7 +159,8 @@ def _usage(folder: Path, config: dict[str, Any]) -> list[str]:
     classes = config["data"]["classes"]
     options = f", label={classes[-1]!r}" if classes else ""
     options += ", steps=1" if config["network"].get("aim") is True else ""
-    out = "grid.png" if NAMED[config["data"]["kind"]].drawn else "samples.npz"
+    kind = NAMED[config["data"]["kind"]]
+    out = "grid.png" if kind.drawn else f"samples{kind.ending}"
     if config["network"].get("own") is True:  # its class is in no file, so no command can build it
         known = {"Label", "Vector", "Text", "LabelSet", "ImageCondition"}
         strange = [str(entry.get("type")) for entry in config.get("conditions", ()) if entry.get("type") not in known]

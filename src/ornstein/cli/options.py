@@ -94,6 +94,17 @@ class Demo(OnDevice):
 
 
 @dataclass(frozen=True)
+class Data(Cached):
+    """Show what a data source holds, and of a table the type of each column and why, before a training."""
+
+    data: str = field(default="", metadata={"positional": True, "name": "SRC"})
+    """Any source that `train --data` takes."""
+    column: str | None = field(default=None, metadata={"repeats": True, "name": "NAME=TYPE"})
+    """Of a table, the type of a column: numeric, integer, category, boolean, date, bounded or drop, once for each such column;
+    with a way of coding where there are several: numeric:standard, category:bits, date:%d.%m.%Y, bounded:0:100."""
+
+
+@dataclass(frozen=True)
 class Train(Settings, Cached):
     """Train a model on your data. The same command again resumes the training."""
 
@@ -513,6 +524,7 @@ class StudioPage(OnDevice):
 
 COMMANDS: dict[str, type] = {
     "demo": Demo,
+    "data": Data,
     "train": Train,
     "sample": Sample,
     "edit": Edit,
@@ -537,10 +549,12 @@ COMMANDS: dict[str, type] = {
 
 EXAMPLES = {
     "demo": ["ornstein demo"],
+    "data": ["ornstein data people.csv", "ornstein data people.csv --column zip=category --column id=drop"],
     "train": [
         "ornstein train --data digits --out runs/digits --minutes 2",
         "ornstein train --data ~/images --size 64 --flips --out runs/images --minutes 60",
         "ornstein train --data points.npy --out runs/points --steps 2000 --path cosine --target noise",
+        "ornstein train --data people.csv --column zip=category --out runs/people --minutes 5",
         "ornstein train --data fashion-mnist --degradation low-res:4 --out runs/sharper --minutes 10",
         "ornstein train --data emoji --size 32 --text minilm --out runs/emoji --minutes 30",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",

@@ -71,7 +71,7 @@ def _must_be_whole(options: Any, command: str) -> None:
     if all(getattr(options, f.name) for f in places):
         return
     run, *images = places
-    folder = "run folders" if run.default == () else "a run folder"
+    folder = "run folders" if run.default == () else "a run folder" if run.name == "run" else f"its {run.name}"
     needed = folder + ("", " and an image", " and two images")[len(images)]
     raise UsageError(f"{command} needs {needed}; give for example `{EXAMPLES[command][0]}`")
 
@@ -154,7 +154,27 @@ def _registry() -> ConstructorRegistry:
 def _expanded(args: Sequence[str], flags: Any) -> list[str]:
     """`-n64` as `-n 64`, as other commands have it."""
     short = tuple(f.metadata["short"] for f in fields(flags) if "short" in f.metadata)
-    return [part for word in args for part in ((word[:2], word[2:]) if word[:2] in short and word[2:] else (word,))]
+    words = [part for word in args for part in ((word[:2], word[2:]) if word[:2] in short and word[2:] else (word,))]
+    for f in fields(flags):
+        if f.metadata.get("repeats"):
+            words = _joined(words, _names(f)[0])
+    return words
+
+
+def _joined(words: list[str], flag: str) -> list[str]:
+    """Several values of one flag as one, a line for each."""
+    values, rest, left = list[str](), list[str](), iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name != flag:
+            rest.append(word)
+        elif equals:
+            values.append(value)
+        elif (after := next(left, None)) is None:
+            return words
+        else:
+            values.append(after)
+    return [*rest, f"{flag}=" + "\n".join(values)] if values else words
 
 
 def _names(f: Field[Any]) -> list[str]:

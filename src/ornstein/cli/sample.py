@@ -76,6 +76,11 @@ def _run(options: Sample, processes: Processes) -> None:
 
 def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
     """Raises UsageError for a name that says nothing of how the samples are to be written."""
+    if trained.spec.traits.ending == ".csv":
+        from ornstein.data.table_writing import must_be_writable
+
+        must_be_writable(out)
+        return
     if not trained.spec.traits.drawn and out.suffix.lower() in ENDINGS and out.suffix.lower() not in (".npz", ""):
         from ornstein.data.scatter import must_be_drawable
 

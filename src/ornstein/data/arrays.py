@@ -27,6 +27,8 @@ from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
+    from ornstein.data.column_types import Guess
+    from ornstein.data.columns import Column
     from ornstein.data.spec import DataSpec
 
 DATA_KEYS = ("x", "X", "images", "image", "data", "samples", "x_train", "X_train", "arr_0")
@@ -80,6 +82,8 @@ class Arrays:
     use: object = None
     layout: str = ""
     masked: bool = False
+    columns: tuple[Guess | Column, ...] = ()
+    """Of a table, what each column is."""
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""

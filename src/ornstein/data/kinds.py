@@ -36,6 +36,10 @@ class Kind:
     """Whether one item can be an image file."""
     held: ClassVar[bool] = False
     """Whether samples are held to the recorded range and type of each channel also where the numbers are floating."""
+    arrays: ClassVar[bool] = True
+    """Whether an array of items can be of this kind."""
+    item: ClassVar[str] = "item"
+    """One of them, in a word."""
     per_dimension: ClassVar[bool] = True
     """Whether a likelihood is given in bits per dimension, in place of nats."""
     ending: ClassVar[str] = ".png"
@@ -75,6 +79,7 @@ class Kind:
 class Vectors(Kind):
     """`(N, D)`, or `(N,)` for one number each."""
 
+    item = "vector"
     name, plural, axes = "vector", "vectors", "D"
     layouts = ("ND", "N")
     networks = ("mlp",)
@@ -92,6 +97,7 @@ class Vectors(Kind):
 class Images(Kind):
     """`(N, H, W, C)`, `(N, C, H, W)`, or `(N, H, W)` with one channel."""
 
+    item = "image"
     name, plural, axes = "image", "images", "CHW"
     layouts = ("NHWC", "NCHW", "NHW")
     networks = ("unet", "dit")
@@ -119,6 +125,7 @@ class Images(Kind):
 class Series(Kind):
     """`(N, C, L)`, `(N, L, C)`, or `(N, L)` with one channel."""
 
+    item = "series"
     name, plural, axes = "series", "series", "CL"
     layouts = ("NCL", "NLC", "NL")
     networks = ("unet", "dit")
@@ -155,6 +162,7 @@ class Series(Kind):
 class Volumes(Kind):
     """`(N, C, D, H, W)`, `(N, D, H, W, C)`, or `(N, D, H, W)` with one channel."""
 
+    item = "volume"
     name, plural, axes = "volume", "volumes", "CDHW"
     layouts = ("NCDHW", "NDHWC", "NDHW")
     networks = ("unet", "dit")
@@ -184,6 +192,24 @@ class Volumes(Kind):
         return (2 * np.arange(count) + 1) * depth // (2 * count)
 
 
+class TableRows(Kind):
+    """Rows of a table `(N, K)`: a number for each of K columns, which the model has in one or several dimensions."""
+
+    name, plural, axes = "table", "rows", "K"
+    layouts = ("NK",)
+    networks = ("mlp",)
+    arrays = False
+    per_dimension = False
+    ending = ".csv"
+    item = "row"
+
+    def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
+        return 512
+
+    def words(self, shape: tuple[int, ...]) -> str:
+        return f"{shape[0]} dimensions"
+
+
 def window(spec: DataSpec) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The numbers of each channel that are drawn black and white (C,): the range, of floating data four deviations of it."""
     if not spec.mean:
@@ -201,7 +227,7 @@ def grey(items: NDArray[Any], spec: DataSpec) -> NDArray[np.uint8]:
     return np.nan_to_num(np.clip(np.rint(scaled), 0, 255)).astype(np.uint8)
 
 
-ALL: tuple[Kind, ...] = (Vectors(), Images(), Series(), Volumes())
+ALL: tuple[Kind, ...] = (Vectors(), Images(), Series(), Volumes(), TableRows())
 NAMED = {kind.name: kind for kind in ALL}
 LAYOUTS = {layout: kind for kind in ALL for layout in kind.layouts}
 """The names of all layouts, with the kind of data that each describes."""

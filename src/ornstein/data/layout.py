@@ -76,8 +76,9 @@ def layout_of(
 
 def _wanted(shape: tuple[int, ...], where: str, wanted: str) -> str:
     name = wanted.upper()
-    if name not in LAYOUTS:
-        raise UsageError(f"layout: {wanted!r} is not known; give one of {', '.join(LAYOUTS)}")
+    known = [layout for layout, kind in LAYOUTS.items() if kind.arrays]
+    if name not in known:
+        raise UsageError(f"layout: {wanted!r} is not known; give one of {', '.join(known)}")
     if len(name) != len(shape):
         raise UsageError(f"layout: {name} has {len(name)} axes, and {where} has shape {shape}; give the layout of that")
     return name

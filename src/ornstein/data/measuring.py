@@ -49,6 +49,10 @@ def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
     Where the arrays are `masked`, missing numbers count for nothing.
     Raises `OrnsteinError` naming the first item that holds NaN or infinity.
     """
+    if arrays.columns:
+        from ornstein.data.column_spec import measure_columns
+
+        return measure_columns(arrays, source, digest)
     items, dtype = arrays.items, arrays.items.dtype
     layout = arrays.layout or ("NHWC" if items.ndim == 4 else "ND")
     kind, shape = LAYOUTS[layout], model_shape(items.shape[1:], layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from ornstein.data import image_files, packages, pixels
 from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_of
 from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
+from ornstein.data.column_spec import ColumnSpec
+from ornstein.data.column_types import WantedType, read_wanted
 from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
@@ -27,6 +29,8 @@ from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
 from ornstein.data.spec import DataSpec
 from ornstein.data.stamps import Changed
+from ornstein.data.table_files import SQLITE, TableFile, is_table, place_of
+from ornstein.data.table_rows import ColumnDataset
 from ornstein.data.toys import Toy
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.atomic import scratch
@@ -58,13 +62,16 @@ def open(
     limit: int | None = None,
     layout: str | None = None,
     missing: str | None = None,
+    columns: Iterable[str] | Mapping[str, str] = (),
     like: DataSpec | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """The data that `source` names: a known name (`names()`), `hf:NAME`, or a path.
 
-    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, or IDX. `size` is the side,
+    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, IDX, or a table: .csv, .tsv,
+    .parquet, .feather, .xlsx, or sqlite:FILE?table, of which `columns` says the types that are not to be guessed, as texts
+    NAME=TYPE or a mapping (`ornstein.data.column_types`). `size` is the side,
     or (height, width), that images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours.
     Without them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array where
     its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `missing`
@@ -78,15 +85,16 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    if isinstance(source, Path) or source not in packages.NAMED:
+    said = tuple(read_wanted(columns).items())
+    if (isinstance(source, Path) or source not in packages.NAMED) and not is_table(source):
         place = Path(source).expanduser()
         if is_pairs(place):
             return _unchanged(open_pairs(place), wanted, layout, missing)
-    matched, name = _described(find(source), layout, missing, like), name_of(source)
+    matched, name = _described(find(source), layout, missing, like, said), name_of(source)
     folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
     def still() -> None:
-        if not str(source).startswith(HUB) and _fingerprint(source, layout, missing, like) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source, layout, missing, like, said) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -113,6 +121,8 @@ def open(
         ) from None
     for note in arrays.notes:
         warnings.warn(note, stacklevel=2)
+    if isinstance(spec, ColumnSpec):
+        return ColumnDataset(arrays.items, None, spec, use=arrays.use)
     return Dataset(arrays.items, arrays.labels, spec, arrays.annotations, arrays.use, isinstance(matched, ImageFiles))
 
 
@@ -133,7 +143,7 @@ def _unchanged(pairs: Dataset, wanted: Wanted, layout: str | None, missing: str 
 
 def name_of(source: str | Path) -> str:
     """The normalised name of a source: ./images/ is images."""
-    known = isinstance(source, str) and (source in packages.NAMED or source.startswith(HUB) or not source)
+    known = isinstance(source, str) and (source in packages.NAMED or source.startswith((HUB, SQLITE)) or not source)
     return str(source) if known else os.path.normpath(source)
 
 
@@ -142,7 +152,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
+def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -152,7 +162,9 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
             return packages.NAMED[source]()
         if source.startswith(HUB):
             return hub(source.removeprefix(HUB))
-    path = Path(source).expanduser()
+    if is_table(source) and place_of(source).is_file():
+        return TableFile(str(source))
+    path = place_of(source)
     if path.is_dir():
         return image_files.folder(path)
     if not path.exists() and (inside := image_files.within_archive(path)) is not None:
@@ -167,14 +179,26 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | Toy:
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
         return ArrayFile(path, labels=idx_labels_of(path), images=True)
     raise UsageError(
-        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, or an IDX file."
+        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, an IDX file, or a "
+        "table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table)."
     )
 
 
 def _described(
-    matched: ArrayFile | ImageFiles | Toy, layout: str | None, missing: str | None, like: DataSpec | None
-) -> ArrayFile | ImageFiles | Toy:
-    """With what the user says of an array. Raises UsageError for a layout of what has known axes, and holes in what has none."""
+    matched: ArrayFile | ImageFiles | TableFile | Toy,
+    layout: str | None,
+    missing: str | None,
+    like: DataSpec | None,
+    said: tuple[tuple[str, WantedType], ...] = (),
+) -> ArrayFile | ImageFiles | TableFile | Toy:
+    """With what the user says of an array or a table. Raises UsageError for a layout of what has known axes, holes in what has
+    none, and columns of what is no table."""
+    if isinstance(matched, TableFile):
+        if layout is not None or missing is not None:
+            raise UsageError("layout and missing are for arrays; a table has columns, and empty cells are missing")
+        return replace(matched, like=like.columns) if isinstance(like, ColumnSpec) else replace(matched, wanted=said)
+    if said:
+        raise UsageError("columns: these are for tables, and this source is none; leave --column out")
     if is_masked(missing):
         if not isinstance(matched, ArrayFile):
             raise UsageError(
@@ -190,10 +214,16 @@ def _described(
     return replace(matched, layout=layout)
 
 
-def _fingerprint(source: str | Path, layout: str | None, missing: str | None, like: DataSpec | None) -> str:
+def _fingerprint(
+    source: str | Path,
+    layout: str | None,
+    missing: str | None,
+    like: DataSpec | None,
+    said: tuple[tuple[str, WantedType], ...],
+) -> str:
     """Content hash of the source as it is now; empty if it cannot be used."""
     try:
-        return _described(find(source), layout, missing, like).fingerprint()
+        return _described(find(source), layout, missing, like, said).fingerprint()
     except OrnsteinError:
         return ""
 
@@ -205,7 +235,9 @@ def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: 
     return keep(lambda items: files.decode_into(items, size, channels, pad, progress))
 
 
-def _arrays(file: ArrayFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path) -> Arrays:
+def _arrays(
+    file: ArrayFile | TableFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path
+) -> Arrays:
     size, channels, pad, limit, _ = wanted
 
     def build(items: Items) -> Arrays:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,28 @@ from ornstein.errors import NotFinite, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ornstein.data.columns import ColumnScaling
+
 LARGEST = 1 << 30  # numbers of one item
 REACH = 1e100  # of what data may hold: the squares of larger numbers, and of ranges below its inverse, are none
 DTYPES = frozenset(np.dtype(code).name for code in "?bBhHiIlLqQefdg")
 FULL_RANGE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65535.0)}
 LINE = 6  # channels that a line of text names
 OTHER_UNITS = 30.0  # times the spread of the run's data, above and below which other data are said to have other units
+
+
+class ColumnDimensions(NamedTuple):
+    """The dimensions of the model that belong to one column of a table: of its state (a category, or whether there is a number),
+    and of its number."""
+
+    name: str
+    states: tuple[int, ...]
+    values: tuple[int, ...]
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """Both."""
+        return (*self.states, *self.values)
 
 
 class Adopted(NamedTuple):
@@ -88,15 +104,16 @@ class DataSpec:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> DataSpec:
         """The inverse of `to_json`. Raises TypeError or ValueError for what describes no data."""
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        strange = sorted(fields.keys() - DataSpec.__dataclass_fields__.keys())
-        if strange:
-            raise ValueError(f"data: there is no {strange[0]!r}")
-        spec = DataSpec(**fields)
-        _check(spec)
-        numbers = {key: tuple(map(float, getattr(spec, key))) for key in ("mean", "std", "lows", "highs")}
-        # JSON's may be whole numbers of any length, which torch does not take
-        return replace(spec, low=float(spec.low), high=float(spec.high), data_std=float(spec.data_std), **numbers)  # type: ignore[arg-type]
+        if "columns" in values:
+            from ornstein.data.column_spec import ColumnSpec
+
+            return ColumnSpec.from_json(values)
+        return checked(DataSpec, values)
+
+    @property
+    def dimensions(self) -> tuple[ColumnDimensions, ...]:
+        """The dimensions of the model that belong to each column of a table; each number of a vector is a column of its own."""
+        return tuple(ColumnDimensions(str(i), (), (i,)) for i in range(self.shape[0]))
 
     @property
     def traits(self) -> Kind:
@@ -104,7 +121,7 @@ class DataSpec:
         return NAMED[self.kind]
 
     @property
-    def scaling(self) -> Range | Standard:
+    def scaling(self) -> Range | Standard | ColumnScaling:
         """The way to model units."""
         return Standard(self.mean, self.std) if self.mean else Range(self.low, self.high)
 
@@ -112,6 +129,11 @@ class DataSpec:
     def item_shape(self) -> tuple[int, ...]:
         """The shape of one item as stored and written, in the order of `layout`."""
         return own_shape(self.shape, self.layout)
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether NaN among samples is a missing value, and no fault."""
+        return False
 
     @property
     def is_whole(self) -> bool:
@@ -352,6 +374,22 @@ class DataSpec:
         """Whether numbers of these data mean what they mean in `run`, by this description."""
         keys = ("dtype", "low", "high", "mean", "std", "lows", "highs")
         return all(getattr(self, key) == getattr(run, key) for key in keys)
+
+
+S = TypeVar("S", bound=DataSpec)
+
+
+def checked(kind: type[S], values: Mapping[str, Any]) -> S:
+    """A description of a class from JSON's values. Raises TypeError or ValueError for what describes no data."""
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    strange = sorted(fields.keys() - kind.__dataclass_fields__.keys())
+    if strange:
+        raise ValueError(f"data: there is no {strange[0]!r}")
+    spec = kind(**fields)
+    _check(spec)
+    numbers: dict[str, Any] = {key: tuple(map(float, getattr(spec, key))) for key in ("mean", "std", "lows", "highs")}
+    # JSON's may be whole numbers of any length, which torch does not take
+    return replace(spec, low=float(spec.low), high=float(spec.high), data_std=float(spec.data_std), **numbers)
 
 
 def _whole(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
