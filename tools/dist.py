@@ -28,6 +28,7 @@ SMOKE: dict[str, str] = {
     "sample": "sample runs/demo -n 2 --steps 5 --out drawn",
     "edit": "edit runs/demo a.png --strength 0.5 --steps 5 -n 2 --out edited.png",
     "interpolate": "interpolate runs/demo a.png b.png --frames 3 --steps 5 --out between.png",
+    "impute": "impute runs/given holes.npy --draws 2 --out filled.npy",
     "restore": "restore runs/demo a.png --operator blur --width 1 --steps 5 -n 2 --out restored.png",
     "tune": "tune runs/moons --steps 4 --teacher 20 --seconds 60",
     "distil": "distil runs/moons --steps 10 --out runs/few",
@@ -131,6 +132,10 @@ from PIL import Image
 from ornstein import data
 for name, item in zip("ab", data.open("digits").items[:2]):
     Image.fromarray(item.reshape(8, 8)).save(f"{name}.png")
+import numpy
+import ornstein
+numpy.save("holes.npy", numpy.array([[0.5, float("nan")], [float("nan"), 0.2]], "float32"))
+ornstein.train("moons", given="any", steps=20, out="runs/given")
 """
 
 

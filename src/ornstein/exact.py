@@ -320,6 +320,33 @@ class GaussianMixture(_Mixture):
             )
         return self._pick(index.long()[..., None])
 
+    def rest(self, known: Tensor) -> "GaussianMixture":
+        """The mixture of the other elements given those of `known` (*shape) that are not NaN (Bishop 2006, equations 2.81, 2.82).
+
+        Its items are flat. Raises ValueError where all elements are known, or another shape is given.
+        """
+        values = torch.as_tensor(known).double().flatten().to(self.means.device)
+        unknown = values.isnan()
+        if tuple(torch.as_tensor(known).shape) != self.shape or not bool(unknown.any()):
+            raise ValueError(
+                f"GaussianMixture.rest: known must have shape {self.shape}, with NaN in it for what is unknown"
+            )
+        means, size = self.means.double(), len(values)
+        spread = self.spread.expand(len(means), size)
+        covariances = torch.diag_embed(spread) if self.basis is None else (self.basis * spread[:, None]) @ self.basis.mT
+        inner = covariances[:, ~unknown][:, :, ~unknown]
+        off = values[~unknown] - means[:, ~unknown]
+        gain = torch.linalg.solve(inner, covariances[:, ~unknown][:, :, unknown]).mT
+        solved = torch.linalg.solve(inner, off[..., None])[..., 0]
+        log_likely = -0.5 * ((off * solved).sum(-1) + torch.logdet(inner) + off.shape[1] * LOG_2PI)
+        rest = covariances[:, unknown][:, :, unknown] - gain @ covariances[:, ~unknown][:, :, unknown]
+        return GaussianMixture(
+            (self.log_weights + log_likely).softmax(0),
+            means[:, unknown] + (gain @ off[..., None])[..., 0],
+            (rest + rest.mT) / 2,
+            self.path,
+        )
+
 
 class Empirical(Exact):
     """Data x uniform on the finite set data (N, *shape): the optimum of training on that set, which memorises it.

@@ -33,6 +33,7 @@ from ornstein.files.formats import MODEL, READABLE, upgraded
 from ornstein.files.reading import must_be_regular, read_json, spelled
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.guidance.config import PLAIN, Guidance
+from ornstein.known import KnownDenoiser
 from ornstein.noise import PerSampleNoise
 from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin
@@ -82,10 +83,19 @@ class Model:
 
     def denoiser(self, network: torch.nn.Module | None = None) -> NetworkDenoiser:
         """The denoiser of these weights, or of other weights in the same shape (an average, a compiled copy)."""
+        return self._as(self._kind if self.conditions.known is None else KnownDenoiser, network)
+
+    def learner(self, network: torch.nn.Module) -> NetworkDenoiser:
+        """The denoiser whose predictions are all the network's own, also where its condition says what is known."""
+        return self._as(self._kind, network)
+
+    @property
+    def _kind(self) -> type[NetworkDenoiser]:
+        plain: type[NetworkDenoiser] = VarianceDenoiser if self.has_variances else NetworkDenoiser
+        return NetworkFlowMap if self.takes_aim else plain
+
+    def _as(self, kind: type[NetworkDenoiser], network: torch.nn.Module | None) -> NetworkDenoiser:
         inputs = self.preconditioning or UnitVariance(self.spec.data_std)
-        kind: type[NetworkDenoiser] = VarianceDenoiser if self.has_variances else NetworkDenoiser
-        if self.takes_aim:
-            kind = NetworkFlowMap
         return kind(network or self.network, self.path, self.target, inputs)
 
     @property

@@ -153,6 +153,17 @@ DEGRADATIONS = Names(  # classes
     "ornstein.degradations",
     {"low-res": attrgetter("LowRes"), "grey": attrgetter("Grey"), "mask": attrgetter("RandomMask")},
 )
+MASKINGS = Names(  # by the word behind the colon, or None
+    "given",
+    "ornstein.masking",
+    {
+        "any": lambda masking, sizes=None: masking.AnyColumns(
+            () if sizes is None else tuple(map(int, sizes.split(",")))
+        ),
+        "past": lambda masking, length=None: masking.Past(int(length)),
+        "gaps": "Gaps",
+    },
+)
 NETWORKS = Names(  # classes
     "network",
     "ornstein.networks",

@@ -99,6 +99,26 @@ class PerSampleNoise:
 
 
 @dataclass(frozen=True)
+class RowsOf:
+    """Some rows of a source, by their numbers: what a batch of items draws that are no neighbours."""
+
+    source: PerSampleNoise
+    rows: tuple[int, ...]
+
+    def repeat(self, k: int) -> Self:
+        """The same rows of the source on its stream k: see `repeat`."""
+        return replace(self, source=self.source.repeat(k))
+
+    def skip(self, rows: int) -> Self:
+        """The rows from a later one on: see `skip`."""
+        return replace(self, rows=self.rows[rows:])
+
+    def __call__(self, x: Tensor, t: Moment, s: Moment) -> Tensor:
+        times = zip(_each(t, len(x)), _each(s, len(x)), self.rows, strict=True)
+        return torch.cat([self.source.skip(row)(x[i : i + 1], at, to) for i, (at, to, row) in enumerate(times)])
+
+
+@dataclass(frozen=True)
 class BrownianNoise:
     """Increments of one Brownian path W per row, (W(s) − W(t))/√|t − s|: 50 and 100 steps of an SDE follow the same path.
 

@@ -47,6 +47,9 @@ class Settings:
     once for each such column (default: as `ornstein data FILE` shows)."""
     degradation: str | None = None
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
+    given: str | None = None
+    """Condition on a part of each item, so that one model gives p(any | any): any (a random subset of the columns of a vector;
+    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap)."""
     text: str | None = None
     """Condition on captions through an encoder: minilm (needs the extra `text`) or words (spelling alone)."""
     network: str | None = None

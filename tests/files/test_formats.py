@@ -21,11 +21,11 @@ def test_image_conditions_of_earlier_versions(kind: str, key: str) -> None:
     assert made["network"]["image"] == 2
 
 
-@pytest.mark.parametrize(("old", "new"), SETTINGS.items())
+@pytest.mark.parametrize(("old", "new"), [(old, new) for old, (new, _) in SETTINGS.items()])
 def test_settings_of_earlier_versions(old: str, new: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert new in KEYS
-    assert old not in KEYS
     assert upgraded_settings({old: "mask", "seed": 3}) == {new: "mask", "seed": 3}
+    assert upgraded_settings({old: "any"})[old] == "any"  # which has this name today
     for version in ("", "version: 0.1.0\n"):  # written by hand, and by a run
         (file := tmp_path / "config.yaml").write_text(f"{version}{old}: mask\n")
         assert config.read(file) == {new: "mask"}

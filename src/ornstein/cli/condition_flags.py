@@ -1,4 +1,4 @@
-"""The flags --condition, --mask and --text: from files and words to conditions of a run, and an image of them."""
+"""The flags --condition, --mask, --known and --text: from files and words to conditions of a run, and an image of them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +14,35 @@ if TYPE_CHECKING:
     from ornstein.runs import ConditionBatch, Run
 
 
-def read(trained: "Run", condition: str | None, mask: str | None, text: str | None) -> dict[str, Any] | None:
+def read(
+    trained: "Run", condition: str | None, mask: str | None, text: str | None, known: str | None = None
+) -> dict[str, Any] | None:
     """The flags by the names that `Run.sample` knows. Raises UsageError for files that do not fit."""
     values: dict[str, Any] = {} if text is None else {"text": text}
     if mask is not None and condition is None:
         raise UsageError("--mask belongs to an image; give it with --condition")
     if condition is not None:
         values |= _condition(trained, condition, mask)
+    if known is not None:
+        values["known"] = _known(trained, known)
     return values or None
+
+
+def _known(trained: "Run", name: str) -> "NDArray[Any]":
+    from ornstein.data.arrays import plain_items
+
+    if trained.model.conditions.known is None:
+        raise UsageError(f"--known {name[:80]}: {_lacks(trained, 'known')}; train with --given any, past:N or gaps")
+    file = Path(name).expanduser()
+    try:
+        if file.suffix.lower() in (".npy", ".npz") and file.is_file():
+            return np.asarray(plain_items(file))
+    except OSError:
+        pass
+    try:
+        return np.array([float("nan" if part.strip() in ("?", "") else part) for part in name.split(",")])
+    except ValueError:
+        raise UsageError(f"--known {name[:80]}: there is no such file, and it is no list of numbers") from None
 
 
 def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:

@@ -141,6 +141,9 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
     """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
+    known: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """Known numbers, for a run trained with --given: a .npy of one item, or of one for each sample, with NaN where it is unknown;
+    or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
     text: str | None = None
     """The caption, for a run trained on captions."""
     seed: int = 0
@@ -152,6 +155,26 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     of files, which the same command resumes, or arrays (samples.npz) (default: an image in the run folder)."""
     compile: bool = False
     """Compile the network first: a minute that pays off for many samples. Used only if its outputs stay the same."""
+
+
+@dataclass(frozen=True)
+class Impute(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
+    """Fill the holes (NaN) of items with draws of a run trained with --given, given the rest of each item."""
+
+    data: str = field(default="", metadata={"positional": True, "name": "FILE"})
+    """A .npy or .npz of items in the units of the data, with NaN in the holes."""
+    draws: int = 1
+    """Draws of all holes. Several are written one behind the other, (draws, N, ...): their spread is the uncertainty."""
+    label: str | None = None
+    """A class of all items by its name in the data (default: none is given)."""
+    solver: str = "default"
+    """As in `ornstein sample`."""
+    steps: int | None = None
+    """Steps from noise to data (default: 20)."""
+    seed: int = 0
+    """Draw j of item i is a function of this number, i and j alone."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .npy or .npz file (default: a .npy in the run folder)."""
 
 
 @dataclass(frozen=True)
@@ -529,6 +552,7 @@ COMMANDS: dict[str, type] = {
     "sample": Sample,
     "edit": Edit,
     "interpolate": Interpolate,
+    "impute": Impute,
     "restore": Restore,
     "tune": Tune,
     "distil": Distil,
@@ -557,6 +581,7 @@ EXAMPLES = {
         "ornstein train --data people.csv --column zip=category --out runs/people --minutes 5",
         "ornstein train --data fashion-mnist --degradation low-res:4 --out runs/sharper --minutes 10",
         "ornstein train --data emoji --size 32 --text minilm --out runs/emoji --minutes 30",
+        "ornstein train --data table.npy --given any --out runs/table --minutes 5",
         "ornstein train --config runs/digits/config.yaml --seed 1 --out runs/digits-1",
         "torchrun --nproc-per-node 4 -m ornstein train --data ~/images --batch-size 256 --out runs/on-four-gpus",
     ],
@@ -569,6 +594,7 @@ EXAMPLES = {
         "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000212.safetensors",
         "ornstein sample runs/points -n 1000 --condition 0.3,1.2 --out points.npz",
         "ornstein sample runs/inpainting --condition torn.png --mask hole.png -n 8",
+        "ornstein sample runs/table -n 1000 --known '?,2.5,?' --out given.npz",
         "ornstein sample runs/emoji --text 'a smiling cat'",
         "ornstein sample runs/digits -n 10000 --solver heun --steps 10 --out samples.npz",
         "ornstein sample runs/digits -n 50000 --out samples",
@@ -595,6 +621,10 @@ EXAMPLES = {
     "interpolate": [
         "ornstein interpolate runs/digits three.png eight.png --frames 8",
         "ornstein interpolate runs/digits three.png eight.png --frames 24 --out three-to-eight.gif",
+    ],
+    "impute": [
+        "ornstein impute runs/table holes.npy --out filled.npy",
+        "ornstein impute runs/table holes.npy --draws 5 --out five-times-filled.npy",
     ],
     "restore": [
         "ornstein restore runs/faces small.png --operator downsample --factor 4 -n 8",

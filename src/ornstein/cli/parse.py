@@ -16,7 +16,6 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from ornstein.cli.options import EXAMPLES, Shared
 from ornstein.errors import UsageError, brief
-from ornstein.files.formats import SETTINGS
 from ornstein.spelling import near
 from ornstein.terminal import clean, lenient
 
@@ -185,7 +184,7 @@ def _unknown(word: str, command: str, flags: list[str]) -> str:
     if not word.startswith("-"):
         return f"{word!r} was not expected after `ornstein {command}`; see `ornstein {command} --help`"
     name = word.split("=")[0]
-    nearest = "--" + SETTINGS[name[2:]] if name[2:] in SETTINGS else near(name, [*flags, "--debug", "--help"])
+    nearest = near(name, [*flags, "--debug", "--help"])
     hint = f"did you mean {nearest}?" if nearest else f"see `ornstein {command} --help`"
     return f"there is no flag {name} in `ornstein {command}`; {hint}"
 

@@ -96,19 +96,20 @@ def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     """The conditions of the flags besides a class, read from their files; None if there are none."""
     from ornstein.cli import condition_flags
     from ornstein.runs import ConditionBatch
-    from ornstein.runs.conditioning import condition_rows
+    from ornstein.runs.conditioning import condition_rows, known_numbers
 
-    condition = condition_flags.read(trained, options.condition, options.mask, options.text)
+    condition = condition_flags.read(trained, options.condition, options.mask, options.text, options.known)
     if condition is None:
         return None
     rows = condition_rows(trained, options.count, options.label, condition)
-    return None if rows is None else ConditionBatch(rows)
+    return None if rows is None else ConditionBatch(rows, known_numbers(trained, options.count, condition))
 
 
 def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
+    label += "" if options.known is None else "-known-" + re.sub(r"[^\w.?]+", "-", Path(options.known).stem)[:40]
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     return trained.folder / (name + trained.spec.traits.ending)

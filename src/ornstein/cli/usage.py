@@ -18,5 +18,10 @@ def _condition_options(condition: dict[str, Any]) -> str:
     """The flags that ask for a condition."""
     if condition["type"] == "ImageCondition":
         return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "RandomMask")
-    flags = {"Text": " --text WORDS", "Vector": " --condition X,...", "LabelSet": " --label CLASS,..."}
+    flags = {
+        "Known": " --known X,?,...",
+        "Text": " --text WORDS",
+        "Vector": " --condition X,...",
+        "LabelSet": " --label CLASS,...",
+    }
     return flags.get(condition["type"], " --condition VALUE")

@@ -1,4 +1,4 @@
-"""Conditions of a model: classes, sets of labels, vectors, texts, images, each with a null condition.
+"""Conditions of a model: classes, sets of labels, vectors, texts, images, known numbers, each with a null condition.
 
 A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from a request of the user,
 what the null row is, and which arguments the network needs. `Conditions` are those of one model.
@@ -19,11 +19,13 @@ from torch import Tensor
 from ornstein._lazy import attach
 from ornstein.conditions.condition import Condition
 from ornstein.conditions.image import ImageCondition
+from ornstein.conditions.known import Known
 from ornstein.conditions.label import Label, LabelSet
 from ornstein.conditions.text import ENCODERS, Encoder, Words, embed
 from ornstein.conditions.vector import Text, Vector
 from ornstein.degradations import Degradation, Grey, LowRes, RandomMask
 from ornstein.errors import UsageError
+from ornstein.masking import AnyColumns, Gaps, MaskLaw, Past
 from ornstein.noise import mix
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = attach(__name__, {"encoded": "captions"})
 
-KINDS: dict[str, type[Condition]] = {kind.__name__: kind for kind in (Label, LabelSet, Vector, Text, ImageCondition)}
+KINDS: dict[str, type[Condition]] = {
+    kind.__name__: kind for kind in (Label, LabelSet, Vector, Text, ImageCondition, Known)
+}
 """By the names in config.json, in the order in which a network takes them."""
 
 Rows = tuple[Tensor, ...]
@@ -68,6 +72,11 @@ class Conditions:
     def image(self) -> ImageCondition | None:
         """The image, where there is one."""
         return next((part for part in self.parts if isinstance(part, ImageCondition)), None)
+
+    @property
+    def known(self) -> Known | None:
+        """Known numbers of an item, where a model takes them."""
+        return next((part for part in self.parts if isinstance(part, Known)), None)
 
     @property
     def arguments(self) -> dict[str, int]:
@@ -126,7 +135,14 @@ class Conditions:
         numbers, draws = torch.zeros(len(indices), self.numbers), torch.Generator()
         for row, index in zip(numbers, indices.tolist(), strict=True):
             row.uniform_(generator=draws.manual_seed(mix(seed, index, 0xC0DE)))
-        return self.of(dataset, indices, dataset.batch(indices)[0], numbers)
+        rows = self.of(dataset, indices, dataset.batch(indices)[0], numbers)
+        hidden = torch.tensor([part.drawn_in_training for part in self.parts], dtype=torch.bool)
+        return self.dropped(rows, hidden[:, None].expand(-1, len(indices))) if bool(hidden.any()) else rows
+
+    def scored(self, rows: Rows) -> Tensor | None:
+        """1 where a number of an item is to be estimated given these rows, else 0; None: everywhere."""
+        known = [part.scored(row) for part, row in zip(self.parts, rows, strict=True)]
+        return next((where for where in known if where is not None), None)
 
     def dropped(self, rows: Rows, where: Tensor) -> Rows:
         """The rows with the null condition where `where` (parts, B) is true."""
@@ -140,7 +156,7 @@ class Conditions:
         `condition` is a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
         Raises UsageError that says what is wrong.
         """
-        values = {} if condition is None else self._named(condition)
+        values = self.by_name(condition)
         if label is not None:
             values = {"label": label, **values}
         if label_index is not None:
@@ -159,10 +175,15 @@ class Conditions:
             rows.append(part.requested(own, count, spec) if own else part.null(count))
         return tuple(rows)
 
-    def _named(self, condition: Any) -> dict[str, Any]:
+    def by_name(self, condition: Any) -> dict[str, Any]:
+        """A user's condition as a mapping of names to values."""
+        if condition is None:
+            return {}
         if isinstance(condition, Mapping):
             return dict(condition)
         others = [part for part in self.parts if "label" not in part.names]
+        if len(others) > 1:
+            others = [part for part in others if not isinstance(part, Known)]
         if len(others) != 1:
             names = [part.names[0] for part in others]
             how = f"say which of {', '.join(names)} by condition={{name: value}}" if names else "leave it out"
@@ -201,26 +222,33 @@ def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
     return tuple(KINDS[entry.pop("type")].from_json(entry) for entry in fields)
 
 
-def of(dataset: Dataset, degradation: Degradation | None = None) -> tuple[Condition, ...]:
-    """The conditions that data bring, and the image that a task leaves.
+def of(dataset: Dataset, degradation: Degradation | None = None, law: MaskLaw | None = None) -> tuple[Condition, ...]:
+    """The conditions that data bring, the image that a task leaves, and the numbers that a mask law gives.
 
-    Raises ValueError for a task that does not fit the images.
+    Raises ValueError for a task or a law that does not fit the items.
     """
     parts = tuple(part for kind in KINDS.values() if (part := kind.from_data(dataset)) is not None)
-    return parts if degradation is None else (*parts, ImageCondition(degradation, dataset.spec.shape))
+    image = () if degradation is None else (ImageCondition(degradation, dataset.spec.shape),)
+    known = () if law is None else (Known(law, dataset.spec.shape),)
+    return (*parts, *image, *known)
 
 
 __all__ = [
     "ENCODERS",
+    "AnyColumns",
     "Condition",
     "Conditions",
     "Degradation",
     "Encoder",
+    "Gaps",
     "Grey",
     "ImageCondition",
+    "Known",
     "Label",
     "LabelSet",
     "LowRes",
+    "MaskLaw",
+    "Past",
     "RandomMask",
     "Rows",
     "Text",

@@ -29,6 +29,8 @@ class Condition(ABC):
     """Names of its values for users: the keys of `requested`."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
+    drawn_in_training: ClassVar[bool] = False
+    """Whether it says nothing of an item outside of training unless a user gives it."""
 
     @classmethod
     def from_data(cls, dataset: Dataset) -> Self | None:
@@ -69,6 +71,10 @@ class Condition(ABC):
     @abstractmethod
     def description(self) -> str:
         """A few words for people."""
+
+    def scored(self, rows: Tensor) -> Tensor | None:
+        """1 where a number of an item is to be estimated given these rows, else 0, shaped as items; None: everywhere."""
+        return None
 
     def dropped(self, rows: Tensor, where: Tensor) -> Tensor:
         """The rows with the null condition where `where` (B,) is true."""

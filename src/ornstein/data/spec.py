@@ -165,7 +165,12 @@ class DataSpec:
 
         Raises `UsageError` for a channel that is constant, which has no density.
         """
-        return float(np.broadcast_to(self._log_slopes(), self.shape).sum())
+        return float(self.log_slopes.sum())
+
+    @property
+    def log_slopes(self) -> NDArray[np.float64]:
+        """log |dx/dv| of each number of an item, of its model shape. Raises `UsageError` as `log_volume` does."""
+        return np.array(np.broadcast_to(self._log_slopes(), self.shape))
 
     def _log_slopes(self) -> NDArray[np.float64]:
         slopes = self.scaling.log_slopes(self.shape[0])

@@ -9,7 +9,7 @@ TYPES = {"Picture": "ImageCondition"}  # kinds of conditions
 KEYS = {"task": "degradation"}  # of conditions
 DEGRADATIONS = {"Mask": "RandomMask"}  # kinds of degradations
 ARGUMENTS = {"picture": "image"}  # of networks
-SETTINGS = {"given": "degradation"}  # of trainings
+SETTINGS = {"given": ("degradation", ("low-res", "grey", "mask"))}  # of trainings, by what the value begins with
 MODEL = 3  # of model/config.json
 READABLE = 2, 3
 SINUSOIDS = [0.1, 1000.0]  # frequencies of the features of time in networks of format 2
@@ -42,4 +42,9 @@ def upgraded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings with the names of today in place of those of earlier versions."""
-    return {SETTINGS.get(key, key): value for key, value in values.items()}
+    return {_setting(key, value): value for key, value in values.items()}
+
+
+def _setting(key: str, value: Any) -> str:
+    name, words = SETTINGS.get(key, (key, ()))
+    return name if isinstance(value, str) and value.partition(":")[0] in words else key

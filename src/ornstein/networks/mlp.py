@@ -59,9 +59,13 @@ class MLP(nn.Module):
         fourier: float = 0.0,
         frequencies: Sequence[float] = SLOW,
         out_channels: int | None = None,
+        image: int = 0,
         aim: bool = False,
     ) -> None:
-        """dim: D; classes, vector, fourier, frequencies, aim: as in `Conditioning`; out_channels: of the output (None: D)."""
+        """dim: D; classes, vector, fourier, frequencies, aim: as in `Conditioning`; out_channels: of the output (None: D).
+
+        image: channels of an image as condition, which are vectors beside x here, (B, image, D).
+        """
         super().__init__()
         self.config = {
             "dim": dim,
@@ -73,12 +77,13 @@ class MLP(nn.Module):
             "fourier": fourier,
             "frequencies": list(frequencies),
             "out_channels": out_channels,
+            "image": image,
             "aim": aim,
         }
         self.takes_aim = aim
-        self.dim, self.classes = dim, classes
+        self.dim, self.classes, self.image = dim, classes, image
         self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies, aim)
-        self.stem = xavier_(nn.Linear(dim, width))
+        self.stem = xavier_(nn.Linear((1 + image) * dim, width))
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_(nn.Linear(width, 2 * width))
@@ -105,7 +110,7 @@ class MLP(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
-        h = self.stem(concat_image(x, condition, 0))
+        h = self.stem(concat_image(x.unsqueeze(1), condition, self.image).flatten(1))
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).chunk(2, dim=-1)

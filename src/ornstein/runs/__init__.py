@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ornstein.runs.conditioning import condition_rows
     from ornstein.runs.editing import edit, interpolate, restore
     from ornstein.runs.hub import push_to_hub
+    from ornstein.runs.imputing import impute
     from ornstein.runs.likelihoods import dequantisation, likelihood, log_prob
     from ornstein.runs.sampling import batches, compile, sample
     from ornstein.runs.tuning import tune, tuned
@@ -34,6 +35,7 @@ __all__ = [
     "earlier",
     "edit",
     "ema",
+    "impute",
     "interpolate",
     "likelihood",
     "load",

@@ -28,10 +28,13 @@ class ConditionBatch:
     """Conditions that are rows already, such as those of data (`Conditions.of_items`): a `condition` for `Run.sample`."""
 
     rows: Rows
+    known: NDArray[np.float64] | None = None
+    """The numbers that are known, in the data's own units, (1 or N, ...) with NaN where they are not."""
 
     def part(self, first: int, last: int) -> ConditionBatch:
         """Those of samples first..last−1."""
-        return ConditionBatch(tuple(row[first:last] for row in self.rows))
+        known = self.known if self.known is None or len(self.known) == 1 else self.known[first:last]
+        return ConditionBatch(tuple(row[first:last] for row in self.rows), known)
 
     @property
     def digest(self) -> str:
@@ -40,14 +43,38 @@ class ConditionBatch:
 
 
 def condition_rows(
-    run: Run, count: int, label: Label | None = None, condition: Any = None, label_index: Any = None
+    run: Run, count: int, label: Label | None = None, condition: Any = None, label_index: Any = None, known: Any = None
 ) -> Rows | None:
     """The conditions of `count` samples, checked; None if there are none. Raises UsageError."""
     if isinstance(condition, ConditionBatch):
+        if known is not None:
+            raise UsageError("known: the condition says already what is known; give one of them")
         return condition.rows
+    if known is not None:
+        condition = with_known(run, condition, known)
     if label_index is not None and label is not None:
         raise UsageError("label, label_index: give one of them; a label is a class of the data, an index its place")
     return run.model.conditions.requested(count, run.spec, label, condition, label_index)
+
+
+def with_known(run: Run, condition: Any, known: Any) -> dict[str, Any]:
+    """A condition and known numbers as one. Raises UsageError for a run that takes none."""
+    if run.model.conditions.known is None:
+        raise UsageError(
+            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors), past:N or gaps"
+        )
+    return {**run.model.conditions.by_name(condition), "known": known}
+
+
+def known_numbers(run: Run, count: int, condition: Any, known: Any = None) -> NDArray[np.float64] | None:
+    """What is known of `count` samples, in the data's own units, by `known` or within a condition; None if nothing is."""
+    if isinstance(condition, ConditionBatch):
+        return condition.known
+    part = run.model.conditions.known
+    if part is None:
+        return None
+    given = run.model.conditions.by_name(condition).get("known") if known is None else known
+    return None if given is None else part.read(given, count, run.spec)
 
 
 def label_ids(run: Run, label: Label, count: int) -> Tensor:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein import conditions
+from ornstein.data.layout import to_model_order
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError
-from ornstein.noise import PerSampleNoise
+from ornstein.known import Rest
+from ornstein.noise import PerSampleNoise, RowsOf
 from ornstein.runs.conditioning import Label, condition_rows, has_null
 from ornstein.runs.items import model_units
 
@@ -34,6 +36,7 @@ def log_prob(
     label: Label | None = None,
     label_index: int | Sequence[int] | None = None,
     condition: Any = None,
+    known: Any = None,
     method: Method | None = None,
     steps: int = 96,
     seed: int = 0,
@@ -44,6 +47,8 @@ def log_prob(
 
     items: one item or (N, ...) of them, as `run.sample` gives them.
     label, label_index, condition: what is given of them, for one or for each; None: the density without conditions.
+    known: of a run with `given`, booleans of the shape of an item, or one for each: the result is log p of the others given the
+        numbers that are marked, densities of these alone.
     method: of `ornstein.likelihood`, such as `ODE(...)`; None: along the ODE in that many `steps`. Bounds are bounds from below.
     seed: item i is measured with (seed, i) alone.
 
@@ -51,6 +56,8 @@ def log_prob(
     """
     from ornstein.likelihood import ODE, FixedSteps
 
+    if known is not None:
+        return _of_rest(run, items, known, label, label_index, condition, method, steps, seed, batch_size, progress)
     x, method = model_units(run, items), method or ODE(solver=FixedSteps(steps))
     run.spec.must_be_levels(np.asarray(items), "items")
     rows = condition_rows(run, len(x), label, condition, label_index)
@@ -66,6 +73,54 @@ def log_prob(
         if progress is not None:
             progress(min(first + size, len(x)), len(x))
     return torch.cat(results).numpy()
+
+
+def _of_rest(
+    run: Run,
+    items: Any,
+    known: Any,
+    label: Label | None,
+    label_index: int | Sequence[int] | None,
+    condition: Any,
+    method: Method | None,
+    steps: int,
+    seed: int,
+    batch_size: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> NDArray[np.float64]:
+    """log p of the numbers that are not `known` given those that are: items with as many unknown numbers are one batch."""
+    from ornstein.likelihood import ODE, FixedSteps, Units
+
+    x, spec, method = model_units(run, items), run.spec, method or ODE(solver=FixedSteps(steps))
+    spec.must_be_levels(np.asarray(items), "items")
+    whole = np.asarray(items, np.float64).reshape(len(x), *spec.item_shape)
+    marked = np.asarray(known, bool)
+    if marked.shape not in (spec.item_shape, whole.shape):
+        raise UsageError(
+            f"known: it has shape {marked.shape}, and must have shape {spec.item_shape}, or {whole.shape} with one for each item"
+        )
+    marked = np.broadcast_to(marked, whole.shape)
+    rows = condition_rows(run, len(x), label, condition, label_index, np.where(marked, whole, np.nan))
+    assert rows is not None
+    hidden = ~torch.from_numpy(to_model_order(np.array(marked), spec.layout)).flatten(1)
+    counts, slopes = hidden.sum(1), torch.from_numpy(spec.log_slopes.reshape(1, -1))
+    denoiser, results, done = _exact(run), torch.zeros(len(x), dtype=torch.float64), 0
+    size = batch_size or _batch_size(run)
+    for count in sorted(set(counts.tolist()) - {0}):
+        for part in (counts == count).nonzero()[:, 0].split(size):
+            places = hidden[part].nonzero()[:, 1].reshape(-1, count)
+            slope = slopes.expand(len(part), -1).gather(1, places)
+            levels = slope.exp().to(x.device) if spec.is_whole else None
+            bound = Rest(_bound(run, denoiser, tuple(row[part] for row in rows)), places.to(x.device), spec.shape)
+            unknown = x[part].flatten(1).gather(1, places.to(x.device))
+            units = Units(levels, 0.0, *spec.level_bounds)
+            measured = method(bound, unknown, units, RowsOf(PerSampleNoise(seed), tuple(part.tolist())), False)
+            volume = 0.0 if spec.is_whole else slope.sum(1)
+            results[part] = volume - measured.nats.double().cpu()
+            done += len(part)
+            if progress is not None:
+                progress(done, len(x))
+    return results.numpy()
 
 
 def likelihood(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
     from ornstein.runs.conditioning import condition_rows
     from ornstein.runs.hub import push_to_hub
+    from ornstein.runs.imputing import impute
     from ornstein.runs.likelihoods import dequantisation, likelihood
     from ornstein.runs.tuning import tune, tuned
 
@@ -37,6 +38,7 @@ FUNCTIONS = {
     "earlier": "averaging",
     "edit": "editing",
     "ema": "averaging",
+    "impute": "imputing",
     "interpolate": "editing",
     "likelihood": "likelihoods",
     "log_prob": "likelihoods",
@@ -116,6 +118,7 @@ class Run:
         dequantisation = dequantisation
         earlier = earlier
         ema = ema
+        impute = impute
         likelihood = likelihood
         push_to_hub = push_to_hub
         tune = tune

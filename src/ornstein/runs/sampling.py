@@ -12,7 +12,7 @@ from ornstein.arguments import as_tensor, as_whole
 from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
-from ornstein.runs.conditioning import Label, condition_rows, indexed_guide
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def sample(
     label: Label | None = None,
     label_index: int | Sequence[int] | None = None,
     condition: Any = None,
+    known: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
     steps: int | None = None,
@@ -42,6 +43,7 @@ def sample(
         label=label,
         label_index=label_index,
         condition=condition,
+        known=known,
         guide=guide,
         solver=solver,
         steps=steps,
@@ -61,6 +63,7 @@ def batches(
     label: Label | None = None,
     label_index: int | Sequence[int] | None = None,
     condition: Any = None,
+    known: Any = None,
     guide: Guidance = PLAIN,
     solver: Solver | str | None = None,
     steps: int | None = None,
@@ -75,6 +78,8 @@ def batches(
     label: a class of the data by number or name (3 is the class "3", whatever its place), or one for each sample;
         label_index: the same by its place among the classes. Without both, classes are drawn as often as they occur in the data.
     condition: a mapping of names to values (`Condition.names`), or the value of the one condition that is no label.
+    known: of a run with `given`, an item in the data's units, or one for each sample, with NaN where it is unknown: what is known
+        comes back unchanged, and the samples are draws of the rest given that.
     guide: guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the condition of a
         batch, or None, to another denoiser will do.
     solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4.
@@ -89,14 +94,17 @@ def batches(
     """
     count, shape = _sizes(run, count, shape, start)
     guide = indexed_guide(run, guide)
-    rows = condition_rows(run, count, label, condition, label_index)
+    rows, given = (
+        condition_rows(run, count, label, condition, label_index, known),
+        known_numbers(run, count, condition, known),
+    )
 
     def inputs(begin: int, end: int) -> Any:
         if rows is None:
             return run.model.drawn(begin, end, seed)
         return run.model.conditions.network_input(tuple(row[begin - first : end - first] for row in rows))
 
-    return run.model.sample(
+    made = run.model.sample(
         count,
         condition=inputs,
         guide=guide,
@@ -108,6 +116,16 @@ def batches(
         shape=shape,
         start=start,
     )
+    return made if given is None else _with_known(made, given)
+
+
+def _with_known(made: Iterator[NDArray[Any]], given: NDArray[np.float64]) -> Iterator[NDArray[Any]]:
+    """The samples with the numbers of `given` (1 or N, ...) that are not NaN in their places, to the last bit."""
+    done = 0
+    for batch in made:
+        part = given if len(given) == 1 else given[done : done + len(batch)]
+        done += len(batch)
+        yield np.where(np.isnan(part), batch, np.nan_to_num(part).astype(batch.dtype))
 
 
 def _sizes(
@@ -152,10 +170,8 @@ def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
 def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
     """Raises UsageError for a shape that the network does not take, which one call of it tells."""
     conditions, model = run.model.conditions, run.model
-    if conditions.image is not None:
-        raise UsageError(
-            f"shape: the image condition of {run.folder} has the shape {run.spec.item_shape}; leave shape out"
-        )
+    if conditions.image is not None or conditions.known is not None:
+        raise UsageError(f"shape: the condition of {run.folder} has the shape {run.spec.item_shape}; leave shape out")
     x = torch.zeros(1, *shape, device=model.device, dtype=model.dtype)
     try:
         with torch.inference_mode():

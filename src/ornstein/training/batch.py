@@ -38,7 +38,8 @@ class Part(NamedTuple):
     jumping: slice = slice(1, None, 2)
     """For flow maps: the rows that are aimed off the diagonal, the odd ones of the batch."""
     known: Tensor | None = None
-    """Of data with missing numbers, 1 where a number of x is there and 0 where none is, like x (which is 0 there)."""
+    """1 where a number of x is to be estimated, else 0: where data lack it (x is 0 there), or where a condition gives it. None:
+    everywhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +80,16 @@ class Batches:
             rows = slice(first, first + size)
             x, _ = data.batch(indices[rows], None if flip is None else flip[rows], dtype == torch.float64)
             x, vector, known = _sent(x, device), None, None
-            if data.spec.missing:
-                known = (~x.isnan()).to(dtype)
-                x = x.nan_to_num(0.0)
             if augment is not None and changes is not None:
                 x, vector = augment(x, _sent(changes[rows], device))
             inputs = conditions.dropped(conditions.of(data, indices[rows], x, numbers[rows]), dropped[:, rows])
+            scored = conditions.scored(inputs)
+            if scored is not None:
+                known = _sent(scored, device).to(dtype)
+            elif data.spec.missing:
+                known = (~x.isnan()).to(dtype)
+            if data.spec.missing:
+                x = x.nan_to_num(0.0)
             labels = next(
                 (row for part, row in zip(conditions.parts, inputs, strict=True) if isinstance(part, Label)), None
             )

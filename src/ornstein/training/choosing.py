@@ -12,7 +12,7 @@ import torch
 
 from ornstein import conditions, coupling, cpu, extras, objective
 from ornstein.arguments import as_solver
-from ornstein.conditions import Condition, Conditions, Degradation, Label, LowRes
+from ornstein.conditions import Condition, Conditions, Degradation, Known, Label, LowRes, MaskLaw
 from ornstein.coupling import Coupling, Independent
 from ornstein.data import Dataset, DataSpec
 from ornstein.device import choose_device, is_bf16_fast
@@ -23,6 +23,7 @@ from ornstein.names import (
     COUPLINGS,
     DEGRADATIONS,
     FEW_STEPS,
+    MASKINGS,
     NETWORKS,
     PATHS,
     TARGETS,
@@ -194,7 +195,7 @@ def choose(
     dataset, held_out = _learned(settings, before(settings, dataset))
     parts = objects.conditions
     if parts is None:
-        parts = conditions.of(dataset, degradation(settings, dataset.spec))
+        parts = conditions.of(dataset, degradation(settings, dataset.spec), masking(settings, dataset.spec))
     made = model(settings, dataset.spec, parts, objects)
     drawn = draws(settings, made, objects)
     loss_module, teacher = _loss_module(settings, made, drawn, objects, device)
@@ -328,9 +329,31 @@ def _check_kinds(settings: Settings, dataset: Dataset, objects: Objects) -> None
         )
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
+    own = any(isinstance(part, Known) for part in objects.conditions or ())
+    if settings.given is not None or own:
+        _check_masking(settings, objects)
     _check_pairs(settings, dataset, isinstance(_coupling(settings, objects), coupling.Paired))
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport):
         extras.check("scipy", "coupling: ot")
+
+
+def _check_masking(settings: Settings, objects: Objects) -> None:
+    """Raises UsageError for what is not implemented where a part of each item is given."""
+    own = objects.objective is not None and not is_plain(objects.objective)
+    excluded = {
+        "augment: known numbers are of items as they are": bool(settings.augment),
+        "degradation: an item is given in part, or degraded": settings.degradation is not None,
+        "few_steps: a flow map takes no known numbers": settings.few_steps is not None,
+        "coupling: what is given decides which data meet which noise": _coupling(settings, objects)
+        != coupling.Independent(),
+        "learned_variance: its bound needs all numbers of an item": settings.learned_variance,
+        "objective: one of your own does not know which numbers are given": own,
+        "conditions: your own take the place of the setting": settings.given is not None
+        and objects.conditions is not None,
+    }
+    for sentence, is_so in excluded.items():
+        if is_so:
+            raise UsageError(f"{sentence}; leave it out, or leave given out")
 
 
 def _check_pairs(settings: Settings, dataset: Dataset, paired: bool) -> None:
@@ -404,6 +427,30 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
     except ValueError as error:
         raise UsageError(f"degradation: {error}") from error
     return left
+
+
+def masking(settings: Settings, spec: DataSpec) -> MaskLaw | None:
+    """The mask law of the settings, if any. Raises UsageError if it does not fit the data."""
+    if settings.given is None:
+        return None
+    name, colon, rest = settings.given.partition(":")
+    if name in DEGRADATIONS:
+        raise UsageError(f"given: {brief(settings.given)} is a degradation; did you mean --degradation?")
+    pick("given", name, dict.fromkeys(MASKINGS))
+    whole = r"\d{1,9}"
+    forms = {"any": rf"({whole}(,{whole})*)?", "past": whole, "gaps": ""}
+    if not re.fullmatch(forms[name], rest) or (colon and not rest):
+        raise UsageError(
+            f"given: {brief(settings.given)} is not one of any, any:1,3,1 (sizes of columns), past:64 (or another number), gaps"
+        )
+    try:
+        columns = ",".join(str(len(column.all)) for column in spec.dimensions if column.all)
+        rest = columns if name == "any" and len(spec.shape) == 1 and not rest else rest
+        law: MaskLaw = MASKINGS.pick(name, *([rest] if rest else []))
+        law.check(spec.shape)
+    except ValueError as error:
+        raise UsageError(f"given: {error}") from error
+    return law
 
 
 def _coupling(settings: Settings, objects: Objects) -> coupling.Coupling:

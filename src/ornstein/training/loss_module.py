@@ -34,7 +34,7 @@ class LossModule(nn.Module):
     ) -> None:
         super().__init__()
         self.network, self.uncertainty = network, uncertainty
-        self._denoiser, self._objective, self._bf16 = model.denoiser(network), objective, bf16
+        self._denoiser, self._objective, self._bf16 = model.learner(network), objective, bf16
 
     def forward(self, part: Part) -> tuple[Tensor, Tensor]:
         draw = self._objective.at(part.x, part.u, part.noise, part.labels)

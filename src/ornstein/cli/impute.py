@@ -1,0 +1,97 @@
+"""`ornstein impute`."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ornstein.cli import guidance_flags
+from ornstein.cli.drawing import MOST_STEPS
+from ornstein.cli.options import Impute
+from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import say
+from ornstein.errors import OrnsteinError, UsageError
+from ornstein.meter import Meter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ornstein.files.output import Output
+
+ENDINGS = (".npy", ".npz")
+ELSEWHERE = {"run", "data", "out", "force", "device", "batch_size"}
+
+
+def run(words: Sequence[str]) -> int:
+    """Fill the holes of items with draws, and write them."""
+    options = parse(Impute, "impute", words)
+    within(options, draws=(1, 10**6), steps=(1, MOST_STEPS), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
+    guidance_flags.must_name_solver(options.solver)
+    import numpy as np
+
+    from ornstein.data.arrays import plain_items
+    from ornstein.data.images import first_not_finite
+    from ornstein.device import choose_device
+    from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
+    from ornstein.runs import load
+    from ornstein.runs.conditioning import with_known
+
+    file = Path(options.data).expanduser()
+    if file.suffix.lower() not in ENDINGS or not file.is_file():
+        raise UsageError(f"{file}: there is no such .npy or .npz file of items with NaN in their holes; give one")
+    trained = load(options.run, choose_device(options.device))
+    with_known(trained, None, None)
+    options = guidance_flags.settled(options, trained)
+    guide = guidance_flags.guide(options, trained)
+    solver = guidance_flags.solver(options, trained, options.label, guide)
+    items = np.asarray(plain_items(file))
+    holes = int(np.isnan(items).sum()) if items.dtype.kind == "f" else 0
+    if not holes:
+        raise UsageError(f"{file} has no holes: no number of it is NaN, so there is nothing to fill")
+    flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
+    recipe = digest({"command": "impute", "model": trained.weights_hash, "items": digest_of(file), **flags})
+    name = f"imputed-{file.stem}-seed-{options.seed}.npy"
+    out = Path(options.out).expanduser() if options.out else trained.folder / name
+    if out.suffix.lower() not in ENDINGS or os.path.isdir(out):
+        raise UsageError(f"--out {out} has an ending that is not known; give a .npy or a .npz file")
+    output = Output(out, recipe, options.force) if options.out else unused(out, recipe, options.force)
+    output.check()
+    must_have_room(out, options.draws * items.size * np.dtype(trained.spec.dtype).itemsize)
+    with Meter("filling", patience=1.0) as meter:
+        filled = trained.impute(
+            items,
+            options.draws,
+            label=options.label,
+            guide=guide,
+            solver=solver,
+            steps=guidance_flags.steps_of(options),
+            seed=options.seed,
+            batch_size=options.batch_size,
+            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+        )
+    bad = first_not_finite(filled.reshape(-1, *trained.spec.item_shape))
+    if bad is not None:
+        raise OrnsteinError(
+            f"draw {bad} holds NaN or infinite numbers, so none is written; the training has diverged, or the solver takes too "
+            "few steps"
+        )
+    write(output, filled[0] if options.draws == 1 else filled)
+    each = f"{options.draws:,} draws of each" if options.draws > 1 else "one draw of each"
+    say(f"{holes:,} holes of {filled.shape[1]:,} {trained.spec.traits.plural} filled, {each}: {output.path.resolve()}")
+    return 0
+
+
+def write(output: "Output", array: "NDArray[Any]") -> None:
+    """Write an array as .npy, the stamp behind it, or as the `samples` of a .npz."""
+    import numpy as np
+
+    if output.path.suffix.lower() == ".npz":
+        from ornstein.data.images import new_npz
+
+        with new_npz(output, array.shape, array.dtype) as append:
+            append(array)
+        return
+    with output.write() as file, file.open("wb") as stream:
+        np.save(stream, array, allow_pickle=False)
+        stream.write(output.stamp.encode() + b"\n   \n")  # readers stop at the end of the array
