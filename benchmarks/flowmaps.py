@@ -1,7 +1,7 @@
 """Flow maps trained on a ring of eight Gaussians: how far one and eight jumps end from the exact flow.
 
     python -m benchmarks.flowmaps [SECONDS] [SEEDS]
-    python -m benchmarks.flowmaps fashion ...   # images: see `benchmarks.flowmaps_images`
+    python -m benchmarks.flowmaps digits ...    # images: see `benchmarks.flowmaps_images`
     python -m benchmarks.flowmaps cost          # a step of each method over a flow-matching step of the same rows
 
 Linear path, variance .02, a network of three hidden layers of 128, batches of 256, the same seconds of one thread's CPU time for
@@ -247,7 +247,7 @@ if __name__ == "__main__":
         cost()
     elif sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2])
-    elif sys.argv[1:2] == ["fashion"]:
-        flowmaps_images.main(*sys.argv[2:])
+    elif sys.argv[1:2] and sys.argv[1] in flowmaps_images.MINUTES:
+        flowmaps_images.main(*sys.argv[1:])
     else:
         main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))

@@ -1,17 +1,17 @@
-"""Flow maps of Fashion-MNIST: one to four calls of a distilled run beside its base, and beside objectives trained from the data.
+"""Flow maps of images: one to four calls of a distilled run beside its base, and beside objectives trained from the data.
 
-    python -m benchmarks.flowmaps fashion base FOLDER [MINUTES]         # FOLDER/base, 10 minutes by default
-    python -m benchmarks.flowmaps fashion distil FOLDER [MINUTES]       # FOLDER/distil from its weights, 5 minutes
-    python -m benchmarks.flowmaps fashion data FOLDER [MINUTES]         # the same with a quarter of the aims at the data
-    python -m benchmarks.flowmaps fashion meanflow FOLDER [MINUTES]     # from the data, 15 minutes
-    python -m benchmarks.flowmaps fashion shortcut FOLDER [MINUTES]     # the same
-    python -m benchmarks.flowmaps fashion judge FOLDER                  # what is there, to results/flowmaps_images.json
+    python -m benchmarks.flowmaps fashion-mnist base FOLDER [MINUTES]   # FOLDER/base, 10 minutes; for digits, which are 8×8, 1
+    python -m benchmarks.flowmaps fashion-mnist distil FOLDER [MINUTES] # FOLDER/distil from its weights, half of that
+    python -m benchmarks.flowmaps fashion-mnist data FOLDER [MINUTES]   # the same with a quarter of the aims at the data
+    python -m benchmarks.flowmaps fashion-mnist meanflow FOLDER [MINUTES]   # from the data, the time of both
+    python -m benchmarks.flowmaps fashion-mnist shortcut FOLDER [MINUTES]   # the same
+    python -m benchmarks.flowmaps fashion-mnist judge FOLDER            # what is there, to results/flowmaps-DATA.json
 
 Minutes are CPU minutes of one thread, so that other work on the machine does not count. All have the library's U-Net for these
 images, its data, conditions, optimiser, rate and average of the weights. The published objectives of MeanFlow and of shortcut
 models are written here from their papers. Judged are 1000 samples of labels in equal parts, the same labels and noise in all
-rows: KID and sliced Wasserstein distance to 2000 held-out images, and the part whose label is recognised, with 95 % intervals;
-features and labels are those of a small network trained on the real data.
+rows: KID and sliced Wasserstein distance to held-out images, at most 2000, and the part whose label is recognised, with 95 %
+intervals; features and labels are those of a small network trained on the real data.
 """
 
 import json
@@ -39,9 +39,11 @@ from ornstein.training.loss_module import FlowMapLossModule, LossModule
 from ornstein.training.recipe import Recipe
 from ornstein.training.trainer import FolderTraining
 
-RESULTS = Path(__file__).parent / "results" / "flowmaps_images.json"
-SOURCE, HELD, COUNT, TICKS = "fashion-mnist", 2000, 1000, 1500
-MINUTES = {"base": 10.0, "distil": 5.0, "data": 5.0, "meanflow": 15.0, "shortcut": 15.0}
+RESULTS = Path(__file__).parent / "results"
+HELD, COUNT = 2000, 1000
+MINUTES = {"fashion-mnist": 10.0, "digits": 1.0}  # of a base
+PARTS = {"base": 1.0, "distil": 0.5, "data": 0.5, "meanflow": 1.5, "shortcut": 1.5}  # of that
+TICKS = {"fashion-mnist": 1500, "digits": 800}  # steps of the small network
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,11 @@ def rows(condition: Any, k: int) -> Any:
     return condition[:k] if isinstance(condition, Tensor) else condition
 
 
-def train(kind: str, folder: Path, minutes: float) -> None:
+def train(source: str, kind: str, folder: Path, minutes: float) -> None:
     """FOLDER/KIND, trained for so many CPU minutes of one thread."""
     place, base = folder / kind, folder / "base"
     settings = Settings(
-        data=f"{SOURCE}:train",
+        data=f"{source}:train",
         out=str(place),
         steps=10**6,
         samples=0,
@@ -161,6 +163,7 @@ def train(kind: str, folder: Path, minutes: float) -> None:
         step = event.progress
         if step.step % 100 == 0 or step.done == 1:
             print(f"{kind}: step {step.step}, {step.done:.1%}, loss {step.loss:.4f}, {step.seconds:.0f} s", flush=True)
+    (place / "minutes.json").write_text(json.dumps({"minutes": minutes, "steps": step.step}))
 
 
 CALLS: dict[str, tuple[tuple[str | None, int], ...]] = {
@@ -172,16 +175,16 @@ CALLS: dict[str, tuple[tuple[str | None, int], ...]] = {
 }
 
 
-def judge(folder: Path) -> None:
+def judge(source: str, folder: Path) -> None:
     """Every row whose run is there."""
-    torch.set_num_threads(1)
-    real, held = data.open(f"{SOURCE}:train"), data.open(f"{SOURCE}:test")
-    net = train_classifier(real, TICKS, shift=0, clock=count().__next__)
+    real, held = data.open(f"{source}:train"), data.open(f"{source}:test")
+    file = RESULTS / f"flowmaps-{source}.json"
+    net = train_classifier(real, TICKS[source], shift=1 if source == "digits" else 0, clock=count().__next__)
     x_held = held.batch(np.random.default_rng(0).permutation(len(held))[:HELD])[0]
     x_real, y_real = real.batch(np.random.default_rng(1).permutation(len(real))[:COUNT])
     reference = outputs(net, x_held)[0]
     labels = torch.arange(COUNT) % len(held.classes)
-    known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"rows": {}}
+    known: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"rows": {}}
 
     def measured(x: Tensor, asked: Tensor) -> dict[str, Any]:
         features, recognised = outputs(net, x)
@@ -198,7 +201,7 @@ def judge(folder: Path) -> None:
             if not (folder / kind / "model" / "model.safetensors").exists():
                 continue
             run = ornstein.load(folder / kind)
-            known.setdefault("minutes", {})[kind] = MINUTES[kind]
+            known.setdefault("minutes", {})[kind] = json.loads((folder / kind / "minutes.json").read_text())
             for solver, calls in asked:
                 chosen = solver
                 if solver == "tuned":
@@ -215,15 +218,15 @@ def judge(folder: Path) -> None:
     for name, row in rows():
         known["rows"][name] = row
         print(f"{name:32}", *(f"{key} {v:8.4f} [{a:.4f}, {b:.4f}]" for key, (v, a, b) in row.items()), flush=True)
-        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+        file.write_text(json.dumps(known, indent=1) + "\n")
 
 
-def main(what: str, folder: str, minutes: str = "") -> None:
+def main(source: str, what: str, folder: str, minutes: str = "") -> None:
     torch.set_num_threads(1)
     if what == "judge":
-        judge(Path(folder))
+        judge(source, Path(folder))
     else:
-        train(what, Path(folder), float(minutes) if minutes else MINUTES[what])
+        train(source, what, Path(folder), float(minutes) if minutes else MINUTES[source] * PARTS[what])
 
 
 if __name__ == "__main__":

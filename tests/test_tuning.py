@@ -88,6 +88,37 @@ def test_more_steps_are_not_worse() -> None:
     assert fitted(8).error < fitted(5).error
 
 
+@pytest.mark.parametrize("p", [path.VariancePreserving(), path.Linear(), path.EDM()], ids=str)
+def test_calls_that_are_put_into_a_table_change_nothing(p: path.Path) -> None:
+    denoiser, table = (
+        mixture(p),
+        fitted().fitted if p == mixture().path else solvers.ABM().table(p, grid.two_ended(p, 4)),
+    )
+    x = denoiser.draw(5, t=1.0)
+    *_, right = execute(table, denoiser, x, PerSampleNoise())
+    for longer in tuning.extended(p, table, table.calls + 3):
+        *seen, last = execute(longer, denoiser, x, PerSampleNoise())
+        assert last.calls == table.calls + 3
+        assert bool((longer.times.diff() < 0).all())
+        assert torch.allclose(last.x, right.x, atol=1e-12)
+        added = [step for step in seen if step.t not in table.times.tolist()]
+        assert len(added) == 3
+        for step in added:  # on the way, not far from the trajectory
+            fine = sample(denoiser, start=x, solver=solvers.rk4(), grid=torch.linspace(1, step.t, 100, dtype=F64))
+            assert (step.x - fine).norm() < 0.3 * fine.norm()
+
+
+def test_a_fit_contains_the_one_of_fewer_calls() -> None:
+    shape = {"starts": 192, "held_out": 64, "batch_size": 96, "teacher": 50, "seed": 0}
+    earlier = tuning.fit(mixture(), (2,), 4, **shape, iterations=40)
+    for steps in (5, 7):
+        found, alone = (tuning.fit(mixture(), (2,), steps, **shape, iterations=1, earlier=e) for e in (earlier, None))
+        assert found.error <= earlier.error < alone.error
+        assert found.untuned == alone.untuned
+    with pytest.raises(ValueError, match="give one for"):
+        tuning.fit(mixture(), (2,), 4, earlier=earlier)
+
+
 def test_the_same_seed_gives_the_same_bits() -> None:
     arguments = {"starts": 32, "held_out": 16, "batch_size": 16, "iterations": 25, "teacher": 20}
     one, two, other = (tuning.fit(mixture(), (2,), 3, **arguments, seed=seed) for seed in (0, 0, 1))

@@ -39,7 +39,7 @@ from ornstein.path import Path, align
 from ornstein.sampling import begin
 from ornstein.solvers import ABM, DPMSolverPP, Jump, TableSolver
 from ornstein.solvers.abm import remainder
-from ornstein.table import Table, execute, levels
+from ornstein.table import Level, Table, execute, levels
 
 LARGEST = 1e6  # entry of a table; those of fits are no larger than the noise levels of a path
 PASSES = 7  # what an iteration costs, in samplings: a forward pass, two backward, and the trial of the step
@@ -241,6 +241,52 @@ def midpoint_first(path: Path, table: Table) -> Table:
     return Table(times, P, Q, table.R, gain)
 
 
+def extended(path: Path, table: Table, steps: int) -> list[Table]:
+    """A table of fewer calls as tables of so many, with the same result: the calls put in are not used yet.
+
+    They lie in the middle of the widest gaps, by the clock of `Flow` in the first table, by the log-SNR in the second. What
+    a call between two times sees is on the way that the table takes from one to the other. Of a table without aims.
+    """
+    flow = Flow()
+
+    def clock(at: Level) -> float:
+        return flow.clock(at)
+
+    def log_snr(at: Level) -> float:
+        return -min(max(2 * at.half_log_snr, -7.0), 7.0)
+
+    made = list[Table]()
+    for measure in (clock, log_snr):
+        longer = table
+        while longer.calls < steps:
+            places = [measure(at) for at in levels(path, longer.times)]
+            gap = max(range(longer.calls), key=lambda i: places[i] - places[i + 1])
+            longer = _with_a_call(path, longer, gap)
+        made.extend([longer] if longer not in made else [])
+    return made
+
+
+def _with_a_call(path: Path, table: Table, gap: int) -> Table:
+    """The table with a call, not used, in the middle of a gap by the clock of `Flow`."""
+    flow = Flow()
+    t, s = levels(path, table.times[gap : gap + 2])
+    at = flow.level(path, (flow.clock(t) + flow.clock(s)) / 2)
+    way = torch.stack([table.P[gap] * (at.alpha / s.alpha), table.Q[gap] * (at.sigma / s.sigma if s.sigma > 0 else 0)])
+    if s.sigma == 0:
+        way[1, gap] = at.sigma
+    old = [i for i in range(table.calls + 1) if i != gap + 1]
+    matrices = torch.zeros(2, table.calls + 1, table.calls + 1, dtype=torch.float64)
+    rows = [i for i in range(table.calls + 1) if i != gap]
+    columns = torch.tensor(old)
+    for matrix, entries in zip(matrices, (table.P, table.Q), strict=True):
+        matrix[torch.tensor(rows)[:, None], columns] = entries
+    matrices[:, gap, columns] = way
+    times = torch.cat([table.times[: gap + 1], torch.tensor([at.t], dtype=torch.float64), table.times[gap + 1 :]])
+    fresh = torch.cat([table.R[:gap], torch.zeros(1, dtype=torch.float64), table.R[gap:]])
+    P, Q = matrices
+    return Table(times, P, Q, fresh, table.gain)
+
+
 @keywords
 def fit(
     denoiser: Denoiser,
@@ -257,6 +303,7 @@ def fit(
     seed: int = 0,
     model: str = "",
     gain: bool = True,
+    earlier: Tuned | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -272,6 +319,8 @@ def fit(
     iterations. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
     `gain`: whether a run may multiply its start by a number that is fitted too; False for programs that make the first call on
     the start as it is, such as pipelines of diffusers: it is made below t = 1 only where all levels are of one size.
+    `earlier`: a solver of fewer calls that was fitted to this denoiser. Its table with calls that change nothing (`extended`) is
+    one that the fit may start from, so the result is not worse on the held-out starts; for flow maps it says nothing.
     `progress` is called with a `Progress` when the teacher is done and after every iteration; when `stop()` is true the fit
     ends early with what it has. `device` and `dtype` are those of the starts; None: the network's.
     Raises ValueError for fewer than one step or no starts, TypeError for another kind of argument,
@@ -311,6 +360,7 @@ def fit(
         return mean if math.isfinite(mean) else math.inf
 
     unseen, learned, goal = everything[starts:], everything[:starts], torch.empty_like(x)
+    longer = [[table] for table in _from_earlier(path, earlier, steps, gain)]
     allowed, measured = max(seconds, READY), list[list[tuple[float, Table]]]()
     try:
         with torch.no_grad():
@@ -320,7 +370,7 @@ def fit(
                 goal[part], learned = _finite(ends, fine), everything[part[0] : starts]
                 if len(learned) >= FEWEST and time.monotonic() - begun > TEACHING * seconds:
                     break
-        for some in candidates(path, steps, gain, takes_aim(denoiser)):
+        for some in longer + candidates(path, steps, gain, takes_aim(denoiser)):
             if not (measured and over()):
                 measured.append([])
                 for table in some:
@@ -333,12 +383,14 @@ def fit(
             ) from None
     allowed = seconds
     ranked = sorted((min(some, key=itemgetter(0)) for some in measured if some), key=itemgetter(0))
-    untuned, best = ranked[0]
-    if not math.isfinite(untuned):
+    smallest, best = ranked[0]
+    own = [pair for some in measured[len(longer) :] for pair in some]
+    untuned = min(own, key=itemgetter(0))[0] if own else smallest
+    if not math.isfinite(smallest):
         raise OrnsteinError(
             f"no solve of this model in {steps} network calls is finite, so none can be fitted; use more"
         )
-    smallest, done, iteration = untuned, 0.0, 0
+    done, iteration = 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 
     def report() -> None:
@@ -384,6 +436,18 @@ def fit(
     done = 1.0
     report()
     return Tuned(path, best, smallest, untuned, model)
+
+
+def _from_earlier(path: Path, earlier: Tuned | None, steps: int, gain: bool) -> list[Table]:
+    """Tables of so many calls with the result of an earlier solver. Raises ValueError for one of another path or more calls."""
+    if earlier is None or earlier.fitted.aims is not None:
+        return []
+    if earlier.path != path or earlier.fitted.calls >= steps:
+        raise ValueError(
+            f"earlier: {earlier} is for {earlier.path} and {earlier.fitted.calls} calls; give one for {path} of fewer than "
+            f"{steps}"
+        )
+    return extended(path, earlier.fitted, steps) if gain or earlier.fitted.gain == 1 else []
 
 
 class Weights:

@@ -54,6 +54,23 @@ def test_the_file_holds_the_solver_and_how_to_repeat_it(tuned: Path) -> None:
     assert [f.name for f in (tuned / "tuned").iterdir()] == ["steps-2.json"]
 
 
+def test_more_steps_begin_with_the_solver_of_fewer(copied: Path) -> None:
+    run, quick = ornstein.load(copied), {"seconds": 1.0, "starts": 48, "teacher": 8}
+    folder = copied / "tuned"
+
+    def earlier(steps: int, **more: int) -> int | None:
+        run.tune(steps, **quick, **more)
+        file = f"steps-{steps}{''.join(f'-label-{label}' for label in more.values())}.json"
+        found: int | None = json.loads((folder / file).read_text())["made"]["earlier"]
+        return found
+
+    assert earlier(4) == 2
+    assert earlier(3) == 2
+    assert earlier(3, label=1) is None  # of another label
+    (folder / "steps-2.json").write_text("{}")
+    assert earlier(3) is None
+
+
 def test_the_command_says_what_it_does(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", str(copied), *QUICK]) == 0
     out = capsys.readouterr().out

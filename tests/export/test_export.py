@@ -104,6 +104,20 @@ def test_the_numpy_loop_draws_what_the_run_draws(name: str, tmp_path: Path, monk
     close(*both(run, loop_of(monkeypatch, Network(run)), tmp_path / "m.onnx", Loop(run, steps=5), condition, rows))
 
 
+def test_a_jump_to_the_data_is_one_call_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = toys.small("unet, aim"), list[float]()
+    network = Network(run)
+
+    class Counting:
+        def run(self, outputs: None, feed: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+            asked.extend(feed["aim"].tolist())
+            return network.run(outputs, feed)
+
+    loop = Loop(run, "jump", 1)
+    close(*both(run, loop_of(monkeypatch, Counting()), tmp_path / "m.onnx", loop, *CONDITIONS["unet, aim"]))
+    assert asked == pytest.approx([1.0] * 4)  # of one batch, aimed at the data
+
+
 @pytest.mark.parametrize("solver", ["abm", "dpmpp", "unipc", "heun", "ddim", "ancestral", "sde-dpmpp", "er-sde"])
 def test_any_table_is_a_loop(solver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = toys.small("dit, class")

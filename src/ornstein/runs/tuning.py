@@ -41,10 +41,11 @@ def tune(
 ) -> Tuned:
     """Fit a solver of so many network calls to this model (`tuning.fit`) and save it for `tuned`.
 
-    With classes, each start has one, drawn as often as it occurs in the data, or the `label`; `guide` is how the model is
-    guided. There are as many starts, up to `starts`, as the time allows (`tuning.effort`), which `tell` is called with. A file
-    for each number of steps, label and guidance in RUN/tuned holds the table, its errors on held-out starts, the sha256 of the
-    weights, and all that is needed to repeat the fit; or its name and content go to `save`.
+    Where a solver of fewer steps is there for the same weights, label and guidance, the fit may start from it too, so more steps
+    are not worse. With classes, each start has one, drawn as often as it occurs in the data, or the `label`; `guide` is how the
+    model is guided. There are as many starts, up to `starts`, as the time allows (`tuning.effort`), which `tell` is called with.
+    A file for each number of steps, label and guidance in RUN/tuned holds the table, its errors on held-out starts, the sha256
+    of the weights, and all that is needed to repeat the fit; or its name and content go to `save`.
     Raises UsageError for guidance that the run has not the means for, or that has no name for a file; OrnsteinError for
     a model of numbers that are not finite, where another process tunes this run, and when the disk refuses.
     """
@@ -64,6 +65,7 @@ def tune(
         chosen = effort(denoiser, shape, steps, seconds, starts=starts, teacher=teacher, device=device)
         if tell is not None:
             tell(chosen)
+        earlier = _of_fewer_steps(run, steps, label, guide)
         fitted = fit(
             denoiser,
             shape,
@@ -73,14 +75,28 @@ def tune(
             seconds=seconds,
             teacher=teacher,
             seed=seed,
+            earlier=earlier,
             model=run.weights_hash,
             device=device,
             progress=progress,
             stop=stop,
         )
         made = {"seconds": seconds, "teacher": teacher, "seed": seed, "device": device.type, **chosen._asdict()}
+        made["earlier"] = None if earlier is None else earlier.fitted.calls
         (save or partial(_save_json, file.parent))(file.name, {**fitted.to_dict(), "asked": purpose, "made": made})
     return fitted
+
+
+def _of_fewer_steps(run: "Run", steps: int, label: int | str | None, guide: Guidance) -> Tuned | None:
+    """The stored solver of the most steps below so many, for this label and guidance; None where there is none to go by."""
+    for fewer in reversed(range(1, steps)):
+        own, purpose = _place(run, fewer, label, guide)
+        if os.path.lexists(own):
+            try:
+                return _read(run, own, fewer, purpose, "")
+            except (OrnsteinError, UsageError):  # of other weights, or damaged
+                continue
+    return None
 
 
 def tuned(
