@@ -115,11 +115,11 @@ def ratios(measured: dict[str, dict[int, dict[str, float]]]) -> dict[int, float]
 
 def karras() -> list[list[str]]:
     """RMSE of k-diffusion's dpmpp_2m and of our sampler, on Karras' grid and on its own: rows of problem and sampler."""
-    from benchmarks.peers import _k_samplers
+    from benchmarks.peers import k_samplers
     from benchmarks.problems import ALL, START
     from ornstein.interop.k_diffusion import sampler
 
-    k, rows = _k_samplers(), []
+    k, rows = k_samplers(), []
     for name, make in ALL.items():
         problem = make()
 

@@ -160,7 +160,7 @@ def diffusers() -> Iterator[Peer]:
 # --- k-diffusion -----------------------------------------------------------------------------------------------------
 
 
-def _k_samplers() -> Any:
+def k_samplers() -> Any:
     """k_diffusion.sampling by itself: its package imports training code that a sampler does not need."""
     found = importlib.util.find_spec("k_diffusion")
     if found is None or found.origin is None:
@@ -187,7 +187,7 @@ def _k(sampler: Any, **options: Any) -> Run:
 
 
 def k_diffusion() -> Iterator[Peer]:
-    k = _k_samplers()
+    k = k_samplers()
     yield Peer("k-diffusion", "dpmpp_3m_sde, eta 0", _k(k.sample_dpmpp_3m_sde, eta=0.0, noise_sampler=lambda *_: 0.0))
     yield Peer("k-diffusion", "heun", _k(k.sample_heun), _halves)
     yield Peer("k-diffusion", "dpm_2", _k(k.sample_dpm_2), _halves)

@@ -65,6 +65,20 @@ def test_every_page_can_be_reached_from_the_front_page() -> None:
     assert len(rows) == len({*rows})
 
 
+def test_twenty_questions_are_answered_within_two_clicks() -> None:
+    """The front page leads to the questions, and each of them to its answer: a heading or a page that is there."""
+    page = DOCS / "questions.md"
+    assert "](questions.md)" in (DOCS / "index.md").read_text(encoding="utf-8")
+    questions = re.split(r"^\d+\. ", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    assert len(questions) == 20
+    for question in questions:
+        assert re.match(r"\*\*.+\?\*\* ", question.replace("\n", " ")), question
+        for link in LINK.findall(question):
+            file, _, anchor = link.partition("#")
+            assert not anchor or anchor in anchors(DOCS / file), link
+        assert LINK.findall(question), question
+
+
 def test_every_picture_is_in_the_gallery_with_its_command() -> None:
     gallery = (DOCS / "gallery.md").read_text(encoding="utf-8")
     shown = {(DOCS / link).resolve() for link in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", gallery)}

@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 BLOCK = re.compile(r"^```python\n(.*?)^```\n?", re.MULTILINE | re.DOTALL)
@@ -36,17 +38,25 @@ def run(page: Path, folder: Path) -> None:
         sys.modules["matplotlib.pyplot"].close("all")
 
 
-def prepare(docs: Path) -> None:
-    """Draw the pictures of the notes anew in a copy of docs/, write the notebooks, and link each from its page."""
+def draw(page: Path, images: Path) -> None:
+    """Run a page, and put the pictures that it draws among the images; what else it writes is gone."""
     import torch
 
+    torch.manual_seed(0)
+    images.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        run(page, Path(folder))
+        for name in pictures(page):
+            shutil.copy(Path(folder) / name, images / name)
+
+
+def prepare(docs: Path) -> None:
+    """Draw the pictures of the notes anew in a copy of docs/, write the notebooks, and link each from its page."""
     (docs / "notebooks").mkdir()
-    (docs / "images" / "notes").mkdir(parents=True, exist_ok=True)
     for page in sorted((docs / "notes").glob("*.md")):
         if pictures(page):
-            torch.manual_seed(0)
             with redirect_stdout(StringIO()):
-                run(page, docs / "images" / "notes")
+                draw(page, docs / "images" / "notes")
         text = page.read_text(encoding="utf-8")
         book = docs / "notebooks" / f"{page.stem}.ipynb"
         book.write_text(json.dumps(notebook(text), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -80,12 +90,7 @@ def code(text: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":  # `python -m tools.pages.notes [PAGE …]`: draw the pictures of docs/images/notes anew
-    import torch
-
     docs = Path(__file__).resolve().parents[2] / "docs"
-    (docs / "images" / "notes").mkdir(parents=True, exist_ok=True)
-    wanted = [Path(name).resolve() for name in sys.argv[1:]] or sorted((docs / "notes").glob("*.md"))
-    for page in wanted:
+    for page in [Path(name).resolve() for name in sys.argv[1:]] or sorted((docs / "notes").glob("*.md")):
         if pictures(page):
-            torch.manual_seed(0)
-            run(page, docs / "images" / "notes")
+            draw(page, docs / "images" / "notes")

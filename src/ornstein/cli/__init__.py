@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
+from shlex import quote
 from typing import TextIO
 
 from ornstein import terminal
@@ -66,6 +68,16 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if not words and _on_a_terminal():
+        terminal.write(_next_steps())
+        return 0
+    if words[:1] == ["help"] and words[1:]:
+        from ornstein.cli import topics
+
+        if len(words) > 2 or words[1] not in COMMANDS or words[1] in topics.TOPICS:
+            terminal.write(topics.answer(words[1:]))
+            return 0
+        words = [words[1], "--help"]
     if not words or words[0] in HELP:
         terminal.write(_overview().splitlines())
         return 0 if words else 2
@@ -157,7 +169,35 @@ def _settle() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def _on_a_terminal() -> bool:
+    """Whether a person reads the answer, rather than a program."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _next_steps() -> list[str]:
+    """Three commands for whoever typed `ornstein` alone: of a folder with runs, what to do with the newest one."""
+    runs = [file.parent.parent for file in Path("runs").glob("*/model/config.json")]
+    if runs:
+        run = quote(str(max(runs, key=lambda folder: folder.stat().st_mtime)))
+        steps = [
+            (f"ornstein sample {run} -n 64", "draw samples of the newest run"),
+            (f"ornstein info {run}", "what it is, and how it was trained"),
+            ("ornstein help TOPIC", "such as guidance, solver, likelihood; `ornstein help` names all commands"),
+        ]
+    else:
+        steps = [
+            ("ornstein demo", "train on bundled digits for 48 seconds, sample, write a report"),
+            ("ornstein train --data FOLDER --out runs/mine --minutes 10", "train on your own images or arrays"),
+            ("ornstein help TOPIC", "such as data, guidance, solver; `ornstein help` names all commands"),
+        ]
+    width = max(len(line) for line, _ in steps)
+    return ["Next:", *(f"  {i}. {line:{width}}  {why}" for i, (line, why) in enumerate(steps, 1))]
+
+
 def _overview() -> str:
+    from ornstein.cli.topics import overview
+
+    topics = "\n".join(overview())
     commands = "\n".join(
         f"  {name:11} {(kind.__doc__ or '').strip().splitlines()[0]}" for name, kind in COMMANDS.items()
     )
@@ -171,6 +211,9 @@ Commands:
 
 Examples:
 {examples}
+
+Topics, each answered by `ornstein help TOPIC`:
+{topics}
 
 `ornstein COMMAND --help` shows the flags. --debug, anywhere, shows the traceback of a failure.
 `ornstein --print-completion bash|zsh|fish` prints what completes commands and flags in a shell."""
