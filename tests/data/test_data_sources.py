@@ -132,9 +132,9 @@ def test_a_path_is_never_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_other_requests_that_make_no_sense(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("1,2")
-    with pytest.raises(UsageError, match=r"a\.csv is not a kind of data"):
-        data.open(tmp_path / "a.csv")
+    (tmp_path / "a.dat").write_text("1,2")
+    with pytest.raises(UsageError, match=r"a\.dat is not a kind of data"):
+        data.open(tmp_path / "a.dat")
     with pytest.raises(UsageError, match="limit=0"):
         data.open("digits", limit=0)
     with pytest.raises(UsageError, match="size=0"):

@@ -173,7 +173,7 @@ class ColumnScaling:
 
     @cached_property
     def dimensions(self) -> tuple[ColumnDimensions, ...]:
-        """Of each column that has any, in order."""
+        """Of each column, in order; a constant one has none."""
         made, first = [], 0
         for column in self.columns:
             states = 0 if column.states is None else column.states.width
