@@ -178,10 +178,8 @@ class ColumnScaling:
         for column in self.columns:
             states = 0 if column.states is None else column.states.width
             last = first + column.width
-            if column.width:
-                made.append(
-                    ColumnDimensions(column.name, (*range(first, first + states),), (*range(first + states, last),))
-                )
+            own = (*range(first, first + states),), (*range(first + states, last),)
+            made.append(ColumnDimensions(column.name, *own))
             first = last
         return tuple(made)
 
