@@ -20,7 +20,7 @@ FLOORS = [
     {"errors", "spelling", "_version", "_lazy"},
     {"files", "terminal", "settings", "extras", "caching"},
     {"path", "networks", "noise", "processes", "names", "cpu"},
-    {"target", "estimate", "grid", "preconditioning", "device", "meter"},
+    {"target", "estimate", "grid", "preconditioning", "device", "meter", "weights"},
     {"denoiser", "table"},
     {"exact", "sde", "chart", "flowmap", "objective", "coupling", "compiling", "variance", "known"},
     {"solvers", "guidance", "distillation"},

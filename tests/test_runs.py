@@ -16,9 +16,9 @@ from ornstein import data, solvers
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
-from ornstein.model import hashed
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
+from ornstein.weights import hashed
 
 
 @pytest.fixture(scope="module")

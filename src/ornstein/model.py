@@ -5,22 +5,17 @@ On disk it is config.json and model.safetensors, enough to sample without anythi
 
 import dataclasses
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from hashlib import file_digest
 from pathlib import Path as File
 from typing import Any, TypeVar
 
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ornstein import conditions, coupling, cpu, networks, path, preconditioning, target
 from ornstein.arguments import as_solver, as_times, check_denoiser, check_units
@@ -30,7 +25,7 @@ from ornstein.data.spec import DataSpec
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError, brief, memory_is_short, reject_class
 from ornstein.files.formats import MODEL, READABLE, upgraded
-from ornstein.files.reading import must_be_regular, read_json, spelled
+from ornstein.files.reading import read_json
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.known import KnownDenoiser
@@ -39,6 +34,7 @@ from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin
 from ornstein.solvers import Solver
 from ornstein.variance import VarianceDenoiser
+from ornstein.weights import hashed, is_floating, loaded, must_be, shapes, shapes_in, shapes_of
 
 SMALL = 1 << 15  # numbers of all samples, below which two threads of Python only wait for each other
 T = TypeVar("T")
@@ -332,20 +328,20 @@ def read(
         made_path, made_target = from_config(config["path"], path), from_config(config["target"], target)
         made_coupling = from_config(config.get("coupling", {"type": "Independent"}), coupling)
         inputs = from_config(config["preconditioning"], preconditioning) if "preconditioning" in config else None
-    held = shapes(stored, root, floating=network is None or _is_floating(network))
+    held = shapes(stored, root, floating=network is None or is_floating(network))
     if network is None:
         with _described(file):
             kind = {kind.__name__: kind for kind in networks.ALL}[name]
-            expected = _shapes_of(kind, arguments, held)
-        _must_be(expected, held, stored)
+            expected = shapes_of(kind, arguments, held)
+        must_be(expected, held, stored)
         network = kind(**arguments)
     else:
-        _must_be(_shapes_in(network), held, stored, f"the network {type(network).__name__} that was passed")
+        must_be(shapes_in(network), held, stored, f"the network {type(network).__name__} that was passed")
     filled = network.eval().requires_grad_(False)
     model = Model(filled, made_path, made_target, spec, declared, made_coupling, inputs)
     with _described(file):
         model.denoiser()
-    _, digest = hashed(stored, lambda file: filled.load_state_dict(_loaded(file, root)), root)
+    _, digest = hashed(stored, lambda file: filled.load_state_dict(loaded(file, root)), root)
     endless = [name for name, tensor in filled.state_dict().items() if not bool(tensor.isfinite().all())]
     if endless:
         raise OrnsteinError(
@@ -377,25 +373,6 @@ def described(config: Mapping[str, Any]) -> Model:
     )
 
 
-def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> tuple[T, str]:
-    """The result of `load(file)`, and the sha256 of the bytes that it read: also where another process replaces the file.
-
-    Raises OrnsteinError that names a file which cannot be read, within `root` is a link, or is replaced again and again.
-    """
-    for _ in range(20):
-        try:
-            must_be_regular(file, root)
-            with file.open("rb") as stream:
-                before = os.fstat(stream.fileno())
-                tensors, digest = load(file), file_digest(stream, "sha256").hexdigest()
-            after = file.stat()
-        except (OSError, ValueError) as error:
-            raise _unreadable(file, error) from error
-        if all(getattr(before, key) == getattr(after, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
-            return tensors, digest
-    raise OrnsteinError(f"{file} is being replaced all the time; wait for who writes it, and try again")
-
-
 @contextmanager
 def _described(file: File) -> Iterator[None]:
     try:
@@ -407,100 +384,12 @@ def _described(file: File) -> Iterator[None]:
         ) from error
 
 
-def weights(file: File, network: torch.nn.Module, root: File | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, within `root` no link, that must be a network's state.
-
-    Raises OrnsteinError that names the file.
-    """
-    _must_be(_shapes_in(network), shapes(file, root, _is_floating(network)), file)
-    return _loaded(file, root)
-
-
-Shapes = dict[str, tuple[int, ...]]
-
-
-def _shapes_in(network: torch.nn.Module) -> Shapes:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-
-
-def _is_floating(network: torch.nn.Module) -> bool:
-    return all(tensor.is_floating_point() for tensor in network.state_dict().values())
-
-
 def _kinds(config: Mapping[str, Any]) -> list[str]:
     """The types of the conditions that a model file describes, as far as they have its form."""
     entries = config.get("conditions", [])
     return (
         [str(entry.get("type")) for entry in entries if isinstance(entry, Mapping)] if isinstance(entries, list) else []
     )
-
-
-def shapes(file: File, root: File | None = None, floating: bool = True) -> Shapes:
-    """The shapes of the tensors in a safetensors file, within `root` no link, by its header alone; all of a `floating` type.
-
-    Raises OrnsteinError that names the file.
-    """
-    try:
-        must_be_regular(file, root)
-        with spelled(file) as name, safe_open(name, "pt") as stream:
-            slices = {name: stream.get_slice(name) for name in stream.keys()}  # noqa: SIM118
-        strange = [name for name, about in slices.items() if about.get_dtype() not in ("F64", "F32", "F16", "BF16")]
-        if strange and floating:
-            raise ValueError(f"{strange[0]} is not of a floating type")
-        return {name: tuple(about.get_shape()) for name, about in slices.items()}
-    except (OSError, SafetensorError, ValueError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _loaded(file: File, root: File | None) -> dict[str, Tensor]:
-    try:
-        must_be_regular(file, root)
-        with spelled(file) as name:
-            return load_file(name)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: File, error: Exception) -> OrnsteinError:
-    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return OrnsteinError(f"{file} cannot be read ({reason}); resume the training to write it anew")
-
-
-def _must_be(expected: Shapes, actual: Shapes, file: File, what: str = "its config.json") -> None:
-    if expected != actual:
-        wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))[0]
-        raise OrnsteinError(
-            f"{file} does not fit {what}: {wrong} is {actual.get(wrong, 'missing')}, not {expected.get(wrong, 'there')}"
-        )
-
-
-def _shapes_of(kind: Callable[..., torch.nn.Module], arguments: Mapping[str, Any], held: Shapes) -> Shapes:
-    """The shapes of a network's tensors, without memory for them.
-
-    Raises ValueError as soon as it turns out to be larger than what a file holds.
-    """
-    tensors, numbers = len(held), sum(map(math.prod, held.values()))
-    larger = ValueError("the network is larger than model.safetensors")
-    if any(value > numbers for value in _whole(arguments)):  # no size or count of a network exceeds its numbers
-        raise larger
-
-    def count(module: torch.nn.Module, name: str, parameter: Tensor | None) -> None:
-        nonlocal tensors, numbers
-        if parameter is not None:
-            tensors, numbers = tensors - 1, numbers - parameter.numel()
-            if min(tensors, numbers) < 0:
-                raise larger
-
-    with register_module_parameter_registration_hook(count), torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in kind(**arguments).state_dict().items()}
-
-
-def _whole(value: Any) -> Iterator[int]:
-    """All whole numbers in nested lists and dictionaries."""
-    if isinstance(value, int):
-        yield value
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        yield from _whole(inner)
 
 
 def _conditions(

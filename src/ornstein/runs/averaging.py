@@ -19,8 +19,8 @@ from ornstein.folder.layout import METRICS_MOST
 from ornstein.folder.posthoc import Archive
 from ornstein.folder.publish import publish
 from ornstein.folder.tensors import save_tensors
-from ornstein.model import hashed, weights
 from ornstein.settings import Settings
+from ornstein.weights import hashed, weights
 
 if TYPE_CHECKING:
     from ornstein.runs.run import Run
