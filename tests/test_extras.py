@@ -94,9 +94,9 @@ def scheduler() -> object:
 
 
 def pipeline_folder() -> object:
-    from ornstein.interop.diffusers.models import diffusers_library
+    from ornstein.interop.diffusers.files import Folder, built
 
-    return diffusers_library()
+    return built(Folder(Path(), "UNet2DModel", {}, None, False, (), {}))
 
 
 def onnx_file() -> object:

@@ -44,7 +44,8 @@ SMOKE: dict[str, str] = {
     "reflow": "reflow runs/moons --pairs 200 --solver-steps 4 --steps 10 --out runs/straight",
     "doctor": "doctor",
     "studio": "studio --export studio.html",
-    "export": "export runs/moons --to safetensors --out exported.safetensors",
+    "export": "export runs/moons --to onnx --out exported.onnx",
+    "import": "import exported.onnx --convention sit --range -3,3 --out runs/imported",
 }
 """A line for each command; those that need a run come after those that make it."""
 
@@ -57,7 +58,7 @@ def main() -> int:
     run(tools, "-m", "twine", "check", "--strict", str(wheel), str(sdist))
     holds(wheel, sdist)
     fresh = environment(BUILD / "dist-fresh", clear=True)
-    pip(fresh, str(wheel))
+    pip(fresh, f"{wheel}[onnx]")
     with tempfile.TemporaryDirectory() as away:
         smoke(fresh, Path(away))
         for extra in answer(fresh, Path(away), EXTRAS).split():

@@ -61,6 +61,11 @@ class Model:
         return type(self.network) not in networks.ALL
 
     @property
+    def is_imported(self) -> bool:
+        """Whether the network is another library's, in files of its own."""
+        return bool(getattr(self.network, "imported", False))
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device

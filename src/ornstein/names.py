@@ -195,6 +195,32 @@ GUIDANCE = Names(  # the method, and how far its contrast is that of the conditi
         "apg": lambda guidance: (guidance.APG, 0.0),
     },
 )
+CONVENTIONS = Names(  # how networks of other libraries are called and what they predict, of some numbers each
+    "convention",
+    "ornstein.interop",
+    {
+        "edm": lambda interop, *numbers: interop.edm.convention(*numbers),
+        "edm-raw": lambda interop, *numbers: interop.edm.raw(*numbers),
+        "flow": lambda interop, *numbers: interop.flows.towards_noise(*numbers),
+        "sit": lambda interop: interop.flows.sit(),
+        "flow-matching": lambda interop: interop.flows.flow_matching(),
+        "torchcfm": lambda interop: interop.flows.torchcfm(),
+        "score-sde-vp": lambda interop, *numbers: interop.score_sde.vp(*numbers),
+        "score-sde-sub-vp": lambda interop, *numbers: interop.score_sde.sub_vp(*numbers),
+        "score-sde-ve": lambda interop, *numbers: interop.score_sde.ve(*numbers),
+        "guided-diffusion": lambda interop: interop.guided_diffusion.convention(),
+        "ddpm": lambda interop: interop.diffusers.convention({}),
+    },
+)
+FOREIGN = Names(  # functions that open the files of other libraries
+    "model",
+    "ornstein.interop",
+    {
+        "diffusers": lambda _: import_module("ornstein.interop.diffusers.models").opened,
+        "onnx": lambda _: import_module("ornstein.interop.onnx").opened,
+    },
+)
+
 LEAST_SIGNAL = 0.3  # of a network, whose Jacobian is less exact than a closed form's
 POSTERIORS = Names(  # functions of (denoiser, measurement), for data of a standard deviation
     "method",

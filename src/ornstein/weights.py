@@ -21,9 +21,10 @@ from ornstein.files.reading import must_be_regular, spelled
 
 T = TypeVar("T")
 Shapes = dict[str, tuple[int, ...]]
+MEND = "resume the training to write it anew"
 
 
-def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> tuple[T, str]:
+def hashed(file: File, load: Callable[[File], T], root: File | None = None, mend: str = MEND) -> tuple[T, str]:
     """The result of `load(file)`, and the sha256 of the bytes that it read: also where another process replaces the file.
 
     Raises OrnsteinError that names a file which cannot be read, within `root` is a link, or is replaced again and again.
@@ -36,7 +37,7 @@ def hashed(file: File, load: Callable[[File], T], root: File | None = None) -> t
                 tensors, digest = load(file), file_digest(stream, "sha256").hexdigest()
             after = file.stat()
         except (OSError, ValueError) as error:
-            raise unreadable(file, error) from error
+            raise unreadable(file, error, mend) from error
         if all(getattr(before, key) == getattr(after, key) for key in ("st_dev", "st_ino", "st_size", "st_mtime_ns")):
             return tensors, digest
     raise OrnsteinError(f"{file} is being replaced all the time; wait for who writes it, and try again")
@@ -61,7 +62,7 @@ def is_floating(network: torch.nn.Module) -> bool:
     return all(tensor.is_floating_point() for tensor in network.state_dict().values())
 
 
-def shapes(file: File, root: File | None = None, floating: bool = True) -> Shapes:
+def shapes(file: File, root: File | None = None, floating: bool = True, mend: str = MEND) -> Shapes:
     """The shapes of the tensors in a safetensors file, within `root` no link, by its header alone; all of a `floating` type.
 
     Raises OrnsteinError that names the file.
@@ -75,23 +76,23 @@ def shapes(file: File, root: File | None = None, floating: bool = True) -> Shape
             raise ValueError(f"{strange[0]} is not of a floating type")
         return {name: tuple(about.get_shape()) for name, about in slices.items()}
     except (OSError, SafetensorError, ValueError) as error:
-        raise unreadable(file, error) from error
+        raise unreadable(file, error, mend) from error
 
 
-def loaded(file: File, root: File | None = None) -> dict[str, Tensor]:
+def loaded(file: File, root: File | None = None, mend: str = MEND) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises OrnsteinError that names the file."""
     try:
         must_be_regular(file, root)
         with spelled(file) as name:
             return load_file(name)
     except (OSError, SafetensorError, ValueError) as error:
-        raise unreadable(file, error) from error
+        raise unreadable(file, error, mend) from error
 
 
-def unreadable(file: File, error: Exception) -> OrnsteinError:
-    """The error of a file that cannot be read."""
+def unreadable(file: File, error: Exception, mend: str = MEND) -> OrnsteinError:
+    """The error of a file that cannot be read, with how to mend it."""
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-    return OrnsteinError(f"{file} cannot be read ({reason}); resume the training to write it anew")
+    return OrnsteinError(f"{file} cannot be read ({reason}); {mend}")
 
 
 def must_be(expected: Shapes, actual: Shapes, file: File, what: str = "its config.json") -> None:
@@ -109,7 +110,7 @@ def shapes_of(kind: Callable[..., torch.nn.Module], arguments: Mapping[str, Any]
     Raises ValueError as soon as it turns out to be larger than what a file holds.
     """
     tensors, numbers = len(held), sum(map(math.prod, held.values()))
-    larger = ValueError("the network is larger than model.safetensors")
+    larger = ValueError("the network is larger than its file of weights")
     if any(value > numbers for value in whole(arguments)):  # no size or count of a network exceeds its numbers
         raise larger
 

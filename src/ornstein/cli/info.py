@@ -18,7 +18,7 @@ from ornstein.cli.printing import dims, duration, few, folder_size, say, size, t
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.formats import upgraded
-from ornstein.folder.layout import must_be_run
+from ornstein.folder.layout import is_imported, must_be_run
 
 HEADER = 16 << 20  # bytes that the header of a safetensors file may have
 LOOKED_AT = 1 << 20  # bytes of a tensor
@@ -29,6 +29,9 @@ def run(words: Sequence[str]) -> int:
     options = parse(Info, "info", words)
     folder = Path(options.run)
     must_be_run(folder)
+    if is_imported(folder):
+        _say_imported(folder)
+        return 0
     settings = _settings(folder)
     say([f"{folder.resolve()}", ""])
     config = _json(folder / "model" / "config.json", folder)
@@ -52,6 +55,47 @@ def run(words: Sequence[str]) -> int:
         raise OrnsteinError(f"{folder / 'model' / 'config.json'} does not describe a model ({reason})") from error
     say(lines)
     return 0
+
+
+def _say_imported(folder: Path) -> None:
+    """One screen about a model of another library, whose files are compared with what was imported."""
+    config = _json(folder / "model" / "config.json", folder) or {}
+    try:
+        origin, known = config["network"]["imported"], config["data"]["classes"]
+        sums, choices = dict[str, str](origin["files"]), origin["choices"]
+        rows = [
+            ("imported", f"{origin['place']} ({config['network']['type']}, {origin['kind']})"),
+            ("files", f"{len(sums)}, as they were imported" if (other := _other(sums)) is None else other),
+            ("convention", choices["convention"] or choices["scheduler"] or "that of its scheduler's configuration"),
+            ("data", f"{config['data']['kind']}, shape {config['data']['shape']}, {config['data']['dtype']}"),
+            ("range", f"{config['data']['low']:g} to {config['data']['high']:g} are -1 to 1 of the model"),
+            ("classes", few(known) if known else "none"),
+            ("inputs", "those of model/inputs.safetensors" if origin["inputs"] else "none besides"),
+            ("path", _called(config["path"])),
+            ("target", _called(config["target"])),
+        ]
+        lines = [f"{folder.resolve()}", "", *table(rows), "", *([] if other else _usage(folder, config))]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise OrnsteinError(
+            f"{folder / 'model' / 'config.json'} does not describe an imported model ({reason})"
+        ) from error
+    say(lines)
+
+
+def _other(sums: dict[str, str]) -> str | None:
+    """A foreign file that is missing or not as it was imported, in words; None where all are."""
+    from ornstein.files.output import digest_of
+
+    for name, digest in sums.items():
+        try:
+            if digest_of(Path(name)) != digest:
+                return (
+                    f"{name} has changed since the import, so nothing can be sampled; bring it back, or import it again"
+                )
+        except (OSError, ValueError):
+            return f"{name} is missing, so nothing can be sampled; bring it back, or import the model from where it is"
+    return None
 
 
 def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str]]:

@@ -340,6 +340,47 @@ class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
 
 
 @dataclass(frozen=True)
+class Import:
+    """Make a run of a model of another library: a folder of diffusers, or an ONNX file. The model stays where it is.
+
+    The run refers to the model by path and hash. No code in its files is run.
+    """
+
+    model: str = field(
+        default="",
+        metadata={"positional": True, "name": "MODEL", "what": "a folder of diffusers or an .onnx file"},
+    )
+    """A folder of diffusers (a pipeline, or a model beside its scheduler), or an .onnx file."""
+    out: str = field(default="", metadata={"name": "RUN"})
+    """The folder of the new run."""
+    convention: str | None = field(default=None, metadata={"name": "NAME[:X,...]"})
+    """How the network is called and what it predicts: edm, edm-raw:0.5, flow, sit, flow-matching, torchcfm, score-sde-vp,
+    score-sde-sub-vp, score-sde-ve, guided-diffusion or ddpm, some with numbers of theirs (default: by the scheduler's
+    configuration)."""
+    scheduler: str | None = field(default=None, metadata={"name": "FILE"})
+    """A scheduler_config.json of diffusers that says the convention (default: that of the folder)."""
+    range: str | None = field(default=None, metadata={"name": "LOW,HIGH"})
+    """The numbers that -1 and 1 of the model stand for in samples and data: 0,255 makes 8-bit images (default: 0,255 for images
+    of 1 or 3 channels, -1,1 for latents and all else)."""
+    channels: int | None = None
+    """Channels of an item, where the files leave them open."""
+    size: str | None = field(default=None, metadata={"name": "N[,N]"})
+    """Sides of an item, where the files leave them open: 32, or height and width as 32,48."""
+    classes: str | None = field(default=None, metadata={"name": "N|NAMES"})
+    """Number of classes, or their names with commas (default: as in the configuration). 10+1 or a,b,c+1: the place behind them
+    says none of them, which guidance goes away from; of diffusers' models that is known."""
+    bind: str | None = field(default=None, metadata={"name": "FILE|NAME=X,..."})
+    """Other inputs, the same for all samples: a .safetensors file of one row each, such as the embeddings of a prompt, or numbers
+    by name."""
+    away: str | None = field(default=None, metadata={"name": "FILE"})
+    """With --guidance: a .safetensors file of the inputs to guide away from, such as the embeddings of no prompt."""
+    guidance: float = 1.0
+    """Guidance scale of --away. The run samples at this scale without guidance."""
+    discrete: bool = False
+    """The network knows whole timesteps alone, which it looks up."""
+
+
+@dataclass(frozen=True)
 class Export(OneRun, GuidanceFlags, Writes):
     """Write a trained run for other programs: ONNX, torch.export, safetensors, or a pipeline of diffusers."""
 
@@ -558,6 +599,7 @@ COMMANDS: dict[str, type] = {
     "distil": Distil,
     "reflow": Reflow,
     "export": Export,
+    "import": Import,
     "ema": EMA,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -605,6 +647,11 @@ EXAMPLES = {
         "ornstein export runs/digits --to onnx --guidance 2 --solver tuned --steps 6 --out digits.onnx",
         "ornstein export runs/digits --to diffusers --out digits-pipeline",
     ],
+    "import": [
+        "ornstein import models/ddpm-cifar10 --out runs/theirs",
+        "ornstein import terrain.onnx --convention edm --bind difficulty=0.5 --range -1,1 --out runs/terrain",
+        "ornstein import models/sdxl --bind prompt.safetensors --away no-prompt.safetensors --guidance 7 --out runs/astronaut",
+    ],
     "distil": [
         "ornstein distil runs/digits --out runs/digits-few --minutes 5",
         "ornstein distil runs/digits --out runs/digits-few --guidance 2 --method lagrangian",
@@ -635,6 +682,7 @@ EXAMPLES = {
         "ornstein tune runs/digits --steps 6",
         "ornstein sample runs/digits --solver tuned --steps 6",
         "ornstein tune runs/digits --steps 6 --guidance 2",
+        "ornstein tune models/ddpm-cifar10 --steps 6 --out six.json",
         "ornstein sample runs/digits --solver tuned --steps 6 --guidance 2 --label 3",
     ],
     "ema": ["ornstein ema runs/digits --length 0.05", "ornstein ema runs/digits --list"],

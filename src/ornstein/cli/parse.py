@@ -70,7 +70,8 @@ def _must_be_whole(options: Any, command: str) -> None:
     if all(getattr(options, f.name) for f in places):
         return
     run, *images = places
-    folder = "run folders" if run.default == () else "a run folder" if run.name == "run" else f"its {run.name}"
+    plain = "run folders" if run.default == () else "a run folder" if run.name == "run" else f"its {run.name}"
+    folder = run.metadata.get("what", plain)
     needed = folder + ("", " and an image", " and two images")[len(images)]
     raise UsageError(f"{command} needs {needed}; give for example `{EXAMPLES[command][0]}`")
 

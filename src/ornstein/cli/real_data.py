@@ -140,6 +140,8 @@ def why_closed(trained: "Run") -> str | None:
     from ornstein.data.sources import name_of
 
     settings, spec = trained.settings, trained.spec
+    if trained.model.is_imported:
+        return "it is imported, and its files do not name any"
     if name_of(settings["data"]) != spec.source:
         return f"its config.yaml names {settings['data'] or 'no data'} and its model {spec.source}"
     if spec.source not in data.names():

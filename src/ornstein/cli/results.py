@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.printing import say
 from ornstein.errors import OrnsteinError, Unwritable, UsageError
+from ornstein.extras import MissingExtra
 
 if TYPE_CHECKING:
     from ornstein.cli.options import Diagnose, Evaluate, Likelihood, Tune
@@ -109,9 +110,11 @@ class Results:
         return "the last line, as no file could be written"
 
     def also(self, work: Callable[[], object]) -> bool:
-        """Do what may be refused, and is no reason to print less; whether it was done."""
+        """Do what may be refused, and is no reason to print less; whether it was done. Raises MissingExtra at once."""
         try:
             work()
+        except MissingExtra:
+            raise
         except OrnsteinError as error:
             self._refused.append(error)
             return False
@@ -125,7 +128,7 @@ class Results:
                 return
             for text in self._unwritten:
                 say(text)
-            if self._is_outdated():
+            if _is_outdated(self.trained):
                 say(
                     f"Note: {self.trained.folder} holds another model by now; this belongs to the one before, whose weights "
                     f"have the sha256 {self.trained.weights_hash}."
@@ -133,13 +136,18 @@ class Results:
         if self._refused:
             raise self._refused[0]
 
-    def _is_outdated(self) -> bool:
-        """Whether the run's folder has other weights by now than those in memory, or none."""
-        try:
-            with (self.trained.folder / "model" / "model.safetensors").open("rb") as file:
-                return file_digest(file, "sha256").hexdigest() != self.trained.weights_hash
-        except OSError:
-            return True
+
+def _is_outdated(trained: "Run") -> bool:
+    """Whether the run's folder has other weights by now than those in memory, or none."""
+    if trained.model.is_imported:
+        from ornstein.runs.imported import is_outdated
+
+        return is_outdated(trained.folder, trained.weights_hash)
+    try:
+        with (trained.folder / "model" / "model.safetensors").open("rb") as file:
+            return file_digest(file, "sha256").hexdigest() != trained.weights_hash
+    except OSError:
+        return True
 
 
 def of_data(data: "Dataset") -> str:

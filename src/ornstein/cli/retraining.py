@@ -31,6 +31,11 @@ def check(options: Distil | Reflow, example: str) -> None:
 
 def must_be_a_library_network(teacher: "Run", otherwise: str) -> None:
     """Raises UsageError for a run of an own network, whose class no command knows."""
+    if teacher.model.is_imported:
+        raise UsageError(
+            f"{teacher.folder} is an imported model, which is sampled, measured and tuned, but not trained; give a run of "
+            "`ornstein train`"
+        )
     if teacher.model.is_own:
         raise UsageError(f"{teacher.folder} has a network of your own; {otherwise}")
 

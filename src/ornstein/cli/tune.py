@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from ornstein.errors import UsageError
 from ornstein.meter import Meter
 
 if TYPE_CHECKING:
+    import torch
+
     from ornstein.guidance import GuidanceConfig
     from ornstein.runs import Run
     from ornstein.tuning import Effort, Progress
@@ -34,15 +37,32 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"--seconds {options.seconds:g} must be positive")
     must_be_json(options.out)
     from ornstein.device import choose_device
-    from ornstein.runs import load
 
-    trained = load(options.run, choose_device(options.device))
+    trained = _opened(options, choose_device(options.device))
     guide = guidance_flags.guide(options, trained)
     with Results(trained, options, "tuned", "tuned", guidance_by=str(guide)) as results:
         return _tune(trained, options, guide, results)
 
 
+def _opened(options: Tune, device: "torch.device") -> "Run":
+    """The run, or the foreign model in a folder of diffusers: that has no place for a solver, which goes to --out."""
+    from ornstein.folder.layout import is_run
+    from ornstein.runs import load
+    from ornstein.runs.imported import is_foreign, opened
+
+    folder = Path(options.run).expanduser()
+    if is_run(folder) or not is_foreign(folder):
+        return load(options.run, device)
+    if options.out is None:
+        raise UsageError(
+            f"{folder} is a model of another library: say where its solver is to be written by --out FILE.json"
+        )
+    return opened(folder, device)
+
+
 def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Results) -> int:
+    from ornstein.runs.imported import is_foreign
+
     began, fitting, deaf = time.monotonic(), list[bool](), list[OSError]()
 
     def tell(chosen: "Effort") -> None:
@@ -94,7 +114,12 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
         *label,
         *guidance_flags.flags(options),
     ]
-    say(f"Use it: {' '.join(use)}")
+    if not is_foreign(trained.folder):
+        say(f"Use it: {' '.join(use)}")
+    if trained.model.is_imported and options.out is not None:
+        say(
+            f'In its pipeline: pipe.scheduler = Scheduler.from_config(pipe.scheduler.config, solver="{named}:{options.out}")'
+        )
     return 0 if not stopped or stopped[0] == signal.SIGINT else 128 + stopped[0]
 
 

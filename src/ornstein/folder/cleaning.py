@@ -19,7 +19,7 @@ from ornstein.files.lock import hold
 from ornstein.files.owner import sweep
 from ornstein.files.reading import listed, must_be_regular, read_json
 from ornstein.folder import checkpoints, posthoc
-from ornstein.folder.layout import DESCRIPTION, FOLDERS
+from ornstein.folder.layout import DESCRIPTION, FOLDERS, is_imported
 
 WEIGHTS = "model/model.safetensors"
 LOCKED = "wait for it, or stop it"
@@ -41,7 +41,8 @@ class Surplus:
 
 def surplus(folder: Path) -> Surplus:
     """The files to remove from a run. Raises OrnsteinError if its model is missing or damaged: then it has only checkpoints."""
-    _must_have_model(folder)
+    if not is_imported(folder):
+        _must_have_model(folder)
     gone, stored, left = [], [], dict[Path, str]()
     for place in _named(folder, "checkpoints", "step-"):
         reason = _strange_checkpoint(place)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ornstein.errors import OrnsteinError, UsageError
-from ornstein.files.reading import read_yaml
+from ornstein.files.reading import read_json, read_yaml
 
 SETTINGS = "config.yaml"
 DESCRIPTION = "model/config.json"
@@ -26,6 +26,14 @@ def is_run(folder: Path) -> bool:
         return read_yaml(folder / SETTINGS, root=folder).keys() >= WRITTEN
     except (OSError, ValueError):
         return os.path.lexists(folder / SETTINGS)
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether a run folder refers to a model of another library, by its description."""
+    try:
+        return "imported" in read_json(folder / DESCRIPTION, root=folder)["network"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def must_be_run(folder: Path, error: type[OrnsteinError] = UsageError) -> None:

@@ -19,6 +19,7 @@ _MODULES = (
     "edm",
     "flows",
     "guided_diffusion",
+    "imported",
     "k_diffusion",
     "lucidrains",
     "onnx",

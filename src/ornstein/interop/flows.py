@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ornstein.denoiser import NetworkDenoiser
-from ornstein.interop.convention import Call, Convention, TimeClock, positional, time_first, wrap
+from ornstein.interop.convention import Call, Convention, NoiseClock, TimeClock, positional, time_first, wrap
 from ornstein.path import Linear
 from ornstein.target import Combination
 
@@ -17,6 +17,11 @@ def sit(variance: bool = False) -> Convention:
 
 
 flow_matching = sit
+
+
+def towards_noise(scale: float = 1000.0) -> Convention:
+    """Flows of diffusers (SD3): net(x, scale·σ, ...) predicts ε − x on the linear path; Flux counts by scale 1."""
+    return Convention(Linear(), Combination(-1.0, 1.0), NoiseClock(scale))
 
 
 def torchcfm() -> Convention:

@@ -15,7 +15,7 @@ from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import OrnsteinError
 from ornstein.files.reading import read_lines
 from ornstein.folder.config import settings_of
-from ornstein.folder.layout import must_be_run
+from ornstein.folder.layout import is_imported, must_be_run
 from ornstein.model import Model, read
 from ornstein.runs import editing, sampling
 from ornstein.runs.likelihoods import log_prob
@@ -100,6 +100,8 @@ class Run:
         return stored.to_dict()
 
     def _settings(self) -> Settings | None:
+        if self.model.is_imported:
+            return import_module("ornstein.runs.imported").settings(self.model)
         return settings_of(self.folder)
 
     def metrics(self) -> list[dict[str, float]]:
@@ -152,4 +154,6 @@ def load(
         folder = import_module("ornstein.runs.hub").fetched(str(folder))
     folder = Path(folder)
     must_be_run(folder, OrnsteinError)
+    if is_imported(folder):
+        return Run(folder, *import_module("ornstein.runs.imported").read(folder)).to(device)
     return Run(folder, *read(folder / "model", network, conditions)).to(device)

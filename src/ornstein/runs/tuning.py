@@ -77,6 +77,7 @@ def tune(
             seed=seed,
             earlier=earlier,
             model=run.weights_hash,
+            gain=not run.model.is_imported,  # so that it serves in the model's own pipeline, too
             device=device,
             progress=progress,
             stop=stop,

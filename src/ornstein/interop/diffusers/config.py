@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ornstein.errors import UsageError
+from ornstein.errors import UsageError, brief
 from ornstein.interop import edm
 from ornstein.interop.convention import Call, Convention, NoiseClock, TimeClock, positional
 from ornstein.names import pick
@@ -19,6 +19,7 @@ from ornstein.target import Clean, Combination, Noise, Target, V
 
 PREDICTIONS: dict[str, Target] = {"epsilon": Noise(), "v_prediction": V(), "sample": Clean()}
 FLOW = "flow_prediction"
+MOST_STEPS = 100_000
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
@@ -45,7 +46,7 @@ def convention(
 
     Raises UsageError for a table, or a kind of prediction, that it does not know.
     """
-    total = int(config.get("num_train_timesteps", 1000))
+    total = _steps(config)
     if is_flow(config):
         shift = shift_of(config)
         path = Linear() if shift == 1 else TimeChange(Linear(), Shift(shift))
@@ -74,11 +75,21 @@ def betas(config: Mapping[str, Any]) -> Betas:
     return _table(
         None if trained is None else tuple(float(beta) for beta in trained),
         str(config.get("beta_schedule", "linear")),
-        int(config.get("num_train_timesteps", 1000)),
+        _steps(config),
         float(config.get("beta_start", 1e-4)),
         float(config.get("beta_end", 0.02)),
         bool(config.get("rescale_betas_zero_snr", False)),
     )
+
+
+def _steps(config: Mapping[str, Any]) -> int:
+    """The number of trained steps. Raises UsageError for what no table has."""
+    total = config.get("num_train_timesteps", 1000)
+    if type(total) is not int or not 0 < total <= MOST_STEPS:
+        raise UsageError(
+            f"num_train_timesteps: {brief(total)} is no number of steps of a table; give 1 to {MOST_STEPS}"
+        )
+    return total
 
 
 @lru_cache(maxsize=16)

@@ -1,6 +1,6 @@
-"""diffusers' models as denoisers: how each is called, and loading from a folder of config.json and safetensors, nothing else."""
+"""diffusers' models as denoisers: how each is called."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path as File
 from typing import Any
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import NetworkDenoiser
-from ornstein.errors import OrnsteinError, UsageError
-from ornstein.extras import library
-from ornstein.files.reading import read_json
+from ornstein.errors import UsageError
 from ornstein.interop.convention import Call, wrap
 from ornstein.interop.diffusers.config import convention
+from ornstein.interop.diffusers.files import built, examined
+from ornstein.interop.imported import Opened
 
 
 def _keywords(condition: Any, single: str) -> dict[str, Any]:
@@ -70,6 +70,21 @@ CALLS: dict[str, Call] = {
     "FluxTransformer2DModel": flux,
 }
 
+Taken = Callable[[Mapping[str, Any]], bool]
+INPUTS: dict[str, dict[str, Taken]] = {  # tensors besides x, the time and a class, by whether a configuration has them
+    "UNet2DConditionModel": {
+        "encoder_hidden_states": lambda _: True,
+        "added_cond_kwargs.text_embeds": lambda config: config.get("addition_embed_type") == "text_time",
+        "added_cond_kwargs.time_ids": lambda config: config.get("addition_embed_type") == "text_time",
+    },
+    "SD3Transformer2DModel": {"encoder_hidden_states": lambda _: True, "pooled_projections": lambda _: True},
+    "FluxTransformer2DModel": {
+        "encoder_hidden_states": lambda _: True,
+        "pooled_projections": lambda _: True,
+        "guidance": lambda config: bool(config.get("guidance_embeds")),
+    },
+}
+
 
 def denoiser(
     source: Any, scheduler: Any = None, condition: Any = None, *, discrete: bool = False, device: Any = None
@@ -78,7 +93,7 @@ def denoiser(
 
     - a pipeline (its `unet` or `transformer`, and its scheduler's configuration);
     - a model of diffusers and a `scheduler`: an object of theirs, or its configuration;
-    - a folder of a pipeline, or of a model beside a `scheduler`: config.json and safetensors are read, no code and no pickles.
+    - a folder of a pipeline, or of a model beside a `scheduler`: configurations and tensors are read, and no code is run.
 
     condition: what the model takes besides x_t and t: a dict of its keywords, or class labels or text embeddings alone.
     `discrete`: times are snapped to the nearest trained step. Raises UsageError for a source that it does not know.
@@ -112,48 +127,13 @@ def denoiser(
     return wrapped
 
 
-def load(folder: File) -> tuple[Any, dict[str, Any] | None]:
-    """(model, configuration of the scheduler or None) of a folder; without weights other than safetensors.
+def load(folder: File) -> tuple[Any, Mapping[str, Any] | None]:
+    """(model, configuration of the scheduler or None) of a folder; nothing in it is run (`files`).
 
-    Raises UsageError for a folder that holds neither a pipeline nor a model of a known class.
+    Raises UsageError for a folder that holds neither a pipeline nor a model of a known class, OrnsteinError for a damaged one.
     """
-    if not folder.is_dir():
-        raise UsageError(
-            f"{folder} is no folder; give the folder of a pipeline (model_index.json) or of a model (config.json)"
-        )
-    settings = None
-    try:
-        if (folder / "model_index.json").exists():
-            index = read_json(folder / "model_index.json", root=folder)
-            part = next((name for name in ("unet", "transformer") if index.get(name)), None)
-            if part is None:
-                raise UsageError(f"{folder / 'model_index.json'} names no unet and no transformer")
-            place = folder / part
-            if (folder / "scheduler" / "scheduler_config.json").exists():
-                settings = read_json(folder / "scheduler" / "scheduler_config.json", root=folder)
-        else:
-            place = folder
-        name = str(read_json(place / "config.json", root=folder).get("_class_name"))
-    except FileNotFoundError as missing:
-        raise UsageError(f"{missing.filename} is missing: {folder} is no folder of diffusers") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} cannot be read: {error}") from None
-    if name not in CALLS:
-        raise UsageError(f"{place / 'config.json'}: {name[:80]!r} is not one of {', '.join(CALLS)}")
-    if not list(place.glob("*.safetensors")):
-        raise UsageError(
-            f"{place} holds no .safetensors; pickled weights may hold code: load them in your own process and pass the object"
-        )
-    kind = getattr(diffusers_library(), name)
-    try:
-        return kind.from_pretrained(place, use_safetensors=True, local_files_only=True).eval(), settings
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise OrnsteinError(f"{place} cannot be loaded ({type(error).__name__}: {str(error)[:300]})") from error
-
-
-def diffusers_library() -> Any:
-    """diffusers itself. Raises UsageError where it is missing."""
-    return library("diffusers", "this")
+    files = examined(folder, CALLS)
+    return built(files)[0], files.scheduler
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,3 +167,31 @@ def codec(source: Any) -> Codec:
     if not hasattr(vae, "decode"):
         raise UsageError(f"{type(vae).__name__} is no autoencoder of diffusers; give pipe.vae")
     return Codec(vae, float(vae.config.get("scaling_factor") or 1.0), float(vae.config.get("shift_factor") or 0.0))
+
+
+def opened(folder: File) -> Opened:
+    """The model in a folder for `ornstein import`."""
+    files = examined(folder, CALLS)
+    network, digests = built(files)
+    config: Any = network.config
+    call = CALLS[files.name]
+    sample_size, channels = config.get("sample_size"), int(config["in_channels"])
+    if call is flux:
+        sample_size, channels = None, channels // 4  # patches of 2×2
+    sides = (sample_size, sample_size) if isinstance(sample_size, int) else tuple(sample_size or (None, None))
+    embedded = int(config.get("num_class_embeds") or 0)
+    classes = int(config.get("num_embeds_ada_norm") or 0) if call is dit else 0
+    return Opened(
+        files.name,
+        network,
+        {**files.digests, **digests},
+        (channels, *sides),
+        call,
+        files.scheduler,
+        variance=config.get("out_channels") == 2 * channels,
+        label="class_labels" if embedded or classes else None,
+        embedded=classes + 1 if classes else embedded,
+        inputs=tuple(name for name, taken in INPUTS.get(files.name, {}).items() if taken(config)),
+        classes=classes or embedded,
+        latent=files.latent or call in (dit, sd3, flux),
+    )
