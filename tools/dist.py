@@ -40,6 +40,7 @@ SMOKE: dict[str, str] = {
     "info": "info runs/demo",
     "clean": "clean runs/demo --dry-run",
     "cache": "cache",
+    "data": "data people.csv",
     "verify": "verify --solver heun --path linear",
     "reflow": "reflow runs/moons --pairs 200 --solver-steps 4 --steps 10 --out runs/straight",
     "doctor": "doctor",
@@ -133,6 +134,8 @@ from PIL import Image
 from ornstein import data
 for name, item in zip("ab", data.open("digits").items[:2]):
     Image.fromarray(item.reshape(8, 8)).save(f"{name}.png")
+with open("people.csv", "w") as file:
+    file.write("age,city\n" + "".join(f"{20 + i % 50},{'AB'[i % 2]}\n" for i in range(100)))
 import numpy
 import ornstein
 numpy.save("holes.npy", numpy.array([[0.5, float("nan")], [float("nan"), 0.2]], "float32"))
