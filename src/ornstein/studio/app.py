@@ -4,8 +4,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import Any
 
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -15,15 +17,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from ornstein._version import __version__
+from ornstein.data import grid_image
+from ornstein.data.scatter import scatter_image
+from ornstein.data.spec import DataSpec
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.names import GUIDANCE, PATHS
-from ornstein.studio import animation, frames, mixtures, views
+from ornstein.studio import animation, frames, mixtures, openapi, views
+from ornstein.studio.batching import Batcher
 from ornstein.studio.fields import Fields
 from ornstein.studio.jobs import Busy, Job, sentence
 from ornstein.studio.pages import page_files
 from ornstein.studio.security import LARGEST, Guard, Hosts, Key, Refused
 from ornstein.studio.state import Studio
 from ornstein.studio.uploads import item
+from ornstein.studio.views import measure
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -53,6 +60,10 @@ def application(studio: Studio, key: Key, hosts: Hosts) -> ASGIApp:
         Route("/jobs/{job}/animation", _animation, methods=["GET"]),
         Route("/jobs/{job}", _cancel, methods=["DELETE"]),
         Route("/calls/{call}", _call, methods=["POST"]),
+        Route("/api", _static("api.html")),
+        Route("/api/openapi.json", _openapi),
+        Route("/api/samples", _samples, methods=["POST"]),
+        Route("/curves/{run}", _curves, methods=["GET"]),
         Route("/uploads/{run}", _upload, methods=["POST"]),
     ]
     app = Starlette(
@@ -67,7 +78,7 @@ def application(studio: Studio, key: Key, hosts: Hosts) -> ASGIApp:
             ClientDisconnect: _gone,
         },
     )
-    app.state.studio = studio
+    app.state.studio, app.state.batcher = studio, Batcher(studio)
     return Guard(app, key, hosts)
 
 
@@ -181,6 +192,45 @@ async def _cancel(request: Request) -> Response:
         return _json_error(404, "this job is not here any more")
     job.cancelled = True
     return JSONResponse({"cancelled": job.id})
+
+
+async def _curves(request: Request) -> Response:
+    """The metrics of a training after a step."""
+    place = _studio(request).shelf.place(request.path_params["run"])
+    after = Fields({"after": _float(request.query_params.get("after", "-1"))}).number("after", -1, -1, 1e15)
+    return JSONResponse(await run_in_threadpool(measure.curves, place, after))
+
+
+def _float(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+async def _openapi(request: Request) -> Response:
+    return JSONResponse(openapi.document())
+
+
+async def _samples(request: Request) -> Response:
+    """Samples for a program, in a batch with those of others."""
+    fields = Fields(await _values(request))
+    write = FORMATS[fields.choice("format", "json", FORMATS)]
+    draw, made = await request.app.state.batcher.sample(_client(request), fields)
+    return write(draw.run.spec, made)
+
+
+def _as_json(spec: DataSpec, made: NDArray[Any]) -> Response:
+    return JSONResponse({"shape": list(made.shape), "dtype": str(made.dtype), "samples": made.tolist()})
+
+
+def _as_png(spec: DataSpec, made: NDArray[Any]) -> Response:
+    stream = BytesIO()
+    (grid_image(made, spec=spec) if spec.traits.drawn else scatter_image(made)).save(stream, "PNG")
+    return Response(stream.getvalue(), media_type="image/png")
+
+
+FORMATS: dict[str, Callable[[DataSpec, NDArray[Any]], Response]] = {"json": _as_json, "png": _as_png}
 
 
 async def _animation(request: Request) -> Response:

@@ -22,15 +22,19 @@ def command(name: str, words: Sequence[str], flags: Mapping[str, Any]) -> str:
     return " ".join(parts)
 
 
-def python(place: "Place", call: str, arguments: Mapping[str, Any], imports: Sequence[str] = ()) -> str:
+def python(place: "Place", call: str, arguments: Mapping[str, Any]) -> str:
     """Two lines: one that loads the run, one that calls it. Arguments that are None are left out."""
-    modules = ", ".join(["ornstein", *imports])
     words = ", ".join(
         _value(value) if name.isdigit() else f"{name}={_value(value)}"
         for name, value in arguments.items()
         if value is not None
     )
-    return f"import {modules}; run = ornstein.load({clean(str(place.folder))!r})\nresult = run.{call}({words})"
+    return f"{loading(place)}\nresult = run.{call}({words})"
+
+
+def loading(place: "Place", *more: str) -> str:
+    """The line that loads the run."""
+    return "; ".join(["import ornstein", *more, f"run = ornstein.load({clean(str(place.folder))!r})"])
 
 
 class Code(str):

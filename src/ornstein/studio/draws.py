@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ornstein import conditions
+from ornstein.conditions import Rows
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, GuidanceConfig, NegativeLabel, unconditional
 from ornstein.names import GUIDANCE, SOLVERS
@@ -60,12 +61,19 @@ class SampleRequest:
     def with_guide(self, guide: GuidanceConfig) -> "Denoiser":
         """The same with other guidance."""
         run, model = self.run, self.run.model
-        rows = condition_rows(run, self.count, None, self.condition, self.labels)
-        if rows is None:
-            inputs = model.drawn(0, self.count, self.seed)
-        else:
-            inputs = model.conditions.network_input(rows)
+        rows = self.rows()
+        inputs = None if rows is None else model.conditions.network_input(rows)
         return guide(run.denoiser, conditions.to(inputs, model.device, model.dtype))
+
+    def rows(self) -> Rows | None:
+        """The conditions, a row for each sample; None of a run without any."""
+        run, known = self.run, self.run.model.conditions
+        rows = condition_rows(run, self.count, None, self.condition, self.labels)
+        if rows is not None or not known:
+            return rows
+        labels = run.model.labels(0, self.count, self.seed)  # as often as in the data; of all others the null
+        parts = zip(known.parts, known.null(self.count), strict=True)
+        return tuple(null if part is not known.label or labels is None else labels for part, null in parts)
 
     def start(self, times: Tensor) -> Tensor:
         """x at the first of the times."""
@@ -115,7 +123,7 @@ class SampleRequest:
             if self.label == IN_TURN
             else None,
             "condition": there or (Code("{'image': image}") if self.image is not None else None),
-            "guide": None if self.guide.plain else Code(_guide_code(self.guide)),
+            "guide": None if self.guide.plain else Code(guide_code(self.guide)),
             "seed": self.seed,
         }
 
@@ -186,7 +194,7 @@ def solver(run: "Run", fields: Fields, name: str = "solver") -> tuple[str, "Solv
     return chosen, run.tuned(steps) if chosen == "tuned" else SOLVERS[chosen], steps
 
 
-def _guide_code(guide: GuidanceConfig) -> str:
+def guide_code(guide: GuidanceConfig) -> str:
     parts = [f"{guide.scale:g}" if isinstance(guide.scale, float) else str(guide.scale)]
     method = getattr(guide.method, "__name__", "")
     if method != "ClassifierFree":

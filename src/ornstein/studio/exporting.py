@@ -17,6 +17,7 @@ from ornstein.studio.fields import Fields
 from ornstein.studio.pages import page_files
 from ornstein.studio.shelf import Shelf
 from ornstein.studio.state import Studio
+from ornstein.studio.views import measure
 
 MODULES = ("api", "ui", "draw", "chart", "player", "views/common")
 """Before the views and `main`: each imports none that comes later."""
@@ -70,6 +71,7 @@ def recorded(studio: Studio) -> dict[str, Any]:
                 asks["particles"].append({"ask": ask})
     for path in RECORDED_PATHS:
         calls[key("path", {"path": path})] = views.CALLS["path"](studio, CLIENT, Fields({"path": path}))()
+    pages = {f"curves/{place.id}?after=-1": measure.curves(place) for place in studio.shelf.places.values()}
     about = {
         "version": __version__,
         "runs": runs,
@@ -77,7 +79,7 @@ def recorded(studio: Studio) -> dict[str, Any]:
         "paths": list(PATHS),
         "guidance": list(GUIDANCE),
     }
-    return {"about": about, "jobs": jobs, "calls": calls, "pages": {}, "asks": asks}
+    return {"about": about, "jobs": jobs, "calls": calls, "pages": pages, "asks": asks}
 
 
 def key(name: str, ask: dict[str, Any]) -> str:

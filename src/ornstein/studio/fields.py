@@ -4,6 +4,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ornstein.errors import UsageError, brief
 from ornstein.spelling import near
 
@@ -67,6 +70,13 @@ class Fields:
         ):
             raise UsageError(f"{name}: {brief(value)} must be {length} numbers of at most {largest:g}")
         return [float(v) for v in value]
+
+    def bits(self, name: str, length: int) -> NDArray[np.bool_]:
+        """So many of 0 and 1, as a text."""
+        value = self._take(name, "")
+        if not isinstance(value, str) or len(value) != length or value.strip("01"):
+            raise UsageError(f"{name}: {brief(value)} must be a text of {length} of 0 and 1")
+        return np.frombuffer(value.encode(), np.uint8) == ord("1")
 
     def names(self, name: str, default: Sequence[str], choices: Collection[str], least: int, most: int) -> list[str]:
         """Some of some names, each once."""

@@ -47,6 +47,13 @@ def cells(spec: "DataSpec", own: NDArray[Any]) -> dict[str, Any]:
     return {"data": text(drawn), "channels": drawn.shape[-1]}
 
 
+def own_items(spec: "DataSpec", own: NDArray[Any]) -> dict[str, Any]:
+    """Items in their own units for the page, as `items`."""
+    if spec.traits.drawn:
+        return cells(spec, own)
+    return {"data": text(np.asarray(own).reshape(len(own), -1).astype(np.float32)), "channels": 0}
+
+
 def quiet(path: "Path", t: float, x: Tensor) -> Tensor:
     """x_t in the range of data, where a path's noise is far outside of it."""
     alpha, sigma = path.levels(t, x)

@@ -142,9 +142,13 @@ class Jobs:
             async for _, event in job.follow():
                 return event
         finally:
-            job.cancelled = True
-            self._jobs.pop(job.id, None)
+            self.forget(job)
         raise Busy("the server is ending.")
+
+    def forget(self, job: Job) -> None:
+        """Remember a job no longer."""
+        job.cancelled = True
+        self._jobs.pop(job.id, None)
 
     def get(self, client: str, number: str) -> Job | None:
         """A job of a client."""

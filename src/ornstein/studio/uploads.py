@@ -15,8 +15,9 @@ from ornstein.data import decode, pixels
 from ornstein.data.spec import DataSpec
 from ornstein.errors import OrnsteinError, UsageError, brief
 
-EACH = 8  # of one client
-MOST = 64  # of all
+EACH = 40  # of one client
+MOST = 160  # of all
+LARGEST = 128 << 20  # bytes of all
 NUMPY = b"\x93NUMPY"
 
 
@@ -45,6 +46,8 @@ class Uploads:
             mine = [upload.id for upload in self._held.values() if upload.client == client]
             for old in [*mine[:-EACH], *list(self._held)[:-MOST]]:
                 self._held.pop(old, None)
+            while sum(upload.own.nbytes for upload in self._held.values()) > LARGEST and len(self._held) > 1:
+                self._held.popitem(last=False)
         return made
 
     def get(self, client: str, run: str, number: str) -> Upload:

@@ -161,4 +161,4 @@ export function error() {
   return { element, set: (words) => (element.textContent = words ?? "") };
 }
 
-export const short = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(2) : String(Number(x.toPrecision(4))));
+export const short = (x) => (x === null || x === undefined ? "–" : Math.abs(x) >= 1e4 || (x !== 0 && Math.abs(x) < 1e-3) ? String(Number(x.toPrecision(3))).includes("e") ? String(Number(x.toPrecision(3))) : Number(x.toPrecision(3)).toExponential() : String(Number(x.toPrecision(4))));

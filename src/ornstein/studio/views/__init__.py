@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ornstein.studio.fields import Fields
-from ornstein.studio.views import plane, watch
+from ornstein.studio.views import edit, measure, plane, race, watch
 
 if TYPE_CHECKING:
     from ornstein.studio.state import Studio
@@ -12,5 +12,14 @@ if TYPE_CHECKING:
 Prepare = Callable[["Studio", str, Fields], Iterator[dict[str, Any]]]
 Call = Callable[["Studio", str, Fields], Callable[[], dict[str, Any]]]
 
-JOBS: dict[str, Prepare] = {"watch": watch.prepare, "particles": plane.particles}
+JOBS: dict[str, Prepare] = {
+    "watch": watch.prepare,
+    "particles": plane.particles,
+    "race": race.prepare,
+    "items": edit.items,
+    "edit": edit.prepare,
+    "levels": measure.levels,
+    "nearest": measure.nearest,
+    "likelihood": measure.likelihood,
+}
 CALLS: dict[str, Call] = {"field": plane.field, "curve": plane.curve, "path": plane.path_curves}

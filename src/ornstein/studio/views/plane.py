@@ -296,7 +296,7 @@ def _langevin(chosen: PlaneModel, count: int, steps: int, eta: float, t: float, 
     """Unadjusted Langevin steps in p_t, from wide noise: a step is a part of the noise's variance at that level."""
     like = chosen.like(count)
     sigma = float(chosen.path.levels(t, like)[1])
-    size = 0.35 * max(sigma, 0.08) ** 2
+    size = 0.1 * max(sigma, 0.08) ** 2  # the stationary variance is too large by half of that part
     x = PerSampleNoise(seed)(like, t, t) * (width(chosen.path, t) / 2)
     ito = sde.langevin(lambda x: chosen.score(x, t))
     times = torch.arange(steps + 1, dtype=torch.float64) * size
