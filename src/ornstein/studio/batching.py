@@ -35,7 +35,7 @@ WORKER = "batches"
 
 
 @dataclass(frozen=True, eq=False)
-class Joined:
+class JoinedNoise:
     """The noise of several requests, one after the other: each draws its own rows."""
 
     parts: tuple[tuple[int, PerSampleNoise], ...]
@@ -48,9 +48,9 @@ class Joined:
             first += count
         return torch.cat(drawn)
 
-    def repeat(self, k: int) -> "Joined":
+    def repeat(self, k: int) -> "JoinedNoise":
         """Further draws: see `ornstein.noise.repeat`."""
-        return Joined(tuple((count, source.repeat(k)) for count, source in self.parts))
+        return JoinedNoise(tuple((count, source.repeat(k)) for count, source in self.parts))
 
 
 def _of(moment: Moment, rows: slice) -> Moment:
@@ -58,7 +58,7 @@ def _of(moment: Moment, rows: slice) -> Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class BatchRequest:
     """A request that waits for its samples."""
 
     draw: draws.SampleRequest
@@ -78,7 +78,7 @@ class Batcher:
 
     def __init__(self, studio: "Studio") -> None:
         self._studio = studio
-        self._waiting: list[Wanted] = []
+        self._waiting: list[BatchRequest] = []
         self._working = False
         self.batches: list[int] = []
         """The requests of each of the newest batches."""
@@ -88,7 +88,7 @@ class Batcher:
         if len(self._waiting) >= WAITING:
             raise Busy(f"{WAITING} requests wait already; try again in a moment.")
         draw, name, solver, steps = await asyncio.to_thread(self._read, client, fields)
-        wanted = Wanted(draw, name, solver, steps, asyncio.get_running_loop().create_future())
+        wanted = BatchRequest(draw, name, solver, steps, asyncio.get_running_loop().create_future())
         self._waiting.append(wanted)
         if not self._working:
             self._working = True
@@ -121,10 +121,10 @@ class Batcher:
         finally:
             self._working = False
 
-    def _next(self) -> list[Wanted]:
+    def _next(self) -> list[BatchRequest]:
         """The first that waits, and those that can share its batch."""
         self._waiting = [wanted for wanted in self._waiting if not wanted.result.cancelled()]
-        batch: list[Wanted] = []
+        batch: list[BatchRequest] = []
         most = min(ROWS, self._waiting[0].draw.run.model.batch_size) if self._waiting else 0
         rows = 0
         for wanted in self._waiting:
@@ -134,7 +134,7 @@ class Batcher:
         self._waiting = [wanted for wanted in self._waiting if wanted not in batch]
         return batch
 
-    async def _made(self, batch: Sequence[Wanted]) -> list[NDArray[Any]]:
+    async def _made(self, batch: Sequence[BatchRequest]) -> list[NDArray[Any]]:
         if not batch:
             return []
         self.batches = [*self.batches[-99:], len(batch)]
@@ -150,12 +150,12 @@ class Batcher:
 
 
 @torch.no_grad()
-def _steps(batch: Sequence[Wanted], results: list[NDArray[Any]]) -> Iterator[dict[str, Any]]:
+def _steps(batch: Sequence[BatchRequest], results: list[NDArray[Any]]) -> Iterator[dict[str, Any]]:
     """A batch, step by step, so that other jobs go on."""
     first = batch[0]
     run, model = first.draw.run, first.draw.run.model
     counts = [wanted.draw.count for wanted in batch]
-    noise = Joined(tuple((wanted.draw.count, wanted.draw.noise) for wanted in batch))
+    noise = JoinedNoise(tuple((wanted.draw.count, wanted.draw.noise) for wanted in batch))
     times = as_times(model.path, first.solver, first.steps, None)
     rows = [wanted.draw.rows() for wanted in batch]
     inputs = None

@@ -134,7 +134,7 @@ def _near(draw: draws.SampleRequest, dataset: Any, k: int) -> Iterator[Event]:
     yield {"type": "end"}
 
 
-class Recorded:
+class RecordedODE:
     """A method of likelihood that remembers its measurement, with the errors of its steps and probes."""
 
     def __init__(self, steps: int) -> None:
@@ -167,7 +167,7 @@ def _likely(place: "Place", run: Any, own: Any, label: int | None, steps: int) -
         "command": commands.command("likelihood", [place.quoted], {"--data": "item.npy", "-n": 1, "--steps": steps}),
         "python": commands.python(place, "log_prob", {"0": Code("item"), "label_index": label, "steps": steps}),
     }
-    method = Recorded(steps)
+    method = RecordedODE(steps)
     work = stepping(lambda progress: run.log_prob(own, label_index=label, method=method, progress=progress))
     while True:
         try:
