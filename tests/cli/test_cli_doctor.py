@@ -1,10 +1,14 @@
 """`ornstein doctor` and completion in shells."""
 
 import json
+import os
+import select
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +67,65 @@ def test_bash_completes(capsys: pytest.CaptureFixture[str]) -> None:
         assert own <= offered
     assert "--learning-rate" in completed(script, "ornstein", "train", "--l")
     assert completed(script, "ornstein", "--print-completion", "f") == ["fish"]
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
+def test_fish_completes(tmp_path: Path) -> None:
+    script = tmp_path / "ornstein.fish"
+    script.write_text(completion.script("fish"))
+    lines = ["ornstein ", "ornstein di", "ornstein train --l", "ornstein --print-completion f", "ornstein sample -"]
+    words = "; ".join(f"complete -C '{line}'; echo ." for line in lines)
+    done = subprocess.run(
+        ["fish", "-N", "-c", f"source {script}; {words}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HOME": str(tmp_path)},
+    )
+    offers = [[line.split("\t")[0] for line in part.splitlines()] for part in done.stdout.split("\n.\n")]
+    assert set(offers[0]) >= COMMANDS.keys()
+    assert sorted(offers[1]) == ["diagnose", "distil"]
+    assert {"--layout", "--learning-rate", "--log"} <= set(offers[2])
+    assert offers[3] == ["fish"]
+    assert {"-n", "--solver"} <= set(offers[4])
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None or os.name == "nt", reason="needs zsh")
+def test_zsh_completes(tmp_path: Path) -> None:
+    """In a terminal of its own: a tab writes what there is but one of, and lists several."""
+    import pty
+
+    script = tmp_path / "ornstein.zsh"
+    script.write_text(completion.script("zsh"))
+    master, slave = pty.openpty()
+    env = {**os.environ, "HOME": str(tmp_path), "TERM": "dumb", "PS1": "", "COLUMNS": "400"}
+    shell = subprocess.Popen(
+        ["zsh", "-f", "-i"], stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True
+    )
+    os.close(slave)
+    seen = ""
+
+    def type_until(keys: str, wanted: str) -> None:
+        nonlocal seen
+        os.write(master, keys.encode())
+        begun = time.monotonic()
+        while wanted not in seen and time.monotonic() - begun < 20:
+            if select.select([master], [], [], 0.2)[0]:
+                seen += os.read(master, 1 << 16).decode("utf-8", "replace")
+        assert wanted in seen, seen[-2000:]
+        seen = ""
+
+    try:
+        type_until(f"autoload -U compinit; compinit -u; source {script}; PS1=; print rea''dy\n", "ready")
+        type_until("ornstein refl\t", "ornstein reflow ")
+        type_until("\x15ornstein train --learning\t", "--learning-rate ")
+        type_until("\x15ornstein di\t\t", "distil")
+        type_until("\x15ornstein --print-completion f\t", "fish ")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
 
 
 @pytest.mark.parametrize("shell", completion.SHELLS)

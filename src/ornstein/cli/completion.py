@@ -82,7 +82,9 @@ def _fish() -> str:
         f"complete -c ornstein -n __fish_use_subcommand -f -a {command} -d {quote(_first(kind.__doc__ or ''))}"
         for command, kind in COMMANDS.items()
     ]
-    lines += [f"complete -c ornstein -n __fish_use_subcommand -f -l {flag[2:]}" for flag in GENERAL]
+    shells = {"--print-completion": f" -x -a {quote(' '.join(SHELLS))}"}
+    general = "complete -c ornstein -n __fish_use_subcommand -f -l"
+    lines += [f"{general} {flag[2:]}{shells.get(flag, '')}" for flag in GENERAL]
     for command in COMMANDS:
         there = f"complete -c ornstein -n '__fish_seen_subcommand_from {command}'"
         for flag, about in flags(command).items():
