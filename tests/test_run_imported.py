@@ -49,11 +49,15 @@ class Session:
         return [(gain * (mean + share * (feed["noisy"] - mean))).astype(np.float32)]
 
 
+class Options(SimpleNamespace):
+    def add_session_config_entry(self, *_: str) -> None: ...
+
+
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     runtime = ModuleType("onnxruntime")
     runtime.__spec__ = ModuleSpec("onnxruntime", None)
-    runtime.__dict__.update(InferenceSession=Session, SessionOptions=SimpleNamespace)
+    runtime.__dict__.update(InferenceSession=Session, SessionOptions=Options)
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "theirs.onnx"

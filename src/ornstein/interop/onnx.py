@@ -28,6 +28,7 @@ from ornstein.interop.convention import Convention, wrap
 from ornstein.interop.imported import Opened
 
 LARGEST = 2 << 30  # bytes, of what ONNX holds in one file
+ELSEWHERE = "session.model_external_initializers_file_folder_path"
 CODE = " may hold code, which is never run from a file: load it in your own process and wrap the object"
 TYPES = {
     "tensor(float)": torch.float32,
@@ -136,6 +137,7 @@ def read(file: File) -> tuple[ONNXNetwork, str]:
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # what is wrong is in the error
         options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry(ELSEWHERE, os.devnull)  # weights in other files would be none of this hash
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of onnxruntime's own kinds, which have no class in common
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]

@@ -6,6 +6,7 @@ refused before memory is taken for it. Links within a folder are not followed.
 """
 
 import inspect
+import os
 import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,7 +61,8 @@ def examined(folder: File, classes: Iterable[str]) -> Folder:
     digests = dict[File, str]()
 
     def read(file: File) -> dict[str, Any]:
-        value, digests[file] = hashed(file, partial(read_json, root=folder), folder, MEND)
+        root = _root(folder, file)
+        value, digests[file] = hashed(file, partial(read_json, root=root), root, MEND)
         return value
 
     place, index = folder, folder / "model_index.json"
@@ -81,6 +83,13 @@ def examined(folder: File, classes: Iterable[str]) -> Folder:
     scheduler = folder / "scheduler" / "scheduler_config.json"
     settings = read(scheduler) if scheduler.exists() else None
     return Folder(folder, str(name), config, settings, (folder / "vae").is_dir(), _weights(place, read), digests)
+
+
+def _root(folder: File, file: File) -> File | None:
+    """The folder within which no link is followed; None for those of the hub's cache, which lead to its own files."""
+    blobs = folder.absolute().parents[1] / "blobs" if folder.absolute().parent.name == "snapshots" else None
+    cached = blobs is not None and File(os.path.realpath(file)).parent == File(os.path.realpath(blobs))
+    return None if cached else folder
 
 
 def _weights(place: File, read: Any) -> tuple[File, ...]:
@@ -118,12 +127,13 @@ def built(folder: Folder) -> tuple[nn.Module, dict[File, str]]:
     arguments = _arguments(kind, folder.config, file)
     state, digests = dict[str, Tensor](), dict[File, str]()
     if folder.weights[0].suffix == ".bin":
-        (state, digests[folder.weights[0]]), *_ = (hashed(folder.weights[0], unpickled, folder.place, MEND),)
+        pickled = folder.weights[0]
+        state, digests[pickled] = hashed(pickled, unpickled, _root(folder.place, pickled), MEND)
         held = {name: tuple(tensor.shape) for name, tensor in state.items()}
     else:
         held = Shapes()
         for part in folder.weights:
-            held |= shapes(part, folder.place, mend=MEND)
+            held |= shapes(part, _root(folder.place, part), mend=MEND)
     try:
         expected = shapes_of(kind, arguments, held)
     except Exception as error:  # numbers that nobody foresaw can fail anywhere in a network
@@ -134,7 +144,8 @@ def built(folder: Folder) -> tuple[nn.Module, dict[File, str]]:
     must_be(expected, {names[name]: shape for name, shape in held.items()}, folder.weights[0])
     if not state:
         for part in folder.weights:
-            tensors, digests[part] = hashed(part, partial(loaded, root=folder.place, mend=MEND), folder.place, MEND)
+            root = _root(folder.place, part)
+            tensors, digests[part] = hashed(part, partial(loaded, root=root, mend=MEND), root, MEND)
             state |= tensors
     try:
         network = kind(**arguments).float()
