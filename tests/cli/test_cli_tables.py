@@ -1,6 +1,7 @@
 """Tables on the command line: types, training, samples as a file of the same form."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +91,23 @@ def test_parquet_keeps_types(table: Path, run: Path) -> None:
     schema = parquet.read_table(out).schema
     assert [str(field.type) for field in schema] == ["int64", "string", "int64", "double"]
     assert main(["data", str(out)]) == 0
+
+
+def test_samples_are_measured_column_by_column(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = table.parent / "scores.json"
+    words = ["--data", str(table), "--train-data", str(table), "-n", "300", "--metrics", "c2st", "--out", str(out)]
+    assert main(["evaluate", str(run), *words, "--target", "job"]) == 0
+    record = json.loads(out.read_text(encoding="utf-8"))
+    scores = {score["name"]: score for score in record["scores"]}
+    for name in ("marginals, mean distance", "pairs, mean distance"):
+        score = scores[name]
+        assert 0 < score["low"] <= score["value"] <= score["high"] < 0.5
+        assert 0 < score["floor"]["value"] < 0.12
+    assert record["by_class"].keys() == {"age", "job", "gain", "price"}
+    assert "C2ST accuracy" in scores
+    capsys.readouterr()
+    assert main(["evaluate", str(run), *words, "--target", "jobb"]) == 2
+    assert "did you mean job?" in capsys.readouterr().err
+    assert main(["evaluate", str(run), *words, "--samples", str(table), "--force"]) == 0  # the data themselves
+    same = json.loads(out.read_text(encoding="utf-8"))
+    assert {s["name"]: s["value"] for s in same["scores"]}["marginals, mean distance"] < 0.1

@@ -19,7 +19,7 @@ from ornstein.data.coders import AnalogBits, Coder, Lattice, LogitCoder, OneHot,
 from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.column_types import Survey, fit, read_wanted
 from ornstein.data.spec import DataSpec
-from ornstein.data.table_files import TableFile
+from ornstein.data.table_files import TableFile, read_like
 from ornstein.data.table_writing import new_table
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output
@@ -288,9 +288,14 @@ def test_other_data_are_read_in_the_columns_of_a_run(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(other.items), np.asarray(whole.items)[49:])
     with pytest.raises(UsageError, match="lacks the column gain"):
         data.open(written(tmp_path / "less.csv", [line[1:] for line in mixed]), like=run)
-    wrong = [*mixed[:3], [*mixed[3][:2], "pilot", *mixed[3][3:]]]
-    with pytest.raises(UsageError, match=r"column job holds 'pilot' in row 3: the training data have no such category"):
-        data.open(written(tmp_path / "wrong.csv", wrong), like=run)
+    wrong = written(tmp_path / "wrong.csv", [*mixed[:5], [*mixed[5][:2], "pilot", *mixed[5][3:]]])
+    with pytest.warns(UserWarning, match="1 of 5 rows .* such as 'pilot' in column job, and are left out"):
+        assert len(data.open(wrong, like=run)) == 4
+    arrays = read_like(TableFile(str(wrong)).reader, run.columns, optional=True)  # type: ignore[attr-defined]
+    assert np.isnan(arrays.items[:, 1]).tolist() == [False] * 4 + [True]
+    wrong = written(tmp_path / "wrong.csv", [*mixed[:5], [*mixed[5][:1], "old", *mixed[5][2:]]])
+    with pytest.raises(UsageError, match="column age holds 'old' in row 5: it is no number"):
+        data.open(wrong, like=run)
 
 
 def test_sqlite_tables_are_read(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import columns, duration, say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
+from ornstein.errors import UsageError
 from ornstein.meter import Meter
 from ornstein.processes import Processes, joined
 
@@ -93,10 +94,17 @@ def _measure(
 ) -> None:
     import torch
 
-    from ornstein.metrics import Network, evaluate, extract, identities, reference
+    from ornstein.data.column_spec import ColumnSpec
+    from ornstein.metrics import Network, evaluate, extract, identities, reference, tabular
     from ornstein.metrics.evaluation import DEFAULT
 
     spec = trained.spec
+    if isinstance(spec, ColumnSpec):
+        tabular.target_of(spec, options.target)
+    elif options.target is not None:
+        raise UsageError(
+            f"--target: {trained.folder} was trained on {spec.traits.plural}, which have no columns; leave it out"
+        )
     names = DEFAULT[spec.kind] if wanted is None else wanted
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
@@ -132,6 +140,8 @@ def _measure(
             identity=identities(samples.items, samples.spec),
             progress=lambda done, total: meter.update(done / total, names[done]),
         )
+        if isinstance(spec, ColumnSpec):
+            evaluation = tabular.beside(evaluation, samples.items, data, training, spec, options.target)
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{of_data(data)}-{extractor.name}"
     said = f"{len(features):,} samples beside {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"

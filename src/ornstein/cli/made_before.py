@@ -23,9 +23,13 @@ def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]
     Numbers of another type are taken as they are, and those outside the range of the training counted, with a note.
     Raises UsageError for what is none of these and for items of another shape, OrnsteinError for those that hold NaN.
     """
+    from ornstein.data.table_files import is_table
+
     labels = None
     if not file.exists():
         raise UsageError(f"--samples {file} cannot be read (No such file or directory); give a .npz file or a folder")
+    if trained.spec.may_lack and is_table(file):
+        return _rows(file, trained)
     if file.is_dir() and (numbers := sorted(file.glob("*.npy"))):
         items, digest = _stacked(file, numbers)
     elif file.suffix.lower() in (".npz", ".npy"):
@@ -41,6 +45,16 @@ def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]
     if labels is not None and len(labels) != len(adopted):
         raise UsageError(f"--samples {file} holds {len(adopted)} samples and {len(labels)} labels; give one for each")
     return adopted, labels, digest
+
+
+def _rows(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":
+    """Rows of a table in the columns of the run."""
+    import numpy as np
+
+    from ornstein import data
+
+    opened = data.open(file, like=trained.spec)
+    return np.asarray(opened.items), None, opened.spec.content_hash
 
 
 def _array(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":

@@ -474,13 +474,15 @@ class Evaluate(OneRun, OnDevice, Batched, GuidanceFlags, TrainingData, Writes, C
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     samples: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """Measure these existing samples: a .npz of `ornstein sample` or a folder of images."""
+    """Measure these existing samples: a .npz of `ornstein sample`, a folder of images, or rows of a table."""
     features: str | None = field(default=None, metadata={"name": "NAME"})
     """Features to compare: pixels, cnn (of a classifier trained here), efficientnet, inception:FILE (the weights that define
     FID), or a torch module of your own as PACKAGE.MODULE:NAME (default: cnn for images with classes, else the numbers
     themselves)."""
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
+    target: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table: the column that models trained on samples, and on data, foretell (default: the last of categories)."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
     """A .json file of all results (default: in the run folder, and a section of its report page)."""
 
@@ -689,6 +691,7 @@ EXAMPLES = {
     "evaluate": [
         "ornstein evaluate runs/digits -n 1000 --data digits:test",
         "ornstein evaluate runs/digits --samples samples.npz --metrics kid,memorisation",
+        "ornstein evaluate runs/people --data people-test.csv --train-data people.csv --target income",
         "ornstein evaluate runs/images --data ~/images -n 5000 --features efficientnet",
         "ornstein evaluate runs/images --data ~/images --features inception:pt_inception-2015-12-05-6726825d.pth",
     ],

@@ -24,6 +24,7 @@ MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "?", "-", "#n/a", "
 EPOCH = datetime(1970, 1, 1)
 UNITS = {"days": 86_400_000_000, "minutes": 60_000_000, "seconds": 1_000_000, "microseconds": 1}
 """Units of dates, in microseconds."""
+UNKNOWN = -1.0  # of a category that the training data do not have
 LARGEST = 2.0**53  # a whole number up to which float64 holds all
 
 
@@ -56,10 +57,13 @@ class Cells(ABC):
         """Whether a cell holds no value."""
         return text is None or text.strip().lower() in MISSING or text.strip() == self.blank
 
-    def read(self, column: Sequence[str | None] | Numbers) -> Numbers:
-        """The numbers of the cells of a column. Raises `UnreadableCell` for the first that is none."""
+    def read(self, column: Sequence[str | None] | Numbers, unknown: set[str] | None = None) -> Numbers:
+        """The numbers of the cells of a column. Raises `UnreadableCell` for the first that is none.
+
+        Where there is a set `unknown`, categories that are not known go into it, and are `UNKNOWN`.
+        """
         if isinstance(column, np.ndarray):
-            return self._numbers(column)
+            return self._numbers(column, unknown)
         known: dict[str | None, float] = {}
         for text in set(column):
             if text is None or self.is_missing(text):
@@ -68,6 +72,10 @@ class Cells(ABC):
             try:
                 known[text] = self.number(text.strip())
             except ValueError as error:
+                if unknown is not None and isinstance(self, NameCells):
+                    unknown.add(text.strip())
+                    known[text] = UNKNOWN
+                    continue
                 raise UnreadableCell(list(column).index(text), text, str(error)) from None
         return np.array([known[text] for text in column], np.float64)
 
@@ -77,7 +85,7 @@ class Cells(ABC):
         texts = np.array([self.blank if math.isnan(v) else self.text(v) for v in distinct.tolist()], object)
         return list(texts[places.reshape(-1)])
 
-    def _numbers(self, column: Numbers) -> Numbers:
+    def _numbers(self, column: Numbers, unknown: set[str] | None) -> Numbers:
         """Of a column of numbers by its type."""
         raise UnreadableCell(0, str(column[0]), "it is a number")
 
@@ -147,7 +155,7 @@ class NumberCells(Cells):
             return values.astype(np.float32).astype(np.float64) if self.stored == "float32" else values
         return np.round(values, self.decimals)
 
-    def _numbers(self, column: Numbers) -> Numbers:
+    def _numbers(self, column: Numbers, unknown: set[str] | None) -> Numbers:
         wrong = np.isinf(column) | (self.whole & (column != np.rint(column)) & ~np.isnan(column))
         if wrong.any():
             place = int(np.argmax(wrong))
@@ -194,9 +202,9 @@ class NameCells(Cells):
             object.__setattr__(self, "_known", known)
         return known
 
-    def _numbers(self, column: Numbers) -> Numbers:
+    def _numbers(self, column: Numbers, unknown: set[str] | None) -> Numbers:
         """Numbers that were taken for categories: by their shortest texts."""
-        return self.read([None if math.isnan(v) else f"{v:.17g}" for v in column.tolist()])
+        return self.read([None if math.isnan(v) else f"{v:.17g}" for v in column.tolist()], unknown)
 
 
 @dataclass(frozen=True)

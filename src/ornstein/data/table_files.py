@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from ornstein import extras
 from ornstein.data.arrays import Arrays
-from ornstein.data.cells import LARGEST, UnreadableCell, text_of
+from ornstein.data.cells import LARGEST, UNKNOWN, UnreadableCell, text_of
 from ornstein.data.column_types import Guess, Survey, WantedType, guesses, must_be_learnable
 from ornstein.data.columns import Column
 from ornstein.data.stamps import Changed, stamp
@@ -214,7 +214,8 @@ class TextReader(TableReader):
                 reason = "a quote is opened and not closed"
             raise OrnsteinError(f"{self.path} cannot be read as a table ({reason}); mend it") from error
         except UnicodeError as error:
-            raise OrnsteinError(f"{self.path} is no text in {self.dialect.encoding}; save it as UTF-8") from error
+            reason = getattr(error, "reason", "") or str(error)
+            raise OrnsteinError(f"{self.path} is no text that can be read ({reason}); save it as UTF-8") from error
         except (OSError, EOFError) as error:
             raise OrnsteinError(f"{self.path} cannot be read ({error}); fetch it again") from error
 
@@ -225,7 +226,7 @@ class TextReader(TableReader):
         if _plain(self.path).suffix.lower() in (".tsv", ".tab"):
             return Dialect(encoding, "\t", False)
         best, score = ",", (0.0, 0, 0)
-        for place, delimiter in enumerate(DELIMITERS):
+        for delimiter in DELIMITERS:  # of several that fit all lines a comma comes last: it may be a mark
             try:
                 rows = [row for row in csv.reader(sample, delimiter=delimiter, skipinitialspace=True) if row]
             except csv.Error:
@@ -233,8 +234,11 @@ class TextReader(TableReader):
             if not rows or len(rows[0]) < 2:
                 continue
             same = sum(len(row) == len(rows[0]) for row in rows) / len(rows)
-            if (same, len(rows[0]), -place) > score or score[1] == 0:
-                best, score = delimiter, (same, len(rows[0]), -place)
+            fit = same, int(delimiter != ",") if same == 1 else 0, len(rows[0])
+            if fit > score:
+                best, score = delimiter, fit
+        if score == (0.0, 0, 0):  # one column: what separates its cells is what no line holds
+            best = next((mark for mark in DELIMITERS if not any(mark in line for line in sample)), ",")
         body = [line for line in sample[1:] if best in line]
         spaced = bool(body) and all(line.count(best) == line.count(best + " ") for line in body)
         return Dialect(encoding, best, spaced)
@@ -524,8 +528,9 @@ def read_like(
 ) -> Arrays:
     """The rows in the columns of a run, matched by name; what else there is, is named in a note.
 
-    `optional`: columns that are not there are missing in all rows. Raises UsageError where one is not there, and for a cell that
-    is no value of its column.
+    Rows with categories that the run does not have are left out, with a note. `optional`: columns that are not there are missing
+    in all rows, and so are such categories. Raises UsageError where a column is not there, and for a cell that is no value of its
+    column.
     """
     names = opened.header()[0]
     wanted = [column.name for column in columns]
@@ -541,15 +546,35 @@ def read_like(
         else []
     )
     places = [names.index(name) if name in names else -1 for name in wanted]
-    return Arrays(
-        _numbers(opened, columns, places, scratch), notes=(*opened.notes(), *notes), layout="NK", columns=tuple(columns)
-    )
+    unknown: dict[str, set[str]] = {}
+    items = _numbers(opened, columns, places, scratch, unknown)
+    if unknown:
+        strange = items == UNKNOWN
+        for i, column in enumerate(columns):
+            strange[:, i] &= column.name in unknown
+        rows = strange.any(1)
+        name = next(iter(unknown))
+        what = "taken for missing there" if optional else "left out"
+        example = brief(sorted(unknown[name])[0])
+        notes.append(
+            f"{int(rows.sum()):,} of {len(items):,} rows of {opened.where} hold a category that the training data do not have, "
+            f"such as {example} in column {name}, and are {what}."
+        )
+        items = np.where(strange, math.nan, items) if optional else np.asarray(items[~rows])
+        if not len(items):
+            raise UsageError(f"{notes[-1].rstrip('.')}; give others")
+    return Arrays(items, notes=(*opened.notes(), *notes), layout="NK", columns=tuple(columns))
 
 
 def _numbers(
-    opened: TableReader, columns: Sequence[Guess | Column], places: Sequence[int], scratch: Path | None
+    opened: TableReader,
+    columns: Sequence[Guess | Column],
+    places: Sequence[int],
+    scratch: Path | None,
+    unknown: dict[str, set[str]] | None = None,
 ) -> NDArray[np.float64]:
-    """The cells as numbers (N, C): in memory, and where that is much in a file of `scratch`."""
+    """The cells as numbers (N, C): in memory, and where that is much in a file of `scratch`. `unknown` gets, by their column, the
+    categories that the columns do not have; without it they are refused."""
     blocks: list[NDArray[np.float64]] = []
     rows, file = 0, None
     for part in opened.parts():
@@ -559,7 +584,10 @@ def _numbers(
             if place < 0:
                 continue
             try:
-                block[:, to] = column.cells.read(part[place])
+                strange: set[str] | None = None if unknown is None else set()
+                block[:, to] = column.cells.read(part[place], strange)
+                if unknown is not None and strange:
+                    unknown.setdefault(column.name, set()).update(strange)
             except UnreadableCell as error:
                 raise UsageError(
                     f"{opened.where}: column {column.name} holds {brief(error.text)} in row {rows + error.place + 1}: "

@@ -68,7 +68,12 @@ def delimiter(path: Path, columns: Sequence[Column]) -> str:
 @contextmanager
 def _text(file: Path, columns: Sequence[Column], output: Output) -> Iterator[Append]:
     with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, delimiter=delimiter(output.path, columns), lineterminator="\n")
+        mark = delimiter(output.path, columns)
+        alone = (
+            mark == ";" and len(columns) == 1
+        )  # where nothing but quotes would tell a decimal comma from a delimiter
+        quoting = csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL
+        writer = csv.writer(stream, delimiter=mark, lineterminator="\n", quoting=quoting)
         writer.writerow([column.name for column in columns])
         yield lambda rows: writer.writerows(zip(*texts(columns, rows), strict=True))
 

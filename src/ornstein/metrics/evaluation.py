@@ -42,6 +42,7 @@ METRICS = (*TWO_SAMPLE, "agreement", "memorisation")
 DEFAULT = {
     "image": tuple(name for name in METRICS if name not in ("mmd", "c2st")),
     **{kind: tuple(m for m in METRICS if m not in ("kid", "agreement")) for kind in ("vector", "series", "volume")},
+    "table": ("c2st", "precision-recall", "density-coverage", "memorisation"),
 }
 SEARCHED = 2000  # samples whose nearest training items are looked for
 

@@ -90,7 +90,8 @@ def extract(extractor: Extractor, items: NDArray[Any], spec: DataSpec, progress:
 
     Raises UsageError that names the first item which holds NaN or infinity: a network may make a number of it.
     """
-    must_be_finite(items)
+    if not spec.may_lack:
+        must_be_finite(items)
     features = []
     for start in range(0, len(items), BATCH):
         features.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
