@@ -72,8 +72,10 @@ def _text(file: Path, columns: Sequence[Column], output: Output) -> Iterator[App
         alone = (
             mark == ";" and len(columns) == 1
         )  # where nothing but quotes would tell a decimal comma from a delimiter
-        quoting = csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL
-        writer = csv.writer(stream, delimiter=mark, lineterminator="\n", quoting=quoting)
+        if alone:
+            writer = csv.writer(stream, delimiter=mark, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        else:
+            writer = csv.writer(stream, delimiter=mark, lineterminator="\n")
         writer.writerow([column.name for column in columns])
         yield lambda rows: writer.writerows(zip(*texts(columns, rows), strict=True))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -56,7 +57,7 @@ def tabular(
     rng = np.random.default_rng(seed)
     made = Coded(samples, real, spec)
     floor = None if fresh is None or len(fresh) < LEAST else Coded(fresh, real, spec)
-    by_column = {name: _score(name, made, lambda coded, i=i: coded.marginal(i), rng) for i, name in made.names}
+    by_column = {name: _score(name, made, partial(_marginal, i), rng) for i, name in made.names}
     rows = []
     for name, statistic in (("marginals, mean distance", Coded.marginals), ("pairs, mean distance", Coded.pairs)):
         if name.startswith("pairs") and len(made.names) < 2:
@@ -149,6 +150,10 @@ class Coded:
             ]
             total += float(np.abs(tables[0] - tables[1]).sum() / 2)
         return total / len(self.among)
+
+
+def _marginal(i: int, coded: Coded) -> float:
+    return coded.marginal(i)
 
 
 def _score(name: str, coded: Coded, statistic: Callable[[Coded], float], rng: np.random.Generator) -> Score:
