@@ -141,7 +141,7 @@ def _measure(
             progress=lambda done, total: meter.update(done / total, names[done]),
         )
         if isinstance(spec, ColumnSpec):
-            evaluation = tabular.beside(evaluation, samples.items, data, training, spec, options.target)
+            evaluation = tabular.with_columns(evaluation, samples.items, data, training, spec, options.target)
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{of_data(data)}-{extractor.name}"
     said = f"{len(features):,} samples beside {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"

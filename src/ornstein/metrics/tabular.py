@@ -72,7 +72,7 @@ def tabular(
     return Tabular(tuple(rows), by_column, notes)
 
 
-def beside(
+def with_columns(
     evaluation: Evaluation, samples: Rows, data: Dataset, training: Dataset | None, spec: ColumnSpec, target: str | None
 ) -> Evaluation:
     """An evaluation with the scores of columns before its own, on the same rows of the data and of the training data."""
