@@ -69,6 +69,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
+    _must_have_target(options, trained)
     data, training = real_data(trained, options.data, options.train_data)
     guide = guidance_flags.guide(options, trained)
     results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
@@ -80,6 +81,17 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
         processes.on_first(hold)
         _measure(options, wanted, processes, trained, guide, data, training, results)
+
+
+def _must_have_target(options: Evaluate, trained: "Run") -> None:
+    from ornstein.data.column_spec import ColumnSpec
+    from ornstein.metrics.tabular import target_of
+
+    if isinstance(trained.spec, ColumnSpec):
+        target_of(trained.spec, options.target)
+    elif options.target is not None:
+        plural = trained.spec.traits.plural
+        raise UsageError(f"--target: {trained.folder} was trained on {plural}, which have no columns; leave it out")
 
 
 def _measure(
@@ -99,12 +111,6 @@ def _measure(
     from ornstein.metrics.evaluation import DEFAULT
 
     spec = trained.spec
-    if isinstance(spec, ColumnSpec):
-        tabular.target_of(spec, options.target)
-    elif options.target is not None:
-        raise UsageError(
-            f"--target: {trained.folder} was trained on {spec.traits.plural}, which have no columns; leave it out"
-        )
     names = DEFAULT[spec.kind] if wanted is None else wanted
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
