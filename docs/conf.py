@@ -14,7 +14,8 @@ html_theme = "furo"
 html_title = f"Ornstein {__version__}"
 html_show_sourcelink = False
 html_copy_source = False
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 

@@ -1,9 +1,11 @@
 """The documentation holds together: names are documented, links lead somewhere, commands are commands, pictures have one."""
 
+import doctest
 import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,16 @@ def test_the_site_is_built_without_a_warning() -> None:
     done = subprocess.run([sys.executable, "-m", "tools.pages"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (ROOT / "build" / "site" / "index.html").is_file()
+
+
+EXAMPLES = [
+    file for file in sorted((ROOT / "src" / "ornstein").rglob("*.py")) if ">>> " in file.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.relative_to(ROOT / "src").as_posix())
+def test_examples_of_docstrings_give_what_they_say(file: Path) -> None:
+    module = import_module(".".join(file.relative_to(ROOT / "src").with_suffix("").parts))
+    found = doctest.testmod(module)
+    assert found.attempted
+    assert not found.failed

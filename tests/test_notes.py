@@ -16,9 +16,7 @@ CONCEPTS = (
 """The notes of the field's concepts, in the order in which a learner meets them."""
 
 
-@pytest.mark.filterwarnings(
-    "ignore:__array__ implementation:DeprecationWarning"
-)  # matplotlib asks it of torch's tensors
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # matplotlib, of tensors
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
     if any("matplotlib" in block for block in notes.blocks(page)):

@@ -47,6 +47,11 @@ class OptimalTransport:
     With labels (B,), pairs are made within each label: otherwise the noise of a class would no longer be N(0, I), and sampling
     that class from N(0, I) would be wrong (Cheng et al. 2025, section 3, whose penalty is infinite here). Uses
     `scipy.optimize.linear_sum_assignment` (the extra `ot`): O(n³) for the n rows of a batch and label.
+
+    >>> import torch
+    >>> from ornstein import coupling
+    >>> coupling.OptimalTransport()(torch.tensor([[0.0], [5.0]]), torch.tensor([[4.0], [1.0]])).flatten()
+    tensor([1., 4.])
     """
 
     def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:

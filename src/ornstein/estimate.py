@@ -11,6 +11,11 @@ class Estimate(NamedTuple):
     """E[x | x_t] and E[ε | x_t], each shaped as x_t, with α·clean + σ·noise = x_t.
 
     Expectation is linear, so every other view is linear in the pair as well.
+
+    >>> import torch
+    >>> from ornstein import Estimate, path
+    >>> Estimate(torch.tensor([2.0]), torch.tensor([3.0])).velocity(path.Linear().at(0.5, torch.zeros(1)))  # noise − clean
+    tensor([1.])
     """
 
     clean: Tensor

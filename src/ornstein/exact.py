@@ -281,6 +281,12 @@ class GaussianMixture(_Mixture):
     a row, so that a row of the result does not depend on its batch.
     Raises ValueError for shapes that do not fit, weights that are negative or do not sum to 1, and covariances that are
     not symmetric or not positive semi-definite.
+
+    >>> from ornstein import exact, path
+    >>> model = exact.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], 0.1, path.Linear())
+    >>> import torch
+    >>> model(torch.zeros(1, 1), 0.5).clean
+    tensor([[0.]])
     """
 
     def __init__(

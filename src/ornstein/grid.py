@@ -47,7 +47,12 @@ def _times(path: Path, ratio: Tensor) -> Tensor:
 
 
 def uniform(path: Path, steps: int) -> Tensor:
-    """Evenly spaced in the path's own time: t = 1, 1 − 1/N, ..., 0."""
+    """Evenly spaced in the path's own time: t = 1, 1 − 1/N, ..., 0.
+
+    >>> from ornstein import grid, path
+    >>> grid.uniform(path.Linear(), 4)
+    tensor([1.0000, 0.7500, 0.5000, 0.2500, 0.0000], dtype=torch.float64)
+    """
     return _units(steps)
 
 

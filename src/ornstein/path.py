@@ -225,7 +225,13 @@ class _UnitVariance(Path):
 
 @dataclass(frozen=True)
 class Linear(Path):
-    """Rectified flow: α = 1 − t, σ = t (Liu et al. 2023; Lipman et al. 2023 with σ_min = 0)."""
+    """Rectified flow: α = 1 − t, σ = t (Liu et al. 2023; Lipman et al. 2023 with σ_min = 0).
+
+    >>> import torch
+    >>> from ornstein import path
+    >>> path.Linear().alpha(torch.tensor(0.25)), path.Linear().log_snr(torch.tensor(0.5))
+    (tensor(0.7500), tensor(0.))
+    """
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t

@@ -70,6 +70,11 @@ def sample(
     Raises ValueError for a bad grid, number or shape, unless exactly one of shape and start is given, and for a path with α(0)
     other than 1; TypeError for another
     kind of argument; UsageError for an unknown name.
+
+    >>> import torch
+    >>> from ornstein import exact, path, sample
+    >>> sample(exact.Gaussian([5.0, 9.0], 0.01, path.Linear()), (64, 2), steps=10).mean(0).round()
+    tensor([5., 9.])
     """
     check_denoiser("sample", denoiser)
     check_units(denoiser.path)
@@ -98,6 +103,12 @@ def trajectory(
 
     Adaptive methods yield one for each time of their grid instead, with all calls counted. Progress bars, images and early
     stops belong to the caller. A rising grid runs from data to noise. Arguments and errors are those of `sample`.
+
+    >>> import torch
+    >>> from ornstein import exact, path, solvers, trajectory
+    >>> run = trajectory(exact.Gaussian([0.0], 1.0, path.Linear()), torch.randn(4, 1), solver=solvers.DDIM(), steps=2)
+    >>> [(round(float(step.t), 2), step.calls) for step in run][-1]
+    (0.0, 2)
     """
     check_denoiser("trajectory", denoiser)
     method, source = as_solver(solver), as_noise(noise, seed)
@@ -125,6 +136,12 @@ def encode(
 
     x (B, ...) is at t = 0 (the grid's last time) and the result at its first; the grid may rise or fall. The other arguments are
     those of `sample`. Raises ValueError for a solver that adds noise.
+
+    >>> import torch
+    >>> from ornstein import encode, exact, path, sample
+    >>> model, x = exact.Gaussian([0.0], 1.0, path.Linear()), torch.tensor([[0.5]])
+    >>> bool((sample(model, start=encode(model, x, steps=50), steps=50) - x).abs() < 1e-3)
+    True
     """
     check_denoiser("encode", denoiser)
     check_units(denoiser.path)

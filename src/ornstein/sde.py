@@ -140,7 +140,14 @@ def langevin(score: Callable[[Tensor], Tensor]) -> Ito:
 
 
 def tweedie(x_t: Tensor, score: Tensor, point: Point) -> Tensor:
-    """E[x | x_t] = (x_t + σ²∇log p_t)/α, shaped as x_t (Efron 2011, equation 1.4); infinite where α = 0."""
+    """E[x | x_t] = (x_t + σ²∇log p_t)/α, shaped as x_t (Efron 2011, equation 1.4); infinite where α = 0.
+
+    >>> import torch
+    >>> from ornstein import path, sde
+    >>> x_t = torch.tensor([2.0])
+    >>> sde.tweedie(x_t, -x_t, path.VariancePreserving().at(0.5, x_t))  # data N(0, 1): the mean is α·x_t
+    tensor([0.5624])
+    """
     return (x_t + point.sigma**2 * score) / point.alpha
 
 

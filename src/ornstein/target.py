@@ -99,7 +99,14 @@ class EDM:
 
 
 def determinant(target: Target, point: Point) -> Tensor:
-    """D = αb − σa; a target tells clean and noise apart where D is not 0."""
+    """D = αb − σa; a target tells clean and noise apart where D is not 0.
+
+    >>> import torch
+    >>> from ornstein import path, target
+    >>> point = path.Linear().at(0.25, torch.zeros(1))
+    >>> float(target.determinant(target.Velocity(), point)), float(target.determinant(target.Noise(), point))
+    (1.0, 0.75)
+    """
     a, b = target(point)
     return point.alpha * b - point.sigma * a
 

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,10 @@ INSIDE = {
     "training": ("loggers",),
 }
 """Modules of a package whose names are used through it, such as `interop.diffusers.Scheduler`."""
+
+
+SESSION = re.compile(r"^ *>>> .*(?:\n *\S.*)*", re.MULTILINE)
+"""An example of a Python session in a docstring."""
 
 
 def modules() -> list[str]:
@@ -94,6 +99,28 @@ def undocumented() -> list[str]:
     return sorted(set(wanting))
 
 
+def names() -> dict[str, str]:
+    """Full names by what pages call them: `path.Linear`, `ornstein.sample`, `interop.diffusers.denoiser`."""
+    found = {}
+    for place in modules():
+        for name in public(import_module(place)):
+            found[f"{place.removeprefix('ornstein.')}.{name}"] = f"{place}.{name}"
+    return found
+
+
+def linked(text: str, known: dict[str, str]) -> str:
+    """A page whose public names between backticks lead to the reference; code stays as it is."""
+
+    def role(found: re.Match[str]) -> str:
+        full = known.get(found[1])
+        return f"{{py:obj}}`{found[1]}{found[2] or ''} <{full}>`" if full else found[0]
+
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.MULTILINE | re.DOTALL)
+    return "".join(
+        p if p.startswith("```") else re.sub(r"(?<![`\[])`([\w.]+)(\(\))?`(?![`\]])", role, p) for p in parts
+    )
+
+
 def write(folder: Path) -> None:
     """A page for each module that has public names, and the page that lists them."""
     folder.mkdir(parents=True)
@@ -148,7 +175,8 @@ def entry(kind: str, name: str, value: Any) -> str:
 
 
 def block(directive: str, head: str, body: str) -> str:
-    """A directive around Markdown, with a fence longer than any inside."""
+    """A directive around Markdown, with a fence longer than any inside; examples of a Python session stand as code."""
+    body = SESSION.sub(lambda found: f"```pycon\n{textwrap.dedent(found[0])}\n```", body)
     longest = max((len(line) - len(line.lstrip("`")) for line in body.splitlines()), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{{{directive}}} {head}\n\n{body}\n{fence}"

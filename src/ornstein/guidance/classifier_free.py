@@ -20,6 +20,12 @@ class ClassifierFree(Contrast):
     All of them are one linear map of the estimate at a given x_t, and the weights sum to 1, so it does not matter which is
     combined and α·clean + σ·noise = x_t stays true. `scale` w = 1 is the conditional model, 0 the unconditional one (the paper's
     w is ours less 1). A denoiser of a negative condition in the place of the unconditional one steers away from it.
+
+    >>> import torch
+    >>> from ornstein import exact, guidance, path
+    >>> model = exact.GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], 0.0, path.Linear())
+    >>> guidance.ClassifierFree(model.given(1), model, 2.0)(torch.zeros(1, 1), 0.5).clean  # 2·1 − 1·0
+    tensor([[2.]])
     """
 
     def combine(self, t: Time, scale: float | Tensor, conditional: Estimate, unconditional: Estimate) -> Estimate:

@@ -75,6 +75,11 @@ def log_prob(
     batch_size, progress: how many items are computed at once, and progress(done, total) in items.
 
     Nothing is differentiable in x. Raises ValueError for a time outside [0, 1), TypeError for another kind of argument.
+
+    >>> import torch
+    >>> from ornstein import exact, likelihood, path
+    >>> likelihood.log_prob(exact.Gaussian(torch.zeros(2), 1.0, path.Linear()), torch.zeros(1, 2))  # −log 2π
+    tensor([-1.8379])
     """
     return estimate(
         denoiser,

@@ -18,6 +18,11 @@ class DDIM(TableSolver):
 
     η = 0 is deterministic: Euler's method in the variables (x/α, σ/α). η = 1 is ancestral sampling. `eta` multiplies a
     standard deviation. Raises ValueError for η outside [0, 1].
+
+    >>> import torch
+    >>> from ornstein import path, solvers
+    >>> solvers.DDIM().table(path.Linear(), torch.tensor([1.0, 0.5, 0.0])).P.diagonal()
+    tensor([0.5000, 1.0000], dtype=torch.float64)
     """
 
     eta: float = 0.0
