@@ -199,6 +199,21 @@ TOPICS: dict[str, Topic] = {
         ("ornstein doctor", "ornstein train --data digits --profile 20"),
         ("fast", "slow", "gpu", "cuda", "ddp", "fsdp", "torchrun", "compile", "bfloat16"),
     ),
+    "studio": Topic(
+        "A page in the browser that shows runs at work: samples form live, solvers race, guidance is a slider, a brush "
+        "inpaints. Without a run it opens exact mixtures in the plane.",
+        "studio.md",
+        ("ornstein studio runs/mine",),
+        ("browser", "watch", "live"),
+    ),
+    "tables": Topic(
+        "Rows of a CSV, TSV or Parquet file: each column is learned in its own kind, what is missing may stay missing, and "
+        "samples come back as the same kind of file. `impute` fills holes with draws of a run that was trained with "
+        "--given, given the rest of each item.",
+        "tabular.md",
+        ("ornstein train --data people.csv --out runs/people", "ornstein sample runs/people -n 1000 --out fake.csv"),
+        ("tabular", "csv", "parquet", "impute", "imputation", "known numbers", "mask law", "rows", "columns"),
+    ),
     "target": Topic(
         "What the network predicts: noise (DDPM), clean (data prediction), velocity (flow matching), v, score, "
         "edm. All are pairs of numbers on (data, noise), so any of them gives all others.",
