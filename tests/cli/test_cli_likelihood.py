@@ -80,6 +80,18 @@ def test_noise_within_bins_is_chosen_on_training_data(
             assert f"Noise within bins: {best}, the tighter bound on 8 training items" in capsys.readouterr().out
     assert means["auto"] == means[best]
     assert means["path"] != means["uniform"]
+    flags = [
+        "--train-data",
+        train,
+        "--method",
+        "elbo",
+        "--dequantisation",
+        "auto",
+        "--out",
+        str(tmp_path / "elbo.json"),
+    ]
+    assert main([*words, *flags]) == 0
+    assert "the tighter bound on 8 training items" in capsys.readouterr().out
 
 
 def test_the_prior_of_a_bound(digits: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein import conditions
+from ornstein.arguments import as_whole
 from ornstein.data.layout import to_model_order
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError
@@ -56,9 +57,14 @@ def log_prob(
     """
     from ornstein.likelihood import ODE, FixedSteps
 
+    if method is None:
+        try:
+            method = ODE(solver=FixedSteps(as_whole("steps", steps, 1)))
+        except ValueError as error:
+            raise UsageError(f"log_prob: {str(error).removeprefix('FixedSteps: ')}") from None
     if known is not None:
         return _of_rest(run, items, known, label, label_index, condition, method, steps, seed, batch_size, progress)
-    x, method = model_units(run, items), method or ODE(solver=FixedSteps(steps))
+    x = model_units(run, items)
     run.spec.must_be_levels(np.asarray(items), "items")
     rows = condition_rows(run, len(x), label, condition, label_index)
     if rows is None:
@@ -186,6 +192,10 @@ def _measurable(
     run: Run, dataset: Dataset, unconditional: bool
 ) -> tuple[Callable[[NDArray[np.int64]], tuple[NetworkDenoiser, Tensor]], Units]:
     """Items of the data, by place, in model units with the denoiser that has their conditions; and what these units are."""
+    if dataset.spec.missing:
+        raise UsageError(
+            f"items of {dataset.spec.source} have missing numbers; give those that are whole: data.whole()"
+        )
     dataset, notes = dataset.adopt(run.spec)
     for note in notes:
         warnings.warn(note, stacklevel=3)
