@@ -22,6 +22,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.save(root / "points.npy", rng.normal(size=(40, 3)).astype(np.float32))
         assert main(["train", "--data", "digits", "--out", str(root / "run"), *TINY]) == 0
         assert main(["train", "--data", str(root / "points.npy"), "--out", str(root / "vectors"), *TINY]) == 0
+        np.save(root / "series.npy", rng.normal(size=(40, 2, 24)).astype(np.float32))
+        words = ["--layout", "NCL", "--out", str(root / "series")]
+        assert main(["train", "--data", str(root / "series.npy"), *words, *TINY]) == 0
+        np.save(root / "five-columns.npy", rng.normal(size=(40, 5)).astype(np.float32))
+        words = ["train", "--data", str(root / "five-columns.npy"), "--out", str(root / "wide-vectors")]
+        assert main([*words, *TINY]) == 0
+    np.save(root / "line.npy", np.ones((2, 24), np.float32))
+    np.save(root / "short.npy", np.ones((2, 12), np.float32))
+    np.save(root / "hole.npy", np.arange(24) > 12)
+    np.save(root / "lacking.npy", np.array([1, np.nan, np.nan], np.float32))
+    np.save(root / "lacking-too-much.npy", np.array([np.nan, 1, np.nan], np.float32))
+    np.save(root / "five.npy", np.ones((1, 5), np.float32))
     for name, size in (("a", (8, 8)), ("b", (8, 8)), ("wide", (20, 10)), ("small", (4, 4))):
         Image.fromarray(rng.integers(0, 255, size[::-1], dtype=np.uint8)).save(root / f"{name}.png")
     mask = np.zeros((8, 8), np.uint8)
@@ -126,6 +138,45 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
     assert (tmp_path / "r-beside.png").exists()
 
 
+def test_series_are_restored_and_vectors_masked(call: Callable[..., int], tmp_path: Path) -> None:
+    common = ["--steps", "3", "-n", "2", "--force", "--out", ">r.npz"]
+    assert call("restore", "series", "short.npy", "--operator", "downsample", *common) == 0
+    assert (tmp_path / "r-beside.png").exists()
+    assert call("restore", "series", "line.npy", "--operator", "blur", *common) == 0
+    assert call("restore", "series", "line.npy", "--operator", "mask", "--mask", "hole.npy", *common) == 0
+    assert arrays(tmp_path / "r.npz").shape == (2, 2, 24)
+    for file in ("lacking.npy", "lacking-too-much.npy"):
+        code = call("restore", "vectors", file, "--operator", "mask", "--mask", "mask.npy", *common)
+        assert code == (0 if file == "lacking.npy" else 1)
+    assert call("restore", "vectors", "one.npy", "--operator", "mask", "--mask", "mask.npy", *common) == 0
+    assert arrays(tmp_path / "r.npz").shape == (2, 3)
+
+
+def test_vectors_are_drawn_as_points(call: Callable[..., int], tmp_path: Path) -> None:
+    assert call("interpolate", "vectors", "one.npy", "one.npy", "--steps", "3", "--out", ">w.png") == 0
+    assert call("edit", "vectors", "two.npy", "--strength", "0.5", "--steps", "3", "-n", "5", "--out", ">e.png") == 0
+    with Image.open(tmp_path / "w.png") as path, Image.open(tmp_path / "e.png") as edits:
+        assert path.size == edits.size
+    assert call("interpolate", "vectors", "one.npy", "one.npy", "--steps", "3", "--out", ">w.gif") == 0
+    with Image.open(tmp_path / "w.gif") as moving:
+        assert moving.size == path.size
+
+
+def test_an_index_is_the_place_of_a_class(call: Callable[..., int], place: Path, tmp_path: Path) -> None:
+    commands = (
+        ["edit", "run", "a.png", "--strength", "0.5"],
+        ["sample", "run", "-n", "2"],
+        ["interpolate", "run", "a.png", "b.png", "--frames", "3"],
+        ["restore", "run", "small.png"],
+    )
+    for command in commands:
+        made = []
+        for flags in ("--label", "--label-index"):
+            assert call(*command, flags, "3", "--steps", "2", "--force", "--out", ">x.npz") == 0
+            made.append(arrays(tmp_path / "x.npz"))
+        np.testing.assert_array_equal(*made)
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -146,7 +197,7 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["edit", "run", "a.png", "--strength", "0.5", "--out", "x.gif"], "ending"),
         (["edit", "vectors", "a.png", "--strength", "0.5"], "makes vectors"),
         (["edit", "vectors", "two.npy", "--mask", "mask.png"], "makes vectors"),
-        (["edit", "vectors", "two.npy", "--strength", "0.5", "--out", "x.png"], "no images"),
+        (["edit", "wide-vectors", "five.npy", "--strength", "0.5", "--out", "x.png"], "5 dimensions are not drawn"),
         (["interpolate", "run", "a.png"], "two images"),
         (["interpolate", "run", "a.png", "b.png", "--frames", "1"], "--frames 1"),
         (["interpolate", "vectors", "two.npy", "one.npy"], "holds 2 items"),
@@ -158,7 +209,16 @@ def test_restoring_with_each_method(method: str, call: Callable[..., int], tmp_p
         (["restore", "run", "a.png", "--operator", "blur", "--noise", "0"], "--noise 0"),
         (["restore", "run", "a.png", "--operator", "blurr"], "'blurr'"),
         (["restore", "run", "small.png", "--method", "magic"], "'magic'"),
-        (["restore", "vectors", "one.npy"], "makes vectors"),
+        (["restore", "vectors", "one.npy"], "makes vectors, of which a part can be hidden"),
+        (["restore", "series", "a.png", "--operator", "blur"], "makes series; give a .npy of"),
+        (["restore", "series", "line.npy", "--factor", "5"], "does not divide the run's 24"),
+        (["restore", "series", "line.npy"], "holds no series of shape (2, 12), as the operator gives"),
+        (
+            ["edit", "run", "a.png", "--strength", "0.5", "--label-index", "10"],
+            "--label-index: 10 is not one of the 10",
+        ),
+        (["edit", "run", "a.png", "--strength", "0.5", "--label", "1", "--label-index", "1"], "give one of them"),
+        (["edit", "vectors", "one.npy", "--strength", "0.5", "--label-index", "0"], "was trained without classes"),
     ],
 )
 def test_mistakes_are_one_sentence(

@@ -46,6 +46,30 @@ def test_downsample_is_the_mean_and_mask_hides() -> None:
     assert Mask(torch.tensor([1.0, 0, 0, 1]))(x)[0, 0, 0].tolist() == [0, 0, 0, 3]
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 8), (2, 1, 4, 8, 6)])
+@pytest.mark.parametrize(
+    "operator", [Blur(0.8), Downsample(2), Mask(torch.tensor(0.0))], ids=lambda o: type(o).__name__
+)
+def test_operators_on_series_and_volumes(operator: Blur | Downsample | Mask, shape: tuple[int, ...]) -> None:
+    x, z = torch.randn(2, *shape).double().unbind()
+    seen = Measurement(operator, operator(x), 0.1).at(z)
+    torch.testing.assert_close((seen.transpose(seen.residual) * z).sum(), (seen.residual * operator(z)).sum())
+    flat = torch.full(shape, 0.7).double()
+    expected = [side // (2 if isinstance(operator, Downsample) else 1) for side in shape[2:]]
+    assert list(operator(flat).shape[2:]) == expected
+    if not isinstance(operator, Mask):
+        torch.testing.assert_close(operator(flat), torch.full_like(operator(flat), 0.7))
+        with pytest.raises(ValueError, match="are no series, images or volumes"):
+            operator(torch.zeros(2, 3))
+
+
+def test_a_blur_of_a_volume_is_that_of_its_sides_in_turn() -> None:
+    x = torch.randn(1, 2, 5, 6, 7).double()
+    slices = Blur(0.9)(x.transpose(1, 2).reshape(5, 2, 6, 7)).reshape(1, 5, 2, 6, 7).transpose(1, 2)
+    along = Blur(0.9)(slices.permute(0, 3, 4, 1, 2).reshape(1, -1, 5)).reshape(1, 6, 7, 2, 5).permute(0, 3, 4, 1, 2)
+    torch.testing.assert_close(Blur(0.9)(x), along)
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="does not divide"):
         Downsample(3)(torch.zeros(1, 1, 8, 8))

@@ -68,7 +68,7 @@ def draw(
     whole = digest({**about, "first": options.first, "count": options.count, "animation": True})
     output = Output(out, whole, options.force)
     output.check()
-    rows = condition_rows(trained, options.count, options.label, condition)
+    rows = condition_rows(trained, options.count, options.label, condition, options.label_index)
     inputs = (
         model.drawn(options.first, options.first + options.count, options.seed)
         if rows is None

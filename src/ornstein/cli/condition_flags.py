@@ -14,6 +14,20 @@ if TYPE_CHECKING:
     from ornstein.runs import ConditionBatch, Run
 
 
+def label_of(trained: "Run", label: str | None, index: int | None) -> str | None:
+    """The class that --label or --label-index names, by its name. Raises UsageError for both, and for an index of no class."""
+    if index is None:
+        return label
+    if label is not None:
+        raise UsageError("--label, --label-index: give one of them; a label is a class of the data, an index its place")
+    from ornstein.data.classes import checked_index
+
+    names = trained.model.conditions.classes
+    if not names:
+        raise UsageError(f"--label-index: {trained.folder} was trained without classes; leave it out")
+    return names[checked_index(index, names, "--label-index")]
+
+
 def read(
     trained: "Run", condition: str | None, mask: str | None, text: str | None, known: str | None = None
 ) -> dict[str, Any] | None:

@@ -110,6 +110,7 @@ def draw(
             for batch in trained.batches(
                 len(run),
                 label=label if label is None or isinstance(label, (int, str)) else [label[i - numbers[0]] for i in run],
+                label_index=options.label_index,
                 guide=guide,
                 condition=None if condition is None else condition.part(run.start - numbers[0], run.stop - numbers[0]),
                 solver=solver,
@@ -263,6 +264,7 @@ def made_by(
         "solver": options.solver,
         "times": times,
         "label": label if label is None or isinstance(label, (int, str)) else list(label),
+        **({} if options.label_index is None else {"label_index": options.label_index}),
         **({} if condition is None else {"condition": condition.digest}),
         "seed": options.seed,
         **({} if guide.plain else {"guidance": str(guide)}),

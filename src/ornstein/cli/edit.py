@@ -36,12 +36,12 @@ def run(words: Sequence[str]) -> int:
     visible = None if options.mask is None else image_io.visible_mask(options.mask, spec, size).to(place)
     change = visible if options.strength is None else options.strength
     assert change is not None
-    guide = image_io.guide_of(options, trained, options.label)
+    guide = image_io.guide_of(options, trained)
     sources, name = (options.image, options.mask), f"edit-{Path(options.image).stem}-seed-{options.seed}"
     with image_io.results("edit", options, trained, name, sources, len(images) * options.count) as written:
         with Meter("editing", patience=1.0) as meter, torch.inference_mode():
             x = images.repeat_interleave(options.count, 0).to(place)
-            parts = conditioned(trained, len(x), options.label, None, guide)
+            parts = conditioned(trained, len(x), options.label, None, guide, label_index=options.label_index)
             solver = None if options.method == "repaint" else DEFAULT
             results = edited(x, change, parts, solver, options.steps, options.seed, image_io.steps_on(meter)).cpu()
         written.write(spec.from_model(results))

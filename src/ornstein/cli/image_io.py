@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -13,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.cli import guidance_flags
-from ornstein.cli.options import GuidanceFlags
+from ornstein.cli import condition_flags, guidance_flags
+from ornstein.cli.options import Edit, Interpolate, Restore
 from ornstein.cli.printing import dims, say
 from ornstein.data import DataSpec, arrays, decode, grid_image, pixels
 from ornstein.data.images import (
@@ -28,6 +29,8 @@ from ornstein.data.images import (
     save_animation,
     save_grid,
 )
+from ornstein.data.layout import to_model_order
+from ornstein.data.scatter import must_be_drawable, scatter_image
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
 from ornstein.guidance import GuidanceConfig, WeakModel
@@ -38,7 +41,7 @@ from ornstein.runs.editing import spread
 ARRAYS = (".npy", ".npz")
 MOST = 64  # items made at once
 T = TypeVar("T")
-Size = tuple[int, int]  # height, width
+Size = tuple[int, ...]  # height, width; the sides of other items
 
 
 def read(name: str, spec: DataSpec) -> tuple[Tensor, Size]:
@@ -89,31 +92,51 @@ def brightness(file: Path, size: Size, channels: int) -> Tensor:
 def _decoded(file: Path, size: Size, channels: int) -> NDArray[Any]:
     if channels not in (1, 3, 4):
         raise UsageError(f"{file} is an image, and the run's images have {channels} channels; give a .npy of them")
-    form = decode.Format(size, channels, _read_file(file, decode.header).dtype, False)
+    form = decode.Format((size[0], size[1]), channels, _read_file(file, decode.header).dtype, False)
     return _read_file(file, lambda opened: decode.decode(opened, form))
 
 
-def seen(name: str, spec: DataSpec, size: Size) -> Tensor:
-    """A measured image, which must have its size already, in model units: (1, C, H, W)."""
-    file, (height, width) = _existing(name), size
+def seen(name: str, spec: DataSpec, size: Size, visible: Tensor | None = None) -> Tensor:
+    """A measured item, which must have these sides already, in model units: (1, C, *sides), of vectors (1, D).
+
+    Where it is not `visible` it may lack numbers (NaN).
+    """
+    file = _existing(name)
     if file.suffix.lower() in ARRAYS:
-        own = spec.of_shape((spec.shape[0], height, width), spec.layout)
+        own = spec.of_shape((spec.shape[0], *size), spec.layout)
+        array = np.asarray(arrays.plain_items(file))
+        if visible is not None and array.dtype.kind == "f":
+            array = _without_hidden(array, own, visible, str(file))
         try:
-            items, notes = own.adopt(np.asarray(arrays.plain_items(file)), str(file))
+            items, notes = own.adopt(array, str(file))
         except UsageError:
             raise UsageError(
-                f"{file} holds no image of shape {own.item_shape}, as the operator gives; give one in the run's units"
+                f"{file} holds no {spec.kind} of shape {own.item_shape}, as the operator gives; give one in the run's units"
             ) from None
         for note in notes:
             say(f"Note: {note}")
         return own.to_model(items[:1])
-    head = _read_file(file, decode.header)
+    if not spec.traits.pixels:
+        raise UsageError(f"{file} is no array, and the run makes {spec.traits.plural}; give a .npy of {dims(spec)}")
+    head, (height, width) = _read_file(file, decode.header), size
     if head.size != size:
         raise UsageError(
             f"{file} is {head.size[1]}x{head.size[0]}, but this operator turns the run's {spec.shape[2]}x{spec.shape[1]} "
             f"into {width}x{height}; give an image of that size"
         )
     return image(file, size, spec)
+
+
+def _without_hidden(array: NDArray[Any], spec: DataSpec, visible: Tensor, where: str) -> NDArray[Any]:
+    """An item with numbers where it lacks some that are not visible, of an array that fits."""
+    lacks = np.isnan(array)
+    middle: Any = spec.from_model(torch.zeros(1, *spec.shape))[0]
+    middle = middle if array.shape[array.ndim - middle.ndim :] == middle.shape else middle.mean()
+    filled = np.where(lacks, middle, array)
+    with suppress(UsageError):  # said where the item itself is adopted
+        places = torch.from_numpy(to_model_order(spec.adopt(lacks.astype(np.uint8), where).items, spec.layout) > 0)
+        return array if bool((places & (visible.cpu() > 0)).any()) else filled
+    return array
 
 
 def left(name: str, spec: DataSpec, shape: tuple[int, ...]) -> tuple[NDArray[Any], Size]:
@@ -155,9 +178,10 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
     return 1.0 - marked.float()
 
 
-def guide_of(options: GuidanceFlags, trained: Run, label: str | None) -> GuidanceConfig:
+def guide_of(options: Edit | Interpolate | Restore, trained: Run) -> GuidanceConfig:
     """The guidance that the flags ask for. Raises UsageError for guidance towards no class."""
     guide = guidance_flags.guide(options, trained)
+    label = condition_flags.label_of(trained, options.label, options.label_index)
     if label is None and not (guide.plain or isinstance(guide.negative, WeakModel)):
         raise UsageError(f"--guidance {options.guidance:g} needs something to guide towards; give a --label with it")
     return guide
@@ -196,8 +220,13 @@ class ImageResults:
             with new_npz(self.output, items.shape, items.dtype) as append:
                 append(items)
         elif out.suffix.lower() == ANIMATED:  # there, and back again
-            frames = [grid_image(items[i : i + 1], spec=self.spec) for i in range(len(items))]
+            sheet = partial(grid_image, spec=self.spec)
+            if not self.spec.traits.drawn:
+                sheet = partial(scatter_image, limits=(items.min(0), items.max(0)))
+            frames = [sheet(items[i : i + 1]) for i in range(len(items))]
             save_animation([*frames, *frames[-2:0:-1]], self.output, rest=0)
+        elif not self.spec.traits.drawn:
+            save_grid(scatter_image(items), self.output)
         else:
             save_grid(grid_image(items, columns, spec=self.spec, zoom=1 if len(items) == 1 else None), self.output)
 
@@ -220,13 +249,12 @@ def results(
     spec, recipe = trained.spec, _recipe(command, options, trained, files)
     out = Path(options.out).expanduser() if options.out else trained.folder / (name + spec.traits.ending)
     ending, is_folder = out.suffix.lower(), os.path.isdir(out)
-    if not spec.traits.drawn and ending not in (".npz", ""):
-        raise UsageError(
-            f"--out {out}: this run makes {spec.traits.plural}, which are no images; give a .npz file or a folder"
-        )
     moving = (ANIMATED,) if command == "interpolate" else ()
     if not is_folder and ending not in (*IMAGES, *moving, ".npz", ""):
         raise UsageError(f"--out {out} has an ending that is not known; use .png, .npz, or none for a folder")
+    pictured = not is_folder and ending not in (".npz", "")
+    if pictured and not spec.traits.drawn:
+        must_be_drawable(spec.shape[0], f"--out {out}")
     whole = digest(recipe)
     output = Output(out, whole, options.force) if options.out else unused(out, whole, options.force)
     panel = row(output, spec) if comparison else None
@@ -243,6 +271,8 @@ def results(
         panel.check()
     if ending == ".npz":
         must_have_room(out, count * math.prod(spec.shape) * np.dtype(spec.dtype).itemsize)
+    elif not spec.traits.drawn:
+        pass  # points have one size, however many there are
     elif ending == ANIMATED:
         must_be_an_animation(out, 2 * count, 1, spec)
     else:

@@ -30,11 +30,14 @@ def run(words: Sequence[str]) -> int:
     for file, items in ((options.first, first), (options.last, last)):
         if len(items) != 1:
             raise UsageError(f"{file} holds {len(items)} items; give a file with the one to begin or to end with")
-    guide = image_io.guide_of(options, trained, options.label)
+    guide = image_io.guide_of(options, trained)
     sources = (options.first, options.last)
     with image_io.results("interpolate", options, trained, name, sources, options.frames, comparison=False) as written:
         with Meter("interpolating", patience=1.0) as meter, torch.inference_mode():
-            denoiser, report = for_all(trained, options.label, None, guide), image_io.steps_on(meter)
+            denoiser, report = (
+                for_all(trained, options.label, None, guide, options.label_index),
+                image_io.steps_on(meter),
+            )
             ends = first.to(place), last.to(place)
             made = interpolate(denoiser, *ends, options.frames, steps=options.steps, progress=report)
         written.write(spec.from_model(made), columns=options.frames)

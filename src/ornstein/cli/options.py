@@ -137,6 +137,8 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     label: str | None = None
     """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
     often as they occur in the data)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
     condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
     """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
@@ -260,6 +262,8 @@ class Edit(OneRun, OnDevice, GuidanceFlags, Writes):
     """Number of versions."""
     label: str | None = None
     """A class by its name in the data, such as 3 or cat (default: the null condition)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
@@ -280,26 +284,31 @@ class Interpolate(OneRun, OnDevice, GuidanceFlags, Writes):
     """Number of frames, both ends included."""
     label: str | None = None
     """A class by its name in the data, such as 3 or cat, for all frames (default: the null condition)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
     steps: int = 40
     """Steps from data to noise, and as many back."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
-    """An image of all frames, an animation there and back (.gif), a folder, or arrays (.npz) (default: in the run folder)."""
+    """An image of all frames (of vectors of 2 to 4 dimensions their points), an animation there and back (.gif), a folder, or
+    arrays (.npz) (default: in the run folder)."""
 
 
 @dataclass(frozen=True)
 class Restore(OneRun, OnDevice, GuidanceFlags, Writes):
-    """Sample the posterior given a degraded image (blurred, downsampled or masked)."""
+    """Sample the posterior given a degraded image, series or volume (blurred, downsampled or masked), or a masked vector."""
 
     image: str = field(default="", metadata={"positional": True, "name": "IMAGE"})
-    """The degraded image: of the run's size (for downsample, of that size divided by the factor), or a .npy of it."""
+    """The degraded image: of the run's size (for downsample, of that size divided by the factor), or a .npy of it or of another
+    item."""
     operator: str = "downsample"
-    """The degradation. blur: a Gaussian blur; downsample: the means of squares; mask: a part is hidden."""
+    """The degradation. blur: a Gaussian blur; downsample: the means of squares (blocks of other items); mask: a part is
+    hidden."""
     factor: int = 2
     """For downsample: the side of the squares in pixels."""
     width: float = 1.0
     """For blur: the standard deviation in pixels."""
     mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """For mask: an image of the same size, white where the image is hidden."""
+    """For mask: an image of the same size, white where the image is hidden; of other items a .npy, non-zero there."""
     noise: float = 0.02
     """Standard deviation of the noise in the image, in units of black to white = 1."""
     method: str = "mmps"
@@ -311,6 +320,8 @@ class Restore(OneRun, OnDevice, GuidanceFlags, Writes):
     """Number of draws."""
     label: str | None = None
     """A class by its name in the data, such as 3 or cat (default: the null condition)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
     steps: int = 20
     """Steps from noise to data."""
     seed: int = 0
@@ -329,6 +340,8 @@ class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
     """Time limit of the fit."""
     label: str | None = None
     """Fit to this class alone, by its name in the data (default: classes as often as they occur in the data)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
     starts: int = 768
     """Largest number of starting noises to fit to; fewer are used if network calls are slow."""
     teacher: int = 100
@@ -427,9 +440,10 @@ class Likelihood(OneRun, OnDevice, TrainingData, Writes, Cached):
     """Probe vectors per item and step, if the trace is not exact."""
     tolerance: float | None = None
     """Adaptive steps of the ODE with this tolerance; needs torchdiffeq."""
-    dequantise: str = "auto"
-    """Dequantisation noise of whole numbers, for the ODE: path (the noise of the path, within the bin), uniform, variational
-    (fitted to the model on its training data first; the tightest), or auto: path or uniform, by the bound on training items."""
+    dequantise: str = field(default="auto", metadata={"short": "--dequantisation"})
+    """Dequantisation noise of whole numbers: path (the noise of the path, within the bin; of the bounds their decoder), uniform,
+    variational (of the ODE; fitted to the model on its training data first, the tightest), or auto: path or uniform, by the
+    bound on training items, whose values are printed."""
     prior: str = "centred"
     """The density of the model at t = 1, for bounds: centred (normal, at its estimate of the data's mean) or normal (N(0, I))."""
     unconditional: bool = False

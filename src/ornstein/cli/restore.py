@@ -41,40 +41,41 @@ def run(words: Sequence[str]) -> int:
     trained = load(options.run, choose_device(options.device))
     method = POSTERIORS.pick(options.method, trained.spec.data_std, options.zeta)
     spec, place = trained.spec, trained.model.device
-    if not spec.traits.pixels:
+    if not spec.traits.spatial and options.mask is None:
         raise UsageError(
-            f"{options.run} makes {spec.traits.plural}, and restore is for images; see ornstein.editing in Python"
+            f"{options.run} makes {spec.traits.plural}, of which a part can be hidden; give --operator mask"
         )
-    _, height, width = spec.shape
-    size = height, width
+    sides = spec.shape[1:]
     operator: Operator = operators.Blur(options.width)
     if options.operator == "downsample":
-        if height % options.factor or width % options.factor:
-            raise UsageError(
-                f"--factor {options.factor} does not divide the run's {width}x{height}; give one that does"
-            )
-        size = height // options.factor, width // options.factor
+        if any(side % options.factor for side in sides):
+            size = "x".join(map(str, sides[::-1]))
+            raise UsageError(f"--factor {options.factor} does not divide the run's {size}; give one that does")
+        sides = tuple(side // options.factor for side in sides)
         operator = operators.Downsample(options.factor)
-    y = image_io.seen(options.image, spec, size).to(place)
-    if options.mask is not None:
-        visible = image_io.visible_mask(options.mask, spec, size).to(place)
-        y, operator = y * visible, operators.Mask(visible)
+    visible = None if options.mask is None else image_io.visible_mask(options.mask, spec, sides)
+    y = image_io.seen(options.image, spec, sides, visible).to(place)
+    if visible is not None:
+        operator = operators.Mask(visible.to(place))
+        y = operator(y)
     spans = spec.spans
     measurement = weighed(operator, y, options.noise, spans)
-    guide = image_io.guide_of(options, trained, options.label)
+    guide = image_io.guide_of(options, trained)
     name = f"restore-{Path(options.image).stem}-{options.method}-seed-{options.seed}"
     with image_io.results("restore", options, trained, name, (options.image, options.mask), options.count) as written:
         with Meter("restoring", patience=1.0) as meter, torch.inference_mode():
-            posterior = method(for_all(trained, options.label, None, guide), measurement)
+            posterior = method(for_all(trained, options.label, None, guide, options.label_index), measurement)
             report = image_io.steps_on(meter)
             results = restored(
                 trained, posterior, options.count, steps=options.steps, seed=options.seed, progress=report
             )
         written.write(spec.from_model(results))
         if written.row is not None:
-            enlarged = y.cpu().repeat_interleave(height // size[0], 2).repeat_interleave(width // size[1], 3)
+            enlarged = y.cpu()
+            for axis, (whole, side) in enumerate(zip(spec.shape[1:], sides, strict=True), 2):
+                enlarged = enlarged.repeat_interleave(whole // side, axis)
             image_io.save_comparison([enlarged, results[:8]], written.row, spec)
-    parts = (operator(results) - y) / torch.from_numpy(spans).to(y).reshape(-1, 1, 1)
+    parts = (operator(results) - y) / torch.from_numpy(spans).to(y).reshape(-1, *(1,) * (y.ndim - 2))
     gap = float(parts[:, spans < math.inf].square().mean().sqrt())
     image_io.report(
         f"{options.count} draw{'s' if options.count > 1 else ''}, {gap:.3f} from what was seen (noise {options.noise:g})",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ornstein.cli import animation, guidance_flags
+from ornstein.cli import animation, condition_flags, guidance_flags
 from ornstein.cli.drawing import MOST_STEPS, draw
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
@@ -48,7 +48,8 @@ def _run(options: Sample, processes: Processes) -> None:
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
-    solver = guidance_flags.solver(options, trained, options.label, guide)
+    label = condition_flags.label_of(trained, options.label, options.label_index)
+    solver = guidance_flags.solver(options, trained, label, guide)
     if options.out:
         _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
@@ -94,19 +95,19 @@ def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
 
 def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     """The conditions of the flags besides a class, read from their files; None if there are none."""
-    from ornstein.cli import condition_flags
     from ornstein.runs import ConditionBatch
     from ornstein.runs.conditioning import condition_rows, known_numbers
 
     condition = condition_flags.read(trained, options.condition, options.mask, options.text, options.known)
     if condition is None:
         return None
-    rows = condition_rows(trained, options.count, options.label, condition)
+    rows = condition_rows(trained, options.count, options.label, condition, options.label_index)
     return None if rows is None else ConditionBatch(rows, known_numbers(trained, options.count, condition))
 
 
 def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Path:
     label = f"-label-{options.label.replace('/', '-')}" if options.label is not None else ""
+    label += "" if options.label_index is None else f"-index-{options.label_index}"
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     label += "" if options.known is None else "-known-" + re.sub(r"[^\w.?]+", "-", Path(options.known).stem)[:40]

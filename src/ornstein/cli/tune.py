@@ -11,6 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from ornstein.cli import guidance_flags
+from ornstein.cli.condition_flags import label_of
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import duration, say
@@ -85,7 +86,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
 
         tuned = trained.tune(
             options.steps,
-            label=options.label,
+            label=label_of(trained, options.label, options.label_index),
             guide=guide,
             seconds=options.seconds,
             starts=options.starts,
@@ -105,6 +106,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
         f"table's {tuned.untuned:.4f}, in {duration(time.monotonic() - began)}."
     )
     label = [] if options.label is None else [f"--label {quote(options.label)}"]
+    label += [] if options.label_index is None else [f"--label-index {options.label_index}"]
     named = guidance_flags.TUNED
     solver = named if options.out is None else quote(f"{named}:{options.out}")
     use = [

@@ -64,6 +64,12 @@ class Conditions:
         return bool(self.parts)
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, or of the labels of sets; empty where there are none."""
+        named = next((part for part in self.parts if isinstance(part, (Label, LabelSet))), None)
+        return () if named is None else named.classes if isinstance(named, Label) else named.labels
+
+    @property
     def label(self) -> Label | None:
         """The classes, where there are any."""
         return next((part for part in self.parts if isinstance(part, Label)), None)

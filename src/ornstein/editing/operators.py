@@ -1,4 +1,5 @@
-"""Linear operators on images (B, C, H, W): an image seen through a lens, on a coarse sensor, behind a mask."""
+"""Linear operators on items with sides, series (B, C, L), images (B, C, H, W) and volumes (B, C, D, H, W): one seen through a
+lens, on a coarse sensor, behind a mask."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+POOLS = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}  # by the axes of a batch
+
 
 @dataclass(frozen=True)
 class Blur:
-    """Convolution with a Gaussian of standard deviation `width` in pixels, cut off at 3; the border is repeated outwards.
+    """Convolution along each side with a Gaussian of standard deviation `width` in pixels, cut off at 3; the border is repeated
+    outwards.
 
-    (B, C, H, W) to the same shape. Raises ValueError for a width that is not positive.
+    (B, C, *sides) to the same shape. Raises ValueError for a width that is not positive, and items without sides.
     """
 
     width: float = 1.0
@@ -23,20 +27,23 @@ class Blur:
             raise ValueError(f"Blur: width = {self.width} must be positive, a standard deviation in pixels")
 
     def __call__(self, x: Tensor) -> Tensor:
+        _must_have_sides("Blur", x)
         radius = math.ceil(3 * self.width)
         places = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
         kernel = torch.exp(-0.5 * (places / self.width) ** 2)
-        kernel = (kernel / kernel.sum()).expand(x.shape[1], 1, 1, -1)
-        padded = F.pad(x, [radius] * 4, mode="replicate")
-        rows = F.conv2d(padded, kernel, groups=x.shape[1])
-        return F.conv2d(rows, kernel.transpose(2, 3), groups=x.shape[1])
+        kernel = (kernel / kernel.sum())[None, None]
+        for axis in range(2, x.ndim):
+            last = x.movedim(axis, -1)
+            lines = F.pad(last.reshape(-1, 1, last.shape[-1]), [radius] * 2, mode="replicate")
+            x = F.conv1d(lines, kernel).reshape(last.shape).movedim(-1, axis)
+        return x
 
 
 @dataclass(frozen=True)
 class Downsample:
-    """The mean of each square of factor × factor pixels: (B, C, H, W) to (B, C, H/factor, W/factor).
+    """The mean of each block of `factor` pixels a side: (B, C, *sides) to (B, C, *(side/factor)).
 
-    Raises ValueError for a factor below 1, or one that does not divide the sides.
+    Raises ValueError for a factor below 1, or one that does not divide the sides, and items without sides.
     """
 
     factor: int = 2
@@ -46,9 +53,18 @@ class Downsample:
             raise ValueError(f"Downsample: factor = {self.factor} must be a whole number, 1 or more")
 
     def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[-2] % self.factor or x.shape[-1] % self.factor:
-            raise ValueError(f"Downsample: {self.factor} does not divide the sides {x.shape[-2]} and {x.shape[-1]}")
-        return F.avg_pool2d(x, self.factor)
+        _must_have_sides("Downsample", x)
+        if any(side % self.factor for side in x.shape[2:]):
+            raise ValueError(
+                f"Downsample: {self.factor} does not divide the sides {' and '.join(map(str, x.shape[2:]))}"
+            )
+        return POOLS[x.ndim](x, self.factor)
+
+
+def _must_have_sides(name: str, x: Tensor) -> None:
+    """Raises ValueError for what is no series, image or volume."""
+    if x.ndim not in POOLS:
+        raise ValueError(f"{name}: items of shape {tuple(x.shape[1:])} are no series, images or volumes; use Mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +75,10 @@ class Mask:
 
     def __call__(self, x: Tensor) -> Tensor:
         return x * self.mask.to(x)
+
+    def seen(self, y: Tensor) -> Tensor:
+        """What is seen of y, which may hold anything where it is hidden, NaN included."""
+        return torch.where(self.mask.to(y.device) != 0, y, 0.0)
 
 
 @dataclass(frozen=True, eq=False)

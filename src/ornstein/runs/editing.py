@@ -147,16 +147,17 @@ def restore(
     batch_size: int = MOST,
     progress: Report | None = None,
 ) -> NDArray[Any]:
-    """`count` draws of an image given a degraded one, in the data's own units (posterior sampling).
+    """`count` draws of an item given a degraded one, in the data's own units (posterior sampling).
 
-    measured: the degraded image, in the units and the axes of the data, or (H', W') of one channel.
+    measured: the degraded item, in the units and the axes of the data, or the sides alone of one channel.
     operator: of `ornstein.editing.operators`, such as `Downsample(4)`; what a `Mask` hides may hold anything.
     noise: the standard deviation of the measurement's noise, in the units of the data, of each channel in its own.
     method: a name of `names.POSTERIORS`, or a function of (denoiser, measurement) such as `editing.MMPS`.
     label, label_index, condition, guide: as in `sample`, one for all draws; None: no condition.
     seed: draw i depends on (seed, i) alone.
 
-    Raises UsageError for a run of vectors, and for a measurement that is not what the operator makes of an image.
+    Raises UsageError for an operator that does not fit the items (vectors are masked alone), and for a measurement that is not
+    what the operator makes of one.
     """
     if not 0 < noise < float("inf"):
         raise UsageError(f"noise = {noise:g} must be positive, a standard deviation in the units of the data")
@@ -178,7 +179,7 @@ def restore(
 
 
 def weighed(operator: "Operator", y: Tensor, noise: float, scales: NDArray[np.float64]) -> "Measurement":
-    """A measurement whose noise has the deviation noise·scales[c] in channel c of y (1, C, H, W), in model units.
+    """A measurement whose noise has the deviation noise·scales[c] in channel c of y (1, C, ...), in model units.
 
     Where these differ, both sides are multiplied in each channel by what makes them one; a channel with infinite noise counts
     for nothing. Raises UsageError for an operator that gives other channels than an item has, where channels differ.
@@ -190,7 +191,7 @@ def weighed(operator: "Operator", y: Tensor, noise: float, scales: NDArray[np.fl
         raise UsageError("all channels of the data are constant, so there is nothing to restore")
     if len(set(scales.tolist())) == 1:
         return Measurement(operator, y, noise * least)
-    weights = torch.from_numpy(least / scales).to(y).reshape(-1, 1, 1)
+    weights = torch.from_numpy(least / scales).to(y).reshape(-1, *(1,) * (y.ndim - 2))
     return Measurement(operators.Rescale(operator, weights), y * weights, noise * least)
 
 
@@ -204,7 +205,7 @@ def restored(
     batch_size: int = MOST,
     progress: Report | None = None,
 ) -> Tensor:
-    """Draws from a posterior in model units, (count, C, H, W)."""
+    """Draws from a posterior in model units, (count, *model shape)."""
     made, parts = [], range(0, as_whole("count", count, 1), as_whole("batch_size", batch_size, 1))
     for first, report in zip(parts, shares(progress, len(parts)), strict=True):
         shape = (min(batch_size, count - first), *run.spec.shape)
@@ -307,14 +308,10 @@ def _checked(run: "Run", rows: Rows | None, guide: Guidance) -> Guidance:
 
 
 def _measured(run: "Run", measured: Any, operator: "Operator") -> Tensor:
-    """A measurement in model units, (1, C, H', W'), checked against what the operator makes of an image."""
+    """A measurement in model units, (1, C, ...), checked against what the operator makes of an item."""
     from ornstein.editing import operators
 
     spec = run.spec
-    if not spec.traits.pixels:
-        raise UsageError(
-            f"{run.folder} makes {spec.traits.plural}, and restore is for images; see ornstein.editing in Python"
-        )
     array = np.asarray(measured)
     try:
         expected = operator(torch.zeros(1, *spec.shape, device=run.model.device, dtype=run.model.dtype)).shape[1:]
@@ -324,12 +321,12 @@ def _measured(run: "Run", measured: Any, operator: "Operator") -> Tensor:
     array = array[..., None] if (*array.shape, 1) == own.item_shape else array
     if array.dtype.kind not in "biuf" or array.shape != own.item_shape:
         raise UsageError(
-            f"measured: {operator} makes images of shape {own.item_shape} of the run's {spec.item_shape}, and this is "
-            f"{array.shape}"
+            f"measured: {operator} makes {spec.traits.plural} of shape {own.item_shape} of the run's {spec.item_shape}, "
+            f"and this is {array.shape}"
         )
     check_units(run, array, "measured")
     y = own.to_model(array[None]).to(run.model.device, run.model.dtype)
-    y = operator(y) if isinstance(operator, operators.Mask) else y
+    y = operator.seen(y) if isinstance(operator, operators.Mask) else y
     if not bool(y.isfinite().all()):
         raise UsageError("measured: it holds NaN or infinite numbers where the operator looks")
     return y
