@@ -242,10 +242,34 @@ def test_a_measurement_that_does_not_fit_is_refused(images: Run, points: Run) ->
     ):
         with pytest.raises(UsageError, match=says):
             images.restore(y, operator, noise)
-    with pytest.raises(UsageError, match="makes vectors"):
+    with pytest.raises(UsageError, match="operator: Blur: items of shape"):
         points.restore(POINTS[0], operators.Blur(), 0.1)
     with pytest.raises(UsageError, match="method: 'mmpss' is not one of"):
         images.restore(IMAGES[0], operators.Blur(), 5.0, method="mmpss")
+
+
+@pytest.mark.parametrize("layout", ["NCL", "NLC", "NDHW"])
+def test_series_and_volumes_are_restored(layout: str) -> None:
+    shape = {"NCL": (2, 16), "NLC": (16, 2), "NDHW": (8, 8, 8)}[layout]
+    items = (RANDOM.normal(size=(40, *shape)) * 30 + 500).astype(np.float32)
+    run = trained(items, layout=layout, network="unet", preset="tiny")
+    operator = operators.Downsample(2)
+    small = run.spec.of_shape((run.spec.shape[0], *(side // 2 for side in run.spec.shape[1:])), layout)
+    y = small.from_model(operator(run.spec.to_model(items[:1])))[0]
+    made = run.restore(y, operator, 0.5, count=2, steps=3)
+    assert (made.shape, made.dtype) == ((2, *shape), np.float32)
+    gap = (operator(run.spec.to_model(made)) - small.to_model(y[None])).abs().max()
+    assert float(gap) < 1  # an untrained network's, but for the measurement
+    with pytest.raises(UsageError, match=f"makes {run.spec.traits.plural} of shape"):
+        run.restore(items[0], operator, 0.5)
+
+
+def test_hidden_columns_of_vectors_are_restored(points: Run) -> None:
+    operator = operators.Mask(torch.tensor([1.0, 0.0]))
+    made = points.restore([1020.0, np.nan], operator, 1.0, count=3, steps=15)
+    assert made.shape == (3, 2)
+    assert np.abs(made[:, 0] - 1020).max() < 10  # of a deviation of 40
+    assert len(set(made[:, 1].tolist())) == 3
 
 
 # Likelihoods
@@ -283,6 +307,23 @@ def test_log_prob_is_the_likelihood_of_the_items(images: Run, points: Run) -> No
         np.testing.assert_allclose(run.log_prob(items, method=method), -part.nats.double().numpy(), rtol=1e-6)
         apart = run.log_prob(items, method=method, batch_size=2)
         np.testing.assert_allclose(apart, run.log_prob(items, method=method), rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [0, 3, 5])
+def test_too_few_steps_of_a_likelihood_are_refused(points: Run, steps: int) -> None:
+    with pytest.raises(UsageError, match=f"log_prob: steps = {steps}"):
+        points.log_prob(POINTS[:1], steps=steps)
+
+
+def test_data_are_put_into_the_units_of_a_run_once(points: Run, recwarn: pytest.WarningsRecorder) -> None:
+    from ornstein.data import dataset_of
+
+    adopted, notes = dataset_of(POINTS[:20].astype(np.float64)).adopt(points.spec)
+    assert "holds float64" in notes[0]
+    assert adopted.adopt(points.spec) == (adopted, ())
+    method = likelihood.ODE(solver=likelihood.FixedSteps(6))
+    next(iter(points.likelihood(adopted, np.arange(2), method)))
+    assert not len(recwarn)
 
 
 def test_log_prob_takes_a_label_for_each(images: Run) -> None:

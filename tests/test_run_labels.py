@@ -55,7 +55,8 @@ def test_a_label_is_the_class_of_that_name(run: Run) -> None:
     [
         (
             {"label": 0},
-            r"label: 0 is no class; the classes are 1, 2, 3, 10, cat \(the class at index 0 is '1': label_index=0\)",
+            r"label: 0 is no class; the classes are 1, 2, 3, 10, cat \(the class at index 0 is '1': label_index=0, "
+            r"--label-index 0\)",
         ),
         ({"label": 4}, "4 is no class"),
         ({"label": -1}, "-1 is no class"),
@@ -166,6 +167,36 @@ def test_commands_match_classes_by_name(trained: Path, tmp_path: Path, capsys: p
         assert code == 0, said.err
         assert "40 of 160 items are left out, whose classes the run does not have: dog." in said.out
         assert "no items of 2 of the run's 5 classes: 1, 3." in said.out
+
+
+def test_samples_to_compare_are_of_classes_that_the_data_have(
+    trained: Path, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ornstein import data
+    from ornstein.runs.conditioning import like, like_labels
+
+    some = held_out(tmp_path, ["cat", "10"] * 60)
+    held, note = data.open(some, like=run.spec).with_classes(run.spec.classes)
+    assert "no items of 3 of the run's 5 classes: 1, 2, 3." in note
+    labels = like_labels(run, held, 100)
+    assert labels is not None
+    assert set(labels.tolist()) == {CLASSES.index("cat"), CLASSES.index("10")}
+    batch = like(run, held, range(20, 60))
+    assert batch is not None
+    assert torch.equal(batch.rows[0], labels[20:60])
+    whole = data.open(trained.parent / "points.npz", like=run.spec)
+    assert like(run, whole, range(5)) is None
+    assert torch.equal(like_labels(run, whole, 5), run.model.labels(0, 5, 0))  # type: ignore[arg-type]
+    words = ["-n", "100", "--steps", "2", "--metrics", "mmd", "--device", "cpu", "--out"]
+    assert main(["evaluate", str(trained), "--data", str(some), *words, str(tmp_path / "e.json")]) == 0
+    assert f"samples are of the classes alone that {some} has" in capsys.readouterr().out
+
+
+def test_one_item_is_measured_as_it_is(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "row.npy", np.zeros(2))
+    words = ["likelihood", str(trained), "--data", str(tmp_path / "row.npy"), "--steps", "12", "--device", "cpu"]
+    assert main([*words, "--unconditional", "--out", str(tmp_path / "l.json")]) == 0
+    assert "1 of 1 items" in capsys.readouterr().out
 
 
 def test_sets_of_labels_are_matched_by_name(tmp_path: Path) -> None:

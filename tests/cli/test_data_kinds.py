@@ -17,9 +17,9 @@ from ornstein.cli import main
 from ornstein.data import open as open_source
 
 TYPES = ("uint8", "uint16", "int16", "int64", "float32", "bool")
-LAYOUTS = ("ND", "N", "NHWC", "NHW", "NCHW", "NCL", "NLC", "NCDHW", "NDHW")
+LAYOUTS = ("ND", "N", "NHWC", "NHW", "NCHW", "NCL", "NLC", "NL", "NCDHW", "NDHWC", "NDHW")
 SHAPES = {"ND": (3,), "N": (), "NHWC": (8, 8, 3), "NHW": (8, 8), "NCHW": (3, 8, 8), "NCL": (2, 24), "NLC": (24, 2)}
-SHAPES |= {"NCDHW": (2, 8, 8, 8), "NDHW": (8, 8, 8)}
+SHAPES |= {"NL": (24,), "NCDHW": (2, 8, 8, 8), "NDHWC": (8, 8, 8, 2), "NDHW": (8, 8, 8)}
 FAST = [("float32", "ND"), ("float32", "NCHW"), ("uint16", "NCL")]
 
 
@@ -122,7 +122,9 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("layout", ["ND", pytest.param("NCHW", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "layout", ["ND", *(pytest.param(name, marks=pytest.mark.slow) for name in ("NCHW", "NHW", "NCL", "NCDHW"))]
+)
 @pytest.mark.parametrize("kind", LABELS)
 def test_labels_are_those_of_the_data_in_all_commands(
     kind: str, layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

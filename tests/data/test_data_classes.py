@@ -199,3 +199,14 @@ def test_notes() -> None:
     for name in ("nan", "None", "NA", "-1"):
         assert "taken for the name of a class" in notes_of(np.array([0]), (name, "0"))[0]
     assert notes_of(np.array([0, 1]), ("-1", "1")) == ()
+
+
+def test_spellings_of_a_truth_value_are_one_class_and_others_are_noted() -> None:
+    index, classes = indexed(["True", "true", "False", None, "TRUE"])
+    assert classes == ("False", "True")
+    assert index.tolist() == [1, 1, 0, 2, 1]
+    assert indexed(["true", "false"])[1] == ("false", "true")  # as it is written
+    index, classes = indexed(["Cat", "cat ", "dog"])
+    assert classes == ("Cat", "cat ", "dog")
+    (note,) = notes_of(index, classes)
+    assert note == "The classes 'Cat', 'cat ' differ in capitals or spaces alone, and are learned as 2 classes."

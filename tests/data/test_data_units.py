@@ -391,3 +391,19 @@ def test_a_size_of_images_does_not_decide_which_axes_are_which(shape: tuple[int,
         with pytest.raises(UsageError, match="holds series, which have no size"):
             data.open(tmp_path / "x.npy", size=16, layout="NCL")
         assert data.open(tmp_path / "x.npy", size=16, layout="NHW", cache=tmp_path / "c").items.shape == (20, 16, 16)
+
+
+@pytest.mark.parametrize("shape", [(400, 8, 8, 1), (600, 2)])
+def test_one_hot_number_does_not_shift_the_scale(shape: tuple[int, ...]) -> None:
+    """12 bits of uint16 with one pixel at the end of the type; a broken row of a table. A long tail is no fault."""
+    rng = np.random.default_rng(0)
+    plain = np.clip(rng.normal(2000, 700, shape), 0, 4095)
+    x, y = plain.astype(np.uint16), plain.astype(np.uint16)
+    y.reshape(len(y), -1)[3, -1] = 65535
+    right, hot = (dataset_of(values).spec for values in (x, y))
+    assert hot.std == pytest.approx(right.std, rel=0.02)
+    assert hot.mean == pytest.approx(right.mean, rel=0.01)
+    assert hot.robust
+    assert "a few numbers far outside" in " ".join(hot.units())
+    long = np.exp(rng.normal(size=shape)).astype(np.float32) if len(shape) > 2 else rng.standard_t(3, size=shape)
+    assert not dataset_of(long).spec.robust

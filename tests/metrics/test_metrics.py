@@ -290,6 +290,13 @@ def test_intervals_close_to_the_null_hold(metric: Callable[[Tensor, Tensor], met
     assert 178 <= sum(s.low <= truth <= s.high for s in found) <= 199
 
 
+def test_no_frechet_distance_is_said_to_be_below_0() -> None:
+    x, y = draw(200, 3, 0), draw(200, 3, 1)
+    x[5, 0] = 40.0
+    found = metrics.frechet(x, y)
+    assert 0 <= found.low <= found.value <= found.high
+
+
 def test_an_interval_joins_the_null_with_what_is_far_from_it() -> None:
     far = score.distance("d", 1e6, score.Null(0.0, 4.0, 200.0), 32.0)
     assert (far.low, far.high) == pytest.approx((1e6 - 6 * score.Z, 1e6 + 6 * score.Z), abs=0.05)
@@ -463,15 +470,17 @@ def test_equal_sets_have_the_null_value(metric: Callable[..., Any]) -> None:
 def test_copies_are_counted_exactly_and_ratios_without_meaning_are_left_out() -> None:
     training, fresh = duplicates(draw(400, 3, 0)), draw(300, 3, 1)
     alone = metrics.memorisation(training[:150], training)
-    assert [s.name for s in alone.scores] == ["nearer than fresh data", "exact copies"]
-    assert alone.scores[1].value == 1
+    assert [s.name for s in alone.scores] == ["exact copies"]
+    assert alone.scores[0].value == 1
     assert alone.repeats.notes == (
         "75 of 150 samples repeat an earlier one, one of them 2 times in all",
         "200 of 400 training items repeat an earlier one, one of them 2 times in all",
         "150 of 150 samples are exact copies of training items",
     )
     assert alone.notes[0].startswith("near copies are left out: 1 % or more of the fresh items equal a training item")
-    assert alone.notes[1].startswith("the distance ratio is left out: half of the fresh items or more equal")
+    assert alone.notes[1].startswith(
+        "how often samples are nearer, and the distance ratio, are left out: half of the fresh"
+    )
     assert "has memorised its training data: 100.0% of" in str(
         metrics.memorisation(training[:150], training, fresh).verdict
     )

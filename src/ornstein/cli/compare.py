@@ -24,6 +24,7 @@ from ornstein.processes import Processes, joined
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ornstein.data import Dataset
     from ornstein.files.output import Output
     from ornstein.runs import Run
     from ornstein.solvers import Solver
@@ -74,14 +75,18 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     from ornstein.device import choose_device
     from ornstein.metrics import evaluate, extract, reference
     from ornstein.metrics.evaluation import METRICS
+    from ornstein.metrics.holes import alike
     from ornstein.runs import load
+    from ornstein.runs.conditioning import like_labels
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     device = choose_device(options.device, processes)
     runs = [load(folder, device) for folder in options.runs]
     _alike(runs, options.data)
     candidates = _candidates(runs, options.solver, steps)
-    data, training = real_data(runs[0], options.data, options.train_data)
+    data, training, holes, note = alike(*real_data(runs[0], options.data, options.train_data))
+    if note:
+        say(f"Note: {note}")
     spec = runs[0].spec
     record, image = _outputs(options, out, data.spec.content_hash)
     processes.on_all(lambda: _must_be_free(record, image, candidates))
@@ -95,6 +100,7 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     reference_set = (
         reference(extractor, data, training, options.count, "memorisation" in names) if processes.is_first else None
     )
+    reference_set = None if reference_set is None else replace(reference_set, holed=holes is not None)
     if (
         reference_set is not None
         and not options.metrics
@@ -122,12 +128,16 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
                     text = f"{one.name}, {one.solver_name}, {one.steps} steps: {made:,} of {options.count:,}"
                     meter.update((place + made / options.count) / len(candidates), text)
 
-                items, calls = _drawn(one, processes, options, tell)
+                items, calls = _drawn(one, data, processes, options, tell)
+                if holes is not None:
+                    items = holes.punch(items, processes.share(options.count).start)
                 parts = processes.gather((extract(extractor, items, spec), items))
                 if reference_set is None:  # the first process measures
                     continue
                 features = torch.cat([part for part, _ in parts])
                 labels = one.run.model.labels(0, options.count, options.seed)
+                if _of_classes_alone(one.run):
+                    labels = like_labels(one.run, data, options.count, options.seed)
                 known = None
                 if net is not None and labels is not None and "agreement" in names:
                     known = recognition(net, labels, [i for _, i in parts], spec, extractor, features, data)
@@ -243,17 +253,25 @@ def _names(runs: "list[Run]") -> list[str]:
 # Samples
 
 
+def _of_classes_alone(run: "Run") -> bool:
+    return run.model.conditions.label is not None and len(run.model.conditions.parts) == 1
+
+
 def _drawn(
-    one: Candidate, processes: Processes, options: Compare, tell: Callable[[int], None]
+    one: Candidate, data: "Dataset", processes: Processes, options: Compare, tell: Callable[[int], None]
 ) -> "tuple[NDArray[Any], float]":
-    """This process's samples in the data's own units, and the mean network calls of one of all."""
+    """This process's samples in the data's own units, of the classes that the data have, and the mean network calls of one of
+    all."""
     import numpy as np
+
+    from ornstein.runs.conditioning import like
 
     part = processes.share(options.count)
     batches: list[NDArray[Any]] = []
     with _counted(one.run) as rows:
         for batch in one.run.batches(
             len(part),
+            condition=like(one.run, data, part, options.seed) if _of_classes_alone(one.run) else None,
             solver=one.solver,
             steps=one.steps,
             seed=options.seed,

@@ -34,6 +34,9 @@ def run(words: Sequence[str]) -> int:
     device = choose_device(options.device)
     trained = load(options.run, device)
     data, training = real_data(trained, options.data, options.train_data)
+    data, note = data.whole()
+    if note:
+        say(f"Note: {note}")
     rows = np.sort(np.random.default_rng(0).permutation(len(data))[: options.count])
     x, _ = data.batch(rows)
     x = x.to(device)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ornstein.files.output import Output
     from ornstein.guidance import Guidance, GuidanceConfig
     from ornstein.metrics import Evaluation, Score
+    from ornstein.metrics.holes import Holes
     from ornstein.metrics.memorisation import Memorisation
     from ornstein.runs import ConditionBatch, Run
     from ornstein.solvers import Solver
@@ -64,13 +65,16 @@ def run(arguments: Sequence[str]) -> int:
 def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
     from ornstein import cpu
     from ornstein.device import choose_device
+    from ornstein.metrics.holes import alike
     from ornstein.runs import load
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
     _must_have_target(options, trained)
-    data, training = real_data(trained, options.data, options.train_data)
+    data, training, holes, note = alike(*real_data(trained, options.data, options.train_data))
+    if note:
+        say(f"Note: {note}")
     guide = guidance_flags.guide(options, trained)
     results = Results(trained, options, "evaluation", "evaluated", data=data.spec.content_hash, guidance_by=str(guide))
 
@@ -80,7 +84,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
             held.enter_context(results)
 
         processes.on_first(hold)
-        _measure(options, wanted, processes, trained, guide, data, training, results)
+        _measure(options, wanted, processes, trained, guide, data, training, holes, results)
 
 
 def _must_have_target(options: Evaluate, trained: "Run") -> None:
@@ -102,6 +106,7 @@ def _measure(
     guide: "GuidanceConfig",
     data: "Dataset",
     training: "Dataset | None",
+    holes: "Holes | None",
     results: Results,
 ) -> None:
     import torch
@@ -121,6 +126,9 @@ def _measure(
         samples = _from_file(options, trained, processes)
     else:
         samples = _drawn(options, trained, processes, data, guide)
+    if holes is not None:
+        first = processes.share(len(samples.items) if options.samples else options.count).start
+        samples = replace(samples, mine=holes.punch(samples.mine, first), items=holes.punch(samples.items))
     began = time.monotonic()
     with Meter("features", patience=1.0) as meter:
 
@@ -132,6 +140,7 @@ def _measure(
             return
         features = torch.cat(parts)
         compared = reference(extractor, data, training, len(features), "memorisation" in names, progress)
+        compared = replace(compared, holed=holes is not None)
     with Meter("measuring", patience=1.0) as meter:
         labels = None
         if net is not None and samples.labels is not None:
@@ -202,6 +211,8 @@ def _drawn(
     say(recipe(trained.model.path, solver, guidance_flags.steps_of(options), guide))
     part = processes.share(options.count)
     condition = like(trained, data, part, options.seed)
+    if condition is not None and trained.model.conditions.label is not None and len(condition.rows) == 1:
+        say(f"Note: samples are of the classes alone that {data.spec.source} has.")
     mine = draw(
         trained, part, solver, guidance_flags.steps_of(options), options.seed, guide, options.batch_size, condition
     )

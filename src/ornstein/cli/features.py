@@ -92,7 +92,9 @@ def recognition(
     from ornstein.metrics import Labels, cnn, extract
 
     hidden = features if extractor.name == "cnn" else torch.cat([extract(cnn.cnn(net), i, spec) for i in blocks])
-    return Labels(requested, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes)
+    assert data.labels is not None
+    known = torch.bincount(torch.from_numpy(data.labels[data.labelled]), minlength=len(data.classes)) > 0
+    return Labels(requested, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes, known)
 
 
 def words(names: str | None) -> tuple[str, ...] | None:

@@ -5,10 +5,11 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli.printing import dims, duration, few, say, size, table
+from ornstein.cli.printing import dims, duration, epochs, few, say, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 STOPPING = b"\nStopping after this step; once more stops at once and loses what came after the last checkpoint.\n"
 REST = 50.0  # times what a page costs, until the next
+MANY = 1000  # epochs, from which on a word about memorised data is due
 LARGE = 128  # pixels a side, above which training on a small machine takes days
 
 
@@ -61,7 +63,7 @@ def describe(training: "FolderTraining") -> list[str]:
     parameters = sum(p.numel() for p in model.network.parameters())
     length = f"{s.minutes:g} minutes" if s.minutes is not None else f"{s.steps:,} steps"
     if s.steps is not None:
-        length += f" ({s.steps * training.recipe.batch_size / len(training.dataset):.3g} epochs)"
+        length += f" ({epochs(s.steps * training.recipe.batch_size / len(training.dataset))})"
     count, together = training.processes.count, list[tuple[str, str]]()
     if count > 1:
         how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
@@ -155,6 +157,12 @@ def follow(training: "FolderTraining", command: str) -> int:
         say(f"{folder} is already trained: {training.state.step:,} steps. More of them: a larger --steps or --minutes.")
     if signals:
         say(f"Saved at step {training.state.step:,} in {folder}. Go on with the same command: {command}")
+    data = training.dataset
+    seen = training.state.step * training.recipe.batch_size / len(data) if data.is_indexed else 0
+    if started and seen >= MANY:
+        held = "" if training.settings.hold_out else "; --hold-out 0.1 keeps a part apart to judge it by"
+        look = f"ornstein evaluate {quote(str(folder))} --data {quote(data.spec.source)}"
+        say(f"Each item was seen {seen:,.0f} times: `{look}` says what is memorised{held}.")
     if training.state.skipped:
         say(
             f"{training.state.skipped:,} of {training.state.step:,} steps had no finite loss or gradient and were skipped."

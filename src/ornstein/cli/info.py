@@ -14,7 +14,7 @@ from typing import Any
 
 from ornstein.cli.options import Info
 from ornstein.cli.parse import parse
-from ornstein.cli.printing import dims, duration, few, folder_size, say, size, table
+from ornstein.cli.printing import dims, duration, epochs, few, folder_size, say, size, table
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.formats import upgraded
@@ -125,7 +125,7 @@ def _rows(folder: Path, settings: dict[str, Any], config: dict[str, Any]) -> lis
         ("target", _called(config["target"])),
         *([("flow map", line)] if (line := Settings(**settings).flow_map) else []),
         ("trained", f"{last['step']:,} steps of {settings['batch_size']} in {duration(last['seconds'])}, of {goal}"),
-        ("seen", f"{last['images']:,} {spec.traits.plural}, {last['images'] / spec.count:.3g} epochs"),
+        ("seen", f"{last['images']:,} {spec.traits.plural}, {epochs(last['images'] / spec.count)}"),
         *(("changed", line) for line in described(folder)),
         ("loss", " ".join(f"{line['loss']:.4f} (step {line['step']:,})" for line in _spread(lines)) or "none yet"),
         *_held_out(folder),

@@ -71,3 +71,8 @@ def few(names: Sequence[str], most: int = 12) -> str:
     """How many names there are, and the first of them."""
     rest = ", ..." if len(names) > most else ""
     return f"{len(names)}: {', '.join(names[:most])}{rest}"
+
+
+def epochs(count: float) -> str:
+    """How often each item is seen."""
+    return f"{count:,.0f} epochs" if count >= 100 else f"{count:.3g} epochs"

@@ -28,6 +28,7 @@ def opened(trained: "Run", source: str) -> "Dataset":
             size=settings["size"],
             channels=settings["channels"],
             like=trained.spec,
+            missing="mask" if trained.spec.missing and source not in data.names() else None,
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
     spec, run = dataset.spec, trained.spec

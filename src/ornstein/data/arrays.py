@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.annotations import TEXT_KEYS, VECTOR_KEYS, Annotations, checked_sets, from_arrays, is_sets
 from ornstein.data.classes import indexed, listed, name_of, notes_of
-from ornstein.data.layout import Like, layout_of
+from ornstein.data.layout import Like, layout_of, own_shape
 from ornstein.data.rows import ArrayHeader, npy_header, read_at, read_npy
 from ornstein.data.stamps import Changed, stamp
 from ornstein.errors import OrnsteinError, UsageError
@@ -366,7 +366,8 @@ def _items_key(keys: Sequence[str], where: str) -> str:
 def as_items(
     array: NDArray[Any], where: str, layout: str | None = None, torch: bool = False, like: Like | None = None
 ) -> tuple[NDArray[Any], str]:
-    """Items as they are, and their layout: the one that is wanted, or what their shape can only mean (`layout_of`).
+    """Items as they are, and their layout: the one that is wanted, or what their shape can only mean (`layout_of`). One item of
+    the shape of those of `like` is taken for itself.
 
     Raises `UsageError` for another type than numbers, for nothing at all, and what `layout_of` raises.
     """
@@ -374,6 +375,8 @@ def as_items(
         raise UsageError(f"{where} has type {array.dtype}; items must be whole or floating numbers.")
     if array.size == 0:
         raise UsageError(f"{where} is empty (shape {array.shape}); there is nothing to learn from.")
+    if layout is None and like is not None and array.shape == own_shape(like[1], like[0]):
+        return array[None], like[0]
     return array, layout_of(array.shape, array.dtype, where, layout, torch, like)
 
 

@@ -46,7 +46,7 @@ def indexed(labels: Iterable[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """The index of each label of a column, K where it is missing, and the names of the K classes: numbers in the order of their
     values, then words in the order of their characters.
 
-    Where all are whole numbers, "1.0" is "1".
+    Where all are whole numbers, "1.0" is "1"; where all are truth values, "true" is "True" if both occur.
     """
     names = [name_of(label) for label in labels]
     distinct = {name for name in names if name is not None}
@@ -54,6 +54,11 @@ def indexed(labels: Iterable[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         plain = {name: WHOLE.sub(r"\1", name) for name in distinct}
         names = [None if name is None else plain[name] for name in names]
         distinct = set(plain.values())
+    if distinct and all(name.lower() in TRUTH for name in distinct):
+        spelled = {name: [other for other in distinct if other.lower() == name.lower()] for name in distinct}
+        one = {name: name if len(others) == 1 else name.capitalize() for name, others in spelled.items()}
+        names = [None if name is None else one[name] for name in names]
+        distinct = set(one.values())
     classes = tuple(sorted(distinct, key=rank))
     places: dict[str | None, int] = {name: place for place, name in enumerate(classes)}
     return np.array([places.get(name, len(classes)) for name in names], np.int64), classes
@@ -148,6 +153,13 @@ def notes_of(labels: NDArray[np.int64], classes: Sequence[str]) -> tuple[str, ..
         notes.append(
             f"{listed(doubtful)} is taken for the name of a class; leave the cell empty (in arrays: NaN) for a missing label."
         )
+    plain = [" ".join(name.split()).lower() for name in classes]
+    twins = [name for name, other in zip(classes, plain, strict=True) if plain.count(other) > 1]
+    if twins:
+        quoted = listed([repr(name) for name in twins])
+        notes.append(
+            f"The classes {quoted} differ in capitals or spaces alone, and are learned as {len(twins)} classes."
+        )
     return tuple(notes)
 
 
@@ -175,4 +187,8 @@ def _value(name: str, truth: bool = False) -> Decimal | None:
 def _by_index(label: Any, classes: Sequence[str]) -> str:
     name = str(name_of(label))
     inside = name.isdecimal() and len(name) < 10 and int(name) < len(classes)
-    return f" (the class at index {name} is {classes[int(name)]!r}: label_index={name})" if inside else ""
+    return (
+        f" (the class at index {name} is {classes[int(name)]!r}: label_index={name}, --label-index {name})"
+        if inside
+        else ""
+    )

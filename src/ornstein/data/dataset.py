@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ornstein.data import classes as naming
 from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import Arrays
-from ornstein.data.content import DIGITS, FORM, content_hash, digest_of, item_bytes
+from ornstein.data.content import DIGITS, FORM, chunks, content_hash, digest_of, item_bytes
 from ornstein.data.selected import select
 from ornstein.data.shuffle import order
 from ornstein.data.spec import FULL_RANGE, DataSpec
@@ -31,6 +31,7 @@ class Dataset:
     `items` may be `Rows`, read on demand; `labels` is int64 `(N,)`, indices of the classes and `len(classes)` where a
     label is missing, or `None`; `annotations` hold what else is known of each item. `use` keeps an entry of the cache from being
     removed. `full_scale`: the items are image files, in which the full range of the type goes from black to white.
+    `adopted_by`: of the run in whose units they have been put already (`adopt`).
     """
 
     items: NDArray[Any]
@@ -39,6 +40,7 @@ class Dataset:
     annotations: Annotations = Annotations()
     use: object = None
     full_scale: bool = False
+    adopted_by: DataSpec | None = None
     is_indexed: ClassVar[bool] = True
     """Whether its order is a function of a seed, and its content known by a hash."""
     is_paired: ClassVar[bool] = False
@@ -116,6 +118,18 @@ class Dataset:
         moved = replace(some, labels=match.labels, spec=spec)
         return (moved._hashed() if some is self else moved), match.note
 
+    def whole(self) -> tuple[Dataset, str]:
+        """The items that lack no number, and a sentence about the others. Raises UsageError where there is none."""
+        if not self.spec.missing:
+            return self, ""
+        there = [~np.isnan(chunk).reshape(len(chunk), -1).any(1) for chunk in chunks(self.items)]
+        rows, source = np.flatnonzero(np.concatenate(there)), self.spec.source
+        if not len(rows):
+            raise UsageError(f"all {len(self):,} items of {source} have missing numbers; give some that have none")
+        some = self.take(rows)
+        note = f"{len(self) - len(rows):,} of {len(self):,} items of {source} have missing numbers and are left out."
+        return replace(some, spec=replace(some.spec, missing=False)), note
+
     def without_labels(self) -> Dataset:
         """The same items without classes."""
         return replace(self, labels=None, spec=replace(self.spec, classes=()))._hashed()
@@ -143,16 +157,19 @@ class Dataset:
         Raises UsageError for items of another kind or shape, and for those that state another range than the run's data.
         """
         own = self.spec
+        if self.adopted_by == run:
+            return self, ()
         if (own.kind, own.shape) != (run.kind, run.shape):
             raise UsageError(
                 f"{own.source} holds {own.traits.plural} of shape {own.shape}, but the run was trained on {run.traits.plural} of "
                 f"shape {run.shape}; give data of that shape"
             )
         if own.has_units_of(run):
-            return replace(self, spec=own.in_units_of(run)), ()
+            return replace(self, spec=own.in_units_of(run), adopted_by=run), ()
         if self.full_scale and not run.mean and not own.mean:
             other = f"{own.source} holds {own.dtype} images, and the training data {run.dtype}; "
-            return self, () if own.dtype == run.dtype else (f"{other}black and white are the same in both.",)
+            notes = () if own.dtype == run.dtype else (f"{other}black and white are the same in both.",)
+            return replace(self, adopted_by=run), notes
         if (
             not own.mean
             and not run.mean
@@ -163,8 +180,8 @@ class Dataset:
                 "them in the run's range, or leave out low and high where its numbers already are"
             )
         adopted = own.in_units_of(run)
-        notes = replace(adopted, dtype=run.dtype).notes_on(self.items, own.source)
-        return replace(self, spec=adopted), tuple(notes)
+        said = replace(adopted, dtype=run.dtype).notes_on(self.items, own.source)
+        return replace(self, spec=adopted, adopted_by=run), tuple(said)
 
     def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
         """The data and the indices of the items of a training step: a function of (seed, step)."""

@@ -2,9 +2,10 @@
 
 8-bit numbers, truth values and what declares `low` and `high` have a range. The numbers of 16-bit images have that of their type
 where they use half of it or more. All else is scaled by the mean and the deviation of each channel, as measured. Of a channel
-whose deviation is more than twice that of its numbers within a window, the mean and the deviation are those of the numbers
-held to the window: from the .001 to the .999 quantile, and as much again on either side. So a few broken pixels do not decide the
-scale of all others.
+whose deviation is more than twice that of its numbers held to a window, the mean and the deviation are those of the numbers
+within the window: from the .001 to the .999 quantile, and as much again on either side. So a few broken pixels do not decide the
+scale of all others. Nor does a single one shift it: the same holds where at most one number of 10,000 lies outside the window,
+four times as far away as any within it. A long tail, which fills the way there, is left as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ornstein.errors import OrnsteinError, UsageError
 
 TAIL = 0.001  # of the numbers of a channel on either side, which do not decide its scale alone
 DOMINATED = 2.0  # times that the plain deviation exceeds the one within the window, where a few numbers decide it
+FEW = 20  # numbers of a channel, below which any may be its end
+RARE, APART = 1e-4, 4.0  # part of the numbers outside the window, and times as far away, that are taken for broken
 USED = 0.5  # of the range of 16 bits, below which the type does not say what the range is
 
 
@@ -118,7 +121,9 @@ def _scale(items: NDArray[Any], layout: str, some: NDArray[Any], surveyed: _Surv
     window = _window(some)
     inner = [np.clip(values, *bounds) for values, *bounds in zip(np.moveaxis(some, 1, 0), *window, strict=True)]
     spread: Callable[..., Any] = np.nanstd if surveyed.holes else np.std
-    robust = [i for i, values in enumerate(inner) if 0 < DOMINATED * float(spread(values, dtype=np.float64)) < std[i]]
+    within = np.array([float(spread(values, dtype=np.float64)) for values in inner])
+    broken = (DOMINATED * within < std) | _apart(items, layout, window, (lows, highs))
+    robust = np.flatnonzero((within > 0) & broken).tolist()
     if robust:
         lows, highs = lows.copy(), highs.copy()
         up, down = (np.ceil, np.floor) if items.dtype.kind != "f" else (np.positive, np.positive)
@@ -170,15 +175,19 @@ def _survey(items: NDArray[Any], layout: str, source: str, masked: bool) -> _Sur
 def _moments(
     items: NDArray[Any], layout: str, holes: bool, bounds: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of each channel, in two passes; of numbers held to bounds, where there are any, and without `holes`."""
+    """Mean and deviation of each channel, in two passes; of numbers within bounds, where there are any, and without `holes`."""
     shape = model_shape(items.shape[1:], layout)
     count: Any = len(items) * int(np.prod(shape[1:], dtype=np.int64))
     axes = (0, *range(2, len(shape) + 1))
 
     def values(chunk: NDArray[Any]) -> NDArray[Any]:
         own = to_model_order(chunk, layout)
-        return own if bounds is None else np.clip(own, *(_along(bound, own.ndim) for bound in bounds))
+        if bounds is None:
+            return own
+        low, high = (_along(bound, own.ndim) for bound in bounds)
+        return np.where((own < low) | (own > high), np.nan, own)
 
+    holes = holes or bounds is not None
     zero = np.zeros(shape[0])
     total: Callable[..., Any] = np.nansum if holes else np.sum
     if holes:
@@ -196,10 +205,37 @@ def _window(some: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64
     return low - (high - low), high + (high - low)
 
 
+def _apart(
+    items: NDArray[Any],
+    layout: str,
+    window: tuple[NDArray[np.float64], NDArray[np.float64]],
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
+) -> NDArray[np.bool_]:
+    """For each channel, whether there are a few numbers outside the window, far from all within it."""
+    (low, high), beyond = window, (ends[0] < window[0]) | (ends[1] > window[1])
+    if not beyond.any():
+        return beyond
+    middle, count, total = (low + high) / 2, np.zeros(len(low)), 0
+    furthest, nearest = np.zeros(len(low)), np.full(len(low), np.inf)
+    for chunk in chunks(items):
+        own = to_model_order(chunk, layout)
+        values = np.moveaxis(own, 1, 0).reshape(own.shape[1], -1)
+        distance = np.abs(values - middle[:, None])
+        outside = (values < low[:, None]) | (values > high[:, None])
+        count, total = count + outside.sum(1), total + values.shape[1]
+        furthest = np.fmax(furthest, np.fmax.reduce(np.where(outside, 0.0, distance), axis=1))
+        nearest = np.fmin(nearest, np.fmin.reduce(np.where(outside, distance, np.inf), axis=1))
+    few = (count > 0) & (count <= np.maximum(1, RARE * total))
+    return np.asarray(beyond & few & (nearest > APART * furthest))
+
+
 def _quantile(flat: NDArray[Any], part: float) -> NDArray[np.float64]:
     if flat.dtype.kind == "f" and np.isnan(flat).any():
         return np.nanquantile(flat.astype(np.float64), part, axis=1, method="nearest")
-    place = round(part * (flat.shape[1] - 1))
+    most = flat.shape[1] - 1
+    place = round(part * most)
+    if most >= FEW:  # the outermost number never decides alone
+        place = min(max(place, 1), most - 1)
     return np.partition(flat, place, axis=1)[:, place].astype(np.float64)
 
 

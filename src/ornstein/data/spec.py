@@ -196,7 +196,8 @@ class DataSpec:
         several = f" of each {self._channel_word}" if len(scales) > 1 else ""
         lines = [f"mean and deviation{several} become 0 and 1: {', '.join(scales[:LINE])}{more}"]
         if self.dtype == "uint16" and not self.traits.held:
-            lines.append(f"the numbers use {self.low:g} to {self.high:g} of uint16's 0 to 65535")
+            low, high = (min(self.lows), max(self.highs)) if self.lows else (self.low, self.high)
+            lines.append(f"the numbers use {low:g} to {high:g} of uint16's 0 to 65535")
         lines += [
             f"{self._channel_word} {i} has a few numbers far outside {self.lows[i]:.4g} to {self.highs[i]:.4g}, which are "
             "learned as the nearest of both"
@@ -320,7 +321,8 @@ class DataSpec:
             flat = np.moveaxis(values, 1, -1).reshape(-1, self.shape[0])
             outside += int(((flat < low) | (flat > high)).sum())
             x = self.scaling.to_model(values)
-            total, mean, square = total + x.size, mean + float(x.sum()), square + float(np.square(x).sum())
+            there = x if x.dtype.kind != "f" or not self.missing else x[~np.isnan(x)]
+            total, mean, square = total + there.size, mean + float(there.sum()), square + float(np.square(there).sum())
         if outside:
             share = f"{100 * outside / total:.2g} %"
             notes.append(

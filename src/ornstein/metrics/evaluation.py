@@ -6,7 +6,7 @@ says little without it.
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.data import Dataset
+from ornstein.data.classes import listed
 from ornstein.errors import UsageError
 from ornstein.metrics.agreement import agreement
 from ornstein.metrics.c2st import c2st
@@ -64,7 +65,7 @@ class Reference:
     """Features of real data: those compared with, other ones in the place of samples, and what the model has seen.
 
     `held` are real items that the model has not seen, where there are any. `names` are those of these and of all training items
-    (`repeats.identities`), to count copies by.
+    (`repeats.identities`), to count copies by. `holed`: numbers are missing on both sides (`ornstein.metrics.holes`).
     """
 
     real: Tensor
@@ -72,16 +73,21 @@ class Reference:
     training: Tensor | None = None
     held: Tensor | None = None
     names: tuple[list[bytes] | None, list[bytes] | None] = (None, None)
+    holed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Requested and recognised classes of samples (N,), and whether real items are recognised, boolean (M,)."""
+    """Requested and recognised classes of samples (N,), and whether real items are recognised, boolean (M,).
+
+    `known`, boolean (K,): the classes that the real items have, and so can be recognised; None: all.
+    """
 
     requested: Tensor
     recognised: Tensor
     real: Tensor
     classes: tuple[str, ...]
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +171,9 @@ def evaluate(
             progress(done, len(names))
         try:
             if name == "agreement":
-                row, by_class = _agreement(labels)
+                row, by_class, left_out = _agreement(labels)
                 rows.append(row)
+                notes += left_out
             elif name == "memorisation":
                 more, memorised = _memorisation(samples, reference, known)
                 rows += more
@@ -201,14 +208,25 @@ def _as_tuple(scores: Score | tuple[Score, ...]) -> tuple[Score, ...]:
     return (scores,) if isinstance(scores, Score) else scores
 
 
-def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score]]:
+def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score], list[str]]:
+    """Of samples whose class was requested and can be recognised, and a note on the others."""
     if labels is None:
         raise UsageError("label agreement needs samples whose classes are known, and a classifier of the real images")
+    count, notes = len(labels.classes), []
+    known = torch.ones(count, dtype=torch.bool) if labels.known is None else labels.known
+    counted = torch.cat([known, known.new_zeros(1)])[labels.requested.clamp(max=count)]
+    if len(counted) == len(labels.recognised) and not bool(counted.all()):
+        lacking = [name for name, there in zip(labels.classes, known.tolist(), strict=True) if not there]
+        why = f"the real items have none of the classes {listed(lacking)}" if lacking else "they have no class"
+        notes.append(f"label agreement is of {int(counted.sum()):,} of {len(counted):,} samples: of the others {why}")
+        labels = replace(labels, requested=labels.requested[counted], recognised=labels.recognised[counted])
     score, by_class = agreement(labels.requested, labels.recognised, labels.classes)
-    return Row(score, proportion("label agreement", labels.real)), by_class
+    return Row(score, proportion("label agreement", labels.real)), by_class, notes
 
 
 def _memorisation(samples: Tensor, reference: Reference, known: Repeats | None) -> tuple[list[Row], Memorisation]:
+    if reference.holed:
+        raise UsageError("the nearest-neighbour test needs whole items, and numbers of these are missing")
     if reference.training is None:
         raise UsageError(
             "the nearest-neighbour test needs the training data, which were not opened or are not there any more"

@@ -1,5 +1,7 @@
 """Fréchet distance between Gaussian fits of features ("FID" only when they are the original Inception's)."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -31,7 +33,8 @@ def frechet(samples: Tensor, real: Tensor) -> Score:
     psi_y = -2 * y @ shift + y.square().sum(1) - _quadratic(y, root_y, vt.T, s)
     first = float(psi_x.var() / len(x) + psi_y.var() / len(y))
     null = _second_order(x, y)
-    return distance("Fréchet distance", float(value.clamp(min=0)), null, max(first - 2 * null.variance, 0.0))
+    score = distance("Fréchet distance", float(value.clamp(min=0)), null, max(first - 2 * null.variance, 0.0))
+    return replace(score, low=max(score.low, 0.0))
 
 
 def _second_order(x: Tensor, y: Tensor) -> Null:

@@ -45,7 +45,7 @@ def memorisation(
     the ratio of the medians of both distances; and the part of samples that equal a training item.
     Where 1 % or half of the
     fresh items are at distance 0, as with duplicates, overlap or data of few values, nothing is nearer and no ratio is finite:
-    that score is left out, with a note. `known`: which items repeat, where that was counted on the
+    these scores are left out, with a note. `known`: which items repeat, where that was counted on the
     items themselves; None: on these features. Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "The nearest-neighbour test", samples=samples, training=training)
@@ -66,7 +66,8 @@ def memorisation(
         group, independent = torch.arange(len(held)), float(len(held))
     ours = neighbours.distance[:, 0]
     order = ours.argsort()[:pairs]
-    scores = [_nearer(ours, held, group)]
+    none_nearer = float(held.median()) == 0
+    scores = [] if none_nearer else [_nearer(ours, held, group)]
     near = None
     if float(held.quantile(NEAR)) > 0:
         near = _copies(ours, held, independent)
@@ -76,10 +77,13 @@ def memorisation(
             "near copies are left out: 1 % or more of the fresh items equal a training item, and nothing is nearer; give "
             "held-out data apart from the training"
         )
-    if float(held.median()) > 0:
-        scores.append(_ratio(ours, held, int(independent)))
+    if none_nearer:
+        notes.append(
+            "how often samples are nearer, and the distance ratio, are left out: half of the fresh items or more equal a "
+            "training item, and nothing is nearer"
+        )
     else:
-        notes.append("the distance ratio is left out: half of the fresh items or more equal a training item")
+        scores.append(_ratio(ours, held, int(independent)))
     exact = proportion("exact copies", torch.from_numpy(known.copies))
     scores.append(exact)
     return Memorisation(

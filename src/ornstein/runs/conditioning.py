@@ -17,6 +17,7 @@ from ornstein.errors import UsageError
 from ornstein.guidance.config import Guidance, GuidanceConfig, NegativeLabel, WeakModel, unconditional
 
 if TYPE_CHECKING:
+    from ornstein.conditions import Label as OneClass
     from ornstein.data.dataset import Dataset
     from ornstein.runs.run import Run
 
@@ -91,12 +92,16 @@ def label_ids(run: Run, label: Label, count: int) -> Tensor:
 def like(run: Run, dataset: Dataset, part: range, seed: int = 0) -> ConditionBatch | None:
     """Conditions for samples of these numbers that can be compared with data: those of items of the data.
 
-    The items are those of the data in random order, again and again. None for a run of classes alone, or of no conditions:
-    it draws its classes itself. Raises UsageError for data that lack a condition of the run.
+    The items are those of the data in random order, again and again. Of a run of classes alone, they are classes drawn as often
+    as in the training, of those that the data have; None where these are all, or of no conditions: such a run draws them itself.
+    Raises UsageError for data that lack a condition of the run.
     """
     known = run.model.conditions
-    if not known or (known.label is not None and len(known.parts) == 1):
+    if not known:
         return None
+    if known.label is not None and len(known.parts) == 1:
+        some = _present(known.label, dataset)
+        return None if some is known.label else ConditionBatch((some.drawn(part.start, part.stop, seed),))
     dataset = known.fitted(dataset, run.folder)
     return ConditionBatch(known.of_items(dataset, _items(dataset, part, seed), seed))
 
@@ -104,11 +109,22 @@ def like(run: Run, dataset: Dataset, part: range, seed: int = 0) -> ConditionBat
 def like_labels(run: Run, dataset: Dataset, count: int, seed: int = 0) -> Tensor | None:
     """The classes of the first `count` samples made as `like` has it; None without classes."""
     known = run.model.conditions
-    if known.label is None or len(known.parts) == 1:
-        return run.model.labels(0, count, seed)
+    if known.label is None:
+        return None
+    if len(known.parts) == 1:
+        return _present(known.label, dataset).drawn(0, count, seed)
     dataset = known.fitted(dataset, run.folder)
     assert dataset.labels is not None
     return torch.from_numpy(dataset.labels[_items(dataset, range(count), seed)])
+
+
+def _present(part: OneClass, dataset: Dataset) -> OneClass:
+    """The classes without those that labelled data lack; the same object where they lack none, or have no labels."""
+    if dataset.labels is None or dataset.classes != part.classes:
+        return part
+    there = np.bincount(dataset.labels[dataset.labelled], minlength=len(part.classes)) > 0
+    frequencies = tuple(f if has else 0.0 for f, has in zip(part.frequencies, there.tolist(), strict=True))
+    return part if frequencies == part.frequencies or not any(frequencies) else replace(part, frequencies=frequencies)
 
 
 def _items(dataset: Dataset, part: range, seed: int) -> NDArray[np.int64]:
