@@ -6,6 +6,7 @@
     python -m benchmarks.flowmaps fashion-mnist meanflow FOLDER [MINUTES]   # from the data, the time of both
     python -m benchmarks.flowmaps fashion-mnist shortcut FOLDER [MINUTES]   # the same
     python -m benchmarks.flowmaps fashion-mnist judge FOLDER            # what is there, to results/flowmaps-DATA.json
+    python -m benchmarks.flowmaps fashion-mnist picture FOLDER          # 1, 2 and 4 calls above 20 of the base
 
 Minutes are CPU minutes of one thread, so that other work on the machine does not count. All have the library's U-Net for these
 images, its data, conditions, optimiser, rate and average of the weights. The published objectives of MeanFlow and of shortcut
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 import ornstein
 from benchmarks.quality import outputs, train_classifier
 from ornstein import data, distillation, metrics
+from ornstein.data.images import grid_image
 from ornstein.distillation import FlowMapObjective
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.learn import start_from
@@ -221,10 +223,21 @@ def judge(source: str, folder: Path) -> None:
         file.write_text(json.dumps(known, indent=1) + "\n")
 
 
+def picture(source: str, folder: Path) -> None:
+    """A row each of 1, 2 and 4 calls of the distilled run and of 20 of its base, from the same noise and of the same classes."""
+    few, base = (ornstein.load(folder / kind) for kind in ("distil", "base"))
+    labels = [*range(len(base.spec.classes))]
+    made = [
+        run.sample(len(labels), label_index=labels, steps=n) for run, n in ((few, 1), (few, 2), (few, 4), (base, 20))
+    ]
+    sheet = grid_image(np.concatenate(made), len(labels), spec=base.spec)
+    sheet.save(RESULTS.parent.parent / "docs" / "images" / f"few-steps-{source}.png", optimize=True)
+
+
 def main(source: str, what: str, folder: str, minutes: str = "") -> None:
     torch.set_num_threads(1)
-    if what == "judge":
-        judge(source, Path(folder))
+    if what in ("judge", "picture"):
+        (judge if what == "judge" else picture)(source, Path(folder))
     else:
         train(source, what, Path(folder), float(minutes) if minutes else MINUTES[source] * PARTS[what])
 

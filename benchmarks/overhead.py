@@ -3,16 +3,15 @@
     python -m benchmarks.overhead               # results/overhead.json and overhead.md
 
 Every loop calls the same network, which returns a tensor made before, and all are timed in turn (A B C A B C ...) in one
-process on one thread; what the bare network calls take is subtracted from each. `step` is what each further step costs once the
-first is made: the clock starts after it. `whole` is all of a run of 50 steps with what comes before (grid and table;
-set_timesteps). A hand-written loop with coefficients made before shows what is left to gain. Medians over rounds, in
-microseconds a step.
+process on one thread, by its CPU time; what the bare network calls take is subtracted from each. `step` is what each further
+step costs once the first is made: the clock starts after it. `whole` is all of a run of 50 steps with what comes before (grid
+and table; set_timesteps). A hand-written loop with coefficients made before shows what is left to gain. The smallest of all
+rounds, which other work on the machine disturbs least, in microseconds a step.
 """
 
 import gc
 import json
 import math
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -43,10 +42,10 @@ def ours(solver: solvers.Solver, shape: tuple[int, ...]) -> Loops:
     def step() -> float:
         run = execute(table, denoiser, x, noise)
         next(run)
-        begun = time.perf_counter()
+        begun = time.thread_time()
         for _ in run:
             pass
-        return (time.perf_counter() - begun) / (STEPS - 1)
+        return (time.thread_time() - begun) / (STEPS - 1)
 
     return {"step": step, "whole": _timed(lambda: ornstein.sample(denoiser, start=x, solver=solver, steps=STEPS))}
 
@@ -89,9 +88,9 @@ def diffusers(name: str, shape: tuple[int, ...]) -> Loops:
         x, begun = x_T, 0.0
         for i, t in enumerate(timesteps):
             if i == 1:
-                begun = time.perf_counter()
+                begun = time.thread_time()
             x = scheduler.step(network(x, t), t, x).prev_sample
-        return (time.perf_counter() - begun) / (STEPS - 1)
+        return (time.thread_time() - begun) / (STEPS - 1)
 
     def step() -> float:
         scheduler.set_timesteps(STEPS)
@@ -106,9 +105,9 @@ def diffusers(name: str, shape: tuple[int, ...]) -> Loops:
 
 def _timed(run: Callable[[], Any]) -> Callable[[], float]:
     def seconds() -> float:
-        begun = time.perf_counter()
+        begun = time.thread_time()
         run()
-        return (time.perf_counter() - begun) / STEPS
+        return (time.thread_time() - begun) / STEPS
 
     return seconds
 
@@ -125,7 +124,7 @@ def bare() -> None:
 
 
 def interleaved(loops: Loops) -> dict[str, float]:
-    """The median microseconds a step of each, timed in turn, less the bare calls."""
+    """The microseconds a step of each, timed in turn, less the bare calls."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     gc.collect()
     gc.disable()
@@ -138,8 +137,8 @@ def interleaved(loops: Loops) -> dict[str, float]:
                         seconds[name].append(value)
     finally:
         gc.enable()
-    medians = {name: statistics.median(values) * 1e6 for name, values in seconds.items()}
-    return {name: median - medians["bare"] for name, median in medians.items() if name != "bare"}
+    least = {name: min(values) * 1e6 for name, values in seconds.items()}
+    return {name: value - least["bare"] for name, value in least.items() if name != "bare"}
 
 
 def run() -> str:

@@ -185,10 +185,8 @@ class NetworkDenoiser(Views):
         clock = torch.tensor(c_noise, dtype=torch.float64, device="cpu").to(like.device, like.dtype)
         rows = clock[:, None].expand(-1, len(like)).unbind()
         scales = [None] * len(rows) if c_in is None else c_in
-        return [partial(self._predict, row, scale) for row, scale in zip(rows, scales, strict=True)]
-
-    def _predict(self, c_noise: Tensor, c_in: float | None, x_t: Tensor) -> Tensor:
-        return self.network(x_t if c_in is None else x_t * c_in, c_noise, *self._bound())
+        bound = self._bound()
+        return [partial(_ask, self.network, row, scale, bound) for row, scale in zip(rows, scales, strict=True)]
 
     def _bound(self) -> tuple[Any, ...]:
         return () if self.condition is None else (self.condition,)
@@ -205,3 +203,9 @@ class NetworkDenoiser(Views):
         matrix = self.inverse(t)
         (cx, cq), (nx, nq) = ([align(entry, x_t) for entry in row.unbind(-1)] for row in matrix.unbind(-2))
         return Estimate(cx * x_t + cq * prediction, nx * x_t + nq * prediction)
+
+
+def _ask(
+    network: Callable[..., Tensor], c_noise: Tensor, c_in: float | None, bound: tuple[Any, ...], x_t: Tensor
+) -> Tensor:
+    return network(x_t if c_in is None else x_t * c_in, c_noise, *bound)

@@ -319,8 +319,9 @@ def fit(
     iterations. The result is the table with the smallest error on those; it is never worse there than the best untuned table.
     `gain`: whether a run may multiply its start by a number that is fitted too; False for programs that make the first call on
     the start as it is, such as pipelines of diffusers: it is made below t = 1 only where all levels are of one size.
-    `earlier`: a solver of fewer calls that was fitted to this denoiser. Its table with calls that change nothing (`extended`) is
-    one that the fit may start from, so the result is not worse on the held-out starts; for flow maps it says nothing.
+    `earlier`: a solver of fewer calls that was fitted to this denoiser. Where the fit does not come below its error, it goes on
+    from its table with calls that change nothing (`extended`), so the result is not worse on the held-out starts; for flow
+    maps it says nothing.
     `progress` is called with a `Progress` when the teacher is done and after every iteration; when `stop()` is true the fit
     ends early with what it has. `device` and `dtype` are those of the starts; None: the network's.
     Raises ValueError for fewer than one step or no starts, TypeError for another kind of argument,
@@ -360,7 +361,7 @@ def fit(
         return mean if math.isfinite(mean) else math.inf
 
     unseen, learned, goal = everything[starts:], everything[:starts], torch.empty_like(x)
-    longer = [[table] for table in _from_earlier(path, earlier, steps, gain)]
+    longer, contained = _from_earlier(path, earlier, steps, gain), list[tuple[float, Table]]()
     allowed, measured = max(seconds, READY), list[list[tuple[float, Table]]]()
     try:
         with torch.no_grad():
@@ -370,11 +371,12 @@ def fit(
                 goal[part], learned = _finite(ends, fine), everything[part[0] : starts]
                 if len(learned) >= FEWEST and time.monotonic() - begun > TEACHING * seconds:
                     break
-        for some in longer + candidates(path, steps, gain, takes_aim(denoiser)):
+        for some in candidates(path, steps, gain, takes_aim(denoiser)):
             if not (measured and over()):
                 measured.append([])
                 for table in some:
                     measured[-1].append((error(table), table))
+        contained = [] if over() else sorted(((error(table), table) for table in longer), key=itemgetter(0))
     except _Late:
         if not any(measured):
             raise OrnsteinError(
@@ -383,14 +385,12 @@ def fit(
             ) from None
     allowed = seconds
     ranked = sorted((min(some, key=itemgetter(0)) for some in measured if some), key=itemgetter(0))
-    smallest, best = ranked[0]
-    own = [pair for some in measured[len(longer) :] for pair in some]
-    untuned = min(own, key=itemgetter(0))[0] if own else smallest
-    if not math.isfinite(smallest):
+    untuned, best = ranked[0]
+    if not math.isfinite(untuned):
         raise OrnsteinError(
             f"no solve of this model in {steps} network calls is finite, so none can be fitted; use more"
         )
-    done, iteration = 0.0, 0
+    smallest, done, iteration = untuned, 0.0, 0
     left = max(seconds - (prepared := time.monotonic()) + begun, 1e-9)
 
     def report() -> None:
@@ -431,8 +431,12 @@ def fit(
         for table in tables:
             if not over():
                 fitted(descent(table, learned), iterations)
+        if contained and contained[0][0] < smallest and not over():
+            smallest, best = contained[0]
+            fitted(descent(best, learned), iterations)
     except _Late:  # the best so far is the result
         pass
+    smallest, best = min([(smallest, best), *contained[:1]], key=itemgetter(0))
     done = 1.0
     report()
     return Tuned(path, best, smallest, untuned, model)
