@@ -29,6 +29,9 @@ def main() -> int:
     from sphinx.cmd.build import build_main
 
     began = time.perf_counter()
+    if silent := api.undocumented():
+        print(f"These public names have no docstring: {', '.join(silent)}.", file=sys.stderr)
+        return 1
     pages = stage()
     shutil.rmtree(SITE, ignore_errors=True)
     if build_main(["-W", "--keep-going", "-q", "-b", "html", str(pages), str(SITE)]):
