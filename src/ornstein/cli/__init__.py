@@ -18,6 +18,7 @@ from ornstein import terminal
 from ornstein.cli.options import COMMANDS, EXAMPLES
 from ornstein.cli.stopping import stoppable
 from ornstein.errors import OrnsteinError, Reported, Unheard, UsageError
+from ornstein.extras import is_there
 from ornstein.processes import environment, silent
 from ornstein.spelling import near
 
@@ -179,9 +180,12 @@ def _next_steps() -> list[str]:
     runs = [file.parent.parent for file in Path("runs").glob("*/model/config.json")]
     if runs:
         run = quote(str(max(runs, key=lambda folder: folder.stat().st_mtime)))
+        seen = (f"ornstein info {run}", "what it is, and how it was trained")
+        if is_there("starlette"):
+            seen = (f"ornstein studio {run}", "watch it at work in the browser")
         steps = [
             (f"ornstein sample {run} -n 64", "draw samples of the newest run"),
-            (f"ornstein info {run}", "what it is, and how it was trained"),
+            seen,
             ("ornstein help TOPIC", "such as guidance, solver, likelihood; `ornstein help` names all commands"),
         ]
     else:
