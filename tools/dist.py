@@ -46,7 +46,7 @@ SMOKE: dict[str, str] = {
     "doctor": "doctor",
     "studio": "studio --export studio.html",
     "export": "export runs/moons --to onnx --out exported.onnx",
-    "import": "import exported.onnx --convention sit --range -3,3 --out runs/imported",
+    "import": "import exported.onnx --convention sit --classes 2+1 --range -3,3 --out runs/imported",
 }
 """A line for each command; those that need a run come after those that make it."""
 
