@@ -147,7 +147,9 @@ def stable_diffusion(kind: str = "StableDiffusionPipeline") -> tuple[Any, Any, C
     return pipe, pipe.unet, run
 
 
-def with_pooled_text(pipe: Any, side: int, negative: bool, count: int, steps: int, first: int = 0) -> Tensor:
+def with_pooled_text(
+    pipe: Any, side: int, negative: bool, count: int, steps: int, first: int = 0, size: bool = True, **options: Any
+) -> Tensor:
     """Images of a pipeline that takes text and pooled text, and a negative of both."""
     draws = [(torch.randn(5, 16, generator=g), torch.randn(12, generator=g)) for g in seeds(first + count)[first:]]
     text, pooled = (torch.stack(list(part)) for part in zip(*draws, strict=True))
@@ -155,17 +157,37 @@ def with_pooled_text(pipe: Any, side: int, negative: bool, count: int, steps: in
     made = pipe(
         prompt_embeds=text,
         pooled_prompt_embeds=pooled,
-        height=side,
-        width=side,
         num_inference_steps=steps,
         generator=seeds(first + count)[first:],
         output_type="np",
+        **({"height": side, "width": side} if size else {}),
         **away,
+        **options,
     )
     return torch.tensor(made.images)
 
 
-def stable_diffusion_3() -> tuple[Any, Any, Callable[..., Tensor]]:
+def stable_diffusion_xl(kind: str = "StableDiffusionXLPipeline") -> tuple[Any, Any, Callable[..., Tensor]]:
+    """Its network takes pooled text and sizes besides (`added_cond_kwargs`)."""
+    model = diffusers.UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        norm_num_groups=8,
+        attention_head_dim=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=12 + 6 * 4,
+    )
+    scheduler = diffusers.EulerDiscreteScheduler(**SCALED)
+    pipe = getattr(diffusers, kind)(vae(), None, None, None, None, shaken(model), scheduler)
+    return pipe, pipe.unet, partial(with_pooled_text, pipe, 8, True, size=kind == "StableDiffusionXLPipeline")
+
+
+def stable_diffusion_3(kind: str = "StableDiffusion3Pipeline") -> tuple[Any, Any, Callable[..., Tensor]]:
     model = diffusers.SD3Transformer2DModel(
         sample_size=8,
         patch_size=2,
@@ -179,14 +201,12 @@ def stable_diffusion_3() -> tuple[Any, Any, Callable[..., Tensor]]:
         out_channels=4,
     )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    pipe = diffusers.StableDiffusion3Pipeline(
-        shaken(model), scheduler, vae(shift_factor=0.1), None, None, None, None, None, None
-    )
+    pipe = getattr(diffusers, kind)(shaken(model), scheduler, vae(shift_factor=0.1), None, None, None, None, None, None)
 
     return pipe, pipe.transformer, partial(with_pooled_text, pipe, 8, True)
 
 
-def flux() -> tuple[Any, Any, Callable[..., Tensor]]:
+def flux(kind: str = "FluxPipeline") -> tuple[Any, Any, Callable[..., Tensor]]:
     model = diffusers.FluxTransformer2DModel(
         patch_size=1,
         in_channels=16,
@@ -200,12 +220,12 @@ def flux() -> tuple[Any, Any, Callable[..., Tensor]]:
         axes_dims_rope=(4, 4, 8),
     )
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    pipe = diffusers.FluxPipeline(scheduler, vae(shift_factor=0.1), None, None, None, None, shaken(model))
+    pipe = getattr(diffusers, kind)(scheduler, vae(shift_factor=0.1), None, None, None, None, shaken(model))
 
     return pipe, pipe.transformer, partial(with_pooled_text, pipe, 16, False)
 
 
-PIPELINES = (ddpm, dit, stable_diffusion, stable_diffusion_3, flux)
+PIPELINES = (ddpm, dit, stable_diffusion, stable_diffusion_xl, stable_diffusion_3, flux)
 
 
 @pytest.mark.parametrize(
@@ -246,6 +266,29 @@ def test_image_to_image_begins_where_the_strength_says(strength: float, solver: 
     steps = int(10 * strength)
     assert counted.calls == (2 * steps - 1 if solver == "heun" else steps)
     assert batch.isfinite().all()
+    assert (run(1, 10, first=1, image=images[1:], strength=strength) - batch[1:]).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+@pytest.mark.parametrize("solver", ["abm", "dpmpp"])
+@pytest.mark.parametrize(
+    ("make", "kind", "side"),
+    [
+        (stable_diffusion_xl, "StableDiffusionXLImg2ImgPipeline", 8),
+        (stable_diffusion_3, "StableDiffusion3Img2ImgPipeline", 8),
+        (flux, "FluxImg2ImgPipeline", 16),
+    ],
+)
+def test_image_to_image_of_later_pipelines(make: Any, kind: str, side: int, solver: str, strength: float) -> None:
+    pipe, model, run = make(kind)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = ours.Scheduler.from_config(pipe.scheduler.config, solver=solver)
+    images = torch.stack([torch.rand(3, side, side, generator=g) for g in seeds(2)])
+    counted = Counted(model)
+    batch = run(2, 10, image=images, strength=strength)
+    assert counted.calls == int(10 * strength)
+    assert batch.isfinite().all()
+    assert (batch[0] - batch[1]).abs().max() > 1e-3
     assert (run(1, 10, first=1, image=images[1:], strength=strength) - batch[1:]).abs().max() <= 1e-4
 
 
