@@ -17,7 +17,7 @@ FREE = (
 CHANGEABLE = ("learning_rate", "batch_size", "warmup", "weight_decay", "clip", "precision", "compile")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("network", "preset", "time_features", "times", "batch_size", "precision", "threads")
+OPEN = ("given", "network", "preset", "time_features", "times", "batch_size", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Settings:
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
     given: str | None = None
     """Condition on a part of each item, so that one model gives p(any | any): any (a random subset of the columns of a vector;
-    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap)."""
+    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap), none
+    (default: any for tables, else none)."""
     text: str | None = None
     """Condition on captions through an encoder: minilm (needs the extra `text`) or words (spelling alone)."""
     network: str | None = None

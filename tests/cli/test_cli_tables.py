@@ -31,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(table: Path) -> Path:
     folder = table.parent / "run"
-    words = ["--data", str(table), "--out", str(folder), "--steps", "150", "--samples", "4", "--preset", "tiny"]
+    words = ["--data", str(table), "--out", str(folder), "--steps", "250", "--samples", "4", "--preset", "tiny"]
     assert main(["train", *words, "--batch-size", "128", "--cache", str(table.parent / "cache")]) == 0
     return folder
 
@@ -111,3 +111,110 @@ def test_samples_are_measured_column_by_column(table: Path, run: Path, capsys: p
     assert main(["evaluate", str(run), *words, "--samples", str(table), "--force"]) == 0  # the data themselves
     same = json.loads(out.read_text(encoding="utf-8"))
     assert {s["name"]: s["value"] for s in same["scores"]}["marginals, mean distance"] < 0.1
+
+
+def test_samples_in_which_columns_have_these_values(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = table.parent / "some.csv"
+    words = ["sample", str(run), "-n", "200", "--out", str(out)]
+    assert main([*words, "--where", "job=baker, old", "--where", "gain=0"]) == 0
+    columns = dict(zip(rows_of(out)[0], zip(*rows_of(out)[1:], strict=True), strict=True))
+    assert (set(columns["job"]), set(columns["gain"])) == ({"baker, old"}, {"0"})
+    assert np.mean([int(age) >= 55 for age in columns["age"]]) > 0.8
+    capsys.readouterr()
+    for where, sentence in (
+        ("job=pilot", "no such category; give one of baker, old, cook."),
+        ("jbo=cook", "did you mean job?"),
+        ("age=999", "go from 20 to 89"),
+        ("age=old", "it is no number"),
+        ("age=", "a missing value cannot be given"),
+        ("age", "give COLUMN=VALUE"),
+    ):
+        assert main([*words, "--where", where]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main([*words, "--where", "age=30", "--where", "age=31"]) == 2
+    assert "said twice" in capsys.readouterr().err
+
+
+def holes(table: Path) -> Path:
+    """The first rows with a hole in each, in other columns from row to row."""
+    lines = rows_of(table)[:81]
+    for number, line in enumerate(lines[1:]):
+        line[number % 4] = ""
+    file = table.parent / "holes.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+    return file
+
+
+def test_holes_are_filled_and_all_else_is_as_it_was(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = holes(table), table.parent / "filled.csv"
+    assert main(["impute", str(run), str(file), "--draws", "3", "--out", str(out)]) == 0
+    before, after = rows_of(file), rows_of(out)
+    assert after[0] == ["draw", *before[0]]
+    assert [line[0] for line in after[1:]] == [str(draw) for draw in (1, 2, 3) for _ in range(80)]
+    for line, old in zip(after[1:], before[1:] * 3, strict=True):
+        assert all(line[1:])
+        assert all(new == cell for new, cell in zip(line[1:], old, strict=True) if cell)
+    jobs = [(line[2], truth[1]) for line, truth in zip(after[1:], rows_of(table)[1:81] * 3, strict=True)]
+    assert np.mean([one == other for one, other in jobs]) > 0.9
+    assert main(["impute", str(run), str(out), "--out", str(out.with_suffix(".tsv"))]) == 2
+    assert "has no holes" in capsys.readouterr().err
+
+
+def test_a_column_is_predicted_from_the_others(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = table.parent / "predicted.csv"
+    assert main(["predict", str(run), str(table), "--column", "job", "--draws", "8", "--out", str(out)]) == 0
+    made, real = rows_of(out), rows_of(table)
+    assert made[0] == ["job", "P(job=baker, old)", "P(job=cook)"]
+    assert np.mean([one[0] == other[1] for one, other in zip(made[1:], real[1:], strict=True)]) > 0.9
+    assert np.allclose(np.array([line[1:] for line in made[1:]], float).sum(1), 1, atol=1e-5)
+    words = ["predict", str(run), str(holes(table)), "--column", "age", "--draws", "20"]
+    assert main([*words, "--out", str(out), "--force"]) == 0
+    made = rows_of(out)
+    assert made[0] == ["age mean", "age 5%", "age 25%", "age 50%", "age 75%", "age 95%"]
+    numbers = np.array(made[1:], float)
+    assert (np.diff(numbers[:, 1:], axis=1) >= 0).all()
+    capsys.readouterr()
+    assert main(["predict", str(run), str(table), "--out", str(out)]) == 2
+    assert "needs --column" in capsys.readouterr().err
+
+
+def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> None:
+    lines = rows_of(table)[:41]
+    for line in lines[21:]:
+        line[1] = "cook" if line[1] != "cook" else "baker, old"
+    file, out = table.parent / "strange.csv", table.parent / "likelihood.json"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+    assert main(["likelihood", str(run), "--data", str(file), "--steps", "16", "--per-item", "--out", str(out)]) == 0
+    record = json.loads(out.read_text(encoding="utf-8"))
+    nats = np.array(record["items"]["nats"])
+    assert nats[20:].mean() > nats[:20].mean() + 1
+    assert record["rows"].keys() == {"−log p", "states of columns", "numbers, given these"}
+
+
+@pytest.mark.slow
+def test_the_likelihood_is_that_of_a_known_distribution(tmp_path: Path) -> None:
+    """A category of .3 and .7, and two numbers that are normal given it: the entropy, in the numbers' own units."""
+    import ornstein
+    from ornstein import data
+
+    rng = np.random.default_rng(0)
+
+    def draw(count: int, file: Path) -> Path:
+        kind = rng.random(count) < 0.3
+        a = np.where(kind, 20.0, 60.0) + np.where(kind, 2.0, 8.0) * rng.normal(size=count)
+        b = 0.01 * a + 0.1 * rng.normal(size=count)
+        with file.open("w", newline="", encoding="utf-8") as stream:
+            lines = ([["x", "y"][int(k)], f"{u:.6f}", f"{v:.6f}"] for k, u, v in zip(kind, a, b, strict=True))
+            csv.writer(stream, lineterminator="\n").writerows([["kind", "a", "b"], *lines])
+        return file
+
+    learned = data.open(draw(20_000, tmp_path / "a.csv"), columns=["a=numeric:standard", "b=numeric:standard"])
+    run = ornstein.train(learned, steps=2500, preset="tiny", samples=0, seed=0)
+    fresh = data.open(draw(1500, tmp_path / "b.csv"), like=run.spec)
+    measured = -run.log_prob(np.asarray(fresh.items), steps=32)
+    state = -(0.3 * np.log(0.3) + 0.7 * np.log(0.7))
+    normal = 0.5 * np.log(2 * np.pi * np.e)
+    entropy = state + 2 * normal + 0.3 * np.log(2.0) + 0.7 * np.log(8.0) + np.log(0.1)
+    assert measured.mean() == pytest.approx(entropy, abs=0.06)

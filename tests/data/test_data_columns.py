@@ -229,7 +229,7 @@ def test_a_table_comes_back_cell_for_cell(tmp_path: Path) -> None:
         assert (tuple(x.shape), labels) == ((400, *spec.shape), None)
         rows = spec.from_model(x)
         output = Output(tmp_path / f"again-{step is None}.csv", "0" * 64)
-        with new_table(output, spec) as append:
+        with new_table(output, spec.columns) as append:
             append(rows[:150])
             append(rows[150:])
         with output.path.open(encoding="utf-8", newline="") as file:

@@ -140,7 +140,7 @@ def test_tables_come_back_or_are_refused_with_a_sentence(tmp_path: Path, cases: 
                 continue
             read += 1
             assert ColumnSpec.from_json(spec.to_json()).has_units_of(spec)
-            with new_table(Output(again, "0" * 64, force=True), spec) as append:
+            with new_table(Output(again, "0" * 64, force=True), spec.columns) as append:
                 append(spec.from_model(spec.to_model(arrays.items, wide=True)))
             before, after = cells_of(file), cells_of(again)
             places = [i for i, guess in enumerate(columns) if guess.name not in bad]

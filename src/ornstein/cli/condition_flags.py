@@ -29,7 +29,12 @@ def label_of(trained: "Run", label: str | None, index: int | None) -> str | None
 
 
 def read(
-    trained: "Run", condition: str | None, mask: str | None, text: str | None, known: str | None = None
+    trained: "Run",
+    condition: str | None,
+    mask: str | None,
+    text: str | None,
+    known: str | None = None,
+    where: str | None = None,
 ) -> dict[str, Any] | None:
     """The flags by the names that `Run.sample` knows. Raises UsageError for files that do not fit."""
     values: dict[str, Any] = {} if text is None else {"text": text}
@@ -39,7 +44,26 @@ def read(
         values |= _condition(trained, condition, mask)
     if known is not None:
         values["known"] = _known(trained, known)
+    if where is not None:
+        values["known"] = _where(trained, where, known)
     return values or None
+
+
+def _where(trained: "Run", where: str, known: str | None) -> "NDArray[Any]":
+    from ornstein.data.column_spec import ColumnSpec
+
+    spec = trained.spec
+    if not isinstance(spec, ColumnSpec):
+        raise UsageError(
+            f"--where is for tables, and {trained.folder} was trained on {spec.traits.plural}; leave it out"
+        )
+    if trained.model.conditions.known is None:
+        raise UsageError(
+            f"--where: {trained.folder} was trained with --given none, on all columns together; train without that"
+        )
+    if known is not None:
+        raise UsageError("--where and --known say the same; give one of them")
+    return spec.known(where.splitlines())
 
 
 def _known(trained: "Run", name: str) -> "NDArray[Any]":

@@ -236,7 +236,7 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
             yield lambda number, batch: append(batch)
         return
     if isinstance(spec, ColumnSpec):
-        with new_table(output, spec) as append:
+        with new_table(output, spec.columns) as append:
             yield lambda number, batch: append(batch)
         return
     arrays: list[NDArray[Any]] = []

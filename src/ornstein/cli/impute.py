@@ -11,6 +11,7 @@ from ornstein.cli.drawing import MOST_STEPS
 from ornstein.cli.options import Impute
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import say
+from ornstein.cli.table_input import read_rows, table_output
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 
@@ -32,14 +33,17 @@ def run(words: Sequence[str]) -> int:
 
     from ornstein.data.arrays import plain_items
     from ornstein.data.images import first_not_finite
+    from ornstein.data.table_files import is_table
     from ornstein.device import choose_device
     from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
     from ornstein.runs import load
     from ornstein.runs.conditioning import with_known
 
+    if is_table(options.data):
+        return _table(options)
     file = Path(options.data).expanduser()
     if file.suffix.lower() not in ENDINGS or not file.is_file():
-        raise UsageError(f"{file}: there is no such .npy or .npz file of items with NaN in their holes; give one")
+        raise UsageError(f"{file}: there is no such table, nor .npy or .npz of items with NaN in their holes; give one")
     trained = load(options.run, choose_device(options.device))
     with_known(trained, None, None)
     options = guidance_flags.settled(options, trained)
@@ -79,6 +83,61 @@ def run(words: Sequence[str]) -> int:
     write(output, filled[0] if options.draws == 1 else filled)
     each = f"{options.draws:,} draws of each" if options.draws > 1 else "one draw of each"
     say(f"{holes:,} holes of {filled.shape[1]:,} {trained.spec.traits.plural} filled, {each}: {output.path.resolve()}")
+    return 0
+
+
+def _table(options: Impute) -> int:
+    """Fill the empty cells of a table."""
+    import numpy as np
+
+    from ornstein.data.cells import NumberCells
+    from ornstein.data.column_spec import ColumnSpec
+    from ornstein.data.columns import Column
+    from ornstein.data.table_writing import new_table
+    from ornstein.device import choose_device
+    from ornstein.runs import load
+    from ornstein.runs.conditioning import with_known
+
+    trained = load(options.run, choose_device(options.device))
+    spec = trained.spec
+    if not isinstance(spec, ColumnSpec):
+        raise UsageError(
+            f"{options.data}: {trained.folder} was trained on {spec.traits.plural}; give a .npy or .npz of them"
+        )
+    with_known(trained, None, None)
+    flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
+    options = guidance_flags.settled(options, trained)
+    guide = guidance_flags.guide(options, trained)
+    solver = guidance_flags.solver(options, trained, options.label, guide)
+    rows, digest = read_rows(trained, options.data)
+    holes = int(np.isnan(rows).sum())
+    if not holes:
+        raise UsageError(
+            f"{options.data} has no holes: no cell of the run's columns is empty, so there is nothing to fill"
+        )
+    name = f"imputed-{Path(options.data).stem}-seed-{options.seed}.csv"
+    output = table_output(trained, options.out, name, {"command": "impute", "rows": digest, **flags}, options.force)
+    with Meter("filling", patience=1.0) as meter:
+        filled = trained.impute(
+            rows,
+            options.draws,
+            guide=guide,
+            solver=solver,
+            steps=guidance_flags.steps_of(options),
+            seed=options.seed,
+            batch_size=options.batch_size,
+            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+        )
+    columns = list(spec.columns)
+    if options.draws > 1:
+        taken = [column.name for column in columns]
+        draw = next(name for name in ("draw", "_draw", "__draw") if name not in taken)
+        columns.insert(0, Column(draw, "integer", NumberCells(0, False, ".", True), constant=1.0))
+    with new_table(output, columns) as append:
+        for number, some in enumerate(filled, 1):
+            append(np.insert(some, 0, number, axis=1) if options.draws > 1 else some)
+    each = f"{options.draws:,} draws of each" if options.draws > 1 else "one draw of each"
+    say(f"{holes:,} holes of {len(rows):,} rows filled, {each}: {output.path.resolve()}")
     return 0
 
 

@@ -254,6 +254,9 @@ def _tell(
     condition_text = f"given {what}" if conditional else "unconditional" if conditions else ""
     whole = spec.level_width is not None
     density = "probability of its whole numbers" if whole else f"density in the units of the data, {dims} dimensions"
+    if spec.may_lack:
+        condition_text = ""
+        density = "probabilities of categories and whole numbers, densities of other numbers in their own units"
     about = f"{len(nats):,} of {len(dataset):,} items of {dataset.spec.source}, " + ", ".join(
         filter(None, (condition_text, density))
     )

@@ -148,6 +148,8 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
     text: str | None = None
     """The caption, for a run trained on captions."""
+    where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
+    """Of a table: samples in which a column has this value, such as income=>50K; once for each such column."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
@@ -164,9 +166,10 @@ class Impute(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     """Fill the holes (NaN) of items with draws of a run trained with --given, given the rest of each item."""
 
     data: str = field(default="", metadata={"positional": True, "name": "FILE"})
-    """A .npy or .npz of items in the units of the data, with NaN in the holes."""
+    """A table with empty cells, or a .npy or .npz of items in the units of the data, with NaN in the holes."""
     draws: int = 1
-    """Draws of all holes. Several are written one behind the other, (draws, N, ...): their spread is the uncertainty."""
+    """Draws of all holes. Several are written one behind the other, (draws, N, ...), of a table with a column `draw`: their
+    spread is the uncertainty."""
     label: str | None = None
     """A class of all items by its name in the data (default: none is given)."""
     solver: str = "default"
@@ -176,7 +179,25 @@ class Impute(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     seed: int = 0
     """Draw j of item i is a function of this number, i and j alone."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
-    """A .npy or .npz file (default: a .npy in the run folder)."""
+    """A file of the same kind (default: in the run folder)."""
+
+
+@dataclass(frozen=True)
+class Predict(OneRun, OnDevice, Batched, Writes):
+    """Predict a column of a table from the others: the probabilities of categories, or quantiles of numbers."""
+
+    data: str = field(default="", metadata={"positional": True, "name": "FILE"})
+    """A table with the columns of the run; what is missing in it, this column above all, is not used."""
+    column: str = field(default="", metadata={"name": "COLUMN"})
+    """The column to predict."""
+    draws: int = 100
+    """Draws of each number, whose quantiles are written; of categories the noises over which the network's answer is averaged."""
+    steps: int | None = None
+    """Steps from noise to data (default: 20)."""
+    seed: int = 0
+    """Draw j of row i is a function of this number, i and j alone."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A file of a table, a row for each (default: a .csv in the run folder)."""
 
 
 @dataclass(frozen=True)
@@ -610,6 +631,7 @@ COMMANDS: dict[str, type] = {
     "edit": Edit,
     "interpolate": Interpolate,
     "impute": Impute,
+    "predict": Predict,
     "restore": Restore,
     "tune": Tune,
     "distil": Distil,
@@ -651,6 +673,7 @@ EXAMPLES = {
         "ornstein sample runs/digits --guidance 3 --guidance-interval 0.2,5 --guidance-method apg",
         "ornstein sample runs/digits --guidance 2 --autoguidance runs/digits/averages/update-00000212.safetensors",
         "ornstein sample runs/points -n 1000 --condition 0.3,1.2 --out points.npz",
+        "ornstein sample runs/people -n 1000 --where 'income=>50K' --where age=40 --out fake.csv",
         "ornstein sample runs/inpainting --condition torn.png --mask hole.png -n 8",
         "ornstein sample runs/table -n 1000 --known '?,2.5,?' --out given.npz",
         "ornstein sample runs/emoji --text 'a smiling cat'",
@@ -685,7 +708,12 @@ EXAMPLES = {
         "ornstein interpolate runs/digits three.png eight.png --frames 8",
         "ornstein interpolate runs/digits three.png eight.png --frames 24 --out three-to-eight.gif",
     ],
+    "predict": [
+        "ornstein predict runs/people new.csv --column income --out predictions.csv",
+        "ornstein predict runs/people new.csv --column age --draws 200",
+    ],
     "impute": [
+        "ornstein impute runs/people holes.csv --draws 5 --out filled.csv",
         "ornstein impute runs/table holes.npy --out filled.npy",
         "ornstein impute runs/table holes.npy --draws 5 --out five-times-filled.npy",
     ],
@@ -717,6 +745,7 @@ EXAMPLES = {
     "likelihood": [
         "ornstein likelihood runs/digits --data digits:test",
         "ornstein likelihood runs/digits --data digits:test --method elbo -n 200",
+        "ornstein likelihood runs/people --data people-test.csv --per-item",
         "ornstein likelihood runs/points --data held-out.npy --trace exact",
         "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
     ],

@@ -98,7 +98,9 @@ def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     from ornstein.runs import ConditionBatch
     from ornstein.runs.conditioning import condition_rows, known_numbers
 
-    condition = condition_flags.read(trained, options.condition, options.mask, options.text, options.known)
+    condition = condition_flags.read(
+        trained, options.condition, options.mask, options.text, options.known, options.where
+    )
     if condition is None:
         return None
     rows = condition_rows(trained, options.count, options.label, condition, options.label_index)
@@ -111,6 +113,7 @@ def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Pa
     label += "" if options.text is None else "-" + re.sub(r"\W+", "-", options.text)[:40].strip("-")
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     label += "" if options.known is None else "-known-" + re.sub(r"[^\w.?]+", "-", Path(options.known).stem)[:40]
+    label += "" if options.where is None else "-where-" + re.sub(r"[^\w.=]+", "-", options.where)[:60].strip("-")
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     return trained.folder / (name + trained.spec.traits.ending)

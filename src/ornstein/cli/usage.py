@@ -9,7 +9,9 @@ def sampling(folder: Path, config: dict[str, Any]) -> str:
     """A command that samples a model, with its conditions."""
     classes = config["data"]["classes"]
     label = f" --label {quote(classes[-1])}" if classes else ""
-    options = "".join(_condition_options(entry) for entry in config.get("conditions", ()))
+    table = "columns" in config["data"]  # of which nothing needs to be known
+    parts = [entry for entry in config.get("conditions", ()) if not (table and entry["type"] == "Known")]
+    options = "".join(_condition_options(entry) for entry in parts)
     steps = " --steps 1" if config["network"].get("aim") is True else ""
     return f"ornstein sample {quote(str(folder))} -n 64{steps}{label}{options}"
 

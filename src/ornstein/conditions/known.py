@@ -69,7 +69,7 @@ class Known(Condition):
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
         """What the law gives of items x, in which NaN is missing: never known, and never to be estimated."""
         visible = self.law(numbers, self.shape).to(x.device).expand(x.shape)
-        return self._rows(x, torch.where(x.isnan(), -1.0, visible.to(x.dtype)))
+        return self.rows(x, torch.where(x.isnan(), -1.0, visible.to(x.dtype)))
 
     def scored(self, rows: Tensor) -> Tensor:
         marks = rows.chunk(2, 1)[1]
@@ -88,7 +88,7 @@ class Known(Condition):
         if refusal := self.law.refusal(visible, self.shape):
             raise UsageError(f"known: {refusal}")
         x = spec.to_model(spec.within(array))
-        return self._rows(x.nan_to_num(0.0), visible.to(x.dtype)).expand(count, *self.null(1).shape[1:])
+        return self.rows(x.nan_to_num(0.0), visible.to(x.dtype)).expand(count, *self.null(1).shape[1:])
 
     def read(self, known: Any, count: int, spec: DataSpec) -> NDArray[np.float64]:
         """Known numbers of one item or of `count`, (1 or count, *item_shape), checked. Raises UsageError."""
@@ -117,7 +117,8 @@ class Known(Condition):
             spread[:, list(column.all)] = torch.from_numpy(place)[:, None]
         return spread
 
-    def _rows(self, x: Tensor, marks: Tensor) -> Tensor:
+    def rows(self, x: Tensor, marks: Tensor) -> Tensor:
+        """The condition of items x (B, *shape) in model units of which `marks`, like x, say what is known."""
         values = torch.where(marks > 0, x, 0.0)
         cells = (len(x), *self._cells)
         return torch.cat([values.reshape(cells), marks.reshape(cells)], 1)

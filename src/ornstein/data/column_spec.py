@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.cells import UnreadableCell
 from ornstein.data.columns import Column, ColumnScaling
 from ornstein.data.content import chunks, content_hash, digest_of, measured
 from ornstein.data.spec import LINE, REACH, Adopted, ColumnDimensions, DataSpec, checked
@@ -71,6 +72,35 @@ class ColumnSpec(DataSpec):
             hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(names[:12])}"
             raise UsageError(f"the run has no column {name}; {hint}")
         return names.index(name)
+
+    def known(self, texts: Sequence[str]) -> NDArray[np.float64]:
+        """A row (1, C) of what texts NAME=VALUE say, with NaN in all other columns. Raises UsageError that says what is wrong."""
+        row = np.full((1, len(self.columns)), math.nan)
+        for text in texts:
+            names = [column.name for column in self.columns if text.startswith(f"{column.name}=")]
+            if not names:
+                name, equals, _ = text.partition("=")
+                if not equals or not name:
+                    raise UsageError(f"--where {text}: give COLUMN=VALUE, such as {self.columns[0].name}=...")
+                self.place(name)
+            name = max(names, key=len)
+            place, value = self.place(name), text[len(name) + 1 :].strip()
+            column = self.columns[place]
+            if not np.isnan(row[0, place]):
+                raise UsageError(f"--where {name} is said twice; say it once")
+            try:
+                row[0, place] = column.cells.read([value])[0]
+            except UnreadableCell as error:
+                raise UsageError(f"--where {name}={value}: {error.reason}{_choices(column)}") from None
+            if np.isnan(row[0, place]):
+                raise UsageError(f"--where {name}={value}: a missing value cannot be given; leave it out")
+            low, high = getattr(column.value, "low", -math.inf), getattr(column.value, "high", math.inf)
+            if row[0, place] not in column.atoms and not low <= row[0, place] <= high:
+                ends = f"{column.cells.text(low)} to {column.cells.text(high)}"
+                raise UsageError(
+                    f"--where {name}={value}: the training data go from {ends}; give a value in that range"
+                )
+        return row
 
     def units(self) -> list[str]:
         lines = [f"{column.name}: {column.type}, {column.words}" for column in self.columns]
@@ -136,6 +166,12 @@ class ColumnSpec(DataSpec):
                     "training data."
                 )
         return notes
+
+
+def _choices(column: Column) -> str:
+    """The categories of a column, as the end of a sentence."""
+    names = getattr(column.cells, "names", ())
+    return f"; give one of {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
 
 
 def measure_columns(arrays: Arrays, source: str, digest: str | None = None) -> ColumnSpec:

@@ -40,6 +40,8 @@ class Kind:
     """Whether an array of items can be of this kind."""
     item: ClassVar[str] = "item"
     """One of them, in a word."""
+    maskings: ClassVar[str | None] = None
+    """What of an item a model is given in training, by default (`--given`)."""
     per_dimension: ClassVar[bool] = True
     """Whether a likelihood is given in bits per dimension, in place of nats."""
     ending: ClassVar[str] = ".png"
@@ -202,6 +204,7 @@ class TableRows(Kind):
     per_dimension = False
     ending = ".csv"
     item = "row"
+    maskings = "any"
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
         return 512

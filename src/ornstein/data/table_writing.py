@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ornstein import extras
 from ornstein.data.cells import DateCells, NameCells, NumberCells
-from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.columns import Column
 from ornstein.errors import UsageError
 from ornstein.files.output import Output
@@ -22,13 +21,13 @@ Append = Callable[[NDArray[Any]], None]
 
 
 @contextmanager
-def new_table(output: Output, spec: ColumnSpec) -> Iterator[Append]:
+def new_table(output: Output, columns: Sequence[Column]) -> Iterator[Append]:
     """Within, a function that appends rows `(N, C)` to a file, which is there when the block ends well, and not at all otherwise.
 
     Raises UsageError for an ending that is not known, and what `Output.write` raises.
     """
     must_be_writable(output.path)
-    with output.write() as file, WRITERS[output.path.suffix.lower()](file, spec.columns, output) as append:
+    with output.write() as file, WRITERS[output.path.suffix.lower()](file, columns, output) as append:
         yield append
 
 

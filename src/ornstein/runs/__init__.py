@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ornstein.runs.hub import push_to_hub
     from ornstein.runs.imputing import impute
     from ornstein.runs.likelihoods import dequantisation, likelihood, log_prob
+    from ornstein.runs.predicting import predict
     from ornstein.runs.sampling import batches, compile, sample
     from ornstein.runs.tuning import tune, tuned
 else:
@@ -40,6 +41,7 @@ __all__ = [
     "likelihood",
     "load",
     "log_prob",
+    "predict",
     "push_to_hub",
     "restore",
     "sample",

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ornstein import conditions
 from ornstein.arguments import as_whole
+from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.layout import to_model_order
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError
@@ -64,6 +65,8 @@ def log_prob(
             raise UsageError(f"log_prob: {str(error).removeprefix('FixedSteps: ')}") from None
     if known is not None:
         return _of_rest(run, items, known, label, label_index, condition, method, steps, seed, batch_size, progress)
+    if isinstance(run.spec, ColumnSpec):
+        return _of_rows(run, items, method, seed, batch_size, progress)
     x = model_units(run, items)
     run.spec.must_be_levels(np.asarray(items), "items")
     rows = condition_rows(run, len(x), label, condition, label_index)
@@ -78,6 +81,27 @@ def log_prob(
         results.append(-measured.nats.double().cpu())
         if progress is not None:
             progress(min(first + size, len(x)), len(x))
+    return torch.cat(results).numpy()
+
+
+def _of_rows(
+    run: Run,
+    items: Any,
+    method: Method,
+    seed: int,
+    batch_size: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> NDArray[np.float64]:
+    """log p of rows of a table (`runs.row_likelihoods`)."""
+    from ornstein.runs.row_likelihoods import measured
+
+    rows = run.spec.adopt(np.asarray(items, np.float64), "items").items
+    denoiser, size, results = _exact(run), batch_size or _batch_size(run), []
+    for first in range(0, len(rows), size):
+        done = measured(run, denoiser, rows[first : first + size], method, seed, first)
+        results.append(-done.nats)
+        if progress is not None:
+            progress(min(first + size, len(rows)), len(rows))
     return torch.cat(results).numpy()
 
 
@@ -147,16 +171,33 @@ def likelihood(
     mean with its error.
     Raises UsageError where the data do not fit the model.
     """
-    items, units = _measurable(run, dataset, unconditional)
+    measured = _of_table(run, dataset, indices, method, seed) if isinstance(run.spec, ColumnSpec) else None
+    if measured is None:
+        items, units = _measurable(run, dataset, unconditional)
 
-    def measured(start: int, stop: int) -> Measured:
-        denoiser, x = items(indices[start:stop])
-        return method(denoiser, x, units, PerSampleNoise(seed, start), stop <= checked)
+        def measured(start: int, stop: int, check: bool) -> Measured:
+            denoiser, x = items(indices[start:stop])
+            return method(denoiser, x, units, PerSampleNoise(seed, start), check)
 
     size = batch_size or _batch_size(run)
     checked = min(checked, size, len(indices))
     edges = [0, *range(checked, len(indices), size), len(indices)]
-    return (measured(start, stop) for start, stop in pairwise(edges) if stop > start)
+    return (measured(start, stop, stop <= checked) for start, stop in pairwise(edges) if stop > start)
+
+
+def _of_table(
+    run: Run, dataset: Dataset, indices: NDArray[np.int64], method: Method, seed: int
+) -> Callable[[int, int, bool], Measured]:
+    """What measures rows of a table, by places among the indices."""
+    from ornstein.runs.row_likelihoods import measured
+
+    dataset, notes = dataset.adopt(run.spec)
+    for note in notes:
+        warnings.warn(note, stacklevel=4)
+    denoiser = _exact(run)
+    return lambda start, stop, check: measured(
+        run, denoiser, np.asarray(dataset.items[indices[start:stop]]), method, seed, start, check
+    )
 
 
 def dequantisation(

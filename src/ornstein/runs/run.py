@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ornstein.runs.hub import push_to_hub
     from ornstein.runs.imputing import impute
     from ornstein.runs.likelihoods import dequantisation, likelihood
+    from ornstein.runs.predicting import predict
     from ornstein.runs.tuning import tune, tuned
 
 FUNCTIONS = {
@@ -42,6 +43,7 @@ FUNCTIONS = {
     "interpolate": "editing",
     "likelihood": "likelihoods",
     "log_prob": "likelihoods",
+    "predict": "predicting",
     "push_to_hub": "hub",
     "restore": "editing",
     "sample": "sampling",
@@ -122,6 +124,7 @@ class Run:
         ema = ema
         impute = impute
         likelihood = likelihood
+        predict = predict
         push_to_hub = push_to_hub
         tune = tune
         tuned = tuned

@@ -112,6 +112,7 @@ def is_plain(own: Any) -> bool:
 
 PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}
 PRECISIONS = ("float32", "bf16")
+NOTHING_GIVEN = "none"  # of an item: the joint model alone
 STEPS = 2000  # of a run whose length is left open
 LARGE = 1e12  # beyond any use; what is larger is a slip
 MOST = {
@@ -162,6 +163,7 @@ def choose(
         dataset = conditions.encoded(dataset, settings.text)
     spec, device = dataset.spec, choose_device(settings.device, processes)
     settings = _for_few_steps(with_names(settings, spec, objects), objects)
+    settings = replace(settings, given=_maskings(settings, spec, objects))
     if objects.network is None:
         settings = replace(settings, **_library_network(settings, spec))
     precision = settings.precision
@@ -330,11 +332,20 @@ def _check_kinds(settings: Settings, dataset: Dataset, objects: Objects) -> None
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
     own = any(isinstance(part, Known) for part in objects.conditions or ())
-    if settings.given is not None or own:
+    if settings.given not in (None, NOTHING_GIVEN) or own:
         _check_masking(settings, objects)
     _check_pairs(settings, dataset, isinstance(_coupling(settings, objects), coupling.Paired))
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport):
         extras.check("scipy", "coupling: ot")
+
+
+def _maskings(settings: Settings, spec: DataSpec, objects: Objects) -> str | None:
+    """The mask law by its name: that of the settings, or the default of the kind of data where nothing excludes it."""
+    own = objects.network, objects.conditions, objects.objective
+    if settings.given is not None or any(value is not None for value in own):
+        return settings.given
+    plain = settings.few_steps is None and not settings.learned_variance
+    return spec.traits.maskings if plain and _coupling(settings, objects) == coupling.Independent() else None
 
 
 def _check_masking(settings: Settings, objects: Objects) -> None:
@@ -348,7 +359,7 @@ def _check_masking(settings: Settings, objects: Objects) -> None:
         != coupling.Independent(),
         "learned_variance: its bound needs all numbers of an item": settings.learned_variance,
         "objective: one of your own does not know which numbers are given": own,
-        "conditions: your own take the place of the setting": settings.given is not None
+        "conditions: your own take the place of the setting": settings.given not in (None, NOTHING_GIVEN)
         and objects.conditions is not None,
     }
     for sentence, is_so in excluded.items():
@@ -431,7 +442,7 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
 
 def masking(settings: Settings, spec: DataSpec) -> MaskLaw | None:
     """The mask law of the settings, if any. Raises UsageError if it does not fit the data."""
-    if settings.given is None:
+    if settings.given in (None, NOTHING_GIVEN):
         return None
     name, colon, rest = settings.given.partition(":")
     if name in DEGRADATIONS:
@@ -444,7 +455,9 @@ def masking(settings: Settings, spec: DataSpec) -> MaskLaw | None:
             f"given: {brief(settings.given)} is not one of any, any:1,3,1 (sizes of columns), past:64 (or another number), gaps"
         )
     try:
-        columns = ",".join(str(len(column.all)) for column in spec.dimensions if column.all)
+        # the state of a number and the number are drawn apart, so that each can be given without the other
+        parts = (part for column in spec.dimensions for part in (column.states, column.values))
+        columns = ",".join(str(len(part)) for part in parts if part)
         rest = columns if name == "any" and len(spec.shape) == 1 and not rest else rest
         law: MaskLaw = MASKINGS.pick(name, *([rest] if rest else []))
         law.check(spec.shape)
