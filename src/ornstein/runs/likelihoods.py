@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ornstein import conditions
 from ornstein.arguments import as_whole
-from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.layout import to_model_order
 from ornstein.denoiser import NetworkDenoiser
 from ornstein.errors import UsageError
@@ -65,7 +64,7 @@ def log_prob(
             raise UsageError(f"log_prob: {str(error).removeprefix('FixedSteps: ')}") from None
     if known is not None:
         return _of_rest(run, items, known, label, label_index, condition, method, steps, seed, batch_size, progress)
-    if isinstance(run.spec, ColumnSpec):
+    if run.spec.may_lack:
         return _of_rows(run, items, method, seed, batch_size, progress)
     x = model_units(run, items)
     run.spec.must_be_levels(np.asarray(items), "items")
@@ -171,7 +170,7 @@ def likelihood(
     mean with its error.
     Raises UsageError where the data do not fit the model.
     """
-    measured = _of_table(run, dataset, indices, method, seed) if isinstance(run.spec, ColumnSpec) else None
+    measured = _of_table(run, dataset, indices, method, seed) if run.spec.may_lack else None
     if measured is None:
         items, units = _measurable(run, dataset, unconditional)
 

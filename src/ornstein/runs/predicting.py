@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class ColumnPrediction:
     """Of each row: `chances` (N, K) of the states that `states` names (None of a column of numbers alone), and of numbers `draws`
     (N, M) from their distribution where there is a number."""
 
@@ -42,7 +42,7 @@ def predict(
     seed: int = 0,
     batch_size: int | None = None,
     progress: Report | None = None,
-) -> Prediction:
+) -> ColumnPrediction:
     """What a run of a table says of one of its columns, given the others.
 
     items: (N, C) in the units of the data, as `ornstein.data.open(FILE, like=run.spec)` reads them; the column itself is not
@@ -64,14 +64,14 @@ def predict(
         raise UsageError(f"predict: column {column} is constant in the training data; there is nothing to predict")
     chances = None if what.states is None else states(run, rows, place, min(count, 64), seed, batch_size)
     if what.value is None:
-        return Prediction(what.state_names, chances, None)
+        return ColumnPrediction(what.state_names, chances, None)
     drawn = []
     for draw in range(count):
         filled = impute(run, rows, steps=steps, seed=mix(seed, draw), batch_size=batch_size, present=False)
         drawn.append(filled[:, place])
         if progress is not None:
             progress(draw + 1, count)
-    return Prediction(what.state_names, chances, np.stack(drawn, 1))
+    return ColumnPrediction(what.state_names, chances, np.stack(drawn, 1))
 
 
 def states(

@@ -112,7 +112,7 @@ def is_plain(own: Any) -> bool:
 
 PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}
 PRECISIONS = ("float32", "bf16")
-NOTHING_GIVEN = "none"  # of an item: the joint model alone
+JOINT = "none"  # of an item: the joint model alone
 STEPS = 2000  # of a run whose length is left open
 LARGE = 1e12  # beyond any use; what is larger is a slip
 MOST = {
@@ -332,7 +332,7 @@ def _check_kinds(settings: Settings, dataset: Dataset, objects: Objects) -> None
     if settings.uncertainty and objects.objective is not None and not is_plain(objects.objective):
         raise UsageError("uncertainty: an objective of one's own weighs its noise levels itself; leave uncertainty out")
     own = any(isinstance(part, Known) for part in objects.conditions or ())
-    if settings.given not in (None, NOTHING_GIVEN) or own:
+    if settings.given not in (None, JOINT) or own:
         _check_masking(settings, objects)
     _check_pairs(settings, dataset, isinstance(_coupling(settings, objects), coupling.Paired))
     if isinstance(_coupling(settings, objects), coupling.OptimalTransport):
@@ -359,7 +359,7 @@ def _check_masking(settings: Settings, objects: Objects) -> None:
         != coupling.Independent(),
         "learned_variance: its bound needs all numbers of an item": settings.learned_variance,
         "objective: one of your own does not know which numbers are given": own,
-        "conditions: your own take the place of the setting": settings.given not in (None, NOTHING_GIVEN)
+        "conditions: your own take the place of the setting": settings.given not in (None, JOINT)
         and objects.conditions is not None,
     }
     for sentence, is_so in excluded.items():
@@ -442,7 +442,7 @@ def degradation(settings: Settings, spec: DataSpec) -> Degradation | None:
 
 def masking(settings: Settings, spec: DataSpec) -> MaskLaw | None:
     """The mask law of the settings, if any. Raises UsageError if it does not fit the data."""
-    if settings.given in (None, NOTHING_GIVEN):
+    if settings.given in (None, JOINT):
         return None
     name, colon, rest = settings.given.partition(":")
     if name in DEGRADATIONS:
