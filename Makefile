@@ -20,7 +20,7 @@ test-peers: ## equality with other libraries
 
 faults:     ## the fault suite with its large counts
 	@$(PYTHON) bootstrap.py test
-	@ORNSTEIN_FAULTS=full $(BIN)/python -m pytest -m "not peers and not gpu" tests/faults
+	@ORNSTEIN_FAULTS=full $(BIN)/python -m pytest -m "not peers and not gpu" tests/faults tests/studio/test_hostile.py
 
 # with the torch of $(PYTHON), which knows the GPU; what bootstrap.py would install is pinned and may be for CPUs
 gpu:        ## checks and figures on a CUDA GPU: `make gpu PYTHON=python3`

@@ -290,3 +290,32 @@ def test_a_page_is_exported_as_one_file_without_a_server(
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
     with pytest.raises(UsageError, match="is there already"):
         exporting.write(place, [moons], "cpu")
+
+
+def luminance(colour: str) -> float:
+    digits = colour.removeprefix("#")
+    whole = "".join(c * 2 for c in digits) if len(digits) == 3 else digits
+    parts = [int(whole[i : i + 2], 16) / 255 for i in (0, 2, 4)]
+    linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [":root {", ':root[data-theme="dark"] {'], ids=["light", "dark"])
+def test_colours_have_the_contrast_of_wcag_aa(theme: str) -> None:
+    style = page_files()["studio.css"].decode()
+    block = style[style.index(theme) :].split("}")[0]
+    colours = {name: luminance(value) for name, value in re.findall(r"--([\w-]+): (#[0-9a-f]+)", block)}
+
+    def contrast(a: str, b: str) -> float:
+        high, low = sorted((colours[a], colours[b]), reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    for ground in ("page", "card", "well"):
+        for text in ("ink", "soft"):
+            assert contrast(text, ground) >= 4.5, (text, ground)
+    for ground in ("page", "card"):
+        assert contrast("bad", ground) >= 4.5
+        for mark in ("accent", "cool", "third", "fourth", "edge"):  # lines of charts and edges of controls
+            assert contrast(mark, ground) >= 3, (mark, ground)
+    assert contrast("on-accent", "accent") >= 4.5
+    assert contrast("page", "bad") >= 4.5

@@ -33,10 +33,13 @@ function open() {
   const wanted = location.hash.slice(1);
   const fits = Object.keys(VIEWS).filter((key) => VIEWS[key].fits(run(), facts));
   const next = fits.includes(wanted) ? wanted : fits[0];
-  nav.replaceChildren(
-    ...fits.map((key) => h("a", { href: `#${key}`, "aria-current": key === next ? "page" : null }, VIEWS[key].title)),
-  );
-  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  if (fits.join() !== [...nav.children].map((link) => link.hash.slice(1)).join())
+    nav.replaceChildren(...fits.map((key) => h("a", { href: `#${key}` }, VIEWS[key].title)));
+  for (const link of nav.children)
+    if (link.hash.slice(1) === next) {
+      link.setAttribute("aria-current", "page");
+      nav.scrollLeft = link.offsetLeft - nav.offsetLeft - (nav.clientWidth - link.offsetWidth) / 2;
+    } else link.removeAttribute("aria-current");
   view?.close?.();
   name = next;
   main.className = "";
@@ -60,11 +63,16 @@ async function begin() {
     return;
   }
   const next = { auto: "light", light: "dark", dark: "auto" };
-  const colours = button(`Theme: ${chosen.values.theme}`, () => {
+  const colours = button("", () => {
     chosen.set("theme", next[chosen.values.theme]);
-    colours.textContent = `Theme: ${chosen.values.theme}`;
+    spell();
     theme(chosen.values.theme);
   }, "small");
+  const spell = () => {
+    colours.textContent = `◐ ${chosen.values.theme}`;
+    colours.setAttribute("aria-label", `Theme: ${chosen.values.theme}`);
+  };
+  spell();
   if (facts.runs.length > 0) {
     const runs = h("select", { "aria-label": "Run" }, facts.runs.map((one) => h("option", { value: one.id }, one.name)));
     runs.value = run().id;

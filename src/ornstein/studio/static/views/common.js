@@ -57,11 +57,21 @@ export function work(view, memory, { start, follow }, onEvent, onFailure) {
         if (mine === turn) onFailure(failure.message);
       }
     },
-    resume() {
+    // Whether there is a job to follow; `anew` is called where it turns out to be gone, as after a start of the server.
+    resume(anew) {
       const id = memory.values.job;
       if (!id) return false;
       const mine = ++turn;
-      hold(follow(id, (event) => mine === turn && onEvent(event)));
+      let heard = false;
+      hold(follow(id, (event) => {
+        if (mine !== turn) return;
+        if (event.type === "lost" && !heard) {
+          memory.set("job", null);
+          return anew?.();
+        }
+        heard = true;
+        onEvent(event);
+      }));
       return true;
     },
     stop() {

@@ -57,7 +57,7 @@ export function open(main, { run, memory }) {
   const sections = [];
   if (run.ready && !api.recorded) {
     // Errors by noise level, one point after the other.
-    const errors = h("div", { class: "pair" }), levelError = error();
+    const errors = h("div", { class: "many" }), levelError = error();
     let found = [];
     const level = work("levels", quiet(), api, (event) => {
       if (event.type === "begin") { found = []; levelError.set(""); again.set(event); }

@@ -15,7 +15,7 @@ const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 export function open(main, { run, memory }) {
   const said = error(), again = repeat(), saved = memory.values;
   const fineCanvas = h("canvas", { role: "img", "aria-label": "The fine solve" }), fine = figure("Fine solve, 100 steps", fineCanvas);
-  const lanes = h("div", { class: "many" }), charts = h("div", { class: "pair" }), note = h("p", { class: "facts" });
+  const lanes = h("div", { class: "pair" }), charts = h("div", { class: "many" }), note = h("p", { class: "facts" });
   let begun = null, canvases = [], marks = [], frames = [];
 
   const entrants = run.solvers.ode.filter((name) => name !== "ode").concat(run.tuned.length ? ["tuned"] : []);
@@ -86,6 +86,6 @@ export function open(main, { run, memory }) {
       solvers.element, calls.element, ...controls.elements, h("div", { class: "row" }, button("Race", go, "main"), button("Stop", () => jobs.stop()))),
     h("section", { class: "more", "aria-label": "Errors" }, charts, h("div", { class: "buttons" }, button("Save PNG", () => canvases.length && savePNG(`${run.name}-race.png`, [...canvases.map(([c]) => c), fineCanvas]))), again.element),
   );
-  if (!jobs.resume()) go();
+  if (!jobs.resume(go)) go();
   return { player: play, redraw: () => { if (begun?.fine) draw.items(fineCanvas, begun.fine.clean, begun.layout, begun.count); play.again(); }, close: () => jobs.stop() };
 }

@@ -88,7 +88,7 @@ export function open(main, { run, memory }) {
   const stage = h("section", { class: "stage", "aria-label": "Samples" }, said.element, h("div", { class: "pair" }, left.element, right.element), play.element, facts);
   const more = h("section", { class: "more", "aria-label": "More" }, h("div", { class: "buttons" }, png, api.recorded ? null : gif), h("div", { class: "tables" }, tableFigure.element), again.element);
   main.append(stage, panel, more);
-  if (!jobs.resume()) sample();
+  if (!jobs.resume(sample)) sample();
   else stop.disabled = false;
   return { player: play, redraw: () => play.again(), close: () => jobs.stop() };
 }
