@@ -61,7 +61,9 @@ def traversal(rng: random.Random, page: Any, stranger: Any) -> Any:
     dots = rng.choice(["..", "%2e%2e", "..%2f", "%252e%252e", "....//", ".%00.", "..\\"])
     prefix = rng.choice(["/", "/views/", "/jobs/", "/uploads/", "/curves/", "/api/", "/static/"])
     return page.get(
-        prefix + "/".join([dots] * rng.randrange(1, 6)) + rng.choice(["/etc/passwd", "/app.py", "", "/studio.css%00"])
+        prefix
+        + "/".join([dots] * rng.randrange(1, 6))
+        + rng.choice(["/etc/passwd", "/app.py", "/../.env", "/studio.css%00"])
     )
 
 
