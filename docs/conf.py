@@ -23,4 +23,5 @@ myst_heading_anchors = 4  # the anchors that a forge makes for headings
 myst_enable_extensions = ["colon_fence"]
 suppress_warnings = ["myst.header", "misc.highlighting_failure"]
 toc_object_entries = False
+nitpicky = True  # a name that leads nowhere is a warning
 python_use_unqualified_type_names = True

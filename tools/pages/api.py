@@ -148,13 +148,11 @@ def page(place: str, about: str, names: dict[str, Any]) -> str:
     parts = [f"# {place}", about, f"```{{py:module}} {place}\n```"]
     for name, value in names.items():
         parts.append(f"## {name}")
-        parts.append(
-            of_class(place, name, value) if inspect.isclass(value) else entry("function", f"{place}.{name}", value)
-        )
+        parts.append(of_class(name, value) if inspect.isclass(value) else entry("function", name, value))
     return "\n\n".join(parts) + "\n"
 
 
-def of_class(place: str, name: str, kind: type) -> str:
+def of_class(name: str, kind: type) -> str:
     """The entry of a class: its docstring, what its fields are, its methods."""
     inner = [said(kind)]
     notes = field_docs(kind)
@@ -167,7 +165,7 @@ def of_class(place: str, name: str, kind: type) -> str:
             inner.append(block("py:property", method, text))
         else:
             inner.append(block("py:method", method + signature(getattr(kind, method)), text))
-    return block("py:class", f"{place}.{name}{signature(kind)}", "\n\n".join(filter(None, inner)))
+    return block("py:class", f"{name}{signature(kind)}", "\n\n".join(filter(None, inner)))
 
 
 def entry(kind: str, name: str, value: Any) -> str:
