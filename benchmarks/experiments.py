@@ -69,7 +69,7 @@ class Judge:
         """Each metric at each number of calls."""
         found = {}
         for calls in CALLS:
-            x = run.spec.to_model(run.sample(COUNT, label=self.labels.tolist(), steps=calls, batch_size=100))
+            x = run.spec.to_model(run.sample(COUNT, label_index=self.labels.tolist(), steps=calls, batch_size=100))
             features, predicted = outputs(self.net, x)
             values = (
                 float((predicted == self.labels).double().mean()),

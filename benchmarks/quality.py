@@ -70,7 +70,7 @@ def main() -> None:
     net = train_classifier(real, args.seconds or (15 if name == "digits" else 90), shift=1 if name == "digits" else 0)
     labels = torch.arange(args.count) % len(held.classes)
     start = time.monotonic()
-    samples = run.spec.to_model(run.sample(args.count, label=labels.tolist(), steps=args.steps))
+    samples = run.spec.to_model(run.sample(args.count, label_index=labels.tolist(), steps=args.steps))
     seconds = time.monotonic() - start
     some = np.random.default_rng(0).permutation(len(held))[: max(args.count, 1000)]
     other = np.random.default_rng(1).permutation(len(real))[: max(args.count, 1000)]

@@ -13,8 +13,9 @@ from ornstein import exact, grid, path, sample, solvers, tuning
 from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError
 from ornstein.estimate import Estimate
-from ornstein.flowmap import Solved
+from ornstein.flowmap import FlowMap, Solved
 from ornstein.noise import PerSampleNoise
+from ornstein.path import Path, Time, as_time
 from ornstein.table import execute
 from ornstein.tuning import Descent, Progress, Tuned, Weights
 
@@ -391,3 +392,47 @@ def test_the_times_of_jumps_are_fitted() -> None:
     stored["table"]["aims"][0] = 0.0
     with pytest.raises(ValueError, match="aimed at its next times"):
         Tuned.from_dict(stored, LINEAR)
+
+
+@dataclass(frozen=True, eq=False)
+class Off(FlowMap):
+    """A flow map whose long jumps are wrong."""
+
+    exact: exact.Gaussian
+    by: float
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        return self.exact.path
+
+    def __call__(self, x_t: torch.Tensor, t: Time, s: Time | None = None) -> Estimate:
+        clean, noise = self.exact(x_t, t, t if s is None else s)
+        alpha, sigma = self.path.levels(t, x_t)
+        wrong = 0.0 if s is None else self.by * (as_time(t) - as_time(s)) ** 2 * (3 * x_t).sin()
+        return Estimate(clean + wrong, noise - wrong * alpha / sigma)
+
+
+def test_the_times_of_restarts_are_found() -> None:
+    gaussian = exact.Gaussian(torch.tensor([1.0, -2.0], dtype=F64), [0.5, 0.1], path.Linear())
+
+    def distance(by: float, times: torch.Tensor) -> float:
+        """Of runs of the flow map to those of the exact one, with the same noise."""
+        start, noise = gaussian.draw(256, t=1.0), PerSampleNoise(1)
+        own, right = (
+            sample(Off(gaussian, b), start=start, grid=times, solver=solvers.Restart(), noise=noise) for b in (by, 0.0)
+        )
+        return float((own - right).norm(dim=1).mean())
+
+    found = tuning.restart_times(Off(gaussian, 0.3), (2,), 3, levels=9)
+    assert found.shape == (4,)
+    assert found[0] == 1
+    assert found[-1] == 0
+    assert bool((found.diff() < 0).all())
+    others = [torch.tensor([1.0, *inner, 0.0]) for inner in ((0.9, 0.8), (0.67, 0.33), (0.1, 0.05))]
+    assert distance(0.3, found) < min(distance(0.3, other) for other in others)
+    assert distance(0.0, found) < 1e-12
+    assert tuning.restart_times(Off(gaussian, 0.3), (2,), 1).tolist() == [1, 0]
+    with pytest.raises(TypeError, match="takes no aim"):
+        tuning.restart_times(mixture(), (2,))
+    with pytest.raises(ValueError, match="levels"):
+        tuning.restart_times(gaussian, (2,), 5, levels=4)

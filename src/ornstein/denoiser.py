@@ -115,14 +115,15 @@ def inverse(path: Path, target: Target, t: Tensor) -> Tensor:
     """Matrices (*t.shape, 2, 2) that turn (x_t, prediction of the target) into (clean, noise)."""
     flat = t.flatten()
     at_data = flat == 0
-    if bool(at_data.any()):
+    some = t.device.type != "cpu" or bool(at_data.any())  # an accelerator is not waited for
+    if some:
         at_data = at_data & (path.sigma(flat) == 0)
         flat = torch.where(at_data, 0.5, flat)
     point = path.at(flat, flat)
     a, b = target(point)
     d = point.alpha * b - point.sigma * a
     matrix = torch.stack([b / d, -point.sigma / d, -a / d, point.alpha / d], -1)
-    if bool(at_data.any()):
+    if some:
         alpha = path.alpha(torch.zeros_like(flat))
         nothing = torch.zeros_like(alpha)
         matrix = torch.where(at_data[:, None], torch.stack([1 / alpha, nothing, nothing, nothing], -1), matrix)

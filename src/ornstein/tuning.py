@@ -5,7 +5,8 @@ are moved to bring the endpoints of a few hundred starts to those of a fine solv
 
     min over (t_0..t_{M−1}, gain, P, Q)   mean over starts of ‖r‖,   r = (x_M(start) − teacher(start)) / √D
 
-For a flow map (`ornstein.flowmap`) the tables of `Jump` are among those; each of their calls stays aimed at the next time.
+For a flow map (`ornstein.flowmap`) the tables of `Jump` are among those; each of their calls stays aimed at the next time. The
+times of `Restart` are found apart (`restart_times`).
 The norm is not squared: its mean is ruled by the typical start, its square by the few that begin near a mode's border. There
 are only some fifty numbers to find, so each step solves for all of them at once (Levenberg 1944, Marquardt 1963; reweighted
 for the norm as by Weiszfeld 1937). With J the derivative of r and w = 1/‖r‖,
@@ -23,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -32,11 +33,11 @@ from ornstein.arguments import as_shape, check_denoiser, keywords, place_of
 from ornstein.chart import Flow
 from ornstein.denoiser import Denoiser
 from ornstein.errors import OrnsteinError
-from ornstein.flowmap import takes_aim
+from ornstein.flowmap import FlowMap, FlowPoint, jump, takes_aim, time_of
 from ornstein.grid import log_snr, polynomial, two_ended
 from ornstein.noise import PerSampleNoise
 from ornstein.path import Path, align
-from ornstein.sampling import begin
+from ornstein.sampling import begin, sample
 from ornstein.solvers import ABM, DPMSolverPP, Jump, TableSolver
 from ornstein.solvers.abm import remainder
 from ornstein.table import Level, Table, execute, levels
@@ -440,6 +441,63 @@ def fit(
     done = 1.0
     report()
     return Tuned(path, best, smallest, untuned, model)
+
+
+@keywords
+def restart_times(
+    denoiser: Denoiser,
+    shape: Sequence[int],
+    steps: int = 2,
+    *,
+    starts: int = 64,
+    levels: int = 12,
+    teacher: int = 32,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The grid (steps + 1,) of `Restart` in so many calls that fits a flow map of items of this shape (without the batch).
+
+    With the exact map, `Restart` draws from the model's own distribution on any grid. So run it beside this one with the same
+    noise, every jump of theirs a fine solve on the diagonal (`teacher` calls): the mean distance of the ends bounds the
+    Wasserstein-1 distance of both distributions. An early restart forgets what earlier jumps did wrong, a late one adds less of
+    its own. One after the other, each time is the one of `levels` with the smallest distance after its jump.
+    Raises ValueError for fewer than one step or no starts, TypeError for a denoiser that takes no aim.
+    """
+    check_denoiser("restart_times", denoiser)
+    if not takes_aim(denoiser):
+        raise TypeError(f"restart_times needs a flow map, and {type(denoiser).__name__} takes no aim")
+    if min(steps, starts, teacher) < 1 or levels < steps:
+        counts = (steps, starts, levels, teacher)
+        raise ValueError(f"steps, starts, levels (at least steps) and teacher must be positive, not {counts}")
+    place, kind = place_of(denoiser, device, dtype)
+    path, noise, flow_map = denoiser.path, PerSampleNoise(seed), cast(FlowMap, denoiser)
+    empty = torch.zeros(starts, *as_shape("restart_times", shape), device=place, dtype=kind)
+    parts = torch.linspace(1, 0, teacher + 1, dtype=torch.float64) ** 1.3
+
+    def exactly(x: Tensor, t: float) -> Tensor:
+        at = FlowPoint(path, torch.tensor(t, dtype=torch.float64), torch.zeros((), dtype=torch.float64)).clock
+        inner = time_of(path, at * parts[1:-1])
+        return sample(denoiser, start=x, grid=torch.cat([torch.tensor([t]).double(), inner, torch.zeros(1).double()]))
+
+    @torch.no_grad()
+    def ends(own: Tensor, right: Tensor, t: float) -> tuple[float, Tensor, Tensor]:
+        """What inputs at a time become by one jump, and exactly, and how far these are apart."""
+        made = jump(flow_map, path, own, t, 0.0), exactly(right, t)
+        return float(_distance(*made).mean()), *made
+
+    start = begin(path, empty, 1.0, noise)
+    _, own, right = ends(start, start, 1.0)
+    grid, free = [1.0], two_ended(path, levels + 1)[1:-1].tolist()
+    for left in range(steps - 2, -1, -1):  # as many more are to fit below
+        tried = []
+        for s in free[: len(free) - left]:
+            alpha, sigma = path.levels(s, empty)
+            fresh = sigma * noise(empty, grid[-1], s)
+            tried.append((*ends(alpha * own + fresh, alpha * right + fresh, s), s))
+        _, own, right, s = min(tried, key=itemgetter(0))
+        grid, free = [*grid, s], free[free.index(s) + 1 :]
+    return torch.tensor([*grid, 0.0], dtype=torch.float64)
 
 
 def _from_earlier(path: Path, earlier: Tuned | None, steps: int, gain: bool) -> list[Table]:
