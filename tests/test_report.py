@@ -84,7 +84,7 @@ def test_the_page_of_images_is_whole_and_needs_nothing_else(run: Path, digits: d
     text = place.read_text()
     page = Page(text)
     assert page.open == []
-    headings = ["Samples beside real data", "Loss", "Samples over time", "From noise to data", "Settings", "Use it"]
+    headings = ["Samples and real data", "Loss", "Samples over time", "From noise to data", "Settings", "Use it"]
     assert page.titles == ["a <b> & c", *headings]
     assert "script" not in page.tags
     assert "http" not in text
@@ -233,7 +233,7 @@ def test_the_page_of_a_training_at_work_reloads_itself(tmp_path: Path, digits: d
     assert page.open == []
     assert '<meta http-equiv="refresh"' in text
     assert "25 % done" in text
-    assert page.titles[1] == ("Samples beside real data" if kind == "classes" else "Samples")
+    assert page.titles[1] == ("Samples and real data" if kind == "classes" else "Samples")
     if kind == "classes":
         with Image.open(event.grid) as grid:  # type: ignore[arg-type]
             assert page.images[0].tobytes() == grid.tobytes()

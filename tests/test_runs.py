@@ -16,6 +16,7 @@ from ornstein import data, solvers
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
+from ornstein.noise import PerSampleNoise
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
 from ornstein.weights import hashed
@@ -41,6 +42,13 @@ def test_samples_have_the_datas_type_and_range(trained: Path) -> None:
     assert samples.std() > 0
 
 
+def test_a_run_shows_itself_in_one_line(trained: Path) -> None:
+    shown = repr(ornstein.load(trained))
+    assert shown.startswith(f"Run({str(trained)!r}: digits, UNet of ")
+    assert "Velocity() on Linear()" in shown
+    assert len(shown.splitlines()) == 1
+
+
 def test_a_sample_does_not_depend_on_its_batch(trained: Path) -> None:
     run = ornstein.load(trained)
     together = run.sample(6, seed=4).astype(int)
@@ -48,6 +56,26 @@ def test_a_sample_does_not_depend_on_its_batch(trained: Path) -> None:
     assert np.abs(together - apart).max() <= 1  # a network agrees to rounding
     assert np.abs(together - run.sample(6, seed=4, batch_size=4).astype(int)).max() <= 1
     assert np.abs(together - run.sample(6, seed=5).astype(int)).max() > 2
+
+
+def test_a_grid_a_noise_source_and_progress_are_those_of_sample(trained: Path) -> None:
+    run, reports = ornstein.load(trained), list[tuple[int, int]]()
+    plain = run.sample(6, seed=3, steps=5)
+    times = solvers.ABM().grid(run.model.path, 5)
+    given = run.sample(6, seed=3, grid=times, progress=lambda *report: reports.append(report), batch_size=4)
+    assert np.abs(plain.astype(int) - given.astype(int)).max() <= 1
+    assert [total for _, total in reports] == [30] * len(reports)
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
+    assert reports[-1] == (30, 30)
+    assert np.array_equal(plain[2:], run.sample(4, first=2, seed=3, steps=5, noise=PerSampleNoise(3, 2)))
+    one = run.sample(3, label=1, steps=4, noise=lambda x, t, s: torch.ones_like(x))
+    assert np.array_equal(one[0], one[2])  # a source that draws the same for every row
+    wrong: dict[str, Any] = {"grid": 5, "noise": torch.zeros(3), "progress": 5}
+    for name, value in wrong.items():
+        with pytest.raises(TypeError, match=name):
+            run.sample(3, **{name: value})
+    with pytest.raises(ValueError, match="the grid rises"):
+        run.sample(3, grid=times.flip(0))
 
 
 def test_labels_by_number_name_and_list(trained: Path) -> None:
@@ -171,7 +199,7 @@ def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_p
     ):
         with pytest.raises(UsageError, match=says):
             run.tuned(2, guide=guide)
-    with pytest.raises(UsageError, match="has no name that a tuned solver could be kept under"):
+    with pytest.raises(UsageError, match="has no name that a tuned solver could be stored under"):
         run.tune(2, guide=GuidanceConfig(lambda t: 1 + t), **quick)
     shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
     with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = Path(__file__).parents[1] / "src" / "ornstein"
+ROOT = Path(__file__).parents[1]
+SOURCES = ROOT / "src" / "ornstein"
+WIDEST = 130
 RETIRED = {"told", "asked", "given", "kept", "beside", "shown", "found", "picture", "pictures"}
 STANDARD = {"FileNotFoundError", "ModuleNotFoundError", "PackageNotFoundError"}  # Python's own
 PUBLIC = {"given"}  # `denoiser.given(condition)` is public, the word of a conditional probability
@@ -60,3 +62,15 @@ def test_retired_words_are_seen_wherever_a_name_stands() -> None:
     assert retired("def f(kept_rows): return self._told + g(found=1)") == {"kept_rows", "_told", "found"}
     assert retired("class Asked: shown: int") == {"Asked", "shown"}
     assert retired("from a.beside import b\nmodel.given(1)\nexcept_ = FileNotFoundError") == {"beside"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda page: page.name,
+)
+def test_lines_of_pages_are_short(page: Path) -> None:
+    """Rows of tables alone cannot be broken."""
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), 1)
+    wide = [number for number, line in lines if len(line) > WIDEST and not line.startswith("|")]
+    assert not wide, f"lines beyond {WIDEST} characters: {wide}"

@@ -153,12 +153,12 @@ def fast_products() -> Iterator[bool]:
     """Within, float32 matrix products on the CPU go through oneDNN where that keeps float32's accuracy; whether they do.
 
     The setting allows oneDNN bfloat16 products inside, which processors with matrix units for them then use: such a processor is
-    found by the error of one product, and left as it was.
+    recognised by the error of one product, and left as it was.
     """
     try:
         matmul = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
         before = matmul.fp32_precision
-    except AttributeError:  # a torch that cannot be asked
+    except AttributeError:  # a torch without the setting
         yield False
         return
     matmul.fp32_precision = "bf16"

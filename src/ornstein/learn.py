@@ -36,7 +36,7 @@ IN_MEMORY = Path("memory")
 AIM = "conditioning.aim."  # the layers that a network has for flow maps alone
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MemoryRun(Run):
     """A trained run that is in memory alone: it samples and measures; what lies in a run's folder it does not have."""
 
@@ -76,6 +76,7 @@ class Trainer:
       the peak at a part of the run, both from 0 to 1.
     - start: a `Run` whose weights are started from, of the same network. A table of classes that has another size begins anew,
       with a line of `tell`.
+    - teacher: with `few_steps`, the `Run` or run folder that a flow map learns from.
     - freeze: patterns of names of parameters that stay as they are, such as "embedding.*", with commas between them or in a list.
     - log: "tensorboard", "wandb", "trackio", a `Logger` (an object with start, log and finish), or a list of these.
     - change: let a run go on with another learning_rate, batch_size, warmup, weight_decay, clip, precision, compile, optimizer or
@@ -99,6 +100,7 @@ class Trainer:
         optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
         schedule: Callable[[float], float] | None = None,
         start: Run | None = None,
+        teacher: Run | str | Path | None = None,
         freeze: str | Sequence[str] | None = None,
         log: str | Logger | Sequence[str | Logger] | None = None,
         change: bool = False,
@@ -130,6 +132,12 @@ class Trainer:
         chosen |= {"log": names} if (names := ",".join(each for each in loggers if isinstance(each, str))) else {}
         if freeze is not None:
             chosen["freeze"] = freeze if isinstance(freeze, str) else ",".join(freeze)
+        if isinstance(teacher, MemoryRun):  # nothing would tell a resumed training whether it is the same
+            raise UsageError("teacher: this run is in memory alone; train it with out=FOLDER to learn from it")
+        if not isinstance(teacher, (Run, str, Path, type(None))):
+            raise TypeError(f"teacher = {teacher!r:.80} must be a run, such as ornstein.load(FOLDER), or its folder")
+        if teacher is not None:
+            chosen["teacher"] = str(teacher.folder if isinstance(teacher, Run) else teacher)
         if (rows := sources.objects.batch_size_of(data)) is not None:
             chosen.setdefault("batch_size", rows)
         dataset = sources.dataset_of(
@@ -144,6 +152,7 @@ class Trainer:
             optimizer=optimizer,
             schedule=schedule,
             loggers=tuple(each for each in loggers if not isinstance(each, str)),
+            teacher=(teacher.model, teacher.weights_hash) if isinstance(teacher, Run) else None,
         )
         full = Settings(**{"samples": 0, **chosen, "data": dataset.spec.source, "out": "" if out is None else str(out)})
         self._lines: list[dict[str, float]] = []
@@ -272,10 +281,9 @@ def distil(
 
     run: the teacher, in a folder; data: those that it was trained on. method: progressive, lagrangian or eulerian
     (`ornstein.distillation`). guidance: the scale at which the teacher is guided. The other arguments are those of `train`; what
-    they leave open is the run's. Raises UsageError for a run in memory alone.
+    they leave open is the run's. An own network must take an aim (`ornstein.flowmap`). Raises UsageError for a run in memory
+    alone.
     """
-    if isinstance(run, MemoryRun):
-        raise UsageError("distil: this run is in memory alone; train it with out=FOLDER to distil it")
     same = (
         "network",
         "preset",
@@ -292,9 +300,11 @@ def distil(
     own = {key: value for key, value in run.settings.items() if key in same and value is not None}
     if run.model.is_own:
         own = {key: value for key, value in own.items() if key not in ("preset", "time_features")}
-        own["network"] = run.model.network
+        own["network"] = copy.deepcopy(run.model.network).requires_grad_(
+            True
+        )  # those of a loaded run need no gradients
         own["preconditioning"] = run.model.preconditioning
-    fixed = {"few_steps": method, "teacher": str(run.folder), "teacher_guidance": guidance, "start": run}
+    fixed = {"few_steps": method, "teacher": run, "teacher_guidance": guidance, "start": run}
     return train(data, out=out, conditions=run.model.conditions.parts, **{**own, **settings, **fixed})
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path as File
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein import conditions, coupling, cpu, networks, path, preconditioning, target
-from ornstein.arguments import as_solver, as_times, check_denoiser, check_units
+from ornstein.arguments import Report, as_noise, as_solver, as_times, check_denoiser, check_units
 from ornstein.conditions import Condition, Conditions, Label
 from ornstein.coupling import Coupling, Independent
 from ornstein.data.spec import DataSpec
@@ -29,9 +30,9 @@ from ornstein.files.reading import read_json
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.known import KnownDenoiser
-from ornstein.noise import PerSampleNoise
+from ornstein.noise import NoiseSource, PerSampleNoise, skip
 from ornstein.preconditioning import Preconditioning, UnitVariance
-from ornstein.sampling import begin
+from ornstein.sampling import begin, steps_done
 from ornstein.solvers import Solver
 from ornstein.variance import VarianceDenoiser
 from ornstein.weights import hashed, is_floating, loaded, must_be, shapes, shapes_in, shapes_of
@@ -156,13 +157,17 @@ class Model:
         network: torch.nn.Module | None = None,
         shape: tuple[int, ...] | None = None,
         start: Tensor | None = None,
+        grid: Tensor | Sequence[float] | None = None,
+        noise: NoiseSource | None = None,
+        progress: Report | None = None,
     ) -> Iterator[NDArray[Any]]:
         """Samples first..first+count−1 of a seed, batch by batch, in the data's own type and range.
 
         `condition(first, last)` is that of a batch (`Conditions.network_input`); by default that is `drawn`. `guide` is
         how the model is guided. The default solver is `ABM()` in 20 steps, of a flow map `Jump()` in 4. The batch size changes
         speed and memory, not the samples (up to rounding in the network).
-        `shape` of one sample and `start` (count, *shape) are in the model's axes and units.
+        `shape` of one sample and `start` (count, *shape) are in the model's axes and units. `grid`, `noise` and `progress` are
+        those of `ornstein.sample`; work is counted in samples times steps.
         On a CPU two batches are made at once, each by half of its threads. Where memory is short for a batch, it and those after
         it are made in halves, with a warning. A solver that adds noise brings a warning where the model was trained with a
         coupling, since it rests on scores.
@@ -175,9 +180,12 @@ class Model:
             self.dtype,
         )
         method = as_solver(self.solver if solver is None else solver)
-        times = as_times(self.path, method, self.steps if steps is None else steps, None)
+        times = as_times(self.path, method, self.steps if steps is None else steps, grid, falling=True)
+        source = PerSampleNoise(seed, first) if noise is None else as_noise(noise, 0)
+        counted = None if progress is None else _Counted(progress, count * (len(times) - 1))
         compiling = (network or self.network)._compiled_call_impl is not None
-        alone = device.type != "cpu" or compiling or count * math.prod(spec.shape) < SMALL
+        by_row = hasattr(source, "skip")  # else it draws in the order in which it is called
+        alone = device.type != "cpu" or compiling or not by_row or count * math.prod(spec.shape) < SMALL
         workers = 1 if alone else min(2, torch.get_num_threads())
         if not isinstance(self.coupling, Independent) and method.stochastic:
             warnings.warn(
@@ -188,7 +196,7 @@ class Model:
 
         def make(rows: range) -> NDArray[Any]:
             inputs = (condition or partial(self.drawn, seed=seed))(rows.start, rows.stop)
-            noise = PerSampleNoise(seed, rows.start)
+            noise = skip(source, rows.start - first)
             bound = guide(denoiser, conditions.to(inputs, device, dtype))
             check_denoiser("sample", bound)
             if start is None:
@@ -199,6 +207,8 @@ class Model:
             with torch.inference_mode():
                 for step in method.run(bound, x, times, noise):
                     last = step.x
+                    if counted is not None:
+                        counted.note(rows, len(rows) * steps_done(times, step))
             return spec.from_model(last)
 
         return _in_batches(make, range(first, first + count), batch_size or self.batch_size, workers)
@@ -218,6 +228,19 @@ class Model:
             "coupling": to_config(self.coupling),
             "data": self.spec.to_json(),
         }
+
+
+class _Counted:
+    """Reports the work of batches that are made at once, or again in parts where memory is short."""
+
+    def __init__(self, progress: Report, total: int) -> None:
+        self._progress, self._total, self._done, self._lock = progress, total, dict[int, int](), Lock()
+
+    def note(self, rows: range, done: int) -> None:
+        """So much is done of the batch of these rows."""
+        with self._lock:
+            self._done[rows.start] = done
+            self._progress(sum(self._done.values()), self._total)
 
 
 def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, workers: int) -> Iterator[NDArray[Any]]:

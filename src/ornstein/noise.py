@@ -39,7 +39,7 @@ def bits(value: float) -> int:
 
 
 def repeat(noise: NoiseSource, k: int) -> NoiseSource:
-    """The k-th source beside `noise` (k = 1, 2, ...), independent of it and of every other k, for further draws at one time.
+    """The k-th further source of `noise` (k = 1, 2, ...), independent of it and of every other k, for further draws at one time.
 
     A source that is a pure function has a method `repeat(k)`; any other function draws afresh each time and is returned.
     """

@@ -34,7 +34,7 @@ LAUNCH = "torchrun --nproc-per-node N -m ornstein"
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and those beside it: `rank` of `count`, number `local` of `near` on its machine."""
+    """This process and the others of the run: `rank` of `count`, number `local` of `near` on its machine."""
 
     rank: int = 0
     count: int = 1

@@ -1,6 +1,6 @@
 """The report page of a run: one HTML file that needs nothing else, with light and dark colours and no scripts.
 
-It shows the loss, sample grids over time, real data beside samples, and a trajectory from noise to data. The page is a
+It shows the loss, sample grids over time, real data and samples, and a trajectory from noise to data. The page is a
 function of the run folder and the data alone: the same run gives the same bytes. While a run is being trained there is a page of
 what it has so far, which draws nothing of its own and reloads itself.
 """
@@ -40,7 +40,7 @@ T = TypeVar("T")
 FOLLOWED = 4  # samples in the trajectory
 TIMES = 8  # columns of it
 POINTS = 1000  # of vectors in a plot
-COMPARED = 40  # real images beside samples, where the settings do not say how many
+COMPARED = 40  # real images next to samples, where the settings do not say how many
 CURVE = 20_000  # points of a loss curve, at most
 MOST = 1e100  # of a step or a loss
 GRID = re.compile(r"step-(\d{8,})\.(png|npz)")
@@ -220,7 +220,7 @@ def _comparison(run: Run, dataset: Dataset, drawn: list["_Drawn"], files: _Files
     note = "Each column is one class." if _columns(run.spec) and by_class else ""
     if conditions and not by_class:
         note = "Each sample has the condition of the real item in its place."
-    return _section("Samples beside real data", note, f'<div class="two">{body}</div>')
+    return _section("Samples and real data", note, f'<div class="two">{body}</div>')
 
 
 def _held_out(folder: Path) -> list[tuple[float, float]]:

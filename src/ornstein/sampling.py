@@ -31,7 +31,18 @@ from ornstein.path import Path, Time
 from ornstein.solvers import Solver
 from ornstein.table import Step
 
-__all__ = ["DEFAULT", "Recomputed", "Report", "begin", "encode", "sample", "shares", "starting", "trajectory"]
+__all__ = [
+    "DEFAULT",
+    "Recomputed",
+    "Report",
+    "begin",
+    "encode",
+    "sample",
+    "shares",
+    "starting",
+    "steps_done",
+    "trajectory",
+]
 
 
 @keywords
@@ -197,7 +208,7 @@ def _draw(
         with _gradients(differentiable):
             for last in run:
                 if progress is not None:
-                    progress(i * steps + _steps_done(times, last), len(parts) * steps)
+                    progress(i * steps + steps_done(times, last), len(parts) * steps)
         results.append(last.x)
     return results[0] if len(results) == 1 else torch.cat(results)
 
@@ -215,7 +226,7 @@ def _gradients(on: bool) -> AbstractContextManager[object]:
     return torch.enable_grad() if on else torch.no_grad()
 
 
-def _steps_done(times: Tensor, step: Step) -> int:
+def steps_done(times: Tensor, step: Step) -> int:
     """How many steps of the grid are finished; of one that stays at a level, how many calls are made."""
     passed = times[1:] >= step.t if times[0] >= times[-1] else times[1:] <= step.t
     return min(int(passed.sum()), step.calls)

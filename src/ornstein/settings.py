@@ -140,10 +140,10 @@ class Settings:
     """Number of checkpoints; older ones are removed."""
     samples: int = 40
     """Samples in each sample sheet, which are drawn at growing intervals; 0 draws none."""
-    solver: str = "abm"
-    """Solver of the sample sheets."""
-    sample_steps: int = 20
-    """Steps of that solver."""
+    solver: str | None = None
+    """Solver of the sample sheets (default: abm, of flow maps jump)."""
+    sample_steps: int | None = None
+    """Steps of that solver (default: 20, of flow maps 4)."""
     log: str | None = None
     """Also log to tensorboard, wandb or trackio, or several with commas (each needs its own package)."""
 

@@ -49,7 +49,7 @@ def result(run: Path) -> dict[str, object]:
 def test_a_run_is_measured(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), *QUICK, "--data", "digits:test", "--features", "pixels"]) == 0
     out = capsys.readouterr().out
-    assert "120 samples beside 120 items of digits:test, pixels features." in out
+    assert "120 samples against 120 items of digits:test, pixels features." in out
     assert "Note: frechet was left out: A Fréchet distance in 64 features of 120 sample items" in out
     found = result(run)
     assert [score["name"] for score in found["scores"]] == [  # type: ignore[attr-defined]

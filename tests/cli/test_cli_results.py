@@ -66,7 +66,7 @@ def test_what_cannot_be_written_is_printed_whole(
     out, err = capsys.readouterr()
     assert KEYS[command] in printed(out)
     assert f"{copied / 'evaluation'}/" not in out
-    assert "what is found will be printed in any case" in err
+    assert "the results will be printed in any case" in err
     assert "could not be written" in err.splitlines()[-1]
     assert (copied / FOLDERS.get(command, "evaluation")).read_text() == "mine"
     if command == "tune":

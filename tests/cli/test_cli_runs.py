@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import ornstein
+from ornstein import cpu
 from ornstein.cli import main
+from ornstein.cli.printing import say_if_busy
 from ornstein.data.images import png
 from ornstein.errors import OrnsteinError
 from ornstein.folder import checkpoints, tensors
@@ -187,6 +190,18 @@ def test_samples_are_those_of_python(trained: Path, tmp_path: Path, capsys: pyte
     p, solver = ornstein.load(trained).model.path, ornstein.solvers.ABM()
     first = float(solver.table(p, solver.grid(p, 4)).times[0])
     assert f"4 network calls (the first at {first:.3g}), no fresh noise, times 1 " in capsys.readouterr().out
+
+
+def test_a_busy_machine_is_named_before_the_work(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for others, named in ((100.0, True), (0.0, False)):
+        monkeypatch.setattr(cpu, "taken_by_others", lambda files, others=others: others)
+        words = ["sample", str(trained), "-n", "2", "--steps", "2", "--out", str(tmp_path / f"{others}.npz")]
+        assert main([*words, "--device", "cpu"]) == 0
+        assert ("Other programs take 100.0 of the" in capsys.readouterr().out) == named
+        say_if_busy(torch.device("cuda"))
+        assert not capsys.readouterr().out
 
 
 def test_first_continues_a_seed(trained: Path, tmp_path: Path) -> None:

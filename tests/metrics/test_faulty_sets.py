@@ -11,8 +11,7 @@ import torch
 
 from ornstein.data import Dataset, dataset_of
 from ornstein.errors import UsageError
-from ornstein.metrics import Evaluation, Labels, Values, cnn, evaluate, extract, identities, reference
-from ornstein.metrics.evaluation import METRICS
+from ornstein.metrics import BY_NAME, Evaluation, Labels, Values, cnn, evaluate, extract, identities, reference
 
 CLASSES = np.array(["a", "b", "c"])
 COUNT = 240
@@ -125,7 +124,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", BY_NAME)
 def test_a_fault_is_refused_or_noted(metric: str, fault: str, cache: Path) -> None:
     change, refusal, note = FAULTS[fault]
     given = change(sets())

@@ -10,7 +10,7 @@ import ornstein
 from ornstein.cli import main
 from ornstein.data import dataset_of
 from ornstein.errors import UsageError
-from ornstein.metrics.evaluation import TWO_SAMPLE
+from ornstein.metrics import BY_NAME, TwoSample
 from ornstein.metrics.holes import Holes, alike
 
 MEAN, STD = np.array([5.0, -300.0, 0.2]), np.array([2.0, 40.0, 0.01])
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("metric", TWO_SAMPLE)
+@pytest.mark.parametrize("metric", [name for name, metric in BY_NAME.items() if isinstance(metric, TwoSample)])
 def test_right_samples_score_as_real_data_and_others_do_not(
     metric: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

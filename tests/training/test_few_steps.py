@@ -169,6 +169,27 @@ def test_a_network_of_ones_own() -> None:
     assert run.sample(3, steps=1).shape == (3, 2)
 
 
+def test_a_run_of_ones_own_network_is_distilled_in_python(tmp_path: Path) -> None:
+    ornstein.train(POINTS, network=Own(), out=tmp_path / "own", steps=3, batch_size=16, device="cpu")
+    teacher = ornstein.load(tmp_path / "own", network=Own())
+    before = {name: tensor.clone() for name, tensor in teacher.model.network.state_dict().items()}
+    kept: dict[str, Any] = {"out": tmp_path / "few", "schedule": lambda part: 1.0}
+    few = ornstein.distil(teacher, POINTS, steps=3, **kept)
+    assert few.settings["teacher"] == str(teacher.folder)
+    assert not same(dict(few.model.network.state_dict()), before)
+    assert same(dict(teacher.model.network.state_dict()), before)
+    assert not any(weight.requires_grad for weight in teacher.model.network.parameters())
+    ornstein.distil(teacher, POINTS, steps=5, **kept)  # goes on
+    ornstein.distil(teacher, POINTS, steps=5, out=tmp_path / "whole", schedule=lambda part: 1.0)
+    assert same(weights(tmp_path / "few"), weights(tmp_path / "whole"))
+    assert ornstein.load(tmp_path / "few", network=Own()).sample(3, steps=1).shape == (3, 2)
+    other = ornstein.train(POINTS, network=Own(), out=tmp_path / "other", steps=1, batch_size=16, device="cpu")
+    with pytest.raises(UsageError, match="was trained with another teacher"):
+        ornstein.distil(other, POINTS, steps=6, **kept)
+    with pytest.raises(TypeError, match="must be a run"):
+        ornstein.Trainer(Own(), None, POINTS, few_steps="progressive", teacher=3)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -1,4 +1,4 @@
-"""The way of samples from noise to data as an animation: beside each x_t the data that the network sees in it."""
+"""The way of samples from noise to data as an animation: next to each x_t the clean estimate."""
 
 from __future__ import annotations
 

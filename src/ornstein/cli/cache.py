@@ -1,4 +1,4 @@
-"""`ornstein cache`: what is kept of decoded data, without torch."""
+"""`ornstein cache`: the cache of decoded data, without torch."""
 
 import math
 import re

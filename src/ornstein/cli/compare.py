@@ -13,7 +13,7 @@ from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.guidance_flags import TUNED, must_take
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
-from ornstein.cli.printing import columns, say
+from ornstein.cli.printing import columns, say, say_if_busy
 from ornstein.cli.real_data import real_data, versions
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.extras import MissingExtra
@@ -35,7 +35,7 @@ STEPS = (5, 10, 20, 50), (1, 2, 4, 8)  # of any run, of a few-step run
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way of sampling: a run by the name it is shown under, a solver by its own, and its steps."""
+    """One way of sampling: a run by its name in the plot, a solver by its own, and its steps."""
 
     name: str
     run: "Run"
@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> int:
     steps = None if options.steps is None else _steps(options.steps)
     out = Path(options.out).expanduser()
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out} is no .png file; give one, and the numbers go beside it as a .json")
+        raise UsageError(f"--out {out} is no .png file; give one, and the numbers go next to it as a .json")
     with joined() as processes:
         processes.on_all(lambda: _compare(options, steps, out, processes))
     return 0
@@ -73,8 +73,7 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
 
     from ornstein import cpu
     from ornstein.device import choose_device
-    from ornstein.metrics import evaluate, extract, reference
-    from ornstein.metrics.evaluation import METRICS
+    from ornstein.metrics import BY_NAME, evaluate, extract, reference
     from ornstein.metrics.holes import alike
     from ornstein.runs import load
     from ornstein.runs.conditioning import like_labels
@@ -92,8 +91,8 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     processes.on_all(lambda: _must_be_free(record, image, candidates))
     names = words(options.metrics) or DEFAULT["image" if spec.traits.pixels else "vector"]
     for name in names:
-        if name not in METRICS:
-            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
+        if name not in BY_NAME:
+            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(BY_NAME)}")
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     if not options.metrics:
         names = tuple(name for name in names if name != "agreement" or (net is not None and spec.classes))
@@ -117,7 +116,8 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     }
     saved = processes.on_first(lambda: _saved_points(record.path, about))
     points: list[dict[str, Any]] = []
-    say(f"{options.count:,} samples each, beside {data.spec.source}, {extractor.name} features.")
+    say_if_busy(device)
+    say(f"{options.count:,} samples each, against {data.spec.source}, {extractor.name} features.")
     with Meter("comparing", patience=1.0) as meter:
         for place, one in enumerate(candidates):
             key = one.about()
@@ -153,7 +153,7 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     say(_table(points))
     say(f"The numbers: {record.path.resolve()}")
     try:
-        _draw(image, points, f"{options.count:,} samples beside {data.spec.source}, {extractor.name} features")
+        _draw(image, points, f"{options.count:,} samples against {data.spec.source}, {extractor.name} features")
     except MissingExtra as error:  # what was measured is written
         say(f"Note: {error}.")
 

@@ -124,7 +124,7 @@ def _condition(trained: "Run", name: str, mask: str | None) -> dict[str, Any]:
 
 
 def place(trained: "Run", condition: "ConditionBatch | None", output: "Output") -> "Output | None":
-    """Where an image of the condition and the samples goes, beside `output`; none of other conditions."""
+    """Where an image of the condition and the samples goes, next to `output`; none of other conditions."""
     from ornstein.cli import image_io
 
     return image_io.row(output, trained.spec) if condition is not None and trained.model.conditions.image else None

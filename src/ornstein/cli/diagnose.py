@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def run(words: Sequence[str]) -> int:
-    """Print a line for each noise level, and write them beside the run and into its report page."""
+    """Print a line for each noise level, and write them into the run's folder and its report page."""
     options = parse(Diagnose, "diagnose", words)
     within(options, count=(100, math.inf), levels=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)

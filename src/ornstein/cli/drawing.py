@@ -48,7 +48,7 @@ def draw(
 
     Into a folder that holds some of them already, only the others are drawn. Several processes make a batch each in turn; into
     a folder each writes its own, into a file the first one all. What is at `out` already is replaced only if it was made in the
-    same way; if `out` is a default, the samples go beside it then.
+    same way; if `out` is a default, the samples go next to it then.
     """
     from ornstein.cli import condition_flags
     from ornstein.data.images import SampleFolder
@@ -184,7 +184,7 @@ def compiling(trained: "Run", guide: "GuidanceConfig", rows: int) -> None:
         meter.update(0.0, "comparing answers with those of the network as written: a minute or so")
         if (reason := trained.compile(guide, rows)) is not None:
             warnings.warn(f"{reason}; sampling goes on without compiling", stacklevel=2)
-        meter.update(1.0, "the network as written is kept" if reason else "the answers are the same")
+        meter.update(1.0, "the network stays as written" if reason else "the answers are the same")
 
 
 def _together(

@@ -13,7 +13,7 @@ from ornstein.cli.drawing import recipe
 from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
-from ornstein.cli.printing import columns, duration, say
+from ornstein.cli.printing import columns, duration, say, say_if_busy
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
 from ornstein.errors import UsageError
@@ -51,7 +51,7 @@ class Samples:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Sample, measure, print a table, and write the result beside the run and into its report page."""
+    """Sample, measure, print a table, and write the result into the run's folder and its report page."""
     options = parse(Evaluate, "evaluate", arguments)
     within(options, count=(100, math.inf), steps=(1, math.inf), seed=(0, math.inf))
     must_be_json(options.out)
@@ -84,6 +84,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
             held.enter_context(results)
 
         processes.on_first(hold)
+        say_if_busy(trained.device)
         _measure(options, wanted, processes, trained, guide, data, training, holes, results)
 
 
@@ -112,11 +113,10 @@ def _measure(
     import torch
 
     from ornstein.data.column_spec import ColumnSpec
-    from ornstein.metrics import Network, evaluate, extract, identities, reference, tabular
-    from ornstein.metrics.evaluation import DEFAULT
+    from ornstein.metrics import Network, evaluate, extract, identities, reference, tabular, usual
 
     spec = trained.spec
-    names = DEFAULT[spec.kind] if wanted is None else wanted
+    names = usual(spec.kind) if wanted is None else wanted
     began = time.monotonic()
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     if isinstance(extractor, Network):
@@ -159,7 +159,7 @@ def _measure(
             evaluation = tabular.with_columns(evaluation, samples.items, data, training, spec, options.target)
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{of_data(data)}-{extractor.name}"
-    said = f"{len(features):,} samples beside {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"
+    said = f"{len(features):,} samples against {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"
     record = {
         "scores": [row.to_json() for row in evaluation.rows],
         "by_class": {name: score.to_json() for name, score in evaluation.by_class.items()},

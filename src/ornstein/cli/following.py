@@ -9,7 +9,7 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli.printing import dims, duration, epochs, few, say, size, table
+from ornstein.cli.printing import dims, duration, epochs, few, say, say_if_busy, size, table
 from ornstein.cli.stopping import ENDING, hearing
 from ornstein.cli.usage import sampling
 from ornstein.errors import OrnsteinError
@@ -117,11 +117,9 @@ def gflop(training: "FolderTraining") -> float:
 def follow(training: "FolderTraining", command: str) -> int:
     """Run a training to its end or until a signal stops it, showing how it goes; the exit code."""
     from ornstein import report
-    from ornstein.cpu import busy_line
 
     folder = training.folder
-    if training.device.type == "cpu" and (line := busy_line(training.recipe.threads)):
-        say(line)
+    say_if_busy(training.device, training.recipe.threads)
     say(f"Sample grids go to {folder / 'samples'}, checkpoints to {folder / 'checkpoints'}.")
     say(f"The report page, from the first grid on: {folder / 'report.html'}")
     say("Ctrl-C saves and stops; the same command goes on.")
@@ -199,7 +197,7 @@ class _Page:
 
         training, p, began = self._training, self._event.progress, time.monotonic()
         if training.processes.is_first:
-            with suppress(OrnsteinError):  # a disk that refuses: what matters is refused, and told, elsewhere
+            with suppress(OrnsteinError):  # a disk that refuses: what matters is refused, and reported, elsewhere
                 reached = Counters(p.step, p.images, p.seconds, p.skipped)
                 report.write_so_far(training.folder, training.model, training.dataset, reached, p.done, ended)
         self._rest = time.monotonic() + REST * (time.monotonic() - began)

@@ -174,7 +174,7 @@ def visible_mask(name: str, spec: DataSpec, size: Size) -> Tensor:
             f"--mask {file} is black everywhere, so there is nothing to paint; make it white where to paint"
         )
     if bool(marked.all()):
-        raise UsageError(f"--mask {file} is white everywhere, so nothing is kept; use `ornstein sample` instead")
+        raise UsageError(f"--mask {file} is white everywhere, so nothing stays as it is; use `ornstein sample` instead")
     return 1.0 - marked.float()
 
 

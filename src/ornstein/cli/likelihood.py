@@ -38,7 +38,7 @@ PRICE = {"ode": 0.183, "elbo": 0.234, "bound": 0.234}  # of `path` on smooth dat
 
 
 def run(words: Sequence[str]) -> int:
-    """Measure, print a table, and write what was found beside the run, into its report page, or to a file."""
+    """Measure, print a table, and write the results into the run's folder and its report page, or to a file."""
     options = parse(Likelihood, "likelihood", words)
     for key, value, choices in (
         ("method", options.method, tuple(METHODS)),
@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _output(options: Likelihood, results: Results, dataset: "Dataset") -> "Output":
-    """Where the result goes: one of other flags or data stays beside it."""
+    """Where the result goes: one of other flags or data is not replaced."""
     from ornstein.files.output import unused
 
     name = re.sub(r"[^A-Za-z0-9]+", "-", dataset.spec.source).strip("-")[-60:]
@@ -165,7 +165,7 @@ def _chosen(
 
 
 def _unit(trained: "Run") -> tuple[str, float]:
-    """What likelihoods are shown in, and how much of it a nat is."""
+    """The unit of likelihoods, and how much of it a nat is."""
     spec = trained.spec
     return ("bits/dim", 1 / (math.prod(spec.shape) * math.log(2))) if spec.traits.per_dimension else ("nats", 1.0)
 

@@ -419,7 +419,7 @@ class Export(OneRun, GuidanceFlags, Writes):
     """Write a trained run for other programs: ONNX, torch.export, safetensors, or a pipeline of diffusers."""
 
     to: str = "onnx"
-    """onnx and torch: the network, and the sampler as JSON beside it; safetensors: weights with all that gives them a meaning;
+    """onnx and torch: the network, and the sampler as a JSON file; safetensors: weights with all that gives them a meaning;
     diffusers: a folder for DiffusionPipeline.from_pretrained."""
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """A .onnx, .pt2 or .safetensors file, or a new folder."""

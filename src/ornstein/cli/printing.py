@@ -10,6 +10,8 @@ from ornstein.processes import silent
 from ornstein.terminal import clean
 
 if TYPE_CHECKING:
+    import torch
+
     from ornstein.data import DataSpec
 
 
@@ -17,6 +19,15 @@ def say(lines: str | Sequence[str] = "") -> None:
     """A line of output, or several, there at once also in a file; of several processes the first one speaks."""
     if not silent():
         terminal.write(lines)
+
+
+def say_if_busy(device: "torch.device", threads: int | None = None) -> None:
+    """A line where other programs take some of the CPUs that this work is about to use; none on a GPU."""
+    if device.type == "cpu" and not silent():
+        from ornstein.cpu import busy_line, usable_threads
+
+        if line := busy_line(usable_threads() if threads is None else threads):
+            say(line)
 
 
 def duration(seconds: float) -> str:

@@ -79,13 +79,13 @@ class Results:
         try:
             self._held.enter_context(hold(self.folder, self._doing))
         except Unwritable as error:
-            warnings.warn(f"{error}; what is found will be printed in any case", stacklevel=1)
+            warnings.warn(f"{error}; the results will be printed in any case", stacklevel=1)
         return self
 
     def at(self, name: str) -> "Output":
         """The place of a result: --out, or a file of this name in the folder.
 
-        An earlier result there, of any recipe, makes room; beside a file that somebody else wrote, the name is another one.
+        An earlier result there, of any recipe, makes room; next to a file that somebody else wrote, the name is another one.
         """
         from ornstein.files.output import Output, recipe_of, unused
 
@@ -103,7 +103,7 @@ class Results:
         return self.out or Output(self.folder / name, self.recipe, force=True)
 
     def write(self, output: "Output", record: dict[str, Any]) -> str:
-        """Write what was found, as JSON, or print it at the end; words about where it is."""
+        """Write the results, as JSON, or print it at the end; words about where it is."""
         if self.also(lambda: output.write_json(record)):
             return str(output.path.resolve())
         self._unwritten.append(json.dumps(record))

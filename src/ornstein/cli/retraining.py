@@ -58,7 +58,8 @@ def settings_of(options: Distil | Reflow, teacher: "Run", /, **changes: Any) -> 
         compile=False,
         precision=None,
         threads=None,
-        solver="abm",
+        solver=None,
+        sample_steps=None,
         log=None,
         **changes,
     )

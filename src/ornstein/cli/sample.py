@@ -10,6 +10,7 @@ from ornstein.cli import animation, condition_flags, guidance_flags
 from ornstein.cli.drawing import MOST_STEPS, draw
 from ornstein.cli.options import Sample
 from ornstein.cli.parse import parse, within
+from ornstein.cli.printing import say_if_busy
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.processes import Processes, joined
 
@@ -55,6 +56,7 @@ def _run(options: Sample, processes: Processes) -> None:
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     try:
         condition = requested(trained, options)
+        say_if_busy(trained.device)
         if out.suffix.lower() == ".gif" and not os.path.isdir(out):
             if processes.count > 1:
                 raise UsageError(f"--out {out}: an animation is made by one process; start it without torchrun")

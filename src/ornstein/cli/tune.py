@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def run(words: Sequence[str]) -> int:
-    """Fit a solver to a run, save it beside it, and say how to use it."""
+    """Fit a solver to a run, save it in its folder, and say how to use it."""
     options = parse(Tune, "tune", words)
     within(options, steps=(1, 512), starts=(48, 10**6), seed=(0, 2**63 - 1), teacher=(2, 4096), seconds=(0, 10**6))
     if options.teacher < 2 * options.steps:
@@ -100,7 +100,7 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
     if deaf:
         raise deaf[0]
     if stopped:
-        say("Stopped early; what was found is saved.")
+        say("Stopped early; the best solver so far is saved.")
     say(
         f"Mean error of held-out endpoints: {tuned.error:.4f}, {tuned.error / tuned.untuned:.2f} of the best untuned "
         f"table's {tuned.untuned:.4f}, in {duration(time.monotonic() - began)}."

@@ -1,7 +1,8 @@
 """Conditions of a model: classes, sets of labels, vectors, texts, images, known numbers, each with a null condition.
 
 A kind of condition is described once, by a frozen `Condition`: how its rows are made from data and from a request of the user,
-what the null row is, and which arguments the network needs. `Conditions` are those of one model.
+what the null row is, and which arguments the network needs. `Conditions` are those of one model. A new kind is a file here
+which ends with `ALL = (Kind(...),)`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ornstein._declared import declared
 from ornstein._lazy import attach
 from ornstein.conditions.condition import Condition
 from ornstein.conditions.image import ImageCondition
@@ -35,9 +37,10 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = attach(__name__, {"encoded": "captions"})
 
-KINDS: dict[str, type[Condition]] = {
-    kind.__name__: kind for kind in (Label, LabelSet, Vector, Text, ImageCondition, Known)
-}
+ALL: tuple[Condition, ...] = tuple(sorted(declared(__name__, without=("captions",)), key=lambda part: part.place))
+"""Small ones of every kind, which every property test runs over."""
+
+KINDS: dict[str, type[Condition]] = {type(part).__name__: type(part) for part in ALL}
 """By the names in config.json, in the order in which a network takes them."""
 
 Rows = tuple[Tensor, ...]
@@ -172,7 +175,7 @@ class Conditions:
         for key in values:
             if not any(key in part.names for part in self.parts):
                 has = ", ".join(part.description for part in self.parts)
-                if not has and key in ("label", "label_index"):
+                if not has and key in Label.names:
                     raise UsageError("label: this run was trained without classes; leave the label out")
                 raise UsageError(f"{key}: this model has no condition of that name; it has {has or 'none'}")
         rows = []
@@ -240,6 +243,7 @@ def of(dataset: Dataset, degradation: Degradation | None = None, law: MaskLaw | 
 
 
 __all__ = [
+    "ALL",
     "ENCODERS",
     "AnyColumns",
     "Condition",

@@ -22,14 +22,14 @@ def encoded(dataset: Dataset, encoder: str | Encoder, name: str | None = None, c
     """The data with each caption as a vector, as a condition for training; an empty caption is a missing one.
 
     `encoder` is one of `ENCODERS` by name, or any function from a list of texts to an array (N, C), to be remembered by `name`.
-    Vectors are kept in `cache` (by default beside decoded data) by encoder and captions: a function of another content is
+    Vectors are stored in `cache` (by default with decoded data) by encoder and captions: a function of another content is
     noticed by what it makes of the first caption.
     Raises UsageError for data without captions, or that hold vectors of their own.
     """
     captions, where = dataset.annotations.captions, dataset.spec.source
     if captions is None:
         raise UsageError(
-            f"text: {where} has no captions; write a .txt beside each image, a metadata.csv with the columns file_name and "
+            f"text: {where} has no captions; write a .txt next to each image, a metadata.csv with the columns file_name and "
             "text, or an array `captions` in the .npz"
         )
     if dataset.annotations.vectors is not None:

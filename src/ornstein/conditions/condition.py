@@ -27,6 +27,8 @@ class Condition(ABC):
 
     names: ClassVar[tuple[str, ...]]
     """Names of its values for users: the keys of `requested`."""
+    place: ClassVar[int] = 80
+    """Networks take the conditions of a model in this order; classes are the first."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
     drawn_in_training: ClassVar[bool] = False

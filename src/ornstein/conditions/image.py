@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.conditions.condition import Condition, require
-from ornstein.degradations import DEGRADATIONS, Degradation, RandomMask
+from ornstein.degradations import DEGRADATIONS, Degradation, Grey, LowRes, RandomMask
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class ImageCondition(Condition):
     shape: tuple[int, ...]
 
     names = ("image", "mask")
+    place = 90
 
     def __post_init__(self) -> None:
         sides = len(self.shape) == 3 and all(type(n) is int and n > 0 for n in self.shape)
@@ -132,3 +133,10 @@ class ImageCondition(Condition):
         fields = dict(values["degradation"])
         degradation: Degradation = DEGRADATIONS[fields.pop("type")](**fields)
         return cls(degradation, tuple(values["shape"]))
+
+
+ALL = (
+    ImageCondition(LowRes(2), (3, 4, 6)),
+    ImageCondition(Grey(), (3, 4, 6)),
+    ImageCondition(RandomMask(), (1, 4, 6)),
+)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein.conditions.condition import Condition, require
 from ornstein.data.layout import to_model_order
 from ornstein.errors import UsageError
-from ornstein.masking import LAWS, MaskLaw
+from ornstein.masking import LAWS, AnyColumns, Gaps, MaskLaw, Past
 
 if TYPE_CHECKING:
     from ornstein.data.dataset import Dataset
@@ -35,6 +35,7 @@ class Known(Condition):
     shape: tuple[int, ...]
 
     names = ("known",)
+    place = 95
     drawn_in_training = True
 
     def __post_init__(self) -> None:
@@ -132,3 +133,6 @@ class Known(Condition):
         fields = {key: tuple(value) if isinstance(value, list) else value for key, value in values["law"].items()}
         law: MaskLaw = LAWS[str(fields.pop("type"))](**fields)
         return cls(law, tuple(values["shape"]))
+
+
+ALL = (Known(AnyColumns((1, 2)), (3,)), Known(Past(2), (1, 4, 6)), Known(Gaps(), (3, 4, 6)))

@@ -33,6 +33,7 @@ class Label(Condition):
     frequencies: tuple[float, ...]
 
     names = ("label", "label_index")
+    place = 0
 
     def __post_init__(self) -> None:
         count, wrong = len(self.frequencies), len(self.classes)
@@ -105,6 +106,7 @@ class LabelSet(Condition):
     labels: tuple[str, ...]
 
     names = ("label", "label_index")
+    place = 10
 
     def __post_init__(self) -> None:
         require(len(self.labels) > 0 and all(isinstance(name, str) for name in self.labels), "labels must be names")
@@ -177,10 +179,17 @@ def _one_of(values: Mapping[str, Any]) -> str:
     return next(iter(values))
 
 
+BY = {"label": index_of, "label_index": checked_index}  # what an entry is the index of a class by
+
+
 def _index(key: str, entry: Any, classes: Sequence[str]) -> int:
-    return index_of(entry, classes, key) if key == "label" else checked_index(entry, classes, key)
+    index: int = BY[key](entry, classes, key)
+    return index
 
 
 def _plain(value: Any) -> Any:
     """Arrays and tensors as lists of plain values."""
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+ALL = (Label(("a", "b", "c"), (1.0, 1.0, 1.0)), LabelSet(("red", "round", "a,b")))

@@ -32,6 +32,7 @@ class Vector(Condition):
     std: tuple[float, ...]
 
     names: ClassVar[tuple[str, ...]] = ("vector",)
+    place = 20
 
     def __post_init__(self) -> None:
         numbers = (*self.mean, *self.std)
@@ -99,6 +100,7 @@ class Text(Vector):
     encoder: str
 
     names: ClassVar[tuple[str, ...]] = ("text", "vector")
+    place = 30
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,3 +138,6 @@ def _moments(vectors: NDArray[np.float32]) -> tuple[tuple[float, ...], tuple[flo
     """Mean and deviation of the vectors that are there."""
     known = vectors[~np.isnan(vectors[:, 0])].astype(np.float64)
     return tuple(known.mean(0).tolist()), tuple(known.std(0).tolist())
+
+
+ALL = (Vector((1.0, 2.0), (2.0, 0.0)), Text((0.0,) * 256, (1.0,) * 256, "words"))

@@ -158,7 +158,7 @@ def checked_vectors(array: NDArray[Any], count: int, where: str) -> NDArray[np.f
     return np.ascontiguousarray(vectors)
 
 
-# Tables beside images
+# Tables next to images
 
 
 def read_table(name: str, file: IO[bytes], where: str) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:

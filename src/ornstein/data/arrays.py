@@ -476,7 +476,7 @@ def _idx_header(file: IO[bytes], path: Path) -> tuple[np.dtype[Any], tuple[int, 
 
 def idx_labels_of(path: Path) -> Path | None:
     """The file of labels that belongs to a file of images by its name: `train-images-idx3-ubyte` has
-    `train-labels-idx1-ubyte` beside it, gzipped or not."""
+    `train-labels-idx1-ubyte` next to it, gzipped or not."""
     name = path.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
     plain = name.removesuffix(".gz")
     if plain == path.name.removesuffix(".gz"):

@@ -1,7 +1,7 @@
 """How deep the numbers of an image file are, and whether they can all be read.
 
 Pillow keeps one byte of each number of 16-bit colour. It can be asked for either byte, by the order in which it takes them to be
-stored, so two readings give both. What it cuts elsewhere can at least be told.
+stored, so two readings give both. What it cuts elsewhere is at least reported.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from ornstein.errors import OrnsteinError, UsageError
 T = TypeVar("T")
 Progress = Callable[[int, int], None]  # done, total
 
-AUTO_SIDE = 64  # the longer side when sizes differ and none was asked
+AUTO_SIDE = 64  # the longer side when sizes differ and none was requested
 MAX_MEMBER = 128 << 20  # bytes of one image inside a zip file, which is read whole
 MAX_FILE = 1 << 30  # bytes of one image file, which some readers read whole; 80 megapixels take less in any format
 MAX_TEXT = 64 << 20  # bytes of a caption

@@ -52,7 +52,7 @@ class Adopted(NamedTuple):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Everything that a model must know about its data to be trained, sampled and shown. JSON holds it.
+    """Everything that a model must know about its data to be trained, sampled and drawn. JSON holds it.
 
     With a declared range, `v` becomes `x = 2 (v - low) / (high - low) - 1`, in `[-1, 1]`; everything else becomes
     `x = (v - mean) / std` in each channel (a constant channel has `std = 0`, is 0 for the model, and comes back as the constant).

@@ -62,7 +62,7 @@ def moved(path: Path, x_t: Tensor, t: Tensor, s: Tensor, slope: Tensor) -> Tenso
 class FlowMapObjective:
     """`base` gives path, target, times, weights and coupling; `method` the targets off the diagonal.
 
-    With a teacher, a denoiser of the same data, V is the teacher's (distillation); without, the network learns V beside the map.
+    With a teacher, a denoiser of the same data, V is the teacher's (distillation); without, the network learns V too.
     Aims are uniform in the clock τ: ρ on [0, τ], and 0, the data, for a part `to_data` of the rows.
     """
 

@@ -17,6 +17,7 @@ from ornstein.export.loop import Loop
 from ornstein.files.output import Output
 from ornstein.guidance.config import GuidanceConfig
 from ornstein.names import SOLVERS
+from ornstein.solvers import AIMED
 
 NETWORK, SCHEDULER = (
     "ornstein.export.pipeline",
@@ -87,9 +88,7 @@ def _name(loop: Loop) -> str:
     if loop.solver is None:
         return "abm"
     for name in SOLVERS:
-        if name == loop.solver or SOLVERS[name] == loop.solver:
-            if name == "jump":
-                break
+        if (name == loop.solver or SOLVERS[name] == loop.solver) and SOLVERS[name] not in AIMED:
             return name
     raise UsageError(
         "solver: a pipeline keeps a solver by its name, and takes others where it is used: pipe.scheduler = "

@@ -78,7 +78,7 @@ def must_be_built_in(run: Run, what: str) -> None:
 
 
 def metadata(loop: Loop, stamp: str) -> Mapping[str, str]:
-    """What is written into a file beside the network."""
+    """What is written into a file with the network."""
     return {"stamp": stamp, "made by": f"ornstein, from weights {loop.run.weights_hash}"}
 
 

@@ -1,4 +1,4 @@
-"""ONNX: the network as a graph for any batch, and beside it the loop as JSON, so that NumPy and onnxruntime sample.
+"""ONNX: the network as a graph for any batch, and the loop as JSON, so that NumPy and onnxruntime sample.
 
 examples/sample_onnx.py is such a loop.
 """
@@ -31,7 +31,7 @@ class ONNX:
     opset: int = 18
 
     def write(self, loop: Loop, out: Path, recipe: str, force: bool) -> list[Path]:
-        """The .onnx file, which has its weights within, and its .json beside it."""
+        """The .onnx file, which has its weights within, and its .json."""
         graph_file = Output(out, recipe, force)
         loop_file = replace(graph_file, path=loop_file_of(out))
         for place in (graph_file, loop_file):

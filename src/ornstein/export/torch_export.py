@@ -1,4 +1,4 @@
-"""torch.export: the network as a .pt2 file that torch alone runs, and beside it the loop as JSON."""
+"""torch.export: the network as a .pt2 file that torch alone runs, and the loop as JSON."""
 
 import warnings
 import zipfile
@@ -21,7 +21,7 @@ class TorchExport:
     ending: ClassVar[str] = ".pt2"
 
     def write(self, loop: Loop, out: Path, recipe: str, force: bool) -> list[Path]:
-        """The .pt2 file, and its .json beside it."""
+        """The .pt2 file, and its .json."""
         graph_file = Output(out, recipe, force)
         loop_file = replace(graph_file, path=loop_file_of(out))
         for place in (graph_file, loop_file):

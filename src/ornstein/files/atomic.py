@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all: written in a temporary folder beside their place, then renamed."""
+"""Files that appear whole or not at all: written in a temporary folder next to their place, then renamed."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A checkpoint is a folder `step-00001000` with weights.safetensors, optimizer.safetensors, average.safetensors, half.safetensors
 (the average of half that length), state.json and sha256.json. A network that is sharded over processes has, in place of the first
 two, a folder `shards` with a file of each process. One that fails its sums is set aside as `step-00001000.damaged` and the one
-before it is used; it does not count among those that are kept.
+before it is used; it does not count among the newest.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def counters(place: Path) -> Counters:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Remove all checkpoints older than the newest `keep` whole ones; one that is damaged does not count as kept.
+    """Remove all checkpoints older than the newest `keep` whole ones; one that is damaged does not count.
 
     One with anything else in it stays.
     """

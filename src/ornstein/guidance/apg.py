@@ -34,3 +34,6 @@ class APG(Contrast):
             gap = gap * ratio(inner(gap, gap).new_tensor(self.radius), inner(gap, gap).sqrt(), 1.0).clamp(max=1)
         along = ratio(inner(gap, clean), inner(clean, clean), 0.0) * clean
         return move_clean(self.path, conditional, t, (scale - 1) * (gap + (self.parallel - 1) * along))
+
+
+CONTRASTS = (APG,)

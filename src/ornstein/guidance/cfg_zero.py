@@ -37,3 +37,6 @@ class CFGZeroStar(Contrast):
         u = torch.where(align(as_time(t) > 1 - self.zero_init, u).bool(), 0, u)
         clean = torch.where(sigma == 0, conditional.clean, (x_t - sigma * u) / total)
         return Estimate(clean, torch.where(sigma == 0, conditional.noise, (x_t + alpha * u) / total))
+
+
+CONTRASTS = (CFGZeroStar,)

@@ -54,3 +54,6 @@ class ClassifierFree(Contrast):
             return ask
 
         return [predictor(i) for i in range(len(times))]
+
+
+CONTRASTS = (ClassifierFree,)

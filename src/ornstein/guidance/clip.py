@@ -1,4 +1,4 @@
-"""Estimates of clean data kept within the range of data (Saharia et al. 2022, "Imagen", section 2.3)."""
+"""Estimates of clean data clipped to the range of data (Saharia et al. 2022, "Imagen", section 2.3)."""
 
 from dataclasses import dataclass
 

@@ -74,8 +74,8 @@ class Contrast(GuidedDenoiser):
 def together(first: Denoiser, second: Denoiser, batch: int) -> NetworkDenoiser | None:
     """One denoiser for the rows of both, where one network can answer them in one call; else None.
 
-    That takes conditions whose tensors all have a row for each of the `batch`. A missing condition beside a given one becomes
-    the null condition of a network that has one: label `network.classes`, and zeros for a set, a vector or an image.
+    That takes conditions whose tensors all have a row for each of the `batch`. Where one of them has no condition it gets the
+    null condition of a network that has one: label `network.classes`, and zeros for a set, a vector or an image.
     """
     if not (isinstance(first, NetworkDenoiser) and isinstance(second, NetworkDenoiser)):
         return None

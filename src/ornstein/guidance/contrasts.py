@@ -1,9 +1,10 @@
-"""The methods that guide by the contrast of two models, for the tests of all of them and `verify.guidance`."""
+"""The methods that guide by the contrast of two models, for the tests of all of them and `verify.guidance`.
 
-from ornstein.guidance.apg import APG
-from ornstein.guidance.autoguidance import Autoguidance
-from ornstein.guidance.cfg_zero import CFGZeroStar
-from ornstein.guidance.classifier_free import ClassifierFree
+A new one is a file of this package which ends with `CONTRASTS = (Method,)`.
+"""
+
+from ornstein._declared import declared
 from ornstein.guidance.contrast import Contrast
 
-CONTRASTS: tuple[type[Contrast], ...] = (ClassifierFree, Autoguidance, CFGZeroStar, APG)
+CONTRASTS: tuple[type[Contrast], ...] = declared("ornstein.guidance", "CONTRASTS")
+"""Guidance from the difference of two denoisers at the same (x_t, t); both passes are one call where one network makes them."""

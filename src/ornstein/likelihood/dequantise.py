@@ -44,7 +44,7 @@ class Uniform:
 class Truncated:
     """N(x, ratio²) within the bin, `ratio` in the units of x (Zheng et al. 2023, section 4.1).
 
-    With ratio = σ/α of a time t, small beside the bin, αy is distributed as the x_t that the network was trained on, and
+    With ratio = σ/α of a time t, small compared with the bin, αy is distributed as the x_t that the network was trained on, and
     log p_t(αy) + D log α bounds as well as any. As it grows it becomes uniform. Raises ValueError unless it is positive.
     """
 

@@ -1,9 +1,13 @@
 """Per-class agreement: are the samples of the class that was requested?"""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from ornstein.data.classes import listed
 from ornstein.errors import UsageError
+from ornstein.metrics.metric import Metric, MetricInputs, MetricResult, Row
 from ornstein.metrics.score import Score, need, proportion
 
 
@@ -30,3 +34,29 @@ def agreement(requested: Tensor, recognised: Tensor, classes: tuple[str, ...]) -
         if count >= 10
     }
     return proportion("label agreement", right), by_class
+
+
+class Agreement(Metric):
+    """`agreement` of samples whose class was requested and can be recognised, and of real items as the floor."""
+
+    def measure(self, inputs: MetricInputs) -> MetricResult:
+        labels = inputs.labels
+        if labels is None:
+            raise UsageError(
+                "label agreement needs samples whose classes are known, and a classifier of the real images"
+            )
+        count, notes = len(labels.classes), list[str]()
+        known = torch.ones(count, dtype=torch.bool) if labels.known is None else labels.known
+        counted = torch.cat([known, known.new_zeros(1)])[labels.requested.clamp(max=count)]
+        if len(counted) == len(labels.recognised) and not bool(counted.all()):
+            lacking = [name for name, there in zip(labels.classes, known.tolist(), strict=True) if not there]
+            why = f"the real items have none of the classes {listed(lacking)}" if lacking else "they have no class"
+            notes.append(
+                f"label agreement is of {int(counted.sum()):,} of {len(counted):,} samples: of the others {why}"
+            )
+            labels = replace(labels, requested=labels.requested[counted], recognised=labels.recognised[counted])
+        score, by_class = agreement(labels.requested, labels.recognised, labels.classes)
+        return MetricResult((Row(score, proportion("label agreement", labels.real)),), by_class, notes=tuple(notes))
+
+
+METRICS = (Agreement("agreement", place=90, kinds=("image",)),)

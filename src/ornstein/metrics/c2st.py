@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ornstein.metrics.metric import TwoSample
 from ornstein.metrics.score import Score, proportion, usable
 
 
@@ -38,3 +39,6 @@ def c2st(samples: Tensor, real: Tensor, steps: int = 500, seed: int = 0) -> Scor
         optimizer.zero_grad()
     with torch.inference_mode():
         return proportion("C2ST accuracy", (net(test)[:, 0] > 0) == (truth > 0.5))
+
+
+METRICS = (TwoSample("c2st", place=70, kinds=("vector", "series", "volume", "table"), function=c2st),)

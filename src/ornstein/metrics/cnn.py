@@ -13,11 +13,11 @@ from ornstein.metrics.classifier import ImageClassifier, held_out, train
 from ornstein.metrics.features import Network
 
 STEPS = 500
-RECIPE = 2  # a change of `train` makes the kept ones unknown
+RECIPE = 2  # a change of `train` makes cached ones unknown
 
 
 def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) -> ImageClassifier:
-    """A classifier trained on nine tenths of the data, or the one kept from before.
+    """A classifier trained on nine tenths of the data, or the cached one.
 
     Raises UsageError for data that are no images with at least two classes, OrnsteinError when the disk refuses.
     """

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import blocks, nearest
+from ornstein.metrics.metric import TwoSample
 from ornstein.metrics.score import Score, proportion, spread, usable, varied
 
 
@@ -34,3 +35,6 @@ def _reached(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
         counts.append(within.sum(1))
         covered |= within.any(0)
     return torch.cat(counts).double() / k, covered
+
+
+METRICS = (TwoSample("density-coverage", place=40, function=density_coverage),)

@@ -1,13 +1,11 @@
-"""Samples beside real data: which metrics, on which items, with which floor.
+"""Samples against real data: which metrics, on which items, with which floor.
 
-The floor of a metric is what other real data score at the same task: no model is asked to be below it, and a biased distance
+The floor of a metric is what other real data score at the same task: no model need be below it, and a biased distance
 says little without it.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,79 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.data import Dataset
-from ornstein.data.classes import listed
 from ornstein.errors import UsageError
-from ornstein.metrics.agreement import agreement
-from ornstein.metrics.c2st import c2st
-from ornstein.metrics.density_coverage import density_coverage
 from ornstein.metrics.features import Extractor, Progress, of_data
-from ornstein.metrics.frechet import frechet
-from ornstein.metrics.kid import kid
-from ornstein.metrics.memorisation import Memorisation, memorisation
-from ornstein.metrics.mmd import mmd
-from ornstein.metrics.precision_recall import precision_recall
-from ornstein.metrics.repeats import Repeats, identities, repeats
-from ornstein.metrics.score import Score, proportion
-from ornstein.metrics.sliced_wasserstein import sliced_wasserstein
-
-TWO_SAMPLE: dict[str, Callable[[Tensor, Tensor], Score | tuple[Score, ...]]] = {
-    "kid": kid,
-    "frechet": frechet,
-    "precision-recall": precision_recall,
-    "density-coverage": density_coverage,
-    "sliced-wasserstein": sliced_wasserstein,
-    "mmd": mmd,
-    "c2st": c2st,
-}
-METRICS = (*TWO_SAMPLE, "agreement", "memorisation")
-DEFAULT = {
-    "image": tuple(name for name in METRICS if name not in ("mmd", "c2st")),
-    **{kind: tuple(m for m in METRICS if m not in ("kid", "agreement")) for kind in ("vector", "series", "volume")},
-    "table": ("c2st", "precision-recall", "density-coverage", "memorisation"),
-}
-SEARCHED = 2000  # samples whose nearest training items are looked for
+from ornstein.metrics.known import by_name
+from ornstein.metrics.memorisation import SEARCHED, Memorisation
+from ornstein.metrics.metric import Labels, MetricInputs, Reference, Row
+from ornstein.metrics.repeats import identities, repeats
+from ornstein.metrics.score import Score
 
 
-@dataclass(frozen=True)
-class Row:
-    """A score of the samples, and of other real data in their place."""
-
-    score: Score
-    floor: Score | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain numbers and strings."""
-        return {**self.score.to_json(), "floor": None if self.floor is None else self.floor.to_json()}
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """Features of real data: those compared with, other ones in the place of samples, and what the model has seen.
-
-    `held` are real items that the model has not seen, where there are any. `names` are those of these and of all training items
-    (`repeats.identities`), to count copies by. `holed`: numbers are missing on both sides (`ornstein.metrics.holes`).
-    """
-
-    real: Tensor
-    fresh: Tensor | None = None
-    training: Tensor | None = None
-    held: Tensor | None = None
-    names: tuple[list[bytes] | None, list[bytes] | None] = (None, None)
-    holed: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """Requested and recognised classes of samples (N,), and whether real items are recognised, boolean (M,).
-
-    `known`, boolean (K,): the classes that the real items have, and so can be recognised; None: all.
-    """
-
-    requested: Tensor
-    recognised: Tensor
-    real: Tensor
-    classes: tuple[str, ...]
-    known: Tensor | None = None
+def usual(kind: str) -> tuple[str, ...]:
+    """The names of the metrics that data of this kind have by default."""
+    return tuple(name for name, metric in by_name().items() if metric.usual(kind))
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,34 +93,30 @@ def evaluate(
     Of the usual ones, those that these items are too few for are left out, with a note. Raises UsageError for an unknown name, a
     requested metric that would mean nothing, or if nothing at all can be measured.
     """
-    usual = names is None
-    names = DEFAULT[kind] if names is None else names
-    for name in names:
-        if name not in METRICS:
-            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(METRICS)}")
+    wanted = usual(kind) if names is None else names
+    for name in wanted:
+        if name not in by_name():
+            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(by_name())}")
     rows: list[Row] = []
-    by_class: Mapping[str, Score] = {}
+    by_class: dict[str, Score] = {}
     memorised: Memorisation | None = None
     notes: list[str] = []
     known = None if identity is None else repeats(identity, *reference.names)
-    for done, name in enumerate(names):
+    inputs = MetricInputs(samples, reference, extractor, labels, known)
+    for done, name in enumerate(wanted):
         if progress is not None:
-            progress(done, len(names))
+            progress(done, len(wanted))
         try:
-            if name == "agreement":
-                row, by_class, left_out = _agreement(labels)
-                rows.append(row)
-                notes += left_out
-            elif name == "memorisation":
-                more, memorised = _memorisation(samples, reference, known)
-                rows += more
-                notes += memorised.notes
-            else:
-                rows += _two_sample(name, samples, reference, extractor)
+            measured = by_name()[name].measure(inputs)
         except UsageError as error:
-            if not usual:
+            if names is not None:
                 raise
             notes.append(f"{name} was left out: {error}")
+            continue
+        rows += measured.rows
+        by_class |= measured.by_class
+        notes += measured.notes
+        memorised = memorised if measured.nearest is None else measured.nearest
     if not rows:
         raise UsageError(f"nothing can be measured: {notes[0]}")
     known = known or (None if memorised is None else memorised.repeats)
@@ -191,48 +124,6 @@ def evaluate(
     if memorised is not None and memorised.verdict is not None:
         findings = (*findings, memorised.verdict)
     return Evaluation(tuple(rows), by_class, memorised, tuple(notes), findings)
-
-
-def _two_sample(name: str, samples: Tensor, reference: Reference, extractor: Extractor) -> list[Row]:
-    scores = _as_tuple(TWO_SAMPLE[name](samples, reference.real))
-    floors: tuple[Score | None, ...] = (None,) * len(scores)
-    if reference.fresh is not None:
-        with suppress(UsageError):  # too few for a floor
-            floors = _as_tuple(TWO_SAMPLE[name](reference.fresh[: len(samples)], reference.real))
-    if name == "frechet":
-        scores = tuple(score.named(extractor.frechet) for score in scores)
-    return [Row(score, floor) for score, floor in zip(scores, floors, strict=True)]
-
-
-def _as_tuple(scores: Score | tuple[Score, ...]) -> tuple[Score, ...]:
-    return (scores,) if isinstance(scores, Score) else scores
-
-
-def _agreement(labels: Labels | None) -> tuple[Row, Mapping[str, Score], list[str]]:
-    """Of samples whose class was requested and can be recognised, and a note on the others."""
-    if labels is None:
-        raise UsageError("label agreement needs samples whose classes are known, and a classifier of the real images")
-    count, notes = len(labels.classes), []
-    known = torch.ones(count, dtype=torch.bool) if labels.known is None else labels.known
-    counted = torch.cat([known, known.new_zeros(1)])[labels.requested.clamp(max=count)]
-    if len(counted) == len(labels.recognised) and not bool(counted.all()):
-        lacking = [name for name, there in zip(labels.classes, known.tolist(), strict=True) if not there]
-        why = f"the real items have none of the classes {listed(lacking)}" if lacking else "they have no class"
-        notes.append(f"label agreement is of {int(counted.sum()):,} of {len(counted):,} samples: of the others {why}")
-        labels = replace(labels, requested=labels.requested[counted], recognised=labels.recognised[counted])
-    score, by_class = agreement(labels.requested, labels.recognised, labels.classes)
-    return Row(score, proportion("label agreement", labels.real)), by_class, notes
-
-
-def _memorisation(samples: Tensor, reference: Reference, known: Repeats | None) -> tuple[list[Row], Memorisation]:
-    if reference.holed:
-        raise UsageError("the nearest-neighbour test needs whole items, and numbers of these are missing")
-    if reference.training is None:
-        raise UsageError(
-            "the nearest-neighbour test needs the training data, which were not opened or are not there any more"
-        )
-    result = memorisation(samples[:SEARCHED], reference.training, reference.held, known=known)
-    return [Row(score) for score in result.scores], result
 
 
 def _shuffled(count: int) -> NDArray[np.int64]:

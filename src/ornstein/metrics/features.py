@@ -122,9 +122,9 @@ def of_data(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Features (N, D) of real data (or of these rows), kept beside the decoded data under the hashes of data and extractor.
+    """Features (N, D) of real data (or of these rows), cached with the decoded data under the hashes of data and extractor.
 
-    The bare numbers are not kept: they are the data. Raises OrnsteinError when the disk refuses.
+    The bare numbers are not cached: they are the data. Raises OrnsteinError when the disk refuses.
     """
     items = dataset.items if rows is None else dataset.items[rows]
     if isinstance(extractor, Values):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ornstein.metrics.metric import NUMERIC, TwoSample
 from ornstein.metrics.score import Null, Score, distance, usable
 
 LEAST = 100
@@ -79,3 +80,6 @@ def _quadratic(x: Tensor, root: Tensor, u: Tensor, s: Tensor) -> Tensor:
     """x̃ᵀ root⁻¹ (U S Uᵀ) root⁻¹ x̃ of each row, with the pseudo-inverse: items have no part where their covariance has none."""
     white = x @ torch.linalg.pinv(root, rtol=1e-6, hermitian=True)
     return ((white @ u).square() * s).sum(1)
+
+
+METRICS = (TwoSample("frechet", place=20, kinds=NUMERIC, function=frechet, title=lambda extractor: extractor.frechet),)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from ornstein.metrics.metric import TwoSample
 from ornstein.metrics.mmd import unbiased
 from ornstein.metrics.score import Score, usable
 
@@ -21,3 +22,6 @@ def cubic(x: Tensor, y: Tensor) -> Tensor:
     """The kernel (xᵀy/D + 1)³."""
     inner = (x @ y.T).div_(x.shape[1]).add_(1)
     return inner.square().mul_(inner)
+
+
+METRICS = (TwoSample("kid", place=10, kinds=("image",), function=kid),)

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ornstein.errors import UsageError
 from ornstein.metrics.distances import Nearest, names, nearest
+from ornstein.metrics.metric import Metric, MetricInputs, MetricResult, Row
 from ornstein.metrics.repeats import Repeats, repeats
 from ornstein.metrics.score import Score, proportion, smooth, usable, wilson
 
 NEAR = 0.01  # of fresh real items are nearer to a training item than what counts as near
 SOME, MOST = 0.03, 0.5  # near copies, for certain, from which training data are memorised in part or as a whole
+
+SEARCHED = 2000  # samples whose nearest training items are looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +41,12 @@ def memorisation(
     pairs: int = 16,
     known: Repeats | None = None,
 ) -> Memorisation:
-    """Distances of samples (N, D) to their nearest training item (T, D), beside those of fresh real items (M, D).
+    """Distances of samples (N, D) to their nearest training item (T, D), compared with those of fresh real items (M, D).
 
-    Without fresh items, beside the distance of training items to each other (each to the nearest other), of as many as there are
-    samples. Four scores: how often a sample is nearer than a fresh item (0.5: like fresh data, 1: copies; the Mann–Whitney
-    statistic of Meehan et al. 2020, section 3); the part of samples nearer than 99 % of fresh items are (0.01: like fresh data);
+    Without fresh items, compared with the distance of training items to each other (each to the nearest other), of as many as
+    there are samples. Four scores: how often a sample is nearer than a fresh item (0.5: like fresh data, 1: copies; the
+    Mann–Whitney statistic of Meehan et al. 2020, section 3); the part of samples nearer than 99 % of fresh items are (0.01:
+    like fresh data);
     the ratio of the medians of both distances; and the part of samples that equal a training item.
     Where 1 % or half of the
     fresh items are at distance 0, as with duplicates, overlap or data of few values, nothing is nearer and no ratio is finite:
@@ -166,3 +171,21 @@ def _ratio(ours: Tensor, held: Tensor, independent: int, repeats: int = 500) -> 
     ratios = (medians(ours, len(ours)) / medians(held, independent)).nan_to_num(nan=1.0)
     low, high = ratios.quantile(torch.tensor([0.025, 0.975])).tolist()
     return Score("distance ratio", float(ours.median() / held.median()), low, high)
+
+
+class NearestNeighbours(Metric):
+    """`memorisation` of the first samples, which needs the training data."""
+
+    def measure(self, inputs: MetricInputs) -> MetricResult:
+        reference = inputs.reference
+        if reference.holed:
+            raise UsageError("the nearest-neighbour test needs whole items, and numbers of these are missing")
+        if reference.training is None:
+            raise UsageError(
+                "the nearest-neighbour test needs the training data, which were not opened or are not there any more"
+            )
+        result = memorisation(inputs.samples[:SEARCHED], reference.training, reference.held, known=inputs.known)
+        return MetricResult(tuple(Row(score) for score in result.scores), nearest=result, notes=tuple(result.notes))
+
+
+METRICS = (NearestNeighbours("memorisation", place=100),)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import ENTRIES
+from ornstein.metrics.metric import TwoSample
 from ornstein.metrics.score import Null, Score, distance, usable
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
@@ -94,3 +95,6 @@ def _sums(kernel: Kernel, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
 
 def _diagonal(kernel: Kernel, x: Tensor) -> Tensor:
     return torch.cat([kernel(part, part).diagonal() for part in x.split(64)])
+
+
+METRICS = (TwoSample("mmd", place=60, kinds=("vector", "series", "volume"), function=mmd),)

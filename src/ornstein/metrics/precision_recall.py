@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ornstein.metrics.distances import blocks, nearest
+from ornstein.metrics.metric import TwoSample
 from ornstein.metrics.score import Score, proportion, spread, usable
 
 
@@ -33,3 +34,6 @@ def _hits(samples: Tensor, real: Tensor, k: int) -> tuple[Tensor, Tensor]:
         precise.append((matrix <= reach_y).any(1))
         recalled |= (matrix <= reach_x[rows, None]).any(0)
     return torch.cat(precise), recalled
+
+
+METRICS = (TwoSample("precision-recall", place=30, function=precision_recall),)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ornstein.metrics.metric import NUMERIC, TwoSample
 from ornstein.metrics.score import Null, Score, distance, usable
 
 TOGETHER = 32  # directions
@@ -70,3 +71,6 @@ def _sorted(x: Tensor, y: Tensor, directions: Tensor) -> Iterator[tuple[Tensor, 
     for part in directions.split(TOGETHER, 1):
         values, order = (pooled @ part).sort(0)
         yield order, values.diff(dim=0).double()
+
+
+METRICS = (TwoSample("sliced-wasserstein", place=50, kinds=NUMERIC, function=sliced_wasserstein),)

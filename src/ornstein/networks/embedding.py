@@ -22,7 +22,7 @@ Condition = Tensor | tuple[Tensor | None, ...] | None
 - labels: integers (B,) of which K is the null label, or sets of labels, boolean (B, K + 1), whose last column says that there
   is a set, so that an empty set is not the same as none;
 - a floating vector (B, V);
-- a floating image (B, C', *spatial), seen beside x.
+- a floating image (B, C', *spatial), concatenated with x.
 
 Vectors and images of zeros, sets without their last column, and what is None are one thing: the null condition.
 """

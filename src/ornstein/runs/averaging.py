@@ -1,4 +1,4 @@
-"""The averages of the weights that a training kept, and the run at another one or at an earlier time."""
+"""The averages of the weights that a training stored, and the run at another one or at an earlier time."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def averages(run: "Run") -> Archive:
-    """The averages of the weights that the training kept: `.error(length)`, `.reach()`, `.average(length)`.
+    """The averages of the weights that the training stored: `.error(length)`, `.reach()`, `.average(length)`.
 
     Raises OrnsteinError where no checkpoint is whole.
     """

@@ -17,16 +17,16 @@ from ornstein.files.reading import read_lines
 from ornstein.folder.config import settings_of
 from ornstein.folder.layout import is_imported, must_be_run
 from ornstein.model import Model, read
-from ornstein.runs import editing, sampling
-from ornstein.runs.likelihoods import log_prob
+from ornstein.runs import sampling
 from ornstein.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
     from ornstein.runs.conditioning import condition_rows
+    from ornstein.runs.editing import edit, interpolate, restore
     from ornstein.runs.hub import push_to_hub
     from ornstein.runs.imputing import impute
-    from ornstein.runs.likelihoods import dequantisation, likelihood
+    from ornstein.runs.likelihoods import dequantisation, likelihood, log_prob
     from ornstein.runs.predicting import predict
     from ornstein.runs.tuning import tune, tuned
 
@@ -59,7 +59,7 @@ def function(name: str) -> Callable[..., Any]:
     return value
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A run folder and the model in it.
 
@@ -73,10 +73,6 @@ class Run:
 
     batches = sampling.batches
     sample = sampling.sample
-    edit = editing.edit
-    interpolate = editing.interpolate
-    restore = editing.restore
-    log_prob = log_prob
 
     @property
     def spec(self) -> DataSpec:
@@ -121,11 +117,15 @@ class Run:
         condition_rows = condition_rows
         dequantisation = dequantisation
         earlier = earlier
+        edit = edit
         ema = ema
         impute = impute
+        interpolate = interpolate
         likelihood = likelihood
+        log_prob = log_prob
         predict = predict
         push_to_hub = push_to_hub
+        restore = restore
         tune = tune
         tuned = tuned
     else:
@@ -134,6 +134,12 @@ class Run:
             if name in FUNCTIONS:
                 return MethodType(function(name), self)
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        """One line, where that of a dataclass would print every layer of the network."""
+        model, numbers = self.model, sum(p.numel() for p in self.model.network.parameters())
+        about = f"{type(model.network).__name__} of {numbers:,} parameters, {model.target} on {model.path}"
+        return f"{type(self).__name__}({str(self.folder)!r}: {self.spec.source}, {about})"
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *FUNCTIONS})

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.arguments import as_tensor, as_whole
+from ornstein.arguments import CHECKS, Report, as_tensor, as_whole
 from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
+from ornstein.noise import NoiseSource
 from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers
 from ornstein.solvers import Solver
 
@@ -35,6 +36,9 @@ def sample(
     batch_size: int | None = None,
     shape: Sequence[int] | None = None,
     start: Tensor | None = None,
+    grid: Tensor | Sequence[float] | None = None,
+    noise: NoiseSource | None = None,
+    progress: Report | None = None,
 ) -> NDArray[Any]:
     """`count` samples in one array, images (count, H, W, C), vectors (count, D): what `batches` gives, with its arguments."""
     made = batches(
@@ -52,6 +56,9 @@ def sample(
         batch_size=batch_size,
         shape=shape,
         start=start,
+        grid=grid,
+        noise=noise,
+        progress=progress,
     )
     return np.concatenate(list(made))
 
@@ -72,6 +79,9 @@ def batches(
     batch_size: int | None = None,
     shape: Sequence[int] | None = None,
     start: Tensor | None = None,
+    grid: Tensor | Sequence[float] | None = None,
+    noise: NoiseSource | None = None,
+    progress: Report | None = None,
 ) -> Iterator[NDArray[Any]]:
     """`count` samples in the data's own type and range, batch by batch: images (N, H, W, C), vectors (N, D).
 
@@ -89,9 +99,17 @@ def batches(
     start: x (count, *model shape) in model units at the first time of the solver's grid, such as `ornstein.encode` gives, in
         place of noise drawn by the seed; images (count, C, H, W). It says `count` and `shape`.
 
-    Where memory is short for a batch, it and those after it are made in halves, with a warning. Raises UsageError for a
-    label that does not exist, guidance that the run has not the means for, and a shape that the network does not take.
+    grid: a falling tensor of times (`ornstein.grid`), in place of the solver's own for so many steps.
+    noise: a source noise(x, t, s) in place of the one by the seed, which then draws the classes alone.
+    progress: called as progress(done, total), in samples times steps.
+
+    Samples are made where the network is, in the type of its numbers: see `Run.to`. Where memory is short for a batch, it and
+    those after it are made in halves, with a warning. Raises UsageError for a label that does not exist, guidance that the run
+    has not the means for, and a shape that the network does not take, ValueError for a bad grid.
     """
+    for name, value in (("grid", grid), ("progress", progress)):
+        if value is not None:
+            CHECKS[name](name, value)
     count, shape = _sizes(run, count, shape, start)
     guide = indexed_guide(run, guide)
     rows, given = (
@@ -115,6 +133,9 @@ def batches(
         batch_size=batch_size,
         shape=shape,
         start=start,
+        grid=grid,
+        noise=noise,
+        progress=progress,
     )
     return made if given is None else _with_known(made, given)
 

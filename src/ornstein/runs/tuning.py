@@ -152,7 +152,7 @@ def _place(run: "Run", steps: int, label: int | str | None, guide: Guidance) -> 
     """The file of a tuned solver, and what it says that it is for. Raises UsageError for guidance without a name."""
     if not (isinstance(guide, GuidanceConfig) and guide.named):
         raise UsageError(
-            f"guidance: {guide} has no name that a tuned solver could be kept under; give a "
+            f"guidance: {guide} has no name that a tuned solver could be stored under; give a "
             "guidance.GuidanceConfig whose scale is a number, or use tuning.fit"
         )
     number = None if label is None else int(label_ids(run, label, 1))

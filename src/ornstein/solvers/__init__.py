@@ -1,5 +1,10 @@
-"""Solvers: one published method, one small file."""
+"""Solvers: one published method, one small file.
 
+A new one is a file here which ends with `ALL = (Method(),)` (or `AIMED`, or `LOOPS`): `solvers.ALL`, and with it all tests and
+`ornstein verify`, take it from there. A line in this file gives it a short name.
+"""
+
+from ornstein._declared import declared
 from ornstein.solvers.abm import ABM
 from ornstein.solvers.adaptive_ode import AdaptiveODE
 from ornstein.solvers.adaptive_sde import AdaptiveSDE
@@ -31,39 +36,14 @@ from ornstein.solvers.runge_kutta import RALSTON, RK4, RungeKutta, Tableau, midp
 from ornstein.solvers.solver import Solver, TableSolver
 from ornstein.solvers.unipc import B1, B2, UniPC
 
-ALL: tuple[TableSolver, ...] = (
-    DDIM(),
-    DDIM(1.0),
-    Ancestral(),
-    Euler(),
-    EulerMaruyama(),
-    Heun(),
-    DPMSolverPP(),
-    ABM(2),
-    ABM(3),
-    RungeKutta(RALSTON),
-    rk4(),
-    DEIS(3),
-    DEIS(2, LogRho()),
-    LMS(4),
-    DPMSolver(2),
-    DPMSolverPP(3),
-    DPMSolverPPSingle(2),
-    DPMSolverSingle(3),
-    SDEDPMSolverPP(),
-    UniPC(2),
-    UniPC(3),
-    PLMS(),
-    PNDM(),
-    EDMHeun(10.0),
-    ERSDE(),
-)
+ALL: tuple[TableSolver, ...] = declared(__name__)
+"""Those of all modules here, which every property test runs over."""
 
-# Those that need a flow map: a denoiser that takes an aim.
-AIMED: tuple[TableSolver, ...] = (Jump(), Restart())
+AIMED: tuple[TableSolver, ...] = declared(__name__, "AIMED")
+"""Those that need a flow map: a denoiser that takes an aim."""
 
-# Those with their own loop, from noise to data; AdaptiveODE needs the extra `ode`.
-LOOPS: tuple[Solver, ...] = (PredictorCorrector(), AnnealedLangevin(), AdaptiveODE(), AdaptiveSDE())
+LOOPS: tuple[Solver, ...] = declared(__name__, "LOOPS")
+"""Those with their own loop, from noise to data; AdaptiveODE needs the extra `ode`."""
 
 __all__ = [
     "ABM",

@@ -73,8 +73,8 @@ class ABM(TableSolver):
     def _first(self, path: Path, t: Level, s: Level) -> Level:
         """Where the first call is made, in a first step from t to s.
 
-        The part is `ahead` where no signal is left at t, and goes to 0 as the step becomes small beside what is left, so that
-        the order stays.
+        The part is `ahead` where no signal is left at t, and goes to 0 as the step becomes small compared with what is
+        left, so that the order stays.
         """
         if self.ahead == 0 or t.t != 1 or s.t > t.t:
             return t
@@ -109,3 +109,6 @@ def integral(nodes: Sequence[float], slopes: Sequence[Form], start: float, stop:
     for weight, slope in zip(lagrange_integrals(nodes, start, stop), slopes, strict=False):
         total = total + weight * slope
     return total
+
+
+ALL = (ABM(2), ABM(3))

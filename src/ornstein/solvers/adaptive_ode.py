@@ -118,3 +118,6 @@ def _largest(y: Tensor) -> Tensor:
 
 def _torchdiffeq() -> Any:
     return library("torchdiffeq", "AdaptiveODE")
+
+
+LOOPS = (AdaptiveODE(),)

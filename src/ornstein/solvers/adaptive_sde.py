@@ -105,3 +105,6 @@ def _between(path: Path, mark: float, stop: float) -> Tensor:
 def _on(values: Tensor, x: Tensor) -> Tensor:
     """Values (B,) where x is; Apple's devices have no float64."""
     return values.to(x.device, precise(x.device))
+
+
+LOOPS = (AdaptiveSDE(),)

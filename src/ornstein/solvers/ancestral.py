@@ -40,3 +40,6 @@ class Ancestral(TableSolver):
                 std *= (t.sigma / s.sigma) ** self.variance  # σ_{t|s}σ_s/σ_t becomes σ_{t|s}
             x = on_x_t * t.mix(estimate) + on_clean * estimate.clean + record.fresh(std)
         return record.end(x)
+
+
+ALL = (Ancestral(),)

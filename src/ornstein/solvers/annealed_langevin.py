@@ -58,3 +58,6 @@ def _scales(path: Path, grid: Tensor) -> list[float]:
     alpha, sigma = path.alpha(grid), path.sigma(grid)
     ratios = torch.where(alpha[:-1] > 0, alpha[1:] / alpha[:-1], sigma[1:] / sigma[:-1])
     return [1.0, *ratios.tolist()]
+
+
+LOOPS = (AnnealedLangevin(),)

@@ -40,3 +40,6 @@ class DDIM(TableSolver):
             clean, noise = record.call(t, x)
             x = s.alpha * clean + math.sqrt(max(s.sigma**2 - fresh**2, 0.0)) * noise + record.fresh(fresh)
         return record.end(x)
+
+
+ALL = (DDIM(), DDIM(1.0))

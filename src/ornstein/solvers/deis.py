@@ -98,3 +98,6 @@ class DEIS(TableSolver):
             if len(nodes) > 1 and t.alpha > 0 and s.alpha > 0 and math.isfinite(variable.clock(s)):
                 x = x + s.alpha * correction(variable.integrals(path, nodes, t, s), noises)
         return record.end(x)
+
+
+ALL = (DEIS(3), DEIS(2, LogRho()))

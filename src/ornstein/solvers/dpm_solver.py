@@ -167,3 +167,6 @@ class SDEDPMSolver(SDEDPMSolverPP):
     """SDE-DPM-Solver: as `SDEDPMSolverPP` with noise prediction in place of data prediction."""
 
     prediction: ClassVar[Prediction] = NoisePrediction()
+
+
+ALL = (DPMSolver(2), DPMSolverPP(), DPMSolverPP(3), DPMSolverPPSingle(2), DPMSolverSingle(3), SDEDPMSolverPP())

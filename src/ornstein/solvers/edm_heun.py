@@ -70,3 +70,6 @@ class EDMHeun(TableSolver):
         above = levels(record.path, record.path.time(-2 * clocks))
         inside = [self.smallest <= ratio <= self.largest for ratio in ratios]
         return [first, *[new if ok else at for at, new, ok in zip(later, above, inside, strict=True)]]
+
+
+ALL = (EDMHeun(10.0),)

@@ -82,3 +82,6 @@ class ERSDE(TableSolver):
         moments = [1 - k * float(v ** (k - 1) @ retained) for k in range(1, len(nodes))]
         at = [(node - nodes[0]) / (rho - nodes[0]) for node in nodes]
         return weights_from_moments(at, [1 - ratio, *moments])
+
+
+ALL = (ERSDE(),)

@@ -25,3 +25,6 @@ class Euler(TableSolver):
 
     def table(self, path: Path, grid: Tensor) -> Table:
         return integrate(path, grid, self.chart, EULER, at_zero_noise=EULER)
+
+
+ALL = (Euler(),)

@@ -59,3 +59,6 @@ class EulerMaruyama(TableSolver):
         if self.eta:
             etas[finite] = self.eta * path.diffusion(times[finite])
         return etas.tolist()
+
+
+ALL = (EulerMaruyama(),)

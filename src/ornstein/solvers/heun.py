@@ -24,3 +24,6 @@ class Heun(TableSolver):
 
     def table(self, path: Path, grid: Tensor) -> Table:
         return integrate(path, grid, self.chart, HEUN, at_zero_noise=EULER)
+
+
+ALL = (Heun(),)

@@ -25,3 +25,6 @@ class Jump(TableSolver):
         for t, s in record.steps:
             x = s.mix(record.call(t, x, aim=s))
         return record.end(x)
+
+
+AIMED = (Jump(),)

@@ -25,3 +25,6 @@ class LMS(TableSolver):
 
     def table(self, path: Path, grid: Tensor) -> Table:
         return DEIS(self.order, Rho()).table(path, grid)
+
+
+ALL = (LMS(4),)

@@ -96,3 +96,6 @@ class PNDM(_Pseudo):
         third = record.call(middle, transfer(first, t, middle, second)).noise
         fourth = record.call(s, transfer(first, t, s, third)).noise
         return (first.noise + 2 * second + 2 * third + fourth) / 6
+
+
+ALL = (PLMS(), PNDM())

@@ -67,3 +67,6 @@ def _retained(path: Path, grid: Tensor) -> list[float]:
     """(α_t/α_s)² for each time t of a grid and the s below it: 1 − β of the grid as a chain of steps; 1 for the last."""
     alpha = path.alpha(grid)
     return [*((alpha[:-1] / alpha[1:]) ** 2).tolist(), 1.0]
+
+
+LOOPS = (PredictorCorrector(),)

@@ -27,3 +27,6 @@ class Restart(TableSolver):
             estimate = record.call(t, x, aim=end)
             x = s.mix(estimate) if s is end else s.alpha * estimate.clean + record.fresh(s.sigma)
         return record.end(x)
+
+
+AIMED = (Restart(),)

@@ -129,3 +129,6 @@ def midpoint(chart: Chart = FLOW) -> RungeKutta:
 def rk4(chart: Chart = FLOW) -> RungeKutta:
     """The classical method of Kutta (1901): order 4, four calls a step."""
     return RungeKutta(RK4, chart)
+
+
+ALL = (RungeKutta(RALSTON), rk4())

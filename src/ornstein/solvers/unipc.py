@@ -81,3 +81,6 @@ class UniPC(TableSolver):
         v, z = [(clock - clocks[0]) / h for clock in clocks], self.prediction.exponent(h, 0.0)
         weights = [0.0, self.b(z) / (2 * v[1])] if len(v) == 2 else exponential_weights(v, z)
         return -self.prediction.gain(s, 0.0) * correction(weights, values)
+
+
+ALL = (UniPC(2), UniPC(3))

@@ -36,7 +36,9 @@ class State:
     """An average of half the length of the first, for `posthoc`."""
     optimizer: torch.optim.Optimizer
     uncertainty: Uncertainty | None = None
-    """Learned with the network, saved in weights.safetensors beside it, never exported."""
+    """Learned with the network, saved in weights.safetensors with it, never exported."""
+    bare: nn.Module | None = None
+    """Where weights are sharded, the network without numbers, into which the first process gathers them to draw samples."""
     step: int = 0
     images: int = 0
     seconds: float = 0.0
@@ -81,7 +83,7 @@ def save(folder: Path, state: State, processes: Processes = ALONE) -> Path:
     learned = {"weights": state.weights(), "optimizer": _optimizer_tensors(state.optimizer)}
 
     def put(work: Callable[..., None], *what: Any) -> None:
-        with written(place):  # here, for what is no OrnsteinError is not told to the other processes
+        with written(place):  # here, for what is no OrnsteinError does not reach the other processes
             work(*what)
 
     with ExitStack() as filling:

@@ -69,6 +69,8 @@ class Objects:
     solver: Solver | None = None
     """Solver of the sample sheets."""
     loggers: tuple[Logger, ...] = ()
+    teacher: tuple[Model, str] | None = None
+    """The model that a flow map learns from, and the hash of its weights; None: that of the folder in the settings."""
 
 
 NOTHING = Objects()
@@ -111,7 +113,7 @@ def is_plain(own: Any) -> bool:
 
 
 PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 JOINT = "none"  # of an item: the joint model alone
 STEPS = 2000  # of a run whose length is left open
 LARGE = 1e12  # beyond any use; what is larger is a slip
@@ -137,6 +139,11 @@ FROM_ZERO = {
     "augment": 1.0,
     "hold_out": 0.9,
 }
+
+
+def _is_float32(precision: str) -> bool:
+    """Whether networks compute in float32. Raises UsageError for an unknown name."""
+    return pick("precision", precision, PRECISIONS) is torch.float32
 
 
 def _learned(settings: Settings, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
@@ -186,7 +193,6 @@ def choose(
         threads=settings.threads if settings.threads is not None or device.type != "cpu" else cpu.usable_threads(),
     )
     _check(settings)
-    pick("precision", precision, dict.fromkeys(PRECISIONS))
     _check_processes(settings, batch_size, processes)
     _check_kinds(settings, dataset, objects)
     if not dataset.is_indexed and processes.count > 1:
@@ -202,6 +208,7 @@ def choose(
     drawn = draws(settings, made, objects)
     loss_module, teacher = _loss_module(settings, made, drawn, objects, device)
     peak = learning_rate(settings, made.network)
+    sheets = settings.solver if objects.solver is None else objects.solver
     if settings.freeze is not None:
         freeze(made.network, settings.freeze)
     return Recipe(
@@ -215,11 +222,11 @@ def choose(
         length=length,
         batch_size=batch_size,
         peak=peak,
-        bf16=precision == "bf16",
+        bf16=not _is_float32(precision),
         threads=settings.threads or cpu.usable_threads(),
         device=device,
         processes=processes,
-        solver=as_solver(settings.solver if objects.solver is None else objects.solver),
+        solver=None if sheets is None else as_solver(sheets),
         loggers=(*objects.loggers, *(() if settings.log is None else loggers.made(settings.log, settings.out))),
         teacher=teacher,
         held_out=held_out,
@@ -232,7 +239,9 @@ def _loss_module(
     """The constructor of the loss module, and the hash of the teacher's weights if there is one."""
     if settings.few_steps is not None:
         method = FlowMapObjective(drawn, FEW_STEPS.pick(settings.few_steps))
-        teach, digest = (None, "") if settings.teacher is None else teaching.teacher_of(settings, made, device)
+        if settings.teacher is None:
+            return partial(FlowMapLossModule, method, None), ""
+        teach, digest = teaching.teacher_of(settings, made, device, objects.teacher)
         return partial(FlowMapLossModule, method, teach), digest
     if objects.objective is not None and not is_plain(objects.objective):
         return partial(OwnLossModule, objects.objective), ""
@@ -262,15 +271,13 @@ def _for_few_steps(settings: Settings, objects: Objects) -> Settings:
     if not isinstance(_coupling(settings, objects), Independent | coupling.Paired):
         raise UsageError("few_steps: a coupling changes the flow with the batch; leave the coupling out")
     if method.forward_mode:  # Jacobian-vector products: not under autocast, nor from two threads, nor compiled
-        if settings.precision == "bf16" or settings.compile:
+        if settings.compile or (settings.precision is not None and not _is_float32(settings.precision)):
             key = "compile" if settings.compile else "precision"
             raise UsageError(
                 f"{key}: {settings.few_steps} differentiates the network in forward mode, which works in float32 and uncompiled; "
                 "leave it out, or give --few-steps progressive"
             )
         settings = replace(settings, precision="float32", split_batch=False, channels_last=False)  # nor of such norms
-    if settings.solver == "abm" and objects.solver is None:  # the default, of many steps
-        settings = replace(settings, solver="jump", sample_steps=min(4, settings.sample_steps))
     return settings
 
 

@@ -37,6 +37,13 @@ class Logger(Protocol):
 class TensorBoard:
     """Event files in a folder, for `tensorboard --logdir`. Needs the extra `tensorboard`."""
 
+    writes_files = True
+
+    @staticmethod
+    def check() -> None:
+        """Raises UsageError where its library is not installed."""
+        extras.check("tensorboard", "log: tensorboard")
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: Any = None
@@ -75,8 +82,15 @@ class TensorBoard:
 class Tracker:
     """A module with wandb's functions `init`, `log` and `finish`: wandb itself, or trackio."""
 
+    writes_files = False
+
     def __init__(self, module: str, folder: Path) -> None:
         self._module, self._folder = module, folder
+
+    def check(self) -> None:
+        """Raises UsageError where its library is not installed."""
+        if not extras.is_there(self._module):
+            raise UsageError(f"log: {self._module} is not installed; run `pip install {self._module}`")
 
     def start(self, settings: Mapping[str, Any]) -> None:
         self._tracker = import_module(self._module)
@@ -92,11 +106,7 @@ class Tracker:
 def check(names: str) -> None:
     """Raises UsageError for a name that is not one of LOGGERS, or whose library is not installed."""
     for name in _split(names):
-        LOGGERS.pick(name, Path())
-        if name == "tensorboard":
-            extras.check(name, "log: tensorboard")
-        elif not extras.is_there(name):
-            raise UsageError(f"log: {name} is not installed; run `pip install {name}`")
+        LOGGERS.pick(name, Path()).check()
 
 
 def made(names: str, out: str) -> tuple[Logger, ...]:
@@ -104,9 +114,11 @@ def made(names: str, out: str) -> tuple[Logger, ...]:
 
     Raises UsageError for one that writes files where there is no folder.
     """
-    if not out and "tensorboard" in _split(names):
-        raise UsageError("log: tensorboard writes files into the run's folder; give out")
-    return tuple(LOGGERS.pick(name, Path(out) / name) for name in _split(names))
+    loggers = {name: LOGGERS.pick(name, Path(out) / name) for name in _split(names)}
+    for name, logger in loggers.items():
+        if logger.writes_files and not out:
+            raise UsageError(f"log: {name} writes files into the run's folder; give out")
+    return tuple(loggers.values())
 
 
 def _split(names: str) -> list[str]:

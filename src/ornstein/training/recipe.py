@@ -14,7 +14,7 @@ from ornstein.model import Model
 from ornstein.objective import Objective
 from ornstein.processes import ALONE, Processes
 from ornstein.settings import Settings
-from ornstein.solvers import ABM, Solver
+from ornstein.solvers import Solver
 from ornstein.training.loggers import Logger
 
 
@@ -81,8 +81,8 @@ class Recipe:
     """On a CPU."""
     device: torch.device
     processes: Processes = ALONE
-    solver: Solver = ABM()
-    """Solver of the sample sheets."""
+    solver: Solver | None = None
+    """Solver of the sample sheets; None: the default of the model."""
     loggers: tuple[Logger, ...] = ()
     teacher: str = ""
     """The hash of the weights of the run that a flow map learns from."""

@@ -1,5 +1,7 @@
 """The sample sheet of a run: samples of fixed seeds and conditions, drawn as the training goes, and how long they may take."""
 
+import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from ornstein.conditions import Conditions, Rows
 from ornstein.data import Dataset, grid_image
 from ornstein.errors import NotFinite
 from ornstein.files.atomic import new_file
+from ornstein.training import parallel
+from ornstein.training.checkpoint import State
+from ornstein.training.metrics import Metrics
 from ornstein.training.recipe import Length, Recipe
 
 EACH = 6  # samples of one image condition
@@ -140,12 +145,49 @@ class Sheets:
     """The files of sample sheets in a folder, all of the same seeds and conditions, so that they can be compared."""
 
     def __init__(
-        self, folder: Path, recipe: Recipe, tell: Callable[[str], None], stopped: Callable[[], bool] = lambda: False
+        self,
+        folder: Path,
+        recipe: Recipe,
+        tell: Callable[[str], None],
+        metrics: Metrics,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._folder, self._recipe, self._tell, self._stopped = folder, recipe, tell, stopped
+        self._folder, self._recipe, self._tell, self._metrics, self._stopped = folder, recipe, tell, metrics, stopped
         self.budget = SheetBudget(recipe.length)
 
-    def draw(self, average: nn.Module, step: int, most: float) -> tuple[Path | None, float]:
+    def after_step(self, state: State, later: int) -> Path | None:
+        """A sheet; None where it would take more of the time of the run than sheets may. All processes call this.
+
+        `later` are still to come, the last one in any case.
+        """
+        processes, trained = self._recipe.processes, state.seconds - state.drawing
+        most = processes.on_first(
+            lambda: self.budget.most(state.step, trained, state.drawing, later) if later else math.inf
+        )
+        if not most:
+            return None
+        tensors = parallel.gather(state.average.state_dict()) if state.bare is not None else {}
+
+        def draw() -> tuple[Path | None, float]:
+            average = state.average
+            if state.bare is not None:  # the first process holds the whole network for as long as it draws
+                average = copy.deepcopy(state.bare)
+                average.load_state_dict(tensors, assign=True)
+                average = average.to(self._recipe.device)
+            try:
+                place, seconds = self._draw(average, state.step, most)
+                self._metrics.flush()  # whoever looks at the sheet may look at the loss
+                return place, seconds
+            except NotFinite as error:  # ten such steps in a row end the run; a sheet does not
+                self._tell(f"No samples after step {state.step:,}: {error}.")
+                self._metrics.diverged(state)
+                return None, 0.0
+
+        place, seconds = processes.on_first(draw)
+        state.drawing += seconds if later else 0.0
+        return place
+
+    def _draw(self, average: nn.Module, step: int, most: float) -> tuple[Path | None, float]:
         """The file of a sheet, if it came to its end within `most` seconds, and the seconds that it took.
 
         Raises NotFinite for samples that are no numbers.

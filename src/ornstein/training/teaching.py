@@ -1,7 +1,9 @@
 """The teacher of a flow map: a run that is read once, guided at a scale, and held fixed."""
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,20 @@ from ornstein.model import Model, read
 from ornstein.settings import Settings
 
 
-def teacher_of(settings: Settings, student: Model, device: torch.device) -> tuple[Callable[[Any], Denoiser], str]:
+def teacher_of(
+    settings: Settings, student: Model, device: torch.device, known: tuple[Model, str] | None = None
+) -> tuple[Callable[[Any], Denoiser], str]:
     """teach(condition) -> the denoiser to learn from, and the hash of its weights.
 
+    `known` is the model, which is copied, and its hash; by default they are read from the teacher's folder.
     Raises UsageError where the teacher's path, items or conditions are not the student's, OrnsteinError for a damaged one.
     """
     folder = Path(settings.teacher or "")
-    model, digest = read(folder / "model")
+    if known is None:
+        model, digest = read(folder / "model")
+    else:
+        model, digest = known
+        model = replace(model, network=copy.deepcopy(model.network).requires_grad_(False).eval())
     model.to(device)
     for what, theirs, mine in (
         ("path", model.path, student.path),

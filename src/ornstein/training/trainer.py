@@ -1,48 +1,36 @@
 """A training: in memory, or in its folder with settings, metrics, sample sheets, checkpoints and the model around the loop."""
 
-import copy
-import math
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch import nn
 
-from ornstein import networks, terminal
-from ornstein._version import __version__
+from ornstein import terminal
 from ornstein.data import Dataset
 from ornstein.data.stamps import Changed
-from ornstein.errors import NotFinite, OrnsteinError
-from ornstein.files.atomic import new_file, write_json, written
+from ornstein.files.atomic import written
 from ornstein.files.lock import OTHER, hold
-from ornstein.files.owner import sweep
-from ornstein.files.reading import read_json
-from ornstein.folder import checkpoints, history, posthoc
+from ornstein.folder import posthoc
 from ornstein.folder.config import settings_of
-from ornstein.folder.layout import FOLDERS
-from ornstein.folder.publish import environment, publish
 from ornstein.model import Model
 from ornstein.processes import Processes, current
 from ornstein.settings import OPEN, Settings
-from ornstein.training import checkpoint, compiling, parallel
 from ornstein.training.batch import Batches
 from ornstein.training.checkpoint import State
 from ornstein.training.choosing import NOTHING, Objects, choose
-from ornstein.training.continuing import as_before, check_folder, must_be_new, run_folder
+from ornstein.training.continuing import as_before, check_folder, run_folder
 from ornstein.training.loggers import Loggers
 from ornstein.training.loop import Diverged, TrainingProgress, train
-from ornstein.training.metrics import Means, Metrics
-from ornstein.training.own import described, must_be_same
+from ornstein.training.metrics import Means
 from ornstein.training.recipe import Recipe
+from ornstein.training.run_files import RunFiles
 from ornstein.training.sample_sheet import Sheets
-from ornstein.training.uncertainty import Uncertainty
+from ornstein.training.starting import ready
 from ornstein.training.validation import HeldOutLoss
 
 SHEETS = [1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0]  # parts of the run after which samples are drawn
@@ -124,31 +112,7 @@ class Training:
 
     def ready(self) -> tuple[State, nn.Module]:
         """The untrained state, and the module that gives the loss of a part of a batch in this process."""
-        recipe, settings, device = self.recipe, self.settings, self.recipe.device
-        network = recipe.model.network
-        if settings.channels_last and not settings.shard:  # FSDP2 takes contiguous weights alone
-            network = networks.placed(network, device)
-        else:
-            network = network.to(device)
-        average, half = (copy.deepcopy(network).eval().requires_grad_(False) for _ in range(2))
-        uncertainty = Uncertainty().to(device) if settings.uncertainty else None
-        learner = recipe.loss_module(network, recipe.model, recipe.bf16, uncertainty)
-        if settings.compile:
-            self.tell("Compiling the network, and checking its gradients: this takes a minute or more.")
-            compiling.compile_checked(network, learner, next(self.batches().parts(0)), self.tell)
-        if settings.shard:
-            self._bare = copy.deepcopy(average).to("meta")
-            learner, average, half = (
-                parallel.sharded(module, device, recipe.processes) for module in (learner, average, half)
-            )
-        elif recipe.processes.count > 1:
-            learner = parallel.copied(learner, device)
-        trained = [weight for weight in network.parameters() if weight.requires_grad]
-        learned = [*trained, *(uncertainty.parameters() if uncertainty is not None else ())]
-        optimizer = recipe.optimizer(learned)
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
-        return State(network, average, half, optimizer, uncertainty), learner
+        return ready(self.recipe, self.batches(), self.tell)
 
 
 class FolderTraining(Training):
@@ -186,11 +150,6 @@ class FolderTraining(Training):
         super().__init__(choose(settings, dataset, current(), objects, checked), tell)
         self.resumed: Path | None = None
 
-    @property
-    def averages(self) -> Path:
-        """The folder of the snapshots that `posthoc` combines."""
-        return self.folder / "averages"
-
     def __iter__(self) -> Iterator[Event]:
         with ExitStack() as stack:
             self.processes.on_first(lambda: self._hold(stack))
@@ -207,28 +166,25 @@ class FolderTraining(Training):
 
     def _run(self, log: Loggers) -> Iterator[Event]:
         self.state, learner = state, learner = self.ready()
-        processes, means, metrics = self.processes, Means(), Metrics(self.folder / "metrics.jsonl")
-        processes.on_first(lambda: self._prepare(state))
-        self.resumed = checkpoint.restore(self.folder / "checkpoints", state, self.tell, processes)
-        if self.resumed is None:
-            processes.on_first(lambda: must_be_new(self.folder))
-        processes.on_first(lambda: self._begin(metrics, state))
+        files = RunFiles(self.folder, self.recipe, self._objects, self._earlier, self._change)
+        processes, means, metrics = self.processes, Means(), files.metrics
+        self.resumed = files.begin(state, self.tell)
         part = self.recipe.length.done(state.step, state.seconds)
         saved, saved_step, drawn = time.monotonic(), state.step, sum(part >= each for each in SHEETS)
         measured, validation = drawn, self._validation()
         steps = train(self.recipe, learner, self.batches(), state)
-        sheets = Sheets(self.folder / "samples", self.recipe, self.tell, lambda: self._stopped)
-        for progress in self._while_data_stay(steps, state, metrics):
+        sheets = Sheets(self.folder / "samples", self.recipe, self.tell, metrics, lambda: self._stopped)
+        for progress in self._while_data_stay(steps, state, files):
             sheets.budget.note(progress.step, progress.seconds - state.drawing)
             if processes.is_first:
                 metrics.add(line := means.add(progress))
                 log.log(line)
             if self.settings.snapshots and posthoc.due(state.updates):
-                self._snap(state)
+                files.snap(state)
             grid = place = None
             if self.settings.samples and drawn < len(SHEETS) and progress.done >= SHEETS[drawn]:
                 drawn = sum(progress.done >= each for each in SHEETS)
-                grid = self._draw(state, metrics, sheets, len(SHEETS) - drawn)
+                grid = sheets.after_step(state, len(SHEETS) - drawn)
                 log.image(progress.step, grid)
             wishes = processes.table(self._stopped, self._due(progress, saved, saved_step))
             over = progress.done >= 1 or bool(wishes[:, 0].any())
@@ -238,18 +194,18 @@ class FolderTraining(Training):
                 measured, loss = reached, processes.on_first(partial(validation, state.average))
                 metrics.add({"step": progress.step, "held_out": round(loss, 6)})
             if saving:
-                place = self._save(state, metrics, prune=progress.finite)
+                place = files.save(state, prune=progress.finite)
                 saved, saved_step = time.monotonic(), state.step
             yield Event(progress, place, grid, loss)
-            if self._stopped and not over and processes.count == 1:  # asked to stop between two steps
+            if self._stopped and not over and processes.count == 1:  # stopped between two steps
                 if place is None:
-                    self._save(state, metrics, prune=progress.finite)
+                    files.save(state, prune=progress.finite)
                 return
             if over:
                 return
 
     def _while_data_stay(
-        self, steps: Iterator[TrainingProgress], state: State, metrics: Metrics
+        self, steps: Iterator[TrainingProgress], state: State, files: RunFiles
     ) -> Iterator[TrainingProgress]:
         """The steps; when a file of the data changes, what was learned before that is saved and the run ends.
 
@@ -258,129 +214,16 @@ class FolderTraining(Training):
         try:
             yield from steps
         except Diverged:
-            metrics.diverged(state)
+            files.metrics.diverged(state)
             raise
         except Changed as error:
             if self.processes.count > 1:  # none can wait for the others, which wait for it
                 raise
             if state.step:
-                self._save(state, metrics, prune=False)
+                files.save(state, prune=False)
             raise Changed(f"training stopped after step {state.step:,}, saved in {self.folder}: {error}") from error
-
-    def _prepare(self, state: State) -> None:
-        """Work of the first process before anything is read."""
-        for place in (".", *FOLDERS):  # what killed processes left half written
-            sweep(self.folder / place)
-        self._must_have_room(state)
-        if any(checkpoints.checkpoints(self.folder / "checkpoints")):
-            must_be_same(self.folder, self._environment().get("own"), self._own(state), self._change)
-
-    def _own(self, state: State) -> dict[str, str]:
-        teacher = {"teacher": self.recipe.teacher[:16]} if self.recipe.teacher else {}
-        return described(self._objects, state.network, state.optimizer) | teacher
-
-    def _environment(self) -> dict[str, Any]:
-        """The contents of env.json; empty if it is lost."""
-        try:
-            return read_json(self.folder / "env.json", root=self.folder)
-        except (OSError, ValueError):
-            return {}
-
-    def _begin(self, metrics: Metrics, state: State) -> None:
-        """Files that the first process writes before the first step."""
-        if self.resumed:  # a kill may have come between a checkpoint and its model, or before older ones were removed
-            self._export(self.resumed, state)
-            if not state.skipped:  # else the newest may be of a skipped step, and an older one the last good one
-                checkpoints.prune(self.folder / "checkpoints", self.settings.keep)
-        posthoc.rewind(self.averages, state.updates)
-        if self._earlier is not None and state.step:
-            history.add(self.folder, state.step, self._earlier, self.settings)
-        _write_yaml(self.folder / "config.yaml", {"version": __version__, **self.settings.to_dict()})
-        about = {
-            "processes": self.processes.count,
-            "content_hash": self.dataset.spec.content_hash,
-            "own": self._own(state),
-        }
-        about |= {"lacking": lacking} if (lacking := self.dataset.lacking) else {}
-        write_json(self.folder / "env.json", {**environment(), **about})
-        metrics.go_on(state.step)
-
-    def _snap(self, state: State) -> None:
-        tracked = ((self.settings.ema, state.average), (self.settings.ema / 2, state.half))
-        averages = {length: parallel.gather(dict(network.named_parameters())) for length, network in tracked}
-        self.processes.on_first(lambda: posthoc.save(self.averages, state.updates, averages, self.settings.snapshots))
 
     def _due(self, progress: TrainingProgress, saved: float, saved_step: int) -> bool:
         if self.settings.save_every is not None:
             return progress.step - saved_step >= self.settings.save_every
         return time.monotonic() - saved >= 60 * self.settings.save_minutes
-
-    def _must_have_room(self, state: State) -> None:
-        """Raises OrnsteinError now, not after an hour, when the disk cannot hold the checkpoints."""
-        weights = sum(p.numel() * p.element_size() for p in state.network.parameters())
-        there = sum(1 for _ in checkpoints.checkpoints(self.folder / "checkpoints"))
-        to_come = max(min(self.settings.keep, 2) - there, 0) + 1  # one more for a moment, before the oldest is removed
-        snapshots = max(self.settings.snapshots - len(posthoc.snapshots(self.averages)), 0)
-        # a checkpoint is weights, two averages and two moments, a snapshot two averages in half precision; the model, old and new
-        needed = (5 * to_come + snapshots + 2) * weights
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise OrnsteinError(
-                f"{self.folder} has room for {free / 1e6:,.0f} MB and the checkpoints of this network need {needed / 1e6:,.0f}; "
-                f"free some space or {OTHER}"
-            )
-
-    def _save(self, state: State, metrics: Metrics, prune: bool) -> Path:
-        """After a step whose loss was not finite nothing is pruned: an older checkpoint may be the last good one."""
-        self.processes.on_first(metrics.flush)
-        place = checkpoint.save(self.folder / "checkpoints", state, self.processes)
-
-        def finish() -> None:
-            if prune:
-                checkpoints.prune(self.folder / "checkpoints", self.settings.keep)
-            self._export(place, state)
-
-        self.processes.on_first(finish)
-        return place
-
-    def _export(self, place: Path, state: State) -> None:
-        """The model that a checkpoint holds, for everyone who samples."""
-        average = partial(shutil.copyfile, place / "average.safetensors")
-        publish(self.folder, self.model, self.settings, state.step, average)
-
-    def _draw(self, state: State, metrics: Metrics, sheets: Sheets, later: int) -> Path | None:
-        """A sample sheet; None where it would take more of the time of the run than sheets may.
-
-        `later` are still to come, the last one in any case.
-        """
-        trained = state.seconds - state.drawing
-        most = self.processes.on_first(
-            lambda: sheets.budget.most(state.step, trained, state.drawing, later) if later else math.inf
-        )
-        if not most:
-            return None
-        tensors = parallel.gather(state.average.state_dict()) if self.settings.shard else {}
-
-        def draw() -> tuple[Path | None, float]:
-            average = state.average
-            if tensors:  # the first process holds the whole network for as long as it draws
-                average = copy.deepcopy(self._bare)
-                average.load_state_dict(tensors, assign=True)
-                average = average.to(self.device)
-            try:
-                place, seconds = sheets.draw(average, state.step, most)
-                metrics.flush()  # whoever looks at the sheet may look at the loss
-                return place, seconds
-            except NotFinite as error:  # ten such steps in a row end the run; a sheet does not
-                self.tell(f"No samples after step {state.step:,}: {error}.")
-                metrics.diverged(state)
-                return None, 0.0
-
-        place, seconds = self.processes.on_first(draw)
-        state.drawing += seconds if later else 0.0
-        return place
-
-
-def _write_yaml(file: Path, values: dict[str, Any]) -> None:
-    with new_file(file) as new:
-        new.write_text(yaml.safe_dump(values, sort_keys=False))

@@ -93,7 +93,7 @@ def denoiser(
 
     - a pipeline (its `unet` or `transformer`, and its scheduler's configuration);
     - a model of diffusers and a `scheduler`: an object of theirs, or its configuration;
-    - a folder of a pipeline, or of a model beside a `scheduler`: configurations and tensors are read, and no code is run.
+    - a folder of a pipeline, or of a model next to a `scheduler`: configurations and tensors are read, and no code is run.
 
     condition: what the model takes besides x_t and t: a dict of its keywords, or class labels or text embeddings alone.
     `discrete`: times are snapped to the nearest trained step. Raises UsageError for a source that it does not know.
