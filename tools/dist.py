@@ -28,6 +28,7 @@ SMOKE: dict[str, str] = {
     "sample": "sample runs/demo -n 2 --steps 5 --out drawn",
     "edit": "edit runs/demo a.png --strength 0.5 --steps 5 -n 2 --out edited.png",
     "interpolate": "interpolate runs/demo a.png b.png --frames 3 --steps 5 --out between.png",
+    "predict": "predict runs/people people.csv --column age --draws 4 --steps 3 --out predicted.csv",
     "impute": "impute runs/given holes.npy --draws 2 --out filled.npy",
     "restore": "restore runs/demo a.png --operator blur --width 1 --steps 5 -n 2 --out restored.png",
     "tune": "tune runs/moons --steps 4 --teacher 20 --seconds 60",
@@ -140,6 +141,7 @@ import numpy
 import ornstein
 numpy.save("holes.npy", numpy.array([[0.5, float("nan")], [float("nan"), 0.2]], "float32"))
 ornstein.train("moons", given="any", steps=20, out="runs/given")
+ornstein.train("people.csv", given="any", steps=20, out="runs/people")
 """
 
 

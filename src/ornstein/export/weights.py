@@ -79,7 +79,7 @@ def _linear(theirs: str, module: torch.nn.Module) -> Named:
         yield f"{theirs}.{name}", tensor
 
 
-def _unet(network: UNet, blocks: int) -> Named:
+def _unet(network: Any, blocks: int) -> Named:
     conditioning = network.conditioning
     yield from _linear("conv_in", network.stem)
     yield from _linear("time_embedding.linear_1", conditioning.time[0])
@@ -162,7 +162,7 @@ def as_dit(network: DiT) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return arguments, dict(_dit(network, config["patch"], config["channels"]))
 
 
-def _dit(network: DiT, patch: int, channels: int) -> Named:
+def _dit(network: Any, patch: int, channels: int) -> Named:
     def swapped(tensor: Tensor, *axes: int) -> Tensor:
         """The halves of the width exchanged; an axis of several widths, in each of them."""
         width = network.config["width"]
@@ -172,7 +172,6 @@ def _dit(network: DiT, patch: int, channels: int) -> Named:
         return tensor
 
     time, labels = network.conditioning.time, network.conditioning.labels
-    assert labels is not None
     stem = swapped(network.stem.weight, 0).unflatten(1, (patch, patch, channels)).permute(0, 3, 1, 2)
     yield "pos_embed.proj.weight", stem
     yield "pos_embed.proj.bias", swapped(network.stem.bias, 0)
