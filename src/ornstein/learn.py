@@ -141,7 +141,9 @@ class Trainer:
         if (rows := sources.objects.batch_size_of(data)) is not None:
             chosen.setdefault("batch_size", rows)
         dataset = sources.dataset_of(
-            data, **{key: chosen.get(key) for key in ("size", "channels", "layout", "missing")}
+            data,
+            columns=(chosen.get("column") or "").splitlines(),
+            **{key: chosen.get(key) for key in ("size", "channels", "layout", "missing")},
         )
         objects = Objects(
             **own,

@@ -13,14 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ornstein import data
-from ornstein.data import coders
+from ornstein.data import coders, dataset_of
 from ornstein.data.cells import DateCells, NameCells, NumberCells
 from ornstein.data.coders import AnalogBits, Coder, Lattice, LogitCoder, OneHot, QuantileNormal, Sign, StandardCoder
 from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.column_types import Survey, fit, read_wanted
+from ornstein.data.frames import table_of
 from ornstein.data.spec import DataSpec
 from ornstein.data.table_files import TableFile, read_like
-from ornstein.data.table_writing import new_table
+from ornstein.data.table_writing import new_table, typed
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output
 
@@ -338,3 +339,54 @@ def test_the_source_is_surveyed_without_a_training(tmp_path: Path) -> None:
     assert [guess.type for guess in TableFile(str(file)).surveyed()][:3] == ["integer", "category", "numeric"]
     with pytest.raises(OrnsteinError, match="no such column; did you mean age"):
         data.open(file, columns={"agee": "integer"})
+
+
+class Frame:
+    """What a frame has that is looked at."""
+
+    def __init__(self, **columns: object) -> None:
+        self._columns = {name: np.asarray(values) for name, values in columns.items()}
+        self.columns = list(columns)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._columns[name]
+
+    def to_numpy(self) -> np.ndarray:
+        return np.stack([column.astype(object) for column in self._columns.values()], 1)
+
+
+def values(count: int = 60) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "age": rng.integers(20, 60, count).astype(np.int32),
+        "wage": np.where(rng.random(count) < 0.2, np.nan, rng.normal(size=count)).astype(np.float32),
+        "job": np.array([None if i % 7 == 0 else ("cook", "baker")[i % 2] for i in range(count)], object),
+        "old": rng.random(count) < 0.5,
+        "since": np.datetime64("2001-01-01") + rng.integers(0, 400, count),
+    }
+
+
+@pytest.mark.parametrize("library", ["", "pandas", "polars"])
+def test_frames_are_tables_and_come_back_as_columns(library: str) -> None:
+    plain = values()
+    frame = pytest.importorskip(library).DataFrame(plain) if library else Frame(**plain)
+    dataset = dataset_of(frame)
+    spec = dataset.spec
+    assert isinstance(spec, ColumnSpec)
+    assert [c.type for c in spec.columns] == ["integer", "numeric", "category", "boolean", "date"]
+    back = typed(spec.columns, spec.from_model(spec.to_model(np.asarray(dataset.items), wide=True)))
+    assert [back[name].dtype for name in ("age", "wage", "old")] == [np.int32, np.float32, np.bool_]
+    np.testing.assert_allclose(back["wage"], plain["wage"], rtol=1e-6)
+    for name in ("age", "job", "old"):
+        assert back[name].tolist() == plain[name].tolist()
+    assert (back["since"].astype("datetime64[D]") == plain["since"].astype("datetime64[D]")).all()
+
+
+def test_frames_of_numbers_stay_vectors_unless_types_are_said() -> None:
+    frame = Frame(a=np.arange(50) % 7, b=np.random.default_rng(0).normal(size=50))
+    assert dataset_of(frame).spec.kind == "vector"
+    spec = dataset_of(frame, columns={"a": "category"}).spec
+    assert [column.type for column in spec.columns] == ["category", "numeric"]  # type: ignore[attr-defined]
+    like = table_of(Frame(b=[0.0, np.nan], a=[3, 4]), like=spec)
+    assert like.spec.has_units_of(spec)
+    np.testing.assert_array_equal(np.asarray(like.items), [[3.0, 0.0], [4.0, np.nan]])

@@ -158,6 +158,16 @@ class Survey:
             self.counts.update(dict(zip(map(repr, values.tolist()), counts.tolist(), strict=True)))
             self.many = len(self.counts) > MOST
 
+    def more(self, guess: Guess) -> str:
+        """What besides the type is to be said of a column: how many values are missing, and its atoms."""
+        words = ""
+        if guess.type in ("numeric", "integer", "date") and not guess.problem and not self.many:
+            counts = self.counts.most_common()
+            usual = sorted(self.counts.values())[len(counts) // 2] if counts else 0
+            atoms = [text for text, count in counts[:ATOMS] if count >= max(ATOM * self.filled, 10 * usual)]
+            words = f", atom{'s' * (len(atoms) > 1)} {', '.join(atoms)}" if atoms and len(counts) > FEW else ""
+        return f"{words}, {self.lacking:,} missing" if self.lacking and self.filled else words
+
     @property
     def blank(self) -> str:
         """The word of a missing value, the most frequent one."""
@@ -406,7 +416,8 @@ def guesses(surveys: Sequence[Survey], wanted: Mapping[str, WantedType], where: 
             nearest = near(name, names)
             hint = f"did you mean {nearest}?" if nearest else f"there are {_listed(names)}"
             raise UsageError(f"--column {name}: {where} has no such column; {hint}")
-    return [survey.as_wanted(wanted[survey.name]) if survey.name in wanted else survey.guess() for survey in surveys]
+    made = [survey.as_wanted(wanted[survey.name]) if survey.name in wanted else survey.guess() for survey in surveys]
+    return [replace(guess, why=f"{guess.why}{survey.more(guess)}") for guess, survey in zip(made, surveys, strict=True)]
 
 
 def must_be_learnable(columns: Sequence[Guess], where: str) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import DATA_KEYS, LABEL_KEYS, from_mapping
 from ornstein.data.dataset import Dataset
+from ornstein.data.frames import table_of
 from ornstein.data.measuring import is_masked, measure
 from ornstein.data.sources import open as open_source
 from ornstein.data.streams import Row, Stream, beginning
@@ -35,6 +36,7 @@ def dataset_of(
     channels: int | None = None,
     layout: str | None = None,
     missing: str | None = None,
+    columns: Iterable[str] | Mapping[str, str] = (),
 ) -> Dataset:
     """The data set of an object.
 
@@ -44,7 +46,10 @@ def dataset_of(
     - a pair (x, y) of such: whole numbers or words (N,) in y are labels (None, an empty word or a masked one is missing), a table
       (N, K) of whole numbers 0 and 1 is sets of labels, floating numbers (N,) or (N, C) are vectors (a row of NaN is missing); or
       a mapping with the keys of an .npz file (x, y, conditions, …), where NaN in y is a missing label;
-    - a table with `.columns` and `.to_numpy()`: its column `label` or `y`, where there is one, holds the labels;
+    - a frame with `.columns` and `.to_numpy()` of numbers: vectors; its column `label` or `y`, where there is one, holds
+      the labels;
+    - a frame with columns of words, dates or missing numbers, or with `columns` that say types, such as {"zip": "category"}: rows
+      of a table (`ornstein.data.frames`);
     - a map-style data set, with `len` and whole-number indices, of items x, (x, y) or mappings with keys as above. Each item
       is read once, into memory: what an item draws at random is drawn once;
     - data that can only be read in turn (a torch `IterableDataset`, a generator of items): they are held in memory, as above,
@@ -59,7 +64,7 @@ def dataset_of(
     Raises UsageError for anything else, and for values that do not fit each other.
     """
     if isinstance(value, (str, Path)):
-        return open_source(value, size=size, channels=channels, layout=layout, missing=missing)
+        return open_source(value, size=size, channels=channels, layout=layout, missing=missing, columns=columns)
     masked = is_masked(missing)
     if size is not None or channels is not None:
         raise UsageError("size and channels are for sources of images by name; resize the data themselves")
@@ -84,7 +89,29 @@ def dataset_of(
             rows=rows,
             pack=lambda some: _packed(_stacked(some), head),
         )
+    if _is_frame(value) and (columns or (_is_mixed(value) and not masked)):
+        return table_of(value, columns)
     return _measured(_columns(value), layout, _of_tensors(value), masked)
+
+
+def _is_frame(value: Any) -> bool:
+    return hasattr(value, "to_numpy") and hasattr(value, "columns") and not isinstance(value, type)
+
+
+def _is_mixed(frame: Any) -> bool:
+    """Whether a frame has a column besides its labels that is no number, or lacks some: such are the rows of a table."""
+    if not hasattr(frame, "__getitem__"):
+        return False
+    for name in frame.columns:
+        column = frame[name]
+        values = np.asarray(column.to_numpy() if hasattr(column, "to_numpy") else column)
+        if str(name) in LABEL_KEYS or values.ndim != 1:
+            continue
+        if values.dtype.kind not in "biuf" and not _is_numeric(values):
+            return True
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            return True
+    return False
 
 
 def _measured(columns: Mapping[str, NDArray[Any]], layout: str | None, torch: bool, masked: bool = False) -> Dataset:
