@@ -38,6 +38,7 @@ SMOKE: dict[str, str] = {
     "compare": "compare runs/moons --steps 2,4 -n 200 --data moons:test --out compare.png",
     "diagnose": "diagnose runs/moons --data moons:test -n 100 --levels 3",
     "likelihood": "likelihood runs/moons --data moons:test -n 8",
+    "calibrate": "calibrate runs/given --data moons:test -n 20 --draws 10",
     "info": "info runs/demo",
     "clean": "clean runs/demo --dry-run",
     "cache": "cache",

@@ -11,6 +11,7 @@ from ornstein._version import __version__
 if TYPE_CHECKING:
     from ornstein.denoiser import Denoiser, NetworkDenoiser
     from ornstein.estimate import Estimate
+    from ornstein.inference import calibrate, posterior
     from ornstein.learn import Trainer, distil, train
     from ornstein.noise import BrownianNoise, PerSampleNoise
     from ornstein.runs import load
@@ -27,7 +28,9 @@ _HOME = {
     "Estimate": "estimate",
     "PerSampleNoise": "noise",
     "Trainer": "learn",
+    "calibrate": "inference",
     "load": "runs",
+    "posterior": "inference",
     "sample": "sampling",
     "distil": "learn",
     "train": "learn",
@@ -49,6 +52,7 @@ _MODULES = (
         "export",
         "grid",
         "guidance",
+        "inference",
         "interop",
         "likelihood",
         "metrics",
@@ -74,9 +78,11 @@ __all__ = [
     "Table",
     "Trainer",
     "__version__",
+    "calibrate",
     "distil",
     "encode",
     "load",
+    "posterior",
     "sample",
     "train",
     "trajectory",

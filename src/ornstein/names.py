@@ -167,7 +167,12 @@ MASKINGS = Names(  # by the word behind the colon, or None
 NETWORKS = Names(  # classes
     "network",
     "ornstein.networks",
-    {"unet": attrgetter("UNet"), "dit": attrgetter("DiT"), "mlp": attrgetter("MLP")},
+    {
+        "unet": attrgetter("UNet"),
+        "dit": attrgetter("DiT"),
+        "mlp": attrgetter("MLP"),
+        "columns": attrgetter("ColumnTransformer"),
+    },
 )
 TIME_FEATURES = Names(  # arguments of a network
     "time_features",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ornstein.extras import library
 from ornstein.files.output import KEYWORD, Output
 from ornstein.metrics import Score
+from ornstein.metrics.calibration import GRID, Calibration
 from ornstein.metrics.diagnostics import NoiseLevel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LINES = 8  # curves of a panel at most
 WIDTH, HEIGHT = 4.6, 3.6  # inches of a panel
 
 
@@ -53,6 +58,29 @@ def comparison(output: Output, panels: Sequence[tuple[str, Sequence[Curve], Scor
         if min(means) > 0 and max(means) > 20 * min(means):
             ax.set_yscale("log")
     axes[0].legend(fontsize=8)
+    _save(figure, output, about)
+
+
+def calibration(output: Output, measured: Calibration, about: str) -> None:
+    """Coverage by level of central intervals of each number and of the whole, with 95 % intervals, and ranks less uniform ones.
+
+    Raises MissingExtra without matplotlib, and what `Output.write` raises.
+    """
+    figure, (left, right) = _panels(2)
+    left.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle="--")
+    for name, curve in list(measured.curves().items())[-LINES:]:
+        _intervals(left, GRID.tolist(), curve, name)
+    left.set_xlabel("level")
+    left.set_title("part of the items that is inside")
+    left.legend(fontsize=7)
+    columns = [column[~np.isnan(column)] for column in (*measured.ranks.T, measured.balls)]
+    for column in [column for column in columns if len(column)][-LINES:]:
+        places = (np.arange(len(column)) + 0.5) / len(column)
+        right.plot(places, np.sort(column) - places, linewidth=1)
+    band = 1.36 / math.sqrt(len(measured.balls))  # of Kolmogorov and Smirnov, 95 %
+    right.axhspan(-band, band, color="grey", alpha=0.15, linewidth=0)
+    right.set_xlabel("rank")
+    right.set_title("ranks less uniform ones")
     _save(figure, output, about)
 
 

@@ -54,7 +54,8 @@ class Settings:
     text: str | None = None
     """Condition on captions through an encoder: minilm (needs the extra `text`) or words (spelling alone)."""
     network: str | None = None
-    """unet, dit or mlp (default: mlp for vectors, unet for images, series and volumes)."""
+    """unet, dit, mlp, or columns (a transformer over the columns of vectors and tables) (default: mlp for these, unet for images,
+    series and volumes)."""
     preset: str | None = None
     """Size of the network: tiny, small, or a paper's name such as S/2 (default: by the size of the data)."""
     time_features: str | None = None

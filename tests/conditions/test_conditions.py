@@ -27,7 +27,7 @@ from ornstein.degradations import holes
 from ornstein.errors import UsageError
 from ornstein.folder import checkpoints
 from ornstein.guidance import ClassifierFree
-from ornstein.networks import MLP, DiT, UNet
+from ornstein.networks import MLP, ColumnTransformer, DiT, UNet
 from ornstein.runs.conditioning import like
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
@@ -139,6 +139,7 @@ def test_dropping_gives_the_null_condition_and_files_keep_all(part: conditions.C
 
 SMALL: dict[type[torch.nn.Module], tuple[tuple[int, ...], dict[str, Any]]] = {  # shape of an item, arguments
     MLP: ((3,), {"dim": 3, "width": 16, "depth": 1}),
+    ColumnTransformer: ((3,), {"dim": 3, "width": 16, "depth": 1, "heads": 2}),
     UNet: ((3, 4, 6), {"channels": 3, "width": 8, "multipliers": (1, 2), "blocks": 1}),
     DiT: ((3, 4, 6), {"channels": 3, "size": (4, 6), "width": 16, "depth": 1, "heads": 2}),
 }

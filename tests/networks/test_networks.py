@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ornstein.networks import ALL, MLP, Conditioning, DiT, UNet, grown, placed
+from ornstein.networks import ALL, MLP, ColumnTransformer, Conditioning, DiT, UNet, grown, placed
 
 CASES: dict[str, tuple[Callable[..., nn.Module], tuple[int, ...]]] = {
     "mlp": (lambda **k: MLP(5, width=32, depth=2, **k), (5,)),
+    "columns": (lambda **k: ColumnTransformer(5, width=32, depth=2, heads=2, **k), (5,)),
+    "columns-wide": (lambda **k: ColumnTransformer(5, columns=(1, 3, 1), width=16, depth=1, heads=2, **k), (5,)),
     "unet-1d": (lambda **k: UNet(2, width=8, multipliers=(1, 2), blocks=1, dims=1, **k), (2, 9)),
     "unet-2d": (
         lambda **k: UNet(3, width=8, multipliers=(1, 2, 2), blocks=(0, 1, 1), attention_levels=(1,), **k),

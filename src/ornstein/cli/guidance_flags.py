@@ -12,7 +12,7 @@ from ornstein.errors import UsageError
 from ornstein.names import GUIDANCE, SOLVERS
 
 if TYPE_CHECKING:
-    from ornstein.cli.options import Evaluate, Export, Impute, Sample
+    from ornstein.cli.options import Calibrate, Evaluate, Export, Impute, Sample
     from ornstein.guidance import Guidance, GuidanceConfig
     from ornstein.runs import Label, Run
     from ornstein.solvers import Solver
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the solver that a run has by default
 TUNED = "tuned"  # a solver that `ornstein tune` made
-T = TypeVar("T", "Sample", "Evaluate", "Export", "Impute")
+T = TypeVar("T", "Sample", "Evaluate", "Export", "Impute", "Calibrate")
 
 
 def guide(options: GuidanceFlags, trained: "Run") -> "GuidanceConfig":
@@ -72,7 +72,7 @@ def settled(options: T, trained: "Run") -> T:
     return replace(options, solver=solver, steps=trained.model.steps if options.steps is None else options.steps)
 
 
-def steps_of(options: "Sample | Evaluate | Export | Impute") -> int:
+def steps_of(options: "Sample | Evaluate | Export | Impute | Calibrate") -> int:
     """The steps of settled options."""
     assert options.steps is not None
     return options.steps
@@ -84,7 +84,10 @@ def slug(solver: str) -> str:
 
 
 def solver(
-    options: "Sample | Evaluate | Export | Impute", trained: "Run", label: "Label | None", guide: "GuidanceConfig"
+    options: "Sample | Evaluate | Export | Impute",
+    trained: "Run",
+    label: "Label | None",
+    guide: "GuidanceConfig",
 ) -> "Solver":
     """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
     name, _, file = options.solver.partition(":")

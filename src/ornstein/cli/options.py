@@ -565,6 +565,31 @@ class Diagnose(OneRun, OnDevice, TrainingData, Writes, Cached):
 
 
 @dataclass(frozen=True)
+class Calibrate(OneRun, OnDevice, Batched, TrainingData, Writes, Cached):
+    """Check whether a conditional model is as sure as it should be: ranks, coverage, TARP and CRPS of draws on held-out items.
+
+    Of each item the run is given what it was trained with: the observation of a posterior, or the known part of --given.
+    """
+
+    data: str | None = field(default=None, metadata={"name": "SRC"})
+    """Items with their conditions, at best held out from the training (default: the training data, if they are bundled)."""
+    count: int = field(default=200, metadata={"short": "-n"})
+    """Number of items."""
+    draws: int = 100
+    """Draws of each item."""
+    density: bool = False
+    """Also the coverage of regions of highest density: a likelihood of each draw."""
+    solver: str = "default"
+    """As in `ornstein sample`."""
+    steps: int | None = None
+    """Steps from noise to data (default: 20)."""
+    seed: int = 0
+    """The choice of items and all noise are functions of this number."""
+    out: str | None = field(default=None, metadata={"name": "FILE"})
+    """A .json file of all results (default: in the run folder, and a section of its report page)."""
+
+
+@dataclass(frozen=True)
 class CleanRun(OneRun):
     """Remove from a run what sampling does not need: checkpoints, snapshots of averages, unfinished files.
 
@@ -643,6 +668,7 @@ COMMANDS: dict[str, type] = {
     "compare": Compare,
     "diagnose": Diagnose,
     "likelihood": Likelihood,
+    "calibrate": Calibrate,
     "info": Info,
     "studio": StudioPage,
     "clean": CleanRun,
@@ -748,6 +774,10 @@ EXAMPLES = {
         "ornstein likelihood runs/people --data people-test.csv --per-item",
         "ornstein likelihood runs/points --data held-out.npy --trace exact",
         "ornstein likelihood runs/digits --data digits:test --dequantise variational --per-item --out likelihood.json",
+    ],
+    "calibrate": [
+        "ornstein calibrate runs/posterior --data held-out.npz",
+        "ornstein calibrate runs/table --data held-out.npy -n 500 --draws 200",
     ],
     "info": ["ornstein info runs/digits"],
     "studio": [

@@ -17,7 +17,7 @@ from ornstein.errors import OrnsteinError, Unwritable, UsageError
 from ornstein.extras import MissingExtra
 
 if TYPE_CHECKING:
-    from ornstein.cli.options import Diagnose, Evaluate, Likelihood, Tune
+    from ornstein.cli.options import Calibrate, Diagnose, Evaluate, Likelihood, Tune
     from ornstein.data import Dataset
     from ornstein.files.output import Output
     from ornstein.runs import Run
@@ -49,7 +49,7 @@ class Results:
     def __init__(
         self,
         trained: "Run",
-        options: "Diagnose | Evaluate | Likelihood | Tune",
+        options: "Calibrate | Diagnose | Evaluate | Likelihood | Tune",
         folder: str,
         doing: str,
         **depends: Any,

@@ -84,7 +84,7 @@ class Vectors(Kind):
     item = "vector"
     name, plural, axes = "vector", "vectors", "D"
     layouts = ("ND", "N")
-    networks = ("mlp",)
+    networks = ("mlp", "columns")
     held = True
     per_dimension = False
     ending = ".npz"
@@ -199,7 +199,7 @@ class TableRows(Kind):
 
     name, plural, axes = "table", "rows", "K"
     layouts = ("NK",)
-    networks = ("mlp",)
+    networks = ("mlp", "columns")
     arrays = False
     per_dimension = False
     ending = ".csv"

@@ -29,7 +29,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
+    """One block of the transformer: h (B, N, width) and silu(c) (B or 1, width) -> (B, N, width)."""
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
@@ -45,6 +47,7 @@ class _Block(nn.Module):
         self.modulation = zero_(nn.Linear(width, 6 * width))
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        """The tokens after attention and MLP, each gated."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(c).unsqueeze(1).chunk(6, dim=-1)
         h = torch.addcmul(h, gate1, self.attention(modulate(self.norm(h), shift1, scale1)))
         return torch.addcmul(h, gate2, self.mlp(modulate(self.norm(h), shift2, scale2)))
@@ -109,7 +112,7 @@ class DiT(nn.Module):
         self.stem = xavier_(nn.Linear((channels + image) * volume, width))
         self.positions: Tensor
         self.register_buffer("positions", grid_positions(grid, width))
-        self.blocks = nn.ModuleList(_Block(width, heads, dropout) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6, elementwise_affine=False)
         self.modulation = zero_(nn.Linear(width, 2 * width))
         self.head = zero_(nn.Linear(width, (out_channels or channels) * volume))

@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from .columns import ColumnTransformer
     from .dit import DiT
     from .mlp import MLP
     from .unet import UNet
 
-NetworkT = TypeVar("NetworkT", "MLP", "UNet", "DiT")
+NetworkT = TypeVar("NetworkT", "MLP", "UNet", "DiT", "ColumnTransformer")
 
 
 def grown(network: NetworkT) -> NetworkT:

@@ -13,6 +13,7 @@ from ornstein.runs.run import FUNCTIONS, Run, load
 
 if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
+    from ornstein.runs.calibrating import calibrate
     from ornstein.runs.conditioning import condition_rows
     from ornstein.runs.editing import edit, interpolate, restore
     from ornstein.runs.hub import push_to_hub
@@ -30,6 +31,7 @@ __all__ = [
     "Run",
     "averages",
     "batches",
+    "calibrate",
     "compile",
     "condition_rows",
     "dequantisation",

@@ -22,6 +22,7 @@ from ornstein.settings import Settings
 
 if TYPE_CHECKING:
     from ornstein.runs.averaging import averages, earlier, ema
+    from ornstein.runs.calibrating import calibrate
     from ornstein.runs.conditioning import condition_rows
     from ornstein.runs.editing import edit, interpolate, restore
     from ornstein.runs.hub import push_to_hub
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 FUNCTIONS = {
     "averages": "averaging",
     "batches": "sampling",
+    "calibrate": "calibrating",
     "compile": "sampling",
     "condition_rows": "conditioning",
     "dequantisation": "likelihoods",
@@ -113,6 +115,7 @@ class Run:
 
     if TYPE_CHECKING:
         averages = averages
+        calibrate = calibrate
         compile = sampling.compile
         condition_rows = condition_rows
         dequantisation = dequantisation

@@ -32,7 +32,7 @@ from ornstein.names import (
     WEIGHTS,
     pick,
 )
-from ornstein.networks import DDPM, dit, mlp, unet
+from ornstein.networks import DDPM, columns, dit, mlp, unet
 from ornstein.objective import Objective, Times, Weight
 from ornstein.path import EDM, Path
 from ornstein.preconditioning import Identity, Preconditioning
@@ -112,7 +112,7 @@ def is_plain(own: Any) -> bool:
     return parts and getattr(type(own), "error", None) is Objective.error
 
 
-PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS}
+PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS, "columns": columns.PRESETS}
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 JOINT = "none"  # of an item: the joint model alone
 STEPS = 2000  # of a run whose length is left open
@@ -517,6 +517,8 @@ def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.
     features = settings.time_features if settings.time_features is not None else "slow"
     kind = NETWORKS.pick(name)
     arguments = declared.arguments | TIME_FEATURES.pick(features) | kind.fitted(spec.shape)
+    if "columns" in arguments:  # a network that has a token for each
+        arguments["columns"] = [len(column.all) for column in spec.dimensions if column.all]
     if settings.learned_variance:
         arguments |= {"out_channels": 2 * spec.shape[0]}
     if settings.few_steps is not None:

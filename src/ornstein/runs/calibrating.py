@@ -1,0 +1,124 @@
+"""Draws of a run given what is known of items, beside the items themselves: is the model as sure as it should be?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ornstein.arguments import Report, as_whole
+from ornstein.conditions import Rows
+from ornstein.errors import UsageError
+from ornstein.metrics.calibration import Calibration, calibration
+from ornstein.noise import mix
+from ornstein.runs.conditioning import ConditionBatch
+from ornstein.solvers import Solver
+
+if TYPE_CHECKING:
+    from ornstein.data.dataset import Dataset
+    from ornstein.runs.run import Run
+
+Map = Callable[[NDArray[Any]], NDArray[np.float64]]
+
+
+def calibrate(
+    run: Run,
+    dataset: Dataset,
+    count: int = 200,
+    draws: int = 100,
+    *,
+    density: bool = False,
+    solver: Solver | str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    units: Map | None = None,
+    names: tuple[str, ...] = (),
+    progress: Report | None = None,
+) -> Calibration:
+    """Ranks and coverage of `count` items of the data among `draws` samples each, given what the run is given of them.
+
+    Of a run with conditions these are each item's own (a vector, for a posterior). Of a run with known numbers, those that its
+    mask law draws are given, and the others are judged. Items are best held out from the training.
+    density: also by regions of highest density, which takes draws + 1 likelihoods of each item.
+    units: from samples and items (N, D) in the run's units to those in which they are judged.
+    names: of the numbers of an item, in order.
+
+    Raises UsageError for data that do not fit the run, or a run that is given nothing.
+    """
+    known = run.model.conditions
+    if not known:
+        raise UsageError(
+            f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; evaluate compares them"
+        )
+    dataset, _ = dataset.adopt(run.spec)
+    dataset = known.fitted(dataset, run.folder)
+    count, draws = min(as_whole("count", count, 1), len(dataset)), as_whole("draws", draws, 2)
+    indices = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
+    rows = _rows(run, dataset, indices, seed)
+    items = np.asarray(dataset.items[indices], np.float64)
+    judged = known.scored(rows)
+    made, done, each = [], 0, 64
+    for first in range(0, count, each):
+        some = tuple(row[first : first + each].repeat_interleave(draws, 0) for row in rows)
+        size = len(some[0])
+        made.append(
+            run.sample(
+                size,
+                condition=ConditionBatch(some),
+                solver=solver,
+                steps=steps,
+                seed=mix(seed, 1),
+                first=first * draws,
+                batch_size=batch_size,
+            )
+        )
+        done += size
+        if progress is not None:
+            progress(done, count * draws)
+    samples = np.concatenate(made).astype(np.float64)
+    chances = None
+    if density:
+        if judged is not None:
+            raise UsageError(
+                "density: regions of highest density are for runs with other conditions than known numbers"
+            )
+        both = np.concatenate([samples.reshape(count, draws, *items.shape[1:]), items[:, None]], 1)
+        values = _densities(run, both, rows)
+        chances = values[:, :-1], values[:, -1]
+    move = units or (lambda x: np.asarray(x, np.float64))
+    truth = move(items).reshape(count, -1)
+    measured = move(samples).reshape(count, draws, -1)
+    if judged is not None:
+        truth = np.where(_flat(run, judged).numpy() > 0, truth, np.nan)
+        if np.isnan(truth).all(1).any():
+            keep = ~np.isnan(truth).all(1)
+            truth, measured = truth[keep], measured[keep]
+    return calibration(measured, truth, seed, chances, names)
+
+
+def _rows(run: Run, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
+    """The conditions of items as in training, also what a mask law draws: a function of (seed, index)."""
+    known, x = run.model.conditions, dataset.batch(indices)[0]
+    numbers, generator = torch.zeros(len(indices), known.numbers), torch.Generator()
+    for row, index in zip(numbers, indices.tolist(), strict=True):
+        row.uniform_(generator=generator.manual_seed(mix(seed, index, 0xCA11)))
+    return known.of(dataset, indices, x, numbers)
+
+
+def _flat(run: Run, marks: Tensor) -> Tensor:
+    """Marks (N, *model shape) in the axes of the data, flat."""
+    from ornstein.data.layout import from_model_order
+
+    return torch.from_numpy(np.array(from_model_order(marks.numpy(), run.spec.layout))).flatten(1)
+
+
+def _densities(run: Run, both: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+    count, each = both.shape[:2]
+    some = ConditionBatch(tuple(row.repeat_interleave(each, 0) for row in rows))
+    items = both.reshape(count * each, *both.shape[2:]).astype(run.spec.dtype)
+    return run.log_prob(items, condition=some, steps=24).reshape(count, each)
