@@ -5,7 +5,7 @@
     python -m benchmarks.flowmaps fashion-mnist data FOLDER [MINUTES]   # the same with a quarter of the aims at the data
     python -m benchmarks.flowmaps fashion-mnist meanflow FOLDER [MINUTES]   # from the data, the time of both
     python -m benchmarks.flowmaps fashion-mnist shortcut FOLDER [MINUTES]   # the same
-    python -m benchmarks.flowmaps fashion-mnist judge FOLDER            # what is there, to results/flowmaps-DATA.json
+    python -m benchmarks.flowmaps fashion-mnist judge FOLDER            # what is new there, to results/flowmaps-DATA.json
     python -m benchmarks.flowmaps fashion-mnist picture FOLDER          # 1, 2 and 4 calls above 20 of the base
 
 Minutes are CPU minutes of one thread, so that other work on the machine does not count. All have the library's U-Net for these
@@ -34,6 +34,7 @@ from benchmarks.quality import outputs, train_classifier
 from ornstein import data, distillation, metrics
 from ornstein.data.images import grid_image
 from ornstein.distillation import FlowMapObjective
+from ornstein.errors import OrnsteinError
 from ornstein.flowmap import NetworkFlowMap
 from ornstein.learn import start_from
 from ornstein.settings import Settings
@@ -169,11 +170,8 @@ def train(source: str, kind: str, folder: Path, minutes: float) -> None:
 
 
 CALLS: dict[str, tuple[tuple[str | None, int], ...]] = {
-    "base": ((None, 1), (None, 2), (None, 3), (None, 4), ("tuned", 4), (None, 8)),
-    "distil": ((None, 1), (None, 2), (None, 4)),
-    "data": ((None, 1), (None, 2), (None, 4)),
-    "meanflow": ((None, 1), (None, 2), (None, 4)),
-    "shortcut": ((None, 1), (None, 2), (None, 4)),
+    **dict.fromkeys(("distil", "shortcut", "meanflow", "data"), ((None, 1), (None, 2), (None, 4))),
+    "base": ((None, 8), (None, 4), (None, 3), (None, 2), (None, 1), ("tuned", 4)),
 }
 
 
@@ -198,24 +196,27 @@ def judge(source: str, folder: Path) -> None:
         return {name: [round(v, 5) for v in (s.value, s.low, s.high)] for name, s in found.items()}
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
-        yield "real images", measured(x_real, torch.as_tensor(y_real))
+        if "real images" not in known["rows"]:
+            yield "real images", measured(x_real, torch.as_tensor(y_real))
         for kind, asked in CALLS.items():
             if not (folder / kind / "model" / "model.safetensors").exists():
                 continue
             run = ornstein.load(folder / kind)
             known.setdefault("minutes", {})[kind] = json.loads((folder / kind / "minutes.json").read_text())
             for solver, calls in asked:
-                chosen = solver
+                name, chosen = f"{kind}, {solver or 'default'}, {calls} calls", solver
+                if name in known["rows"]:  # of a run that was stopped
+                    continue
                 if solver == "tuned":
                     try:
                         chosen = run.tuned(calls)
-                    except ornstein.OrnsteinError:
+                    except OrnsteinError:
                         run.tune(calls, seconds=120)
                         chosen = run.tuned(calls)
                 x = run.spec.to_model(
                     run.sample(COUNT, label_index=labels.tolist(), solver=chosen, steps=calls, batch_size=100)
                 )
-                yield f"{kind}, {solver or 'default'}, {calls} calls", measured(x, labels)
+                yield name, measured(x, labels)
 
     for name, row in rows():
         known["rows"][name] = row

@@ -10,6 +10,7 @@ from typing import Any
 
 MADE_BY = {"training-zen4": "training", "experiments-digits": "experiments", "experiments-fashion-mnist": "experiments"}
 MADE_BY |= {"experiments-plane": "experiments"}
+MADE_BY |= {"flowmaps-digits": "flowmaps_images", "flowmaps-fashion-mnist": "flowmaps_images"}
 MOST = 40  # rows of a table; a longer one says how many it leaves out
 
 Row = tuple[tuple[str, ...], dict[str, str]]
