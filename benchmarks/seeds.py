@@ -1,22 +1,23 @@
 """Trained runs of several seeds: the default solver beside DPM-Solver++(2M), and the solver's error that likelihoods report.
 
-    python -m benchmarks.seeds digits fashion-mnist --seeds 0 1 2
+    python -m benchmarks.seeds digits fashion-mnist --seeds 0 1 2 --runs runs/seeds
     python -m benchmarks.seeds --summary
 
 A result is one run of the preset tiny with everything else as it comes, in as many steps as take two to three minutes of one
-thread. Each is put into benchmarks/results/seeds.json when it is there, and is not made again.
+thread. What is measured is put into benchmarks/results/seeds.json at once and is not measured again, and runs are kept, so the
+command can be stopped and goes on where it was.
 
 - default / 2M: RMSE of the endpoints to 200 calls of the default solver from the same starts, over that of DPM-Solver++(2M) on
   the best of three grids (its own, log-SNR, even times), at 10 and at 20 calls.
-- reported / actual: of each of so many held-out items, the solver's error that `likelihood.estimate` reports, over the actual
+- reported / actual: of each of 20 held-out digits a seed, the solver's error that `likelihood.estimate` reports, over the actual
   one: the value less that of many more steps with the same probe, in float64, where truncation and not rounding is what is left.
 """
 
 import argparse
 import copy
 import json
-import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,17 +34,16 @@ from ornstein.sampling import DEFAULT, begin
 FILE = RESULTS / "seeds.json"
 STEPS = {"digits": 1500, "fashion-mnist": 500}
 STARTS = {"digits": 64, "fashion-mnist": 32}
-ITEMS = {"digits": 20, "fashion-mnist": 6}
 CALLS, FINE = (10, 20), 200
-LIKELIHOOD_STEPS, REFERENCE = {"digits": (24, 48), "fashion-mnist": (24,)}, {"digits": 288, "fashion-mnist": 144}
+LIKELIHOODS = {"digits": (20, (24, 48), 288)}  # items, steps, and those of the reference
+TOGETHER = 5  # items of a batch
 LEAST, MOST = 0.5, 3.0
 
 
-def train(name: str, seed: int) -> Run:
+def train(name: str, seed: int, runs: Path) -> Run:
     """A run of this seed, with all but its length as it comes."""
-    return ornstein.train(
-        f"{name}:train", steps=STEPS[name], seed=seed, preset="tiny", device="cpu", threads=1, samples=0
-    )
+    way = {"preset": "tiny", "device": "cpu", "threads": 1, "samples": 0, "save_minutes": 0.5}
+    return ornstein.train(f"{name}:train", steps=STEPS[name], seed=seed, out=runs / f"{name}-{seed}", **way)
 
 
 @torch.inference_mode()
@@ -65,10 +65,12 @@ def solver_ratios(run: Run, rows: int) -> dict[str, float]:
     return result
 
 
-def reported(run: Run, held: data.Dataset, steps: tuple[int, ...], reference: int) -> dict[str, list[float]]:
+def reported(
+    run: Run, held: data.Dataset, first: int, steps: tuple[int, ...], reference: int
+) -> dict[str, list[float]]:
     """Of each item, the reported solver error over the actual one with its sign, by the number of steps."""
     x, labels = held.batch(np.arange(len(held)))
-    trace, noise = likelihood.Hutchinson(1), PerSampleNoise(3)
+    trace, noise = likelihood.Hutchinson(1), PerSampleNoise(3, first)
     network = copy.deepcopy(run.model.network).double()
     flow = likelihood.flow.ProbabilityFlow(run.model.denoiser(network).given(labels), 0.0)
     prior = likelihood.prior.default(flow.denoiser)
@@ -95,8 +97,8 @@ def summary(rows: list[dict]) -> str:
     table = [[f"{r['data']}, seed {r['seed']}", *(f"{r[key]:.2f}" for key in keys)] for r in rows]
     lines += [*table_lines(["run", *keys], table), ""]
     table = []
-    for name in dict.fromkeys(row["data"] for row in rows):
-        of_set = [row["reported"] for row in rows if row["data"] == name]
+    for name in dict.fromkeys(row["data"] for row in rows if "reported" in row):
+        of_set = [row["reported"] for row in rows if row["data"] == name and "reported" in row]
         for key in (key for key in of_set[0] if not key.endswith("dimension")):
             ratios = np.concatenate([each[key] for each in of_set])
             errors = np.concatenate([each[f"{key}, nats a dimension"] for each in of_set])
@@ -114,35 +116,49 @@ def summary(rows: list[dict]) -> str:
 
 def results() -> list[dict]:
     """All that were measured."""
-    return json.loads(FILE.read_text()) if FILE.exists() else []
+    return list(json.loads(FILE.read_text()).values()) if FILE.exists() else []
+
+
+def write(row: dict) -> None:
+    """Put a row into the file, in the place of the one of that run."""
+    known = {f"{r['data']}, seed {r['seed']}": r for r in [*results(), row]}
+    FILE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+
+
+def measure(name: str, seed: int, runs: Path) -> None:
+    """All that is not measured yet of a run."""
+    key = {"data": name, "seed": seed, "steps": STEPS[name]}
+    row = next((r for r in results() if key.items() <= r.items()), key)
+    count, *way = LIKELIHOODS.get(name, (0,))
+    done = len(next(iter(row.get("reported", {"": []}).values())))
+    if f"2M, {CALLS[0]}" in row and done >= count:
+        return
+    run = train(name, seed, runs)
+    if f"2M, {CALLS[0]}" not in row:
+        row |= solver_ratios(run, STARTS[name])
+        write(row)
+    held = data.open(f"{name}:test")
+    some = np.sort(np.random.default_rng(0).permutation(len(held))[:count])
+    for first in range(done, count, TOGETHER):
+        found = reported(run, held.take(some[first : first + TOGETHER]), first, *way)
+        before = row.get("reported", {})
+        row["reported"] = {name: [*before.get(name, []), *values] for name, values in found.items()}
+        write(row)
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="*", choices=[[], *STEPS], default=list(STEPS))
+    parser.add_argument("data", nargs="*", default=list(STEPS), help=", ".join(STEPS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="the folder of the runs")
     parser.add_argument("--summary", action="store_true", help="print what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     for seed in [] if options.summary else options.seeds:
         for name in options.data:
-            if any((row["data"], row["seed"], row["steps"]) == (name, seed, STEPS[name]) for row in results()):
-                continue
-            began = time.process_time()
-            run = train(name, seed)
-            seconds = round(time.process_time() - began, 1)
-            row = {"data": name, "seed": seed, "steps": STEPS[name], "seconds": seconds}
-            row |= solver_ratios(run, STARTS[name])
-            print(
-                {key: value if isinstance(value, (str, int)) else round(value, 4) for key, value in row.items()},
-                flush=True,
-            )
-            held = data.open(f"{name}:test")
-            some = np.sort(np.random.default_rng(0).permutation(len(held))[: ITEMS[name]])
-            row["reported"] = reported(run, held.take(some), LIKELIHOOD_STEPS[name], REFERENCE[name])
-            FILE.write_text(json.dumps([*results(), row], indent=1) + "\n")
+            measure(name, seed, options.runs)
     print(summary(results()))
 
 

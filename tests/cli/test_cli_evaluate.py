@@ -142,7 +142,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("wrong", BROKEN)
-@pytest.mark.parametrize("metrics", ["kid", "precision-recall", "memorisation", "c2st", None])
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        *("kid", "precision-recall", "memorisation", "c2st", None),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("frechet", "density-coverage", "sliced-wasserstein", "mmd")
+        ),
+    ],
+)
 def test_broken_samples_are_refused(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str, metrics: str | None
 ) -> None:
