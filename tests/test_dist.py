@@ -38,6 +38,10 @@ def test_the_lines_of_smoke_are_understood(command: str) -> None:
     parse(COMMANDS[command], command, words)
 
 
+def test_the_material_of_smoke_is_python() -> None:
+    compile(runpy.run_path(str(ROOT / "tools" / "dist.py"))["IMAGES"], "material", "exec")
+
+
 def test_the_version_is_written_once_and_the_changelog_begins_with_it() -> None:
     about = project()
     assert "version" in about["project"]["dynamic"]

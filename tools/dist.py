@@ -131,7 +131,7 @@ def holds(wheel: Path, sdist: Path) -> None:
 
 EXTRAS = "from importlib.metadata import metadata; print(*metadata('ornstein').get_all('Provides-Extra'))"
 COMMANDS = "import ornstein; from ornstein.cli.options import COMMANDS; print(ornstein.__file__, *COMMANDS)"
-IMAGES = """
+IMAGES = r"""
 from PIL import Image
 from ornstein import data
 for name, item in zip("ab", data.open("digits").items[:2]):
