@@ -176,6 +176,15 @@ def test_every_view_shows_what_it_is_for(tab: Tab, size: Any) -> None:
     tab.fits()
 
 
+def test_a_run_of_vectors_has_histograms_and_pairs(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_label("Run", exact=True).select_option("moons")
+    tab.view("Table")
+    page.get_by_role("img", name=re.compile(r"number 2: samples .* data")).wait_for()
+    tab.drawn("samples over data")
+    page.get_by_label("Run", exact=True).select_option("run-0")
+
+
 def test_names_of_classes_are_text(tab: Tab) -> None:
     option = tab.page.get_by_label("Class", exact=True).locator("option", has_text="onerror")
     expect(option).to_have_count(1)

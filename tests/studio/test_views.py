@@ -139,11 +139,13 @@ def header(shape: str, dtype: str = "|u1") -> bytes:
         header("(1000000, 1000000)"),
         header("(8, 8, 1)") + b"x" * 63,
         header("(1,)", "|O") + b"\x80\x04N.",
+        header("(8, 8,"),
+        header("(8, ''' 8"),
         b"\x93NUMPY\x09\x09",
         b"PK\x03\x04" + b"\0" * 30,
         b"%!PS-Adobe\n",
     ],
-    ids=range(9),
+    ids=range(11),
 )
 def test_what_is_no_item_is_refused_in_a_sentence(page: Any, content: bytes) -> None:
     answer = page.http.post("/uploads/run-0", content=content)
@@ -209,6 +211,18 @@ def test_data_that_do_not_come_with_the_library_are_not_opened(page: Any, copy: 
         answer = page.http.post(f"/jobs/{view}", json={"run": "run-2"})
         assert answer.status_code == 400
         assert "not opened unasked" in answer.json()["error"]
+
+
+def test_rows_are_samples_and_data(page: Any, studio: Any) -> None:
+    begin, result, _ = page.run("rows", run="run-1", count=30, seed=2, steps=3)
+    run = studio.shelf.place("run-1").run()
+    np.testing.assert_allclose(frames.array(result["samples"], "<f8", (30, 2)), run.sample(30, seed=2, steps=3))
+    real = frames.array(result["real"], "<f8", (1000, 2))
+    assert {tuple(row) for row in real} <= {
+        tuple(row) for row in np.asarray(ornstein.data.open("moons").items).astype(float)
+    }
+    assert understood(begin["command"]).count == 30
+    assert page.http.post("/jobs/rows", json={"run": "run-0"}).status_code == 400
 
 
 def test_a_trajectory_is_saved_as_an_animation(page: Any) -> None:

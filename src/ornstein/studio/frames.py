@@ -37,7 +37,9 @@ def items(spec: "DataSpec", x: Tensor) -> dict[str, Any]:
     """Items in model units (N, *shape) for the page: pixels (N, H, W, channels) or numbers in the data's own units."""
     if spec.traits.drawn:
         return cells(spec, spec.from_model(x))
-    own = spec.scaling.from_model(x.detach().cpu().double().numpy())
+    own = x.detach().cpu().double().numpy()
+    if spec.mean:
+        own = spec.scaling.from_model(own)
     return {"data": text(own.astype(np.float32)), "channels": 0}
 
 
@@ -61,7 +63,12 @@ def quiet(path: "Path", t: float, x: Tensor) -> Tensor:
 
 
 def _limits(spec: "DataSpec") -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The lowest and highest number of each dimension that is drawn: the data's range and a margin for noise."""
+    """The lowest and highest number of each dimension that is drawn: the data's range and a margin for noise.
+
+    Rows of a table, whose columns have several dimensions each, are drawn in model units.
+    """
+    if not spec.mean:
+        return np.full(spec.shape[0], -3.2), np.full(spec.shape[0], 3.2)
     mean, std = np.array(spec.mean), np.array(spec.std)
     spread = np.where(std > 0, std, 1.0)
     low, high = (np.array(spec.lows), np.array(spec.highs)) if spec.lows else (mean - 2.5 * spread, mean + 2.5 * spread)

@@ -78,6 +78,7 @@ def facts(run: "Run") -> dict[str, Any]:
         "shape": list(spec.shape),
         "item": list(spec.item_shape),
         "cell": list(spec.traits.cell(spec.shape)) if spec.traits.drawn else [],
+        "columns": [clean(column.name) for column in getattr(spec, "columns", None) or ()],
         "classes": [clean(name) for name in spec.classes] if label else [],
         "conditions": [clean(part.description) for part in conditions.parts],
         "text": "text" in names,

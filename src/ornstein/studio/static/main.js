@@ -7,9 +7,10 @@ import * as guide from "./views/guide.js";
 import * as measure from "./views/measure.js";
 import * as plane from "./views/plane.js";
 import * as race from "./views/race.js";
+import * as rows from "./views/rows.js";
 import * as watch from "./views/watch.js";
 
-const VIEWS = { watch, race, guide, edit, plane, measure };
+const VIEWS = { watch, race, guide, edit, rows, plane, measure };
 const main = document.getElementById("main"), nav = document.getElementById("views"), tools = document.getElementById("tools");
 const chosen = memory("page");
 let facts = null, view = null, name = "";

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ornstein.studio.fields import Fields
-from ornstein.studio.views import edit, measure, plane, race, watch
+from ornstein.studio.views import edit, measure, plane, race, rows, watch
 
 if TYPE_CHECKING:
     from ornstein.studio.state import Studio
@@ -20,6 +20,7 @@ JOBS: dict[str, Prepare] = {
     "edit": edit.prepare,
     "levels": measure.levels,
     "nearest": measure.nearest,
+    "rows": rows.prepare,
     "likelihood": measure.likelihood,
 }
 CALLS: dict[str, Call] = {"field": plane.field, "curve": plane.curve, "path": plane.path_curves}

@@ -1,0 +1,82 @@
+// Table: histograms of each number, and pairs, of samples over the data.
+
+import * as api from "../api.js";
+import { chart } from "../chart.js";
+import * as draw from "../draw.js";
+import { button, error, figure, h, repeat, savePNG, say, select, short } from "../ui.js";
+import { sampling, work } from "./common.js";
+
+export const title = "Table";
+export const fits = (run) => run?.ready && !run.drawn && !api.recorded;
+
+const BINS = 32, MOST = 16;
+
+export function open(main, { run, memory }) {
+  const said = error(), without = h("p", { class: "lead" }), again = repeat(), note = h("p", { class: "facts" }), plots = h("div", { class: "many" }), canvas = h("canvas", { role: "img" });
+  const pair = figure("A pair of numbers", canvas);
+  const controls = sampling(run, memory, () => {}, { count: 1000 });
+  const names = Array.from({ length: run.item[0] ?? 1 }, (_, i) => [i, run.columns[i] ?? `number ${i + 1}`]);
+  const across = select("Across", names, memory.values.across ?? 0, (v) => { memory.set("across", v); paint(); });
+  const up = select("Up", names, memory.values.up ?? Math.min(1, names.length - 1), (v) => { memory.set("up", v); paint(); });
+  let dims = names.length, made = null, real = null;
+
+  const column = (rows, j) => { const values = []; for (let i = j; i < rows.length; i += dims) values.push(rows[i]); return values; };
+  const limits = (...columns) => {
+    const all = columns.flat().filter(Number.isFinite).sort((a, b) => a - b), low = all[Math.floor(all.length * 0.002)], high = all[Math.ceil(all.length * 0.998) - 1];
+    const pad = (high - low || 1) * 0.06;
+    return [low - pad, high + pad];
+  };
+  function histogram(values, [low, high]) {
+    const bins = new Array(BINS).fill(0);
+    for (const v of values) { const k = Math.floor(((v - low) / (high - low)) * BINS); if (k >= 0 && k < BINS) bins[k] += 1 / values.length; }
+    const x = [], y = [];
+    bins.forEach((n, k) => { x.push(low + (k * (high - low)) / BINS, low + ((k + 1) * (high - low)) / BINS); y.push(n, n); });
+    return { x, y };
+  }
+  const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
+  const deviation = (values) => { const m = mean(values); return Math.sqrt(mean(values.map((v) => (v - m) ** 2))); };
+
+  function show() {
+    plots.replaceChildren(...names.slice(0, MOST).map(([j, name]) => {
+      const a = column(made, j), b = real ? column(real, j) : [], ends = limits(a, b);
+      const series = [{ name: "samples", ...histogram(a, ends), colour: 0 }];
+      if (real) series.push({ name: "data", ...histogram(b, ends), colour: 1 });
+      const words = `samples ${short(mean(a))} ± ${short(deviation(a))}${real ? `, data ${short(mean(b))} ± ${short(deviation(b))}` : ""}`;
+      return h("figure", {}, h("figcaption", {}, h("b", {}, name), words), chart({ label: `${name}: ${words}`, series, ratio: 0.5 }).element);
+    }));
+    note.textContent = dims > MOST ? `The first ${MOST} of ${dims} numbers.` : "";
+    paint();
+  }
+  function paint() {
+    if (!made) return;
+    const [pen, width, height] = draw.open(canvas, 1), i = Number(across.value), j = Number(up.value);
+    const xs = limits(column(made, i), real ? column(real, i) : []), ys = limits(column(made, j), real ? column(real, j) : []);
+    for (const [rows, colour, size] of [[real, draw.ink("cool"), 2], [made, draw.ink("accent"), 2]]) {
+      if (!rows) continue;
+      pen.fillStyle = colour;
+      pen.globalAlpha = 0.5;
+      for (let k = 0; k < rows.length; k += dims) {
+        pen.beginPath();
+        pen.arc(((rows[k + i] - xs[0]) / (xs[1] - xs[0])) * width, (1 - (rows[k + j] - ys[0]) / (ys[1] - ys[0])) * height, size, 0, 7);
+        pen.fill();
+      }
+    }
+    pen.globalAlpha = 1;
+    canvas.setAttribute("aria-label", `${names[i][1]} across, ${names[j][1]} up: samples${real ? " over data" : ""}`);
+    pair.note(real ? "samples over data" : "samples");
+  }
+  const jobs = work("rows", memory, api, (event) => {
+    if (event.type === "begin") { dims = event.dims; said.set(""); without.textContent = event.why ? `Without the data: ${event.why}.` : ""; again.set(event); say("Sampling"); }
+    else if (event.type === "result") { made = api.doubles(event.samples); real = event.real ? api.doubles(event.real) : null; show(); }
+    else if (event.type === "end") say("Drawn");
+    else if (event.type === "error") said.set(event.message);
+  }, (words) => said.set(words));
+  const go = () => jobs.begin(controls.ask());
+  main.append(
+    h("section", { class: "stage", "aria-label": "Histograms" }, said.element, without, plots, note),
+    h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Table"), h("p", {}, "How often each number occurs in samples and in the data, and pairs of them."), ...controls.elements, across.element, up.element, h("div", { class: "row" }, button("Sample", go, "main"))),
+    h("section", { class: "more", "aria-label": "A pair" }, h("div", { class: "tables" }, pair.element), h("div", { class: "buttons" }, button("Save PNG", () => made && savePNG(`${run.name}-pair.png`, [canvas]))), again.element),
+  );
+  if (!jobs.resume(go)) go();
+  return { redraw: paint, close: () => jobs.stop() };
+}
