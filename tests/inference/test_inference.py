@@ -254,3 +254,11 @@ def test_a_linear_gaussian_posterior_is_that_of_a_closed_form() -> None:
         value, error = given.log_prob(true[:256])
         assert np.abs(error).max() < 1e-3
         assert abs((value - density.log_prob(torch.tensor(true[:256])).numpy()).mean()) < 0.03
+
+
+def test_numbers_of_an_item_that_are_one_count_as_one() -> None:
+    draws, truth, _ = gaussian(400)
+    one = scores(draws[..., :1], truth[:, :1])["central 90%"]
+    eight = scores(draws[..., :1].repeat(8, 2), truth[:, :1].repeat(8, 1))["central 90%"]
+    assert eight.value == pytest.approx(one.value, abs=0.01)
+    assert eight.high - eight.low == pytest.approx(one.high - one.low, rel=0.2)

@@ -21,7 +21,7 @@ def _condition_options(condition: dict[str, Any]) -> str:
     if condition["type"] == "ImageCondition":
         return " --condition image.png" + " --mask mask.png" * (condition["degradation"]["type"] == "RandomMask")
     flags = {
-        "Known": " --known X,?,...",
+        "Known": " --known X,?,..." if len(condition.get("shape", ())) == 1 else " --known known.npy",
         "Text": " --text WORDS",
         "Vector": " --condition X,...",
         "LabelSet": " --label CLASS,...",

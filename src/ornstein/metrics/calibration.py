@@ -42,9 +42,7 @@ class Calibration:
     @property
     def scores(self) -> list[Score]:
         """Coverage of central intervals, TARP and regions of highest density by level, and CRPS, with 95 % intervals."""
-        there = ~np.isnan(self.ranks)
-        low = self.ranks[there]
-        scores = [_held(f"central {level:.0%}", np.abs(low - 0.5) <= level / 2) for level in LEVELS]
+        scores = [_together(f"central {level:.0%}", self.ranks, level) for level in LEVELS]
         scores += [_held(f"TARP {level:.0%}", self.balls <= level) for level in LEVELS]
         if self.densities is not None:
             scores += [_held(f"highest density {level:.0%}", self.densities <= level) for level in LEVELS]
@@ -135,6 +133,18 @@ def _part(inside: NDArray[np.bool_], rng: np.random.Generator) -> Array:
 
 def _held(name: str, inside: NDArray[np.bool_]) -> Score:
     return proportion(name, torch.from_numpy(np.ascontiguousarray(inside)))
+
+
+def _together(name: str, ranks: Array, level: float) -> Score:
+    """The part of all numbers that is inside; the numbers of one item depend on each other, so items are what is counted."""
+    there = ~np.isnan(ranks)
+    inside = (np.abs(np.where(there, ranks, np.inf) - 0.5) <= level / 2).sum(1)
+    count = there.sum(1)
+    if ranks.shape[1] == 1 or len(ranks) < 2:
+        return _held(name, inside > 0)
+    value = float(inside.sum() / count.sum())
+    score = smooth(name, value, torch.from_numpy((inside - value * count) / count.mean()))
+    return Score(name, value, max(0.0, score.low), min(1.0, score.high))
 
 
 def kolmogorov(values: Array) -> float:
