@@ -77,6 +77,11 @@ def test_samples_are_a_file_of_the_same_form(table: Path, run: Path, capsys: pyt
     assert "no file of a table" in capsys.readouterr().err
 
 
+def test_what_would_lose_the_columns_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--to", "safetensors", "--out", str(run.parent / "some.safetensors")]) == 2
+    assert "use `ornstein sample`" in capsys.readouterr().err
+
+
 def test_the_page_of_a_run_shows_its_columns(run: Path) -> None:
     page = (run / "report.html").read_text(encoding="utf-8")
     for name in ("age", "job", "gain", "price", "age × price"):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+SPREAD = 2.0  # deviation of a code of states, all its dimensions together: twice that of a number
 
 
 class Coder(ABC):

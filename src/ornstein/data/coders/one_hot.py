@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.coders.coder import Numbers, StateCoder, require
+from ornstein.data.coders.coder import SPREAD, Numbers, StateCoder, require
 
 
 @dataclass(frozen=True)
 class OneHot(StateCoder):
     """`x_k = scale·(1[state = k] − shares_k)`: `shares` are those of the training data, so that its mean is 0.
 
-    `scale` makes the variances of all dimensions add up to 1.
+    `scale` makes the variances of all dimensions add up to `SPREAD`².
     """
 
     shares: tuple[float, ...]
@@ -31,7 +31,7 @@ class OneHot(StateCoder):
         """The coder of states that occur so often."""
         shares = counts / counts.sum()
         variance = max(1.0 - float(np.square(shares).sum()), 0.05)
-        return OneHot(tuple(shares.tolist()), variance**-0.5)
+        return OneHot(tuple(shares.tolist()), SPREAD * variance**-0.5)
 
     @property
     def count(self) -> int:  # type: ignore[override]

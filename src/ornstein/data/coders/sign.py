@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ornstein.data.coders.coder import Numbers, StateCoder, require
+from ornstein.data.coders.coder import SPREAD, Numbers, StateCoder, require
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sign(StateCoder):
     def of(counts: NDArray[np.int64]) -> Sign:
         """The coder of two states that occur so often."""
         share = float(counts[1] / counts.sum())
-        return Sign(share, max(share * (1 - share), 0.025) ** -0.5)
+        return Sign(share, SPREAD * max(share * (1 - share), 0.025) ** -0.5)
 
     @property
     def count(self) -> int:  # type: ignore[override]
