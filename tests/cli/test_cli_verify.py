@@ -12,10 +12,10 @@ def test_rows_and_the_last_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == verify.HEADER
     assert [line.split("(")[0] for line in lines[1:-1]] == [
-        "Heun",
-        "Heun",
         "EDMHeun",
         "EDMHeun",
+        "Heun",
+        "Heun",
     ]  # two paths hold Linear()
     assert all(line.endswith("  ok") for line in lines[1:-1])
     assert lines[-1].startswith("All 4 checks passed in ")

@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from hashlib import file_digest
 from pathlib import Path
@@ -76,6 +76,8 @@ class Results:
         if self.out is not None:
             self.out.check()
             return self
+        if not os.path.lexists(self.folder):
+            self._held.callback(_without_empty, self.folder)  # after the lock in it is gone
         try:
             self._held.enter_context(hold(self.folder, self._doing))
         except Unwritable as error:
@@ -135,6 +137,12 @@ class Results:
                 )
         if self._refused:
             raise self._refused[0]
+
+
+def _without_empty(folder: Path) -> None:
+    """Removes a folder that was made for results which did not come."""
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _is_outdated(trained: "Run") -> bool:
