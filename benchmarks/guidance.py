@@ -99,7 +99,7 @@ def measure(
     judge, labels = Judge(run), torch.arange(count) % len(run.spec.classes)
     rows, shown = {}, []
     for guide in guides:
-        samples = run.sample(count, label=labels.tolist(), guide=guide, steps=steps)
+        samples = run.sample(count, label_index=labels.tolist(), guide=guide, steps=steps)
         rows[f"{guide.scale:g}"] = judge.scores(samples, labels)
         shown.append(samples[:COLUMNS])
         print(guide, {name: round(score["value"], 4) for name, score in rows[f"{guide.scale:g}"].items()}, flush=True)
