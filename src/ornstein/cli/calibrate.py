@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ornstein.cli import guidance_flags
@@ -13,7 +12,6 @@ from ornstein.cli.printing import say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
 from ornstein.errors import UsageError
-from ornstein.extras import MissingExtra
 from ornstein.meter import Meter
 from ornstein.names import SOLVERS
 
@@ -76,12 +74,7 @@ def run(words: Sequence[str]) -> int:
         say(f"{what}.")
         say(_table(measured))
         say(f"The numbers: {where}")
-        drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
-        try:
-            if results.also(lambda: plots.calibration(drawn, measured, what)):
-                say(f"The image: {drawn.path.resolve()}")
-        except MissingExtra as error:  # what was measured is written
-            say(f"Note: {error}.")
+        results.image(output, lambda drawn: plots.calibration(drawn, measured, what))
         if training is not None and results.out is None:
             report_page(results, training)
     return 0

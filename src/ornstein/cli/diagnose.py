@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.options import Diagnose
@@ -10,7 +9,6 @@ from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import say
 from ornstein.cli.real_data import real_data, versions
 from ornstein.cli.results import Results, must_be_json, of_data, report_page
-from ornstein.extras import MissingExtra
 from ornstein.meter import Meter
 
 if TYPE_CHECKING:
@@ -59,12 +57,7 @@ def run(words: Sequence[str]) -> int:
         say(f"{what}; errors are per number, in model units.")
         say(_table(measured))
         say(f"The numbers: {where}")
-        drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
-        try:
-            if results.also(lambda: plots.diagnosis(drawn, measured, what)):
-                say(f"The image: {drawn.path.resolve()}")
-        except MissingExtra as error:  # what was measured is written
-            say(f"Note: {error}.")
+        results.image(output, lambda drawn: plots.diagnosis(drawn, measured, what))
         if training is not None and results.out is None:
             report_page(results, training)
     return 0

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from hashlib import file_digest
 from pathlib import Path
 from types import TracebackType
@@ -121,6 +121,15 @@ class Results:
             self._refused.append(error)
             return False
         return True
+
+    def image(self, output: "Output", draw: "Callable[[Output], object]") -> None:
+        """Draw the image of a result, which is written, and say where it is; a missing library is a note."""
+        drawn = replace(output, path=output.path.with_name(f"{output.path.stem}-plot.png"))
+        try:
+            if self.also(lambda: draw(drawn)):
+                say(f"The image: {drawn.path.resolve()}")
+        except MissingExtra as error:
+            say(f"Note: {error}.")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
