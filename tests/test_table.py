@@ -311,3 +311,19 @@ def test_an_exact_denoiser_runs_unfolded() -> None:
     assert not hasattr(denoiser, "inverse")
     x = last(execute(random_table(3, 1), denoiser, torch.ones(2, 2, dtype=F64), PerSampleNoise())).x
     assert bool(x.isfinite().all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64, torch.bfloat16])
+def test_steps_found_again_give_the_bits_of_steps_made_anew(dtype: torch.dtype) -> None:
+    """The first coefficients of a row are tensors there, of runs without gradients too."""
+    denoiser = NetworkDenoiser(lambda x, t: torch.sin(x), path.Cosine(), target.V())
+    solver, x, noise = solvers.DPMSolverPP(), torch.randn(3, 5).to(dtype), PerSampleNoise()
+    grid = solver.grid(denoiser.path, 6)
+    anew = last(execute(solver.table(denoiser.path, grid), denoiser, x, noise)).x
+    with torch.inference_mode():
+        assert torch.equal(last(solver.run(denoiser, x, grid, noise)).x, anew)
+    x.requires_grad_()
+    found = last(solver.run(denoiser, x, grid, noise)).x
+    found.sum().backward()
+    assert torch.equal(found, anew)
+    assert x.grad is not None

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
+import torch
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -22,8 +24,8 @@ def cached(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _is_fixed(value: Any) -> bool:
-    """Whether a value cannot change: numbers, tuples of them, and frozen dataclasses that can be the key of a cache."""
-    if type(value) in (int, float, tuple):
+    """Whether a value cannot change: numbers, tuples of them, types of torch, and frozen dataclasses that can be a key."""
+    if type(value) in (int, float, tuple, torch.dtype):
         return True
     parameters: Any = getattr(type(value), "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:

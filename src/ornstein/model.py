@@ -55,6 +55,8 @@ class Model:
     """How data and noise were paired in training. Under any but `Independent`, scores are not those of the path."""
     preconditioning: Preconditioning | None = None
     """Preconditioning of the network; None: `UnitVariance` of the data."""
+    aimed: bool = True
+    """Whether a network that takes an aim has learned to: not one that was trained as a denoiser."""
 
     @property
     def is_own(self) -> bool:
@@ -108,7 +110,7 @@ class Model:
     @property
     def takes_aim(self) -> bool:
         """Whether it is a flow map."""
-        return bool(getattr(self.network, "takes_aim", False))
+        return self.aimed and bool(getattr(self.network, "takes_aim", False))
 
     @property
     def solver(self) -> str:
@@ -226,6 +228,7 @@ class Model:
             "frequencies": list(self.frequencies),
             "conditions": self.conditions.to_json(),
             "coupling": to_config(self.coupling),
+            **({} if self.aimed else {"aimed": False}),
             "data": self.spec.to_json(),
         }
 
@@ -366,7 +369,8 @@ def read(
     else:
         must_be(shapes_in(network), held, stored, f"the network {type(network).__name__} that was passed")
     filled = network.eval().requires_grad_(False)
-    model = Model(filled, made_path, made_target, spec, declared, made_coupling, inputs)
+    aimed = config.get("aimed", True) is True
+    model = Model(filled, made_path, made_target, spec, declared, made_coupling, inputs, aimed)
     with _described(file):
         model.denoiser()
     _, digest = hashed(stored, lambda file: filled.load_state_dict(loaded(file, root)), root)
@@ -398,6 +402,7 @@ def described(config: Mapping[str, Any]) -> Model:
         spec,
         declared,
         preconditioning=inputs,
+        aimed=config.get("aimed", True) is True,
     )
 
 

@@ -135,10 +135,14 @@ class Step:
         return Estimate(*(combine([(0, 0, cx), (0, 1, cq)], {0: self._pair}) for cx, cq in rows))
 
 
+Terms = list[tuple[int, int, Any]]
+"""(call, member of its pair, coefficient) of each; a coefficient is a number, or a 0-dim tensor of the run's type."""
+
+
 class TableRow(NamedTuple):
     """The terms of a step."""
 
-    terms: list[tuple[int, int, float]]  # (call, member of its pair, coefficient)
+    terms: Terms
     noise: float
     spent: list[int]  # calls whose pair no later row uses
 
@@ -166,7 +170,7 @@ def rows_of(table: Table, matrices: Tensor | None = None) -> list[TableRow]:
 _FUSED = torch.float32, torch.float64
 
 
-def combine(terms: list[tuple[int, int, float]], pairs: dict[int, Pair]) -> Tensor:
+def combine(terms: Terms, pairs: dict[int, Pair]) -> Tensor:
     """Σ coefficient·tensor.
 
     In half precision products are rounded before they are added: there the fused add_(tensor, alpha) rounds the odd end of a
@@ -190,9 +194,19 @@ class Folded(NamedTuple):
     matrices: Tensor
 
 
-def folded(table: Table, matrices: Tensor) -> Folded:
-    """The steps of a table on what these matrices turn into pairs (clean, noise)."""
-    return Folded(rows_of(table, matrices), matrices)
+def folded(table: Table, matrices: Tensor, dtype: torch.dtype | None = None) -> Folded:
+    """The steps of a table on what these matrices turn into pairs (clean, noise).
+
+    dtype: of the runs. In float32 and float64 the first coefficient of each row is then a tensor of that type, for the same
+    bits: torch makes one of a number in every product, which takes as long as the product of a small batch itself.
+    """
+    rows = rows_of(table, matrices)
+    if dtype in _FUSED:
+        with torch.inference_mode(False):  # runs with gradients may find these rows too
+            factors = torch.tensor([row.terms[0][2] for row in rows], dtype=dtype, device="cpu").unbind()
+        for row, factor in zip(rows, factors, strict=True):
+            row.terms[0] = (*row.terms[0][:2], factor)
+    return Folded(rows, matrices)
 
 
 def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource, steps: Folded | None = None) -> Iterator[Step]:

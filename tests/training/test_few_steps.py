@@ -169,6 +169,17 @@ def test_a_network_of_ones_own() -> None:
     assert run.sample(3, steps=1).shape == (3, 2)
 
 
+def test_a_network_that_takes_an_aim_but_learned_none_is_a_denoiser(tmp_path: Path) -> None:
+    for network in (Own(), networks.MLP(2, 8, 1, aim=True)):
+        plain = ornstein.train(POINTS, network=network, out=tmp_path / type(network).__name__, steps=1, device="cpu")
+        again = ornstein.load(plain.folder, network=network)
+        for run in (plain, again):
+            assert (run.model.solver, run.model.steps) == ("abm", 20)
+            with pytest.raises(TypeError, match="give a flow map"):
+                run.sample(2, solver="jump")
+        assert (plain.sample(2) == again.sample(2)).all()
+
+
 def test_a_run_of_ones_own_network_is_distilled_in_python(tmp_path: Path) -> None:
     ornstein.train(POINTS, network=Own(), out=tmp_path / "own", steps=3, batch_size=16, device="cpu")
     teacher = ornstein.load(tmp_path / "own", network=Own())

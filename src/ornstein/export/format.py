@@ -93,5 +93,5 @@ def example(loop: Loop, count: int) -> tuple[Any, ...]:
         row.to(model.device, model.dtype) if row.is_floating_point() else row.to(model.device)
         for row in model.conditions.null(count)
     )
-    aim = (torch.linspace(0.1, 0.7, count).to(**place),) if getattr(model.network, "takes_aim", False) else ()
+    aim = (torch.linspace(0.1, 0.7, count).to(**place),) if model.takes_aim else ()
     return x, c_noise, *rows, *aim

@@ -18,7 +18,7 @@ class Graph(nn.Module):
         super().__init__()
         model = loop.run.model
         self.network, self._conditions, self._channels = model.network, model.conditions, model.spec.shape[0]
-        self._aimed = bool(getattr(model.network, "takes_aim", False))
+        self._aimed = model.takes_aim
 
     @property
     def names(self) -> list[str]:

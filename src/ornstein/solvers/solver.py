@@ -71,7 +71,7 @@ class TableSolver(ABC):
         times = tuple(grid.tolist())
         table, steps = _table_of(self, denoiser.path, times), None
         if isinstance(denoiser, NetworkDenoiser) and type(denoiser).inverse is NetworkDenoiser.inverse:
-            steps = _folded(self, denoiser.path, denoiser.target, times)
+            steps = _folded(self, denoiser.path, denoiser.target, times, x.dtype)
         return execute(table, denoiser, x, noise, steps)
 
 
@@ -100,7 +100,9 @@ def table_of(solver: TableSolver, path: Path, grid: Tensor) -> Table:
 
 
 @cached
-def _folded(solver: TableSolver, path: Path, target: Target, times: tuple[float, ...]) -> Folded:
-    """The steps of the table over these times on (x, prediction of the target)."""
+def _folded(
+    solver: TableSolver, path: Path, target: Target, times: tuple[float, ...], dtype: torch.dtype
+) -> Folded:
+    """The steps of the table over these times on (x, prediction of the target), for runs of a type."""
     table = _table_of(solver, path, times)
-    return folded(table, inverse(path, target, table.times[:-1]))
+    return folded(table, inverse(path, target, table.times[:-1]), dtype)

@@ -495,6 +495,7 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
     own = objects.network
     inputs = objects.preconditioning or (None if own is None else Identity())
     network = _network(settings, spec, declared) if own is None else copy.deepcopy(own)
+    judged = objects.objective is not None and not is_plain(objects.objective)  # it says itself what is learned
     made = Model(
         network=network,
         path=objects.path or PATHS.pick(settings.path),
@@ -503,6 +504,7 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
         conditions=declared,
         coupling=_coupling(settings, objects),
         preconditioning=inputs,
+        aimed=settings.few_steps is not None or judged or not getattr(network, "takes_aim", False),
     )
     try:
         made.denoiser()
