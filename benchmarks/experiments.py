@@ -3,13 +3,14 @@
     python -m benchmarks.experiments                      # all on digits, one after the other
     python -m benchmarks.experiments --seeds 0 1 -- ot    # one of them, on two seeds
     python -m benchmarks.experiments --data plane ot      # points in the plane, judged by their sliced Wasserstein distance
+    python -m benchmarks.experiments --minutes 1 rate-3e-3    # runs of so many CPU minutes of one thread in place of steps
 
 Every run of a seed sees the same data in the same order, from the same initial weights where the network is the same. Judged are
 600 samples in equal parts of each class, from the same noise, at few and at more network calls: the part whose label a
 classifier trained on the real data recognises, the sliced Wasserstein distance to held-out data over that of the training
-data, and the kernel distance (KID) in the classifier's features. `ema` trains nothing new: it averages the plain runs over
-other lengths afterwards. Prints one line per run, writes them to benchmarks/results/experiments-DATA.json, beside the runs that
-are there, and prints means and spreads over seeds.
+data, and the Fréchet and the kernel distance (KID) in the classifier's features. `ema` trains nothing new: it averages the plain
+runs over other lengths afterwards. Prints one line per run, writes them to benchmarks/results/experiments-DATA.json, beside the
+runs that are there, and prints means and spreads over seeds.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import json
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -24,7 +26,9 @@ import numpy as np
 import torch
 
 import ornstein
+from benchmarks.lengths import ThreadMinutes
 from benchmarks.magnitude import MagnitudeUNet
+from benchmarks.muon import MuonAndAdamW
 from benchmarks.quality import outputs, sliced_wasserstein, train_classifier
 from benchmarks.solvers import RESULTS, table_lines
 from ornstein import data, metrics
@@ -38,19 +42,31 @@ CHANGES: dict[str, dict] = {
     "ot": {"coupling": "ot"},
     "uncertainty": {"uncertainty": True},
     "augment": {"augment": 0.12},
+    "rate-2e-3": {"learning_rate": 2e-3},
     "rate-3e-3": {"learning_rate": 3e-3},
+    "rate-5e-3": {"learning_rate": 5e-3},
     "rate-1e-2": {"learning_rate": 1e-2},
     "groups-of-4": {},
+    "muon": {},
+    "muon-3e-3": {"learning_rate": 3e-3},
+    "dropout-3e-3": {"learning_rate": 3e-3},
+    "batch-half-3e-3": {"learning_rate": 3e-3},
+    "batch-double-3e-3": {"learning_rate": 3e-3},
     "magnitude-3e-3": {"learning_rate": 3e-3},
     "magnitude-1e-2": {"learning_rate": 1e-2},
     "magnitude-3e-2": {"learning_rate": 3e-2},
 }
 MAGNITUDE = dict.fromkeys(("magnitude-3e-3", "magnitude-1e-2", "magnitude-3e-2"), MagnitudeUNet)
-NETWORKS = {**MAGNITUDE, "groups-of-4": lambda config: UNet(**{**config, "group_width": 4})}  # in place of the U-Net
-IMAGES = {"augment", "rate-3e-3", "rate-1e-2", *NETWORKS}  # not for points
+NETWORKS = {  # in place of the U-Net
+    **MAGNITUDE,
+    "groups-of-4": lambda config: UNet(**{**config, "group_width": 4}),
+    "dropout-3e-3": lambda config: UNet(**{**config, "dropout": 0.1}),
+}
+BATCHES = {"batch-half-3e-3": 0.5, "batch-double-3e-3": 2}  # over the default
+IMAGES = {"augment", *(name for name in CHANGES if "-3e-" in name or name.startswith("rate")), "muon", *NETWORKS}
 LENGTHS = (0.03, 0.05, 0.2)
 CALLS, COUNT, PLANE_CALLS = (5, 20), 600, (1, 2, 4, 20)
-METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000")
+METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000", "Fréchet")
 
 
 class Judge:
@@ -75,6 +91,7 @@ class Judge:
                 float((predicted == self.labels).double().mean()),
                 sliced_wasserstein(x, self.held) / self.floor,
                 1000 * metrics.kid(features, self.features).value,
+                metrics.frechet(features, self.features).value,
             )
             found |= {f"{metric}, {calls} calls": value for metric, value in zip(METRICS, values, strict=True)}
         return found
@@ -104,8 +121,10 @@ def moons(seed: int, count: int) -> np.ndarray:
     return (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
 
 
-def train(folder: Path, name: str, steps: int, seed: int, change: str) -> tuple[ornstein.runs.Run, dict[str, float]]:
-    """Train a run; the run with its averaged weights, and what it cost."""
+def train(
+    folder: Path, name: str, steps: int, seed: int, change: str, minutes: float | None = None
+) -> tuple[ornstein.runs.Run, dict[str, float]]:
+    """Train a run for so many steps, or CPU minutes; the run with its averaged weights, and what it cost."""
     source = f"{name}:train"
     if name == "plane":
         source = str(folder.parent / "plane.npy")
@@ -113,14 +132,21 @@ def train(folder: Path, name: str, steps: int, seed: int, change: str) -> tuple[
     settings = Settings(data=source, out=str(folder), steps=steps, seed=seed, samples=0, save_minutes=60)
     settings = replace(settings, preset="tiny" if name == "plane" else None, **CHANGES[change])
     run = FolderTraining(settings, data.open(settings.data))
+    if change in BATCHES:
+        size = int(BATCHES[change] * run.recipe.batch_size)
+        run = FolderTraining(replace(settings, batch_size=size), data.open(settings.data))
     if change in NETWORKS:
         torch.manual_seed(seed)
         network = NETWORKS[change](run.model.network.config)
         run.recipe = replace(run.recipe, model=replace(run.model, network=network))
+    if change.startswith("muon"):
+        run.recipe = replace(run.recipe, optimizer=partial(MuonAndAdamW, rate=run.recipe.peak))
     began = time.process_time()
+    if minutes is not None:
+        run.recipe = replace(run.recipe, length=ThreadMinutes(minutes, began))
     for event in run:
-        loss = event.progress.loss
-    cost = {"CPU seconds": round(time.process_time() - began, 1), "last loss": loss}
+        loss, made = event.progress.loss, event.progress.step
+    cost = {"CPU seconds": round(time.process_time() - began, 1), "made": made, "last loss": loss}
     return ornstein.runs.Run(folder, replace(run.model, network=run.state.average), "not stored"), cost
 
 
@@ -129,6 +155,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join((*CHANGES, 'ema'))}; plain is always among them")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--minutes", type=float, help="of CPU time of one thread, in place of steps")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -136,6 +163,8 @@ def main() -> None:
     file = RESULTS / f"experiments-{args.data}.json"
     every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name not in IMAGES]
     names = dict.fromkeys(["plain", *(args.names or every)])
+    length = {"steps": args.steps} if args.minutes is None else {"minutes": args.minutes}
+    steps = args.steps if args.minutes is None else 10**6
     rows = []
     for seed in args.seeds:
         with tempfile.TemporaryDirectory() as scratch:
@@ -144,9 +173,9 @@ def main() -> None:
                     plain = ornstein.load(Path(scratch) / "plain")
                     made = [(f"ema {x:g}", plain.ema(x, Path(scratch) / f"ema-{x:g}"), {}) for x in LENGTHS]
                 else:
-                    made = [(name, *train(Path(scratch) / name, args.data, args.steps, seed, name))]
+                    made = [(name, *train(Path(scratch) / name, args.data, steps, seed, name, args.minutes))]
                 for label, run, cost in made:
-                    rows.append({"name": label, "seed": seed, "steps": args.steps, **cost, **judge.measure(run)})
+                    rows.append({"name": label, "seed": seed, **length, **cost, **judge.measure(run)})
                     print(json.dumps(rows[-1]), flush=True)
     before = json.loads(file.read_text()) if file.exists() else []
     anew = {_key(row) for row in rows}
@@ -155,7 +184,7 @@ def main() -> None:
 
 
 def _key(row: dict) -> tuple:
-    return row["name"], row["seed"], row["steps"]
+    return row["name"], row["seed"], row.get("steps"), row.get("minutes")
 
 
 def summary(rows: list[dict]) -> list[str]:

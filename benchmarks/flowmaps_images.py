@@ -19,7 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 import ornstein
+from benchmarks.lengths import ThreadMinutes
 from benchmarks.quality import outputs, train_classifier
 from ornstein import data, distillation, metrics
 from ornstein.data.images import grid_image
@@ -47,20 +48,6 @@ HELD, COUNT = 2000, 1000
 MINUTES = {"fashion-mnist": 10.0, "digits": 1.0}  # of a base
 PARTS = {"base": 1.0, "distil": 0.5, "data": 0.5, "meanflow": 1.5, "shortcut": 1.5}  # of that
 TICKS = {"fashion-mnist": 1000, "digits": 800}  # steps of the small network
-
-
-@dataclass(frozen=True)
-class ThreadMinutes:
-    """So many minutes of this process's CPU time."""
-
-    count: float
-    began: float
-
-    def done(self, step: int, seconds: float) -> float:
-        return (time.process_time() - self.began) / (60 * self.count)
-
-    def whole(self, step: int, seconds: float, pace: float) -> float:
-        return 60 * self.count
 
 
 class Peer(LossModule):
