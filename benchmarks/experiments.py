@@ -42,6 +42,7 @@ CHANGES: dict[str, dict] = {
     "ot": {"coupling": "ot"},
     "uncertainty": {"uncertainty": True},
     "augment": {"augment": 0.12},
+    "rate-1e-3": {"learning_rate": 1e-3},
     "rate-2e-3": {"learning_rate": 2e-3},
     "rate-3e-3": {"learning_rate": 3e-3},
     "rate-5e-3": {"learning_rate": 5e-3},
@@ -77,24 +78,28 @@ class Judge:
         self.net = train_classifier(real, steps, shift=1 if name == "digits" else 0, clock=count().__next__)
         size = min(1000, len(held))
         self.held = held.batch(np.random.default_rng(0).permutation(len(held))[:size])[0]
-        train = real.batch(np.random.default_rng(1).permutation(len(real))[:size])[0]
+        train, known = real.batch(np.random.default_rng(1).permutation(len(real))[:size])
         self.features, self.floor = outputs(self.net, self.held)[0], sliced_wasserstein(train, self.held)
         self.labels = torch.arange(COUNT) % len(held.classes)
+        print("real images:", *self._values(train[:COUNT], torch.as_tensor(known)[:COUNT]), flush=True)
 
     def measure(self, run: ornstein.runs.Run) -> dict[str, float]:
         """Each metric at each number of calls."""
         found = {}
         for calls in CALLS:
             x = run.spec.to_model(run.sample(COUNT, label_index=self.labels.tolist(), steps=calls, batch_size=100))
-            features, predicted = outputs(self.net, x)
-            values = (
-                float((predicted == self.labels).double().mean()),
-                sliced_wasserstein(x, self.held) / self.floor,
-                1000 * metrics.kid(features, self.features).value,
-                metrics.frechet(features, self.features).value,
-            )
+            values = self._values(x, self.labels)
             found |= {f"{metric}, {calls} calls": value for metric, value in zip(METRICS, values, strict=True)}
         return found
+
+    def _values(self, x: torch.Tensor, labels: torch.Tensor) -> tuple[float, ...]:
+        features, predicted = outputs(self.net, x)
+        return (
+            float((predicted == labels).double().mean()),
+            sliced_wasserstein(x, self.held) / self.floor,
+            1000 * metrics.kid(features, self.features).value,
+            metrics.frechet(features, self.features).value,
+        )
 
 
 class PlaneJudge:
@@ -177,10 +182,14 @@ def main() -> None:
                 for label, run, cost in made:
                     rows.append({"name": label, "seed": seed, **length, **cost, **judge.measure(run)})
                     print(json.dumps(rows[-1]), flush=True)
-    before = json.loads(file.read_text()) if file.exists() else []
-    anew = {_key(row) for row in rows}
-    file.write_text(json.dumps([*(row for row in before if _key(row) not in anew), *rows], indent=1))
+                    _write(file, rows[-1])
     print("\n".join(summary(rows)))
+
+
+def _write(file: Path, row: dict) -> None:
+    """The row in place of an earlier one of the same run."""
+    before = json.loads(file.read_text()) if file.exists() else []
+    file.write_text(json.dumps([*(other for other in before if _key(other) != _key(row)), row], indent=1))
 
 
 def _key(row: dict) -> tuple:

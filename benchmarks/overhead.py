@@ -25,7 +25,6 @@ import ornstein
 from benchmarks.solvers import table_lines
 from ornstein import NetworkDenoiser, grid, path, solvers, target
 from ornstein.noise import PerSampleNoise
-from ornstein.table import execute
 
 STEPS, ROUNDS = 50, 61
 SHAPES = (256, 2), (16, 3, 32, 32)
@@ -37,10 +36,10 @@ Loops = dict[str, Callable[[], float]]  # each runs once and returns the seconds
 def ours(solver: solvers.Solver, shape: tuple[int, ...]) -> Loops:
     x, out = torch.randn(shape), torch.randn(shape)
     denoiser = NetworkDenoiser(lambda x, t: out, path.Betas.linear(), target.Noise())
-    table, noise = solver.table(denoiser.path, solver.grid(denoiser.path, STEPS)), PerSampleNoise()
+    times, noise = solver.grid(denoiser.path, STEPS), PerSampleNoise()
 
     def step() -> float:
-        run = execute(table, denoiser, x, noise)
+        run = solver.run(denoiser, x, times, noise)
         next(run)
         begun = time.thread_time()
         for _ in run:

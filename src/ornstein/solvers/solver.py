@@ -100,9 +100,7 @@ def table_of(solver: TableSolver, path: Path, grid: Tensor) -> Table:
 
 
 @cached
-def _folded(
-    solver: TableSolver, path: Path, target: Target, times: tuple[float, ...], dtype: torch.dtype
-) -> Folded:
+def _folded(solver: TableSolver, path: Path, target: Target, times: tuple[float, ...], dtype: torch.dtype) -> Folded:
     """The steps of the table over these times on (x, prediction of the target), for runs of a type."""
     table = _table_of(solver, path, times)
     return folded(table, inverse(path, target, table.times[:-1]), dtype)
