@@ -42,11 +42,12 @@ CHANGES: dict[str, dict] = {
     "ot": {"coupling": "ot"},
     "uncertainty": {"uncertainty": True},
     "augment": {"augment": 0.12},
-    "rate-1e-3": {"learning_rate": 1e-3},
+    "rate-5e-4": {"learning_rate": 5e-4},
     "rate-2e-3": {"learning_rate": 2e-3},
     "rate-3e-3": {"learning_rate": 3e-3},
     "rate-5e-3": {"learning_rate": 5e-3},
     "rate-1e-2": {"learning_rate": 1e-2},
+    "warm-3e-3": {"learning_rate": 3e-3, "warmup": 0.2},
     "groups-of-4": {},
     "muon": {},
     "muon-3e-3": {"learning_rate": 3e-3},
@@ -73,7 +74,8 @@ METRICS = ("label agreement", "sliced Wasserstein ratio", "KID x1000", "Fréchet
 class Judge:
     """Real data and a classifier trained on them, against which samples are measured."""
 
-    def __init__(self, name: str, steps: int = 800) -> None:
+    def __init__(self, name: str, calls: tuple[int, ...], steps: int = 800) -> None:
+        self.calls = calls
         real, held = data.open(f"{name}:train"), data.open(f"{name}:test")
         self.net = train_classifier(real, steps, shift=1 if name == "digits" else 0, clock=count().__next__)
         size = min(1000, len(held))
@@ -86,7 +88,7 @@ class Judge:
     def measure(self, run: ornstein.runs.Run) -> dict[str, float]:
         """Each metric at each number of calls."""
         found = {}
-        for calls in CALLS:
+        for calls in self.calls:
             x = run.spec.to_model(run.sample(COUNT, label_index=self.labels.tolist(), steps=calls, batch_size=100))
             values = self._values(x, self.labels)
             found |= {f"{metric}, {calls} calls": value for metric, value in zip(METRICS, values, strict=True)}
@@ -157,17 +159,19 @@ def train(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help=f"of {', '.join((*CHANGES, 'ema'))}; plain is always among them")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join((*CHANGES, 'ema'))}")
+    parser.add_argument("--alone", action="store_true", help="without the plain runs, which are known already")
     parser.add_argument("--data", default="digits")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--minutes", type=float, help="of CPU time of one thread, in place of steps")
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS, help="of the samples that are judged")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    judge = PlaneJudge() if args.data == "plane" else Judge(args.data)
+    judge = PlaneJudge() if args.data == "plane" else Judge(args.data, tuple(args.calls))
     file = RESULTS / f"experiments-{args.data}.json"
     every = [name for name in (*CHANGES, "ema") if args.data != "plane" or name not in IMAGES]
-    names = dict.fromkeys(["plain", *(args.names or every)])
+    names = dict.fromkeys([*([] if args.alone else ["plain"]), *(args.names or every)])
     length = {"steps": args.steps} if args.minutes is None else {"minutes": args.minutes}
     steps = args.steps if args.minutes is None else 10**6
     rows = []

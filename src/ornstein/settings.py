@@ -17,7 +17,7 @@ FREE = (
 CHANGEABLE = ("learning_rate", "batch_size", "warmup", "weight_decay", "clip", "precision", "compile")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("given", "network", "preset", "time_features", "learning_rate", "times", "batch_size", "precision", "threads")
+OPEN = ("given", "network", "preset", "time_features", "times", "batch_size", "precision", "threads")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Settings:
     shard: bool = False
     """On several processes: shard weights, averages and optimiser (FSDP2) instead of a copy in each (DDP)."""
     learning_rate: float | None = None
-    """Peak learning rate of AdamW (default: 3e-3 for the small U-Nets, 1e-3 for other small networks, lower for large ones)."""
+    """Peak learning rate of AdamW (default: 1e-3 for small networks, lower for large ones)."""
     warmup: float = 0.05
     """Part of the run with a rising learning rate."""
     weight_decay: float = 0.0

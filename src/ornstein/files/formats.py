@@ -12,7 +12,6 @@ ARGUMENTS = {"picture": "image"}  # of networks
 SETTINGS = {"given": ("degradation", ("low-res", "grey", "mask"))}  # of trainings, by what the value begins with
 MODEL = 3  # of model/config.json
 READABLE = 2, 3
-RATE = 1e-3  # of small U-Nets, where none was given
 SINUSOIDS = [0.1, 1000.0]  # frequencies of the features of time in networks of format 2
 
 
@@ -37,12 +36,8 @@ def _condition(values: Mapping[str, Any]) -> dict[str, Any]:
 def upgraded_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """A run folder's config.yaml, with what runs of earlier versions did and did not have a name for."""
     values = renamed(values)
-    network, preset = values.get("network"), values.get("preset")
-    if network in ("unet", "dit", "mlp"):
-        values = {"time_features": "ddpm", **values}
-    if network == "unet" and preset in ("tiny", "small") and values.get("learning_rate") is None:
-        values["learning_rate"] = RATE
-    return values
+    named = values.get("network") in ("unet", "dit", "mlp")
+    return {"time_features": "ddpm", **values} if named and "time_features" not in values else dict(values)
 
 
 def renamed(values: Mapping[str, Any]) -> dict[str, Any]:

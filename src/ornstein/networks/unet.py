@@ -33,9 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-RATES = {"tiny": 3e-3, "small": 3e-3}
-"""Peak learning rates of presets, measured on digits and Fashion-MNIST (docs/experiments.md); of others there is a rule."""
-
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 

@@ -113,7 +113,6 @@ def is_plain(own: Any) -> bool:
 
 
 PRESETS = {"mlp": mlp.PRESETS, "unet": unet.PRESETS, "dit": dit.PRESETS, "columns": columns.PRESETS}
-RATES = {("unet", preset): rate for preset, rate in unet.RATES.items()}
 PRECISIONS = {"float32": torch.float32, "bf16": torch.bfloat16}
 JOINT = "none"  # of an item: the joint model alone
 STEPS = 2000  # of a run whose length is left open
@@ -174,8 +173,6 @@ def choose(
     settings = replace(settings, given=_maskings(settings, spec, objects))
     if objects.network is None:
         settings = replace(settings, **_library_network(settings, spec))
-    if objects.optimizer is None and settings.learning_rate is None:
-        settings = replace(settings, learning_rate=RATES.get((settings.network, settings.preset)))
     precision = settings.precision
     if precision is None:
         precision = "bf16" if is_bf16_fast(device) else "float32"
