@@ -2,7 +2,7 @@
 
     python -m benchmarks.flowmaps [SECONDS] [SEEDS]
     python -m benchmarks.flowmaps digits ...    # images: see `benchmarks.flowmaps_images`
-    python -m benchmarks.flowmaps cost          # a step of each method over a flow-matching step of the same rows
+    python -m benchmarks.flowmaps cost [ROUNDS] # a step of each method over a flow-matching step of the same rows
 
 Linear path, variance .02, a network of three hidden layers of 128, batches of 256, the same seconds of one thread's CPU time for
 each method, an average of the weights. The published objectives of MeanFlow and of shortcut models are written here, in the same
@@ -22,6 +22,7 @@ from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path as File
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -169,8 +170,8 @@ def main(seconds: float = 22.0, seeds: int = 3) -> None:
         runs = [(errors(student), steps) for student, steps in (train(make, seconds, seed) for seed in range(seeds))]
         table[name] = {str(n): median(run[n] for run, _ in runs) for n in runs[0][0]}
         table[name]["steps"] = median(steps for _, steps in runs)
-        print(f"{name:28}", *(f"{value:9.3f}" for value in table[name].values()), flush=True)
-    RESULTS.write_text(json.dumps({"seconds": seconds, "seeds": seeds, "rmse": table}, indent=1) + "\n")
+        print(f"{name:50}", *(f"{value:9.3f}" for value in table[name].values()), flush=True)
+        _keep({"seconds": seconds, "seeds": seeds, "rmse": table})
 
 
 STEPS: dict[str, Distillation | None] = {
@@ -205,8 +206,11 @@ def stepper(method: Distillation | None) -> Callable[[], None]:
     return step
 
 
-def cost(rounds: int = 3) -> None:
-    """CPU time of steps in turn, and the peak memory of a process that makes two of one kind, over flow matching's."""
+def cost(rounds: int = 9) -> None:
+    """CPU time of steps in turn, and the peak memory of a process that makes two of one kind, over flow matching's.
+
+    The ratio of times is the median of those of the rounds, in each of which all kinds have the machine as it then was.
+    """
     torch.set_num_threads(1)
     memory = {name: _peak(name) for name in STEPS}  # first: a process begins with the peak of the one that starts it
     steps = {name: stepper(method) for name, method in STEPS.items()}
@@ -216,14 +220,19 @@ def cost(rounds: int = 3) -> None:
             began = time.process_time()
             step()
             spent[name].append(time.process_time() - began)
-    seconds = {name: median(times[1:]) for name, times in spent.items()}
-    for name in steps:
-        ratios = (column[name] / column["flow matching"] for column in (seconds, memory))
-        print(
-            f"{name:14} {seconds[name]:7.3f} s {memory[name] / 1024:7.0f} MB",
-            *(f"{ratio:6.2f}" for ratio in ratios),
-            flush=True,
-        )
+    plain, found = spent["flow matching"], {}
+    for name, times in spent.items():
+        ratio = median(one / other for one, other in zip(times[1:], plain[1:], strict=True))
+        more = memory[name] / memory["flow matching"]
+        found[name] = {"seconds": median(times[1:]), "time": ratio, "MB": memory[name] / 1024, "memory": more}
+        print(f"{name:14}", *(f"{key} {value:7.3f}" for key, value in found[name].items()), flush=True)
+    _keep({"cost of a step": found})
+
+
+def _keep(found: dict[str, Any]) -> None:
+    """Into the file of results, in place of what it has of these."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(known | found, indent=1) + "\n")
 
 
 def _peak(name: str) -> int:
@@ -244,7 +253,7 @@ def peak(name: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["cost"]:
-        cost()
+        cost(*map(int, sys.argv[2:3]))
     elif sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2])
     elif sys.argv[1:2] and sys.argv[1] in flowmaps_images.MINUTES:
