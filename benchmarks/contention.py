@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -73,7 +74,8 @@ def serve(kind: str, options: list[str]) -> None:
             count = 1024
             steps = features(count)
         else:
-            steps = run.model.sample(10**6, steps=10, batch_size=batch, network=state.average)
+            count = 256  # whole calls, since batches are begun before they are asked for
+            steps = ([*run.model.sample(count, steps=4, batch_size=batch, network=state.average)] for _ in repeat(None))
         next(steps)
         print(f"ready {torch.get_num_threads()}", flush=True)
         for _ in sys.stdin:
