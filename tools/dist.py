@@ -48,7 +48,7 @@ SMOKE: dict[str, str] = {
     "export": "export runs/moons --to onnx --out exported.onnx",
     "import": "import exported.onnx --convention sit --classes 2+1 --range -3,3 --out runs/imported",
 }
-"""A line for each command that needs one, the others are tried by their names alone; what needs a run comes after what makes it."""
+"""A line for each command that needs one; the others are tried by name alone. What needs a run comes after what makes it."""
 
 
 def main() -> int:
