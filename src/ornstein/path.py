@@ -659,29 +659,7 @@ def ddpm_zero_snr() -> Betas:
     return Betas.scaled_linear(lowest=0).zero_terminal_snr()
 
 
-@dataclass(frozen=True)
-class Quadratic(Path):
-    """α = 1 − t², σ = t."""
-
-    def alpha(self, t: Tensor) -> Tensor:
-        return (1 - t) * (1 + t)
-
-    def sigma(self, t: Tensor) -> Tensor:
-        return t
-
-    def d_alpha(self, t: Tensor) -> Tensor:
-        return -2 * t
-
-    def d_sigma(self, t: Tensor) -> Tensor:
-        return torch.ones_like(t)
-
-    def time(self, log_snr: Time) -> Tensor:
-        rate = torch.exp(as_time(log_snr) / 2)  # 1 − t² = rate·t
-        return 2 / (rate + torch.sqrt(rate**2 + 4))
-
-
 ALL: tuple[Path, ...] = (
-    Quadratic(),
     Linear(),
     Cosine(),
     Trigonometric(),

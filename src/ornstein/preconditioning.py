@@ -45,12 +45,4 @@ class UnitVariance:
         return ((alpha * self.data_std) ** 2 + sigma**2).rsqrt(), torch.atan2(sigma, alpha) * (2 / torch.pi)
 
 
-@dataclass(frozen=True)
-class Angle:
-    """c_in = 1, c_noise = 2/π·arctan(σ/α)."""
-
-    def __call__(self, path: Path, t: Tensor) -> tuple[Tensor | None, Tensor]:
-        return None, torch.atan2(path.sigma(t), path.alpha(t)) * (2 / torch.pi)
-
-
-ALL: tuple[Preconditioning, ...] = (Angle(), Identity(), UnitVariance(0.5))
+ALL: tuple[Preconditioning, ...] = (Identity(), UnitVariance(0.5))

@@ -116,12 +116,4 @@ def reweigh(source: Target, to: Target, point: Point) -> Tensor:
     return (determinant(source, point) / determinant(to, point)) ** 2
 
 
-@dataclass(frozen=True)
-class Sum:
-    """x + 2ε."""
-
-    def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
-        return torch.ones_like(point.alpha), 2 * torch.ones_like(point.alpha)
-
-
-ALL: tuple[Target, ...] = (Sum(), Noise(), Clean(), Velocity(), V(), Score(), Combination(), EDM(0.5))
+ALL: tuple[Target, ...] = (Noise(), Clean(), Velocity(), V(), Score(), Combination(), EDM(0.5))

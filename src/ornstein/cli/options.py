@@ -617,11 +617,6 @@ class Cache(Cached):
 
 
 @dataclass(frozen=True)
-class Hello(Cached):
-    """Say where decoded data are."""
-
-
-@dataclass(frozen=True)
 class Doctor:
     """Say what is installed and missing, how fast this machine is, and what would make it faster."""
 
@@ -678,7 +673,6 @@ COMMANDS: dict[str, type] = {
     "studio": StudioPage,
     "clean": CleanRun,
     "cache": Cache,
-    "hello": Hello,
     "verify": Verify,
     "doctor": Doctor,
 }
@@ -793,7 +787,6 @@ EXAMPLES = {
         "ornstein studio runs/digits --export digits.html",
     ],
     "clean": ["ornstein clean runs/digits --dry-run", "ornstein clean runs/digits"],
-    "hello": ["ornstein hello"],
     "cache": ["ornstein cache", "ornstein cache --prune --older-than 30d", "ornstein cache --prune --to 5GB"],
     "doctor": ["ornstein doctor", "ornstein doctor --json"],
     "verify": ["ornstein verify", "ornstein verify --solver heun --path linear"],

@@ -47,18 +47,11 @@ def rings(count: int, rng: np.random.Generator) -> Points:
     return circles + 0.04 * rng.normal(size=(count, 2)), labels, ("1", "2", "3", "4")
 
 
-def spiral(count: int, rng: np.random.Generator) -> Points:
-    """One arm of an Archimedean spiral; no classes."""
-    angle = 3 * np.pi * np.sqrt(rng.random(count))
-    return np.stack([angle * np.cos(angle), angle * np.sin(angle)], 1) / 10, None, ()
-
-
 TOYS: dict[str, Callable[[int, np.random.Generator], Points]] = {
     "moons": moons,
     "swiss-roll": swiss_roll,
     "checkerboard": checkerboard,
     "rings": rings,
-    "spiral": spiral,
 }
 
 
