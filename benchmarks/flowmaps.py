@@ -1,6 +1,6 @@
 """Flow maps trained on a ring of eight Gaussians: how far one and eight jumps end from the exact flow.
 
-    python -m benchmarks.flowmaps [SECONDS] [SEEDS]
+    python -m benchmarks.flowmaps [SECONDS] [SEEDS] [METHOD ...]
     python -m benchmarks.flowmaps digits ...    # images: see `benchmarks.flowmaps_images`
     python -m benchmarks.flowmaps cost [ROUNDS] # a step of each method over a flow-matching step of the same rows
 
@@ -163,15 +163,14 @@ METHODS: dict[str, Callable[[NetworkFlowMap], Loss]] = {
 }
 
 
-def main(seconds: float = 22.0, seeds: int = 3) -> None:
+def main(seconds: float = 22.0, seeds: int = 3, *names: str) -> None:
+    """Train and measure the methods of these names, by default all; the median over seeds."""
     torch.set_num_threads(1)
-    table: dict[str, dict[str, float]] = {}
-    for name, make in METHODS.items():
-        runs = [(errors(student), steps) for student, steps in (train(make, seconds, seed) for seed in range(seeds))]
-        table[name] = {str(n): median(run[n] for run, _ in runs) for n in runs[0][0]}
-        table[name]["steps"] = median(steps for _, steps in runs)
-        print(f"{name:50}", *(f"{value:9.3f}" for value in table[name].values()), flush=True)
-        _keep({"seconds": seconds, "seeds": seeds, "rmse": table})
+    for name in names or METHODS:
+        runs = [(errors(student), steps) for student, steps in (train(METHODS[name], seconds, i) for i in range(seeds))]
+        row = {str(n): median(run[n] for run, _ in runs) for n in runs[0][0]} | {"steps": median(n for _, n in runs)}
+        print(f"{name:50}", *(f"{value:9.3f}" for value in row.values()), flush=True)
+        _keep(f"rmse after {seconds:g} seconds", {name: {"seeds": seeds, **row}})
 
 
 STEPS: dict[str, Distillation | None] = {
@@ -226,13 +225,13 @@ def cost(rounds: int = 9) -> None:
         more = memory[name] / memory["flow matching"]
         found[name] = {"seconds": median(times[1:]), "time": ratio, "MB": memory[name] / 1024, "memory": more}
         print(f"{name:14}", *(f"{key} {value:7.3f}" for key, value in found[name].items()), flush=True)
-    _keep({"cost of a step": found})
+    _keep("cost of a step", found)
 
 
-def _keep(found: dict[str, Any]) -> None:
-    """Into the file of results, in place of what it has of these."""
+def _keep(table: str, rows: dict[str, Any]) -> None:
+    """Into a table of the file of results, in place of what it has of these rows."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(known | found, indent=1) + "\n")
+    RESULTS.write_text(json.dumps(known | {table: known.get(table, {}) | rows}, indent=1) + "\n")
 
 
 def _peak(name: str) -> int:
@@ -259,4 +258,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] and sys.argv[1] in flowmaps_images.MINUTES:
         flowmaps_images.main(*sys.argv[1:])
     else:
-        main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]))
+        main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]), *sys.argv[3:])
