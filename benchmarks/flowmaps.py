@@ -65,16 +65,20 @@ def ring() -> exact.GaussianMixture:
 
 
 def ours(
-    method: Distillation, teacher: bool = False, to_data: float = 0.0, source: NetworkFlowMap | None = None
+    method: Distillation,
+    teacher: bool = False,
+    to_data: float = 0.0,
+    source: NetworkFlowMap | None = None,
+    every: int = 2,
 ) -> Loss:
-    """A method of the library; every other row is aimed off the diagonal. source: the average, where its jumps are joined."""
+    """A method of the library; one row of `every` is aimed off the diagonal. source: the average, where its jumps are joined."""
     objective = FlowMapObjective(Objective(path.Linear(), target.Velocity()), method, to_data)
     exactly = ring() if teacher else None
 
     def loss(student: NetworkFlowMap, x: Tensor, g: torch.Generator) -> Tensor:
         draw = objective.base.draw(x, g)
         numbers = torch.rand(len(x), 2, generator=g)
-        return objective.error(student, draw, slice(0, None, 2), numbers, exactly, source).mean()
+        return objective.error(student, draw, slice(0, None, every), numbers, exactly, source).mean()
 
     return loss
 
@@ -158,6 +162,7 @@ METHODS: dict[str, Callable[[NetworkFlowMap], Loss]] = {
     "progressive, of the average, a quarter to the data": lambda average: ours(
         distillation.Progressive(), to_data=0.25, source=average
     ),
+    "progressive, a quarter of the rows": lambda _: ours(distillation.Progressive(), every=4),
     "MeanFlow as published": lambda _: meanflow,
     "shortcut as published": shortcut,
 }
