@@ -47,6 +47,7 @@ CHANGES: dict[str, dict] = {
     "rate-3e-3": {"learning_rate": 3e-3},
     "rate-5e-3": {"learning_rate": 5e-3},
     "rate-1e-2": {"learning_rate": 1e-2},
+    "warm": {"warmup": 0.2},
     "warm-3e-3": {"learning_rate": 3e-3, "warmup": 0.2},
     "groups-of-4": {},
     "muon": {},
