@@ -42,7 +42,10 @@ class Degradation(Protocol):
 
 @dataclass(frozen=True)
 class LowRes:
-    """The mean of each square of factor × factor pixels, for all of its pixels: super-resolution."""
+    """The mean of each square of factor × factor pixels, for all of its pixels: super-resolution.
+
+    Raises ValueError for a factor that is no whole number of at least 2.
+    """
 
     factor: int = 4
     numbers: ClassVar[int] = 0

@@ -271,7 +271,10 @@ class Trigonometric(Path):
 
 @dataclass(frozen=True)
 class Cosine(_UnitVariance):
-    """α = cos φ(t) / cos φ(0), φ(t) = (t + s)/(1 + s)·π/2, σ² = 1 − α² (Nichol and Dhariwal 2021, equation 17)."""
+    """α = cos φ(t) / cos φ(0), φ(t) = (t + s)/(1 + s)·π/2, σ² = 1 − α² (Nichol and Dhariwal 2021, equation 17).
+
+    Raises ValueError for an offset s that is not positive.
+    """
 
     offset: float = 0.008
 
@@ -336,7 +339,10 @@ class _LinearBeta:
 
 @dataclass(frozen=True)
 class VariancePreserving(_LinearBeta, _UnitVariance):
-    """log α = −¼t²(β₁ − β₀) − ½tβ₀, σ² = 1 − α² (Song et al. 2021, equation 32)."""
+    """log α = −¼t²(β₁ − β₀) − ½tβ₀, σ² = 1 − α² (Song et al. 2021, equation 32).
+
+    Raises ValueError unless 0 ≤ beta_min < beta_max.
+    """
 
     def sigma(self, t: Tensor) -> Tensor:
         return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
@@ -348,7 +354,10 @@ class VariancePreserving(_LinearBeta, _UnitVariance):
 
 @dataclass(frozen=True)
 class SubVariancePreserving(_LinearBeta, Path):
-    """α as in the variance preserving path, σ = 1 − α² (Song et al. 2021, equation 29)."""
+    """α as in the variance preserving path, σ = 1 − α² (Song et al. 2021, equation 29).
+
+    Raises ValueError unless 0 ≤ beta_min < beta_max.
+    """
 
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(2 * self._log_alpha(t))
@@ -363,7 +372,10 @@ class SubVariancePreserving(_LinearBeta, Path):
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """α = 1, σ = σ_min (σ_max/σ_min)^t (Song et al. 2021, equation 30). At t = 0 noise of σ_min is left."""
+    """α = 1, σ = σ_min (σ_max/σ_min)^t (Song et al. 2021, equation 30). At t = 0 noise of σ_min is left.
+
+    Raises ValueError unless 0 < sigma_min < sigma_max.
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -396,7 +408,10 @@ class VarianceExploding(Path):
 
 @dataclass(frozen=True)
 class EDM(Path):
-    """α = 1, σ = σ_max·t: EDM's σ = time, scaled to end at t = 1 (Karras et al. 2022, table 1)."""
+    """α = 1, σ = σ_max·t: EDM's σ = time, scaled to end at t = 1 (Karras et al. 2022, table 1).
+
+    Raises ValueError for a sigma_max that is not positive.
+    """
 
     sigma_max: float = 80.0
 
@@ -561,7 +576,10 @@ class Betas(Path):
 
 @dataclass(frozen=True)
 class Shift:
-    """u -> f·u/(1 + (f − 1)·u): multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23)."""
+    """u -> f·u/(1 + (f − 1)·u): multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23).
+
+    Raises ValueError for a factor f that is not positive.
+    """
 
     factor: float = 3.0
 

@@ -181,7 +181,7 @@ def starting(
     device: torch.device | str | None,
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """x at the grid's first time."""
+    """x at the grid's first time. Raises ValueError unless exactly one of shape (B, ...) and start (B, ...) is given."""
     if (shape is None) == (start is None):
         raise ValueError(f"{function} needs either shape=(B, ...) or start=x, a tensor at the grid's first time")
     if start is not None:

@@ -46,7 +46,10 @@ class Ito:
     noise_dim: int | None = None
 
     def step(self, x: Tensor, t: float, s: float, noise: NoiseSource) -> Tensor:
-        """One Euler–Maruyama step from t to s, either way: X + b h + Σ √|h| z with h = s − t."""
+        """One Euler–Maruyama step from t to s, either way: X + b h + Σ √|h| z with h = s − t.
+
+        Raises ValueError for matrices of another shape than (B, D, M).
+        """
         moved = x + self.drift(x, t) * (s - t)
         if self.diffusion is None:
             return moved

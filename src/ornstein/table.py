@@ -347,7 +347,10 @@ class Recorder:
         return list(pairwise(self.levels))
 
     def call(self, at: Level, x: Form, aim: Level | None = None) -> FormPair:
-        """The estimate at a level of the input x, aimed at another; the first call of a run takes `start`."""
+        """The estimate at a level of the input x, aimed at another; the first call of a run takes `start`.
+
+        Raises ValueError where another call takes it, or the first takes none.
+        """
         if (x is self.start) != (not self._times):
             raise ValueError("the first call of a table, and no other, takes the start itself")
         j = len(self._times)

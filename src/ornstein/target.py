@@ -84,7 +84,8 @@ class EDM:
     """F = (x − c_skip·x_t)/c_out, EDM's preconditioned network output for data of standard deviation σ_d.
 
     With S² = α²σ_d² + σ², c_skip = ασ_d²/S² and c_out = σσ_d/S, the pair simplifies to a = σ/(σ_d·S), b = −ασ_d/S,
-    finite at both ends and of unit variance (Karras et al. 2022, equations 7 and 8, with x_t/α for x and σ/α for σ).
+    finite at both ends and of unit variance (Karras et al. 2022, equations 7 and 8, with x_t/α for x and σ/α for σ). Raises
+    ValueError for a sigma_data that is not positive.
     """
 
     sigma_data: float = 0.5

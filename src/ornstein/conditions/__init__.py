@@ -185,7 +185,10 @@ class Conditions:
         return tuple(rows)
 
     def by_name(self, condition: Any) -> dict[str, Any]:
-        """A user's condition as a mapping of names to values."""
+        """A user's condition as a mapping of names to values.
+
+        Raises UsageError where a value alone could be of several conditions, or of none.
+        """
         if condition is None:
             return {}
         if isinstance(condition, Mapping):

@@ -83,7 +83,10 @@ class Known(Condition):
         return torch.where(where.reshape(-1, *[1] * (rows.ndim - 1)).to(rows.device), nothing, rows)
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["known"]`: an item, or one for each sample, in the units and axes of the data, with NaN where it is unknown."""
+        """`values["known"]`: an item, or one for each sample, in the units and axes of the data, with NaN where it is unknown.
+
+        Raises UsageError that says what is wrong.
+        """
         array = self.read(values["known"], count, spec)
         visible = ~self._spread(np.isnan(array), spec)
         if refusal := self.law.refusal(visible, self.shape):

@@ -138,6 +138,8 @@ class LabelSet(Condition):
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`values["label"]`: labels of the data by number or name, one or a sequence of them ("a,b" is one too), for all samples;
+
+        Raises UsageError that says what is wrong.
         or for each a sequence of them; or an array of booleans (K,) or (N, K). `values["label_index"]`: the same by indices."""
         key = _one_of(values)
         label, width = values[key], len(self.labels)

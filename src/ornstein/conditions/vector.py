@@ -72,7 +72,10 @@ class Vector(Condition):
         return self.dropped(rows, torch.from_numpy(missing)) if missing.any() else rows
 
     def requested(self, named: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
+        """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data.
+
+        Raises UsageError that says what is wrong.
+        """
         width = len(self.mean)
         try:
             values = np.asarray(named["vector"], np.float64)

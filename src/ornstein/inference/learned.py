@@ -50,11 +50,17 @@ class AmortisedPosterior:
         return self.run.spec.shape[0]
 
     def given(self, x: Any) -> ObservedPosterior:
-        """The posterior given an observation (C,), or given several independent ones of the same parameters (n, C)."""
+        """The posterior given an observation (C,), or given several independent ones of the same parameters (n, C).
+
+        Raises UsageError for another shape.
+        """
         return ObservedPosterior(self, _observed(self, x))
 
     def calibrate(self, theta: Any, x: Any, count: int = 200, draws: int = 100, **arguments: Any) -> Calibration:
-        """Ranks, expected coverage and TARP on simulations that were not learned from, in parameters (`runs.calibrate`)."""
+        """Ranks, expected coverage and TARP on simulations that were not learned from, in parameters (`runs.calibrate`).
+
+        Raises UsageError for shapes that do not fit.
+        """
         dataset = dataset_of(_pairs(theta, x, self.prior))
         return calibrate_run(self.run, dataset, count, draws, units=self.parameters, **arguments)
 

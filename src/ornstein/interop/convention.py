@@ -158,6 +158,7 @@ class Foreign(nn.Module):
             self.classes = network.classes
 
     def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """The prediction at x (B, ...) and c_noise t (B,), shaped as x. Raises ValueError for an output of another shape."""
         kind = _dtype(self.network)
         at = t.round().long() if self.convention.discrete else t
         rough = kind in (torch.float16, torch.bfloat16)

@@ -44,7 +44,8 @@ class ONNXNetwork:
     """network(x, time, third input or inputs by name) -> prediction, by an `onnxruntime.InferenceSession`.
 
     Numbers go in the types of the graph, and come back in the type of x and on its device. Graphs of a fixed batch are called
-    with as many rows, again and again. Raises UsageError for a graph of fewer than two inputs, or of types that no tensor has.
+    with as many rows, again and again. Raises UsageError for a graph of fewer than two inputs, or of types that no tensor has;
+    when called, ValueError for inputs that are missing or unknown.
     """
 
     def __init__(self, session: Any) -> None:

@@ -124,6 +124,7 @@ class ELBO:
 
     Whole numbers: the decoder gives the probability of the bin, which costs 0.234 bits a dimension where the model is smooth
     within it; with a `dequantisation`, `Uniform()`, items get that noise and are bounded as a density, down to `nearest`.
+    Raises ValueError, when called, for a dequantisation that is noise of the path (`Truncated`).
     """
 
     calls: int = 32
@@ -142,7 +143,10 @@ class ELBO:
 
 @dataclass(frozen=True)
 class DiscreteBound:
-    """The discrete bound of `steps` steps, down to the same levels, with the same choice for whole numbers."""
+    """The discrete bound of `steps` steps, down to the same levels, with the same choice for whole numbers.
+
+    Raises ValueError, when called, for a dequantisation that is noise of the path.
+    """
 
     steps: int = 100
     nearest: float = SMALLEST

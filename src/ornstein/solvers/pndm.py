@@ -71,6 +71,7 @@ class PNDM(_Pseudo):
     """F-PNDM: three steps of the pseudo Runge–Kutta method (equation 13, four network calls each), then as `PLMS`.
 
     The stages lie at t, twice halfway in t, and at s, each reached by φ. A step from zero SNR or to zero noise is DDIM's.
+    Raises ValueError for a negative warm_up.
     """
 
     warm_up: int = 3
