@@ -26,7 +26,7 @@ class Coupling(Protocol):
 
 @dataclass(frozen=True)
 class Independent:
-    """Noise as it was drawn: the coupling of diffusion, under which scores are what they are called."""
+    """ε_π(i) = ε_i, noise as it was drawn: the coupling of diffusion, under which E[ε | x_t] = −σ·∇log p_t."""
 
     def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         return noise
@@ -34,7 +34,7 @@ class Independent:
 
 @dataclass(frozen=True)
 class Paired:
-    """The noise that the data come with: `ornstein reflow` (Liu et al. 2023, "Flow straight and fast", algorithm 1)."""
+    """ε_π(i) = the noise that item i comes with: `ornstein reflow` (Liu et al. 2023, "Flow straight and fast", algorithm 1)."""
 
     def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         return noise

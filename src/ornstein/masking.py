@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MaskLaw(Protocol):
-    """What is drawn for each training item, and which requests a model that was trained on it can answer."""
+    """Which numbers of each training item are known, drawn at random, and which requests a model trained on it can answer."""
 
     def count(self, shape: tuple[int, ...]) -> int:
         """Uniform numbers for one item."""

@@ -22,7 +22,7 @@ Time = float | Tensor
 
 
 class Point(NamedTuple):
-    """The path at one time, shaped to broadcast against a batch."""
+    """α, σ, dα/dt and dσ/dt at one time, shaped to broadcast against a batch (B, ...)."""
 
     alpha: Tensor
     sigma: Tensor
@@ -41,14 +41,14 @@ class Point(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """x_t | x_s ~ N(alpha·x_s, sigma²)."""
+    """x_t | x_s ~ N(alpha·x_s, sigma²), both shaped as the times."""
 
     alpha: Tensor
     sigma: Tensor
 
 
 class Posterior(NamedTuple):
-    """x_s | x_t, x ~ N(on_x_t·x_t + on_clean·x, sigma²)."""
+    """x_s | x_t, x ~ N(on_x_t·x_t + on_clean·x, sigma²), all shaped as the times."""
 
     on_x_t: Tensor
     on_clean: Tensor
@@ -98,19 +98,19 @@ class Path:
     """
 
     def alpha(self, t: Tensor) -> Tensor:
-        """α(t), the scale of the data."""
+        """α(t), the scale of the data, shaped as t."""
         raise NotImplementedError
 
     def sigma(self, t: Tensor) -> Tensor:
-        """σ(t), the standard deviation of the noise."""
+        """σ(t), the standard deviation of the noise, shaped as t."""
         raise NotImplementedError
 
     def d_alpha(self, t: Tensor) -> Tensor:
-        """dα/dt, by reverse-mode differentiation unless the subclass knows it."""
+        """dα/dt, shaped as t: by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.alpha, t)[1]
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        """dσ/dt, by reverse-mode differentiation unless the subclass knows it."""
+        """dσ/dt, shaped as t: by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.sigma, t)[1]
 
     def levels(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ class Path:
         return self._finite("the log-SNR", self._log_snr(t), t)
 
     def time(self, log_snr: Time) -> Tensor:
-        """The inverse of `log_snr`: by bisection unless the subclass knows it. ±inf gives the ends."""
+        """The inverse of `log_snr`, shaped as its argument: by bisection unless the subclass knows it. ±inf gives the ends."""
         target = as_time(log_snr)
         low, high = torch.zeros_like(target), torch.ones_like(target)
         for _ in range(64 if target.dtype == torch.float64 else 32):
@@ -576,7 +576,7 @@ class Betas(Path):
 
 @dataclass(frozen=True)
 class Shift:
-    """u -> f·u/(1 + (f − 1)·u): multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23).
+    """c(u) = f·u/(1 + (f − 1)·u), which multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23).
 
     Raises ValueError for a factor f that is not positive.
     """
@@ -673,7 +673,7 @@ def ddpm_cosine() -> Betas:
 
 
 def ddpm_zero_snr() -> Betas:
-    """That of latent diffusion with zero SNR at t = 1 (Lin et al. 2024), in continuous time down to 0: `ddpm-zero-snr`."""
+    """The β-table of latent diffusion with zero SNR at t = 1 (Lin et al. 2024), in continuous time down to 0: `ddpm-zero-snr`."""
     return Betas.scaled_linear(lowest=0).zero_terminal_snr()
 
 

@@ -21,7 +21,7 @@ Target = Callable[[Point], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Noise:
-    """ε (Ho et al. 2020)."""
+    """q = ε, the noise (Ho et al. 2020): a = 0, b = 1."""
 
     def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(point.alpha), torch.ones_like(point.alpha)
@@ -29,7 +29,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Clean:
-    """x, the data."""
+    """q = x, the data (Ho et al. 2020, section 3.2; Salimans and Ho 2022): a = 1, b = 0."""
 
     def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
         return torch.ones_like(point.alpha), torch.zeros_like(point.alpha)
@@ -61,7 +61,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Combination:
-    """a·x + b·ε with the same numbers at each time: (−1, 1) is ε − x, the velocity of the linear path whatever its clock.
+    """q = a·x + b·ε with the same numbers at each time: (−1, 1) is ε − x, the velocity of the linear path whatever its clock.
 
     Raises ValueError for numbers of one sign, with which the prediction says nothing about the data at some noise level.
     """

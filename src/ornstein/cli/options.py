@@ -623,7 +623,7 @@ class Doctor:
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
     json: bool = False
-    """The same as JSON."""
+    """Print all of it as JSON."""
 
 
 @dataclass(frozen=True)

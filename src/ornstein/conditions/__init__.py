@@ -203,7 +203,7 @@ class Conditions:
         return others[0].named(condition)
 
     def network_input(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
-        """The condition argument of a network: None, a tensor or a tuple. `augmentation` follows the vector, or stands for it."""
+        """The condition argument of a network: None, a tensor or a tuple. `augmentation` (B, A) follows the vector."""
         inputs = list(rows or ())
         place = next((i for i, part in enumerate(self.parts) if "vector" in part.arguments), None)
         if inputs and place is not None and self.augmented:
@@ -235,9 +235,9 @@ def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
 
 
 def of(dataset: Dataset, degradation: Degradation | None = None, law: MaskLaw | None = None) -> tuple[Condition, ...]:
-    """The conditions that data bring, the image that a task leaves, and the numbers that a mask law gives.
+    """The conditions that data bring, the image that a degradation leaves, and the numbers that a mask law gives.
 
-    Raises ValueError for a task or a law that does not fit the items.
+    Raises ValueError for a degradation or a law that does not fit the items.
     """
     parts = tuple(part for kind in KINDS.values() if (part := kind.from_data(dataset)) is not None)
     image = () if degradation is None else (ImageCondition(degradation, dataset.spec.shape),)

@@ -113,7 +113,7 @@ class Known(Condition):
         return array
 
     def _spread(self, marked: NDArray[np.bool_], spec: DataSpec) -> Tensor:
-        """What is marked of items in the axes of the data, (N, *shape) of the model: a column in all its dimensions."""
+        """The marks of items in the axes of the data, (N, *shape) of the model: a column in all its dimensions."""
         if len(self.shape) > 1:
             return torch.from_numpy(np.array(to_model_order(marked, spec.layout)))
         spread = torch.zeros(len(marked), *self.shape, dtype=torch.bool)

@@ -64,7 +64,7 @@ class Vector(Condition):
         return f"lacks a vector of {len(self.mean)} numbers for each item" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        """The rows of the items; the null row where a vector is missing."""
+        """The rows (B, C + 1) of the items; the null row where a vector is missing."""
         assert dataset.annotations.vectors is not None
         vectors = dataset.annotations.vectors[indices]
         missing = np.isnan(vectors[:, :1]).any(1)
@@ -128,7 +128,10 @@ class Text(Vector):
         return f"lacks captions that were encoded by {self.encoder}" if lacks else ""
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["text"]`: one text for all samples, or one for each; or `values["vector"]`, what the encoder made of them."""
+        """`values["text"]`: one text for all samples, or one for each; or `values["vector"]`, what the encoder made of them.
+
+        Raises UsageError that says what is wrong.
+        """
         if "text" not in values:
             return super().requested(values, count, spec)
         texts = [values["text"]] if isinstance(values["text"], str) else list(values["text"])

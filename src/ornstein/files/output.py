@@ -298,7 +298,7 @@ class OutputFolder:
             yield
 
     def missing(self, numbers: range) -> list[range]:
-        """Those of the numbers that have no file of this recipe yet, in runs."""
+        """The numbers that have no file of this recipe yet, as ranges."""
         if not self.path.is_dir() or self._changed():
             return [numbers] if numbers else []
         files = (NUMBERED.fullmatch(name) for name in self._names())

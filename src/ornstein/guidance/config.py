@@ -72,7 +72,7 @@ class WeakModel:
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """`method(model.given(condition), away(model, condition), scale)`; by default the conditional model.
+    """A choice of guidance: `method(model.given(condition), negative(model, condition), scale)`; by default none.
 
     Guided at noise levels σ/α between `levels` alone, `rescale`d where that is above 0 (`Rescaled`). At scale 1 the result is
     `model.given(condition)` itself. Raises ValueError for numbers that mean nothing; when called, for levels that the model's

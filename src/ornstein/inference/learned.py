@@ -123,7 +123,8 @@ class ObservedPosterior:
         return self.posterior.parameters(run.spec.from_model(x))
 
     def log_prob(self, theta: Any, *, steps: int = 96, check: bool = True) -> LogDensity:
-        """log p(θ | x) of parameters (N, D) in their own units, with the error of each value; −∞ outside of the prior's support.
+        """log p(θ | x) in nats of parameters (N, D) in their own units, with the error of each value; −∞ outside of the prior's
+        support.
 
         Without `check` errors are NaN, and the work is a quarter. Raises UsageError for several observations, whose product is
         not normalised.
@@ -232,7 +233,7 @@ def posterior(
 
 
 def calibrate(post: AmortisedPosterior, theta: Any, x: Any, **arguments: Any) -> Calibration:
-    """`AmortisedPosterior.calibrate`: is a posterior as sure as it should be, on simulations that it was not learned from?"""
+    """Ranks, coverage and TARP of a posterior on simulations that it was not learned from: see `AmortisedPosterior.calibrate`."""
     return post.calibrate(theta, x, **arguments)
 
 

@@ -75,7 +75,7 @@ class ONNXNetwork:
         return self.run(state, values)
 
     def run(self, like: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """The first output, as `like`."""
+        """The first output, in the type and on the device of `like` (B, ...), for inputs by their names."""
         feed = {
             name: torch.as_tensor(value).detach().to("cpu", self.inputs[name]).contiguous().numpy()
             for name, value in values.items()

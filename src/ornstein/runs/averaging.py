@@ -78,7 +78,7 @@ def ema(run: "Run", length: float, out: str | Path | None = None) -> "Run":
 
 
 def earlier(run: "Run", place: str | Path) -> "Run":
-    """The same run with the weights of an earlier time: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
+    """The run with weights from earlier in its training: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
 
     In memory alone: such as a weaker model for `guidance.WeakModel`. Raises UsageError for a place that holds none, or those
     of another network, OrnsteinError that names a file which is damaged.

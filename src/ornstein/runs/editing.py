@@ -88,7 +88,7 @@ def edited(
     seed: int = 0,
     progress: Report | None = None,
 ) -> Tensor:
-    """The same in model units, x (N, *model shape): `change` is a strength, or 1 where x stays; `parts` are `conditioned`."""
+    """`edit` in model units, x (N, *model shape): `change` is a strength, or a mask, 1 where x stays."""
     from ornstein.editing import RePaint, inpaint, sdedit
 
     made = []
