@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
@@ -23,6 +24,7 @@ from torch import Tensor
 from ornstein import errors
 from ornstein.denoiser import Views
 
+ROOT = Path(__file__).parents[1]
 READ_ALONE = re.compile(r"(?!(?:It|Its|That|This|Those|These|They|Theirs|Such|See)\b)\S")
 """How a docstring that names its subject begins."""
 SHAPE = re.compile(
@@ -32,6 +34,7 @@ SHAPE = re.compile(
 EQUATION = re.compile(r"[=≈∝←∫Σ∇‖√⟨≤~]|N\(|E\[|O\(|\bas `")
 """A formula, or the name of a class that has it."""
 SOURCE = re.compile(r"[A-ZÀ-Ž][\w’'-]+(?: et al\.)?,? (?:18|19|20)\d\d|k-diffusion")
+CITED = re.compile(r"\b([A-Z][^\W\d_][\w’'-]*)(?: et al\.,?)? \(?((?:18|19|20)\d\d)\b")
 DENSITY = re.compile(r"(?<!∇)\blog[ -]p(?:_\w+)?\(|\bKL\(|log-(?:density|likelihood)")
 NATS = re.compile(r"\bnats?\b|\bbits\b")
 METHODS = {
@@ -238,6 +241,16 @@ def test_methods_have_an_equation() -> None:
 
 def test_methods_name_their_source() -> None:
     assert not wanting((e for e in methods() if not SOURCE.search(e.line)), VALUES | OURS)
+
+
+def test_sources_have_a_title() -> None:
+    """Each author and year of a docstring, or of the head of a file, stands in docs/sources.md."""
+    rows = re.findall(r"^\| (.+?) \|", (ROOT / "docs" / "sources.md").read_text(encoding="utf-8"), re.MULTILINE)
+    files = sorted((ROOT / "src").rglob("*.py"))
+    texts = {str(f.relative_to(ROOT)): " ".join(f.read_text(encoding="utf-8").split()) for f in files}
+    cited = {(*found, place) for place, text in texts.items() for found in CITED.findall(text)}
+    assert not sorted(c for c in cited if not any(re.search(rf"\b{c[0]}\b.*\b{c[1]}\b", row) for row in rows))
+    assert len(rows) == len({*rows})
 
 
 def test_logarithms_of_densities_have_a_unit() -> None:

@@ -45,7 +45,7 @@ class OptimalTransport:
     """The permutation of least Σ ‖x_i − ε_π(i)‖², exactly, within each batch (Pooladian et al. 2023; Tong et al. 2024).
 
     With labels (B,), pairs are made within each label: otherwise the noise of a class would no longer be N(0, I), and sampling
-    that class from N(0, I) would be wrong (Cheng et al. 2025, section 3, whose penalty is infinite here). Uses
+    that class from N(0, I) would be wrong (Cheng and Schwing 2025, section 3, whose penalty is infinite here). Uses
     `scipy.optimize.linear_sum_assignment` (the extra `ot`): O(n³) for the n rows of a batch and label.
 
     >>> import torch
