@@ -112,7 +112,7 @@ class Conditions:
         """
         moved, note = self.matched(dataset)
         if len(moved) < len(dataset):
-            raise UsageError(f"{dataset.spec.source}: {note} Give dataset.with_classes(run.spec.classes)[0] for {run}")
+            raise UsageError(f"{dataset.spec.source}: {note.rstrip('.')}; give dataset.with_classes(run.spec.classes)[0] for {run}")
         self.must_fit(moved, run)
         return moved
 

@@ -87,12 +87,12 @@ class GuidanceConfig:
 
     def __post_init__(self) -> None:
         if not (callable(self.scale) or math.isfinite(self.scale)):
-            raise ValueError(f"Guide: scale = {self.scale} must be a finite number, or a function of t")
+            raise ValueError(f"GuidanceConfig: scale = {self.scale} must be a finite number, or a function of t")
         low, high = self.levels
         if not 0 <= low < high:
-            raise ValueError(f"Guide: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α")
+            raise ValueError(f"GuidanceConfig: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α")
         if not 0 <= self.rescale <= 1:
-            raise ValueError(f"Guide: rescale = {self.rescale} must lie in [0, 1]")
+            raise ValueError(f"GuidanceConfig: rescale = {self.rescale} must lie in [0, 1]")
 
     @property
     def plain(self) -> bool:

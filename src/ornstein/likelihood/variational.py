@@ -95,6 +95,6 @@ def fit_dequantisation(
             if seen == steps:
                 break
     if flow is None or seen < steps:
-        raise ValueError(f"fit_dequantisation: {seen} batches for {steps} steps")
+        raise ValueError(f"fit_dequantisation: {seen} batches for {steps} steps; give a batch for each step")
     flow.network.requires_grad_(False).eval()
     return flow

@@ -89,11 +89,11 @@ def earlier(run: "Run", place: str | Path) -> "Run":
     elif place.is_file() and posthoc.NAME.fullmatch(place.name):
         state, digest = hashed(place, lambda file: dict(next(iter(posthoc.read(file).values()))))
     else:
-        raise UsageError(f"{place} is no snapshot in {run.folder / 'averages'} and no checkpoint")
+        raise UsageError(f"{place} is no snapshot in {run.folder / 'averages'} and no checkpoint; give one of these")
     try:
         network.load_state_dict({**network.state_dict(), **state})
     except RuntimeError as error:
-        raise UsageError(f"{place} holds the weights of another network than that of {run.folder}") from error
+        raise UsageError(f"{place} holds the weights of another network than that of {run.folder}; give weights of this run") from error
     return replace(run, model=replace(run.model, network=network), weights_hash=digest)
 
 
