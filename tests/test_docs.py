@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -155,6 +156,20 @@ def test_commands_of_the_pages_have_these_flags(page: Path) -> None:
             continue
         assert first in COMMANDS, f"{name(page)}: {line}"
         assert "there is no flag" not in refusal(first, words), f"{name(page)}: {line}"
+
+
+FLAGS = {f"--{f.name.replace('_', '-')}" for flags in COMMANDS.values() for f in fields(flags)}
+FLAGS |= {f.metadata["short"] for flags in COMMANDS.values() for f in fields(flags) if "short" in f.metadata}
+FLAGS |= {flag.replace("--", "--no-", 1) for flag in FLAGS} | {"--help", "--debug", "--print-completion"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_flags_and_files_that_pages_name_are_there(page: Path) -> None:
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S))
+    assert {span.split()[0] for span in spans if re.match(r"--[a-z]", span)} <= FLAGS
+    files = {span for span in spans if re.fullmatch(r"[\w./-]+/(?!NAME)\w+\.py", span)}
+    places = (ROOT, ROOT / "src" / "ornstein", ROOT / "tests" / "faults")
+    assert not {file for file in files if not any((place / file).is_file() for place in places)}
 
 
 def code(page: Path) -> Iterator[ast.Module]:
