@@ -157,7 +157,8 @@ TOPICS: dict[str, Topic] = {
         ("bits per dimension", "bpd", "nll", "log-likelihood", "elbo", "dequantisation"),
     ),
     "network": Topic(
-        "U-Net in one to three dimensions, DiT with the papers' sizes, MLP for vectors, a transformer over columns. In Python any module with"
+        "U-Net in one to three dimensions, DiT with the papers' sizes, MLP for vectors, a transformer over "
+        "columns. In Python any module with"
         " forward(x, t, condition=None).",
         "notes/networks.md",
         ("ornstein train --data digits --network dit --preset tiny --out runs/dit",),
@@ -208,7 +209,8 @@ TOPICS: dict[str, Topic] = {
     ),
     "tables": Topic(
         "Rows of a CSV, TSV, Parquet, Feather, Excel or SQLite file: each column has its own type, a missing value is a state "
-        "of its column, and samples come back as the same kind of file. `impute` fills holes with draws of a run that was trained with "
+        "of its column, and samples come back as the same kind of file. "
+        "`impute` fills holes with draws of a run that was trained with "
         "--given, given the rest of each item.",
         "tabular.md",
         ("ornstein train --data people.csv --out runs/people", "ornstein sample runs/people -n 1000 --out fake.csv"),

@@ -112,7 +112,8 @@ class Conditions:
         """
         moved, note = self.matched(dataset)
         if len(moved) < len(dataset):
-            raise UsageError(f"{dataset.spec.source}: {note.rstrip('.')}; give dataset.with_classes(run.spec.classes)[0] for {run}")
+            how = f"give dataset.with_classes(run.spec.classes)[0] for {run}"
+            raise UsageError(f"{dataset.spec.source}: {note.rstrip('.')}; {how}")
         self.must_fit(moved, run)
         return moved
 

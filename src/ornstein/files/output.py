@@ -322,7 +322,7 @@ class OutputFolder:
         try:
             put_new(fresh, path)
         except FileExistsError:
-            raise OrnsteinError(f"{path} was written by another program meanwhile, and is left as it is; give another --out") from None
+            raise OrnsteinError(f"{path} was written by another program meanwhile; give another --out") from None
 
     def _names(self) -> list[str]:
         try:

@@ -90,7 +90,9 @@ class GuidanceConfig:
             raise ValueError(f"GuidanceConfig: scale = {self.scale} must be a finite number, or a function of t")
         low, high = self.levels
         if not 0 <= low < high:
-            raise ValueError(f"GuidanceConfig: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α")
+            raise ValueError(
+                f"GuidanceConfig: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α"
+            )
         if not 0 <= self.rescale <= 1:
             raise ValueError(f"GuidanceConfig: rescale = {self.rescale} must lie in [0, 1]")
 

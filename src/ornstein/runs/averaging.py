@@ -93,7 +93,7 @@ def earlier(run: "Run", place: str | Path) -> "Run":
     try:
         network.load_state_dict({**network.state_dict(), **state})
     except RuntimeError as error:
-        raise UsageError(f"{place} holds the weights of another network than that of {run.folder}; give weights of this run") from error
+        raise UsageError(f"{place} holds weights of another network; give those of {run.folder}") from error
     return replace(run, model=replace(run.model, network=network), weights_hash=digest)
 
 

@@ -53,7 +53,7 @@ def calibrate(
     known = run.model.conditions
     if not known:
         raise UsageError(
-            f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; compare them with data by evaluate"
+            f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; use evaluate"
         )
     dataset, _ = dataset.adopt(run.spec)
     dataset = known.fitted(dataset, run.folder)
