@@ -13,9 +13,9 @@ POOLS = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}  # by the axes of a 
 
 @dataclass(frozen=True)
 class Blur:
-    """A(x) = convolution along each side with a Gaussian of standard deviation `width` in pixels, cut off at 3.
+    """A(x) = convolution along each side with a Gaussian of standard deviation `width` in pixels.
 
-    The border is repeated outwards.
+    It is cut off at three of these; the border is repeated outwards.
 
     (B, C, *sides) to the same shape. Raises ValueError for a width that is not positive, and items without sides.
     """
