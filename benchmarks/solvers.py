@@ -147,17 +147,20 @@ def report(measured: dict) -> str:
         lines += ["**who was best (RMSE)**", ""]
         who = [[name, *(r["peers"][n]["rmse"]["who"] for n in (8, 10, 20, 50))] for name, r in results.items()]
         lines += table_lines(["", "8", "10", "20", "50"], who)
-    lines += ["**errors: RMSE, median**", ""]
+    lines += ["**errors of the default**", ""]
     errors = [
-        [name, *(f"{e['rmse']:.2g}, {e['median']:.2g}" for e in (r["default"][n] for n in SHOWN))]
-        for name, r in results.items()
+        [f"{name}, {metric}", *(f"{result['default'][n][metric]:.2g}" for n in SHOWN)]
+        for name, result in results.items()
+        for metric in METRICS
     ]
-    lines += table_lines(["default", *map(str, SHOWN)], errors)
+    lines += table_lines(["calls", *map(str, SHOWN)], errors)
+    lines += ["**errors of the tuned solver, and seconds to fit it**", ""]
     fits = [
-        [name, *(f"{e['rmse']:.2g}, {e['median']:.2g}, {e['seconds']:.0f} s" for e in (r["tuned"][n] for n in FITTED))]
-        for name, r in results.items()
+        [f"{name}, {figure}", *(f"{result['tuned'][n][figure]:{form}}" for n in FITTED)]
+        for name, result in results.items()
+        for figure, form in (*((metric, ".2g") for metric in METRICS), ("seconds", ".0f"))
     ]
-    lines += table_lines(["tuned, and seconds to fit", *map(str, FITTED)], fits)
+    lines += table_lines(["calls", *map(str, FITTED)], fits)
     return "\n".join(lines)
 
 

@@ -1,19 +1,27 @@
 """The documentation holds together: names are documented, links lead somewhere, commands are commands, pictures have one."""
 
+import ast
 import doctest
+import inspect
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tools.pages import api, figures, links
 
+import ornstein
 from ornstein.cli.options import COMMANDS
 from ornstein.cli.parse import parse
 from ornstein.errors import UsageError
+from ornstein.extras import MissingExtra
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -148,6 +156,82 @@ def test_commands_of_the_pages_have_these_flags(page: Path) -> None:
             continue
         assert first in COMMANDS, f"{name(page)}: {line}"
         assert "there is no flag" not in refusal(first, words), f"{name(page)}: {line}"
+
+
+FLAGS = {f"--{f.name.replace('_', '-')}" for flags in COMMANDS.values() for f in fields(flags)}
+FLAGS |= {f.metadata["short"] for flags in COMMANDS.values() for f in fields(flags) if "short" in f.metadata}
+FLAGS |= {flag.replace("--", "--no-", 1) for flag in FLAGS} | {"--help", "--debug", "--print-completion"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_flags_and_files_that_pages_name_are_there(page: Path) -> None:
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S))
+    assert {span.split()[0] for span in spans if re.match(r"--[a-z]", span)} <= FLAGS
+    files = {span for span in spans if re.fullmatch(r"[\w./-]+/(?!NAME)\w+\.py", span)}
+    places = (ROOT, ROOT / "src" / "ornstein", ROOT / "tests" / "faults")
+    assert not {file for file in files if not any((place / file).is_file() for place in places)}
+
+
+def code(page: Path) -> Iterator[ast.Module]:
+    """The blocks of a page that are Python, those that no test runs included."""
+    for block in re.findall(r"^```(?:python)?\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        with suppress(SyntaxError):
+            yield ast.parse(block)
+
+
+def stale(page: Path) -> set[str]:
+    """What the code of a page takes from this library that is not there: names, and keywords of calls."""
+    nodes = [node for tree in code(page) for node in ast.walk(tree)]
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)}
+    names: dict[str, object] = {"ornstein": ornstein}
+    wrong = set()
+
+    def member(owner: object, attr: str) -> object:
+        """None where there is none; an object without members where its library is not installed."""
+        try:
+            return getattr(owner, attr, None)
+        except MissingExtra:
+            return object()
+
+    def found(node: ast.expr) -> object:
+        if isinstance(node, ast.Name):
+            return None if node.id in own else names.get(node.id)
+        return member(found(node.value), node.attr) if isinstance(node, ast.Attribute) else None
+
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ornstein":
+            module = import_module(node.module or "")
+            for name in node.names:
+                names[name.asname or name.name] = member(module, name.name)
+                if member(module, name.name) is None:
+                    wrong.add(f"from {node.module} import {name.name}")
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(owner := found(node.value), ModuleType | type):
+            if member(owner, node.attr) is None and node.attr not in getattr(owner, "__annotations__", ()):
+                wrong.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and callable(called := found(node.func)):
+            keys = inspect.signature(called).parameters
+            if not any(key.kind is key.VAR_KEYWORD for key in keys.values()):
+                wrong |= {f"{ast.unparse(node.func)}({k.arg}=)" for k in node.keywords if k.arg and k.arg not in keys}
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_names_in_the_code_of_the_pages_are_there(page: Path) -> None:
+    assert not stale(page)
+
+
+def test_a_name_that_has_gone_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("""```
+from ornstein import path, solvers
+from ornstein.guidance import Guide
+path.Lineal()
+solvers.DDIM(etta=1.0)
+```
+""")
+    assert stale(page) == {"from ornstein.guidance import Guide", "path.Lineal", "solvers.DDIM(etta=)"}
 
 
 @pytest.mark.slow

@@ -205,7 +205,7 @@ def as_solver(value: Any, default: Solver = DEFAULT) -> Solver:
 
 
 def as_table_solver(function: str, value: Any, default: TableSolver) -> TableSolver:
-    """The same for what needs a table. Raises TypeError for a solver with a loop of its own."""
+    """`as_solver` for functions that need a table. Raises TypeError for a solver with a loop of its own."""
     solver = as_solver(value, default)
     if not isinstance(solver, TableSolver):
         raise TypeError(f"{function} needs a solver with a table, such as {default}; {solver} has a loop of its own")

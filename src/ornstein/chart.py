@@ -52,7 +52,10 @@ class PathTime:
 
 @dataclass(frozen=True)
 class Scaled:
-    """s = σ/α, y = x/α, dy/ds = noise (Song, Meng and Ermon 2021; Karras et al. 2022); infinite at zero SNR."""
+    """s = σ/α, y = x/α, dy/ds = noise (Song, Meng and Ermon 2021; Karras et al. 2022); infinite at zero SNR.
+
+    Raises ValueError there.
+    """
 
     def clock(self, at: Level) -> float:
         if at.alpha == 0:

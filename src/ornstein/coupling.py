@@ -26,7 +26,7 @@ class Coupling(Protocol):
 
 @dataclass(frozen=True)
 class Independent:
-    """Noise as it was drawn: the coupling of diffusion, under which scores are what they are called."""
+    """ε_π(i) = ε_i, noise as it was drawn: the coupling of diffusion, under which E[ε | x_t] = −σ·∇log p_t."""
 
     def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         return noise
@@ -34,7 +34,7 @@ class Independent:
 
 @dataclass(frozen=True)
 class Paired:
-    """The noise that the data come with: `ornstein reflow` (Liu et al. 2023, "Flow straight and fast", algorithm 1)."""
+    """ε_π(i) = the noise that item i comes with: `ornstein reflow` (Liu et al. 2023, "Flow straight and fast", algorithm 1)."""
 
     def __call__(self, x: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         return noise
@@ -45,7 +45,7 @@ class OptimalTransport:
     """The permutation of least Σ ‖x_i − ε_π(i)‖², exactly, within each batch (Pooladian et al. 2023; Tong et al. 2024).
 
     With labels (B,), pairs are made within each label: otherwise the noise of a class would no longer be N(0, I), and sampling
-    that class from N(0, I) would be wrong (Cheng et al. 2025, section 3, whose penalty is infinite here). Uses
+    that class from N(0, I) would be wrong (Cheng and Schwing 2025, section 3, whose penalty is infinite here). Uses
     `scipy.optimize.linear_sum_assignment` (the extra `ot`): O(n³) for the n rows of a batch and label.
 
     >>> import torch

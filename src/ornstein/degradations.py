@@ -13,10 +13,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Degradation(Protocol):
-    """task(x, numbers) -> what is left of images x (B, C, H, W) in model units, (B, C', H, W), and where it is known, 1 or 0,
-    (B, 1, H, W).
+    """degradation(x, numbers) -> degraded images (B, C', H, W) of x (B, C, H, W), and a mask (B, 1, H, W), 1 where known.
 
-    Raises ValueError for images that it does not fit (`check`), naming what does.
+    Images are in model units; `numbers` (B, n) are uniform on [0, 1). Raises ValueError for images that it does not
+    fit (`check`), naming what does.
     """
 
     numbers: ClassVar[int]
@@ -42,7 +42,10 @@ class Degradation(Protocol):
 
 @dataclass(frozen=True)
 class LowRes:
-    """The mean of each square of factor × factor pixels, for all of its pixels: super-resolution."""
+    """The mean of each square of factor × factor pixels, for all of its pixels: super-resolution.
+
+    Raises ValueError for a factor that is no whole number of at least 2.
+    """
 
     factor: int = 4
     numbers: ClassVar[int] = 0

@@ -74,19 +74,19 @@ class Views:
     """Methods of every denoiser of the library: what follows from its estimate."""
 
     def score(self: Denoiser, x_t: Tensor, t: Time) -> Tensor:
-        """∇log p_t(x_t); see `score`."""
+        """∇log p_t(x_t), shaped as x_t (B, ...), t a number, 0-dim or (B,). Raises ValueError where σ = 0; see `score`."""
         return score(self, x_t, t)
 
     def velocity(self: Denoiser, x_t: Tensor, t: Time) -> Tensor:
-        """The velocity of the probability-flow ODE; see `velocity`."""
+        """The velocity of the probability-flow ODE, shaped as x_t (B, ...), t a number, 0-dim or (B,); see `velocity`."""
         return velocity(self, x_t, t)
 
 
 def for_rows(value: Any, rows: slice | Tensor, x: Tensor) -> Any:
     """A denoiser for some rows of a batch x (B, ...): what it holds for each row is cut to those.
 
-    That are the conditions of a network that have a row for each of the batch, and what an object's own method
-    `for_rows(rows, x)` cuts; other dataclasses are cut field by field, and the rest serves all rows.
+    Cut are the conditions of a network that have a row for each of the batch, and what an object's own method `for_rows(rows, x)`
+    cuts; other dataclasses are cut field by field, and everything else serves all rows.
     """
     own = getattr(value, "for_rows", None)
     if own is not None:
@@ -134,7 +134,7 @@ def inverse(path: Path, target: Target, t: Tensor) -> Tensor:
 def inputs(
     preconditioning: Preconditioning, path: Path, times: tuple[float, ...]
 ) -> tuple[list[float] | None, list[float]]:
-    """c_in and c_noise at the times of a run."""
+    """c_in and c_noise at the times (M,) of a run, as lists of M numbers; None for a c_in of 1."""
     c_in, c_noise = preconditioning(path, torch.tensor(times, dtype=torch.float64, device="cpu"))
     return None if c_in is None else c_in.tolist(), c_noise.tolist()
 
@@ -142,6 +142,8 @@ def inputs(
 @dataclass(frozen=True, eq=False)
 class NetworkDenoiser(Views):
     """A network that predicts `target` on `path`: network(x, t) or, with a condition, network(x, t, condition).
+
+    It is called with c_in·x_t (B, ...) and c_noise (B,) of the `preconditioning`, and returns the prediction, shaped as x_t.
 
     The estimate solves a·clean + b·noise = prediction together with α·clean + σ·noise = x_t. At σ = 0 nothing is left to
     estimate: clean = x_t/α, noise = 0. Raises ValueError when built with a target that says nothing about the data where
@@ -171,7 +173,7 @@ class NetworkDenoiser(Views):
         return bound
 
     def for_rows(self, rows: slice | Tensor, x: Tensor) -> "NetworkDenoiser":
-        """The denoiser for some rows of a batch x: conditions that have a row for each are cut to those."""
+        """The denoiser for some rows of a batch x (B, ...): conditions that have a row for each are cut to those."""
         return self.given(_cut(self.condition, rows, len(x)))
 
     def predict(self, x_t: Tensor, t: Time) -> Tensor:

@@ -15,7 +15,7 @@ class UsageError(OrnsteinError):
 
 
 class Unwritable(OrnsteinError):
-    """A disk refuses what is to be written (full, read-only, no permission): exit code 1."""
+    """The disk refuses to write a file (it is full or read-only, or permission is missing): exit code 1."""
 
 
 class NotFinite(OrnsteinError):
@@ -23,7 +23,7 @@ class NotFinite(OrnsteinError):
 
 
 class Reported(OrnsteinError):
-    """Another process failed, or failed alike, and says so: this one ends without a word."""
+    """Another process failed and reports the error: this process ends without a message of its own."""
 
 
 class Unheard(OSError):

@@ -51,7 +51,7 @@ def jump(flow_map: Callable[[Tensor, Time, Time], Estimate], path: Path, x_t: Te
 
 
 class FlowPoint:
-    """Scale α + σ and clock τ = σ/(α + σ) of `chart.Flow` at a time for each row of a batch."""
+    """Scale α + σ and clock τ = σ/(α + σ) of `chart.Flow` at the times (B,) of a batch."""
 
     def __init__(self, path: Path, t: Time, like: Tensor) -> None:
         alpha, sigma = path.levels(t, like)
@@ -64,7 +64,7 @@ class FlowPoint:
 
 
 def time_of(path: Path, clock: Tensor) -> Tensor:
-    """The time t at which σ/(α + σ) has a given value: the inverse of `FlowPoint.clock`, within the ends of the path."""
+    """The times t, shaped as `clock`, at which σ/(α + σ) has these values, within the ends of the path."""
     return path.time(2 * (torch.log1p(-clock) - clock.log())).to(clock)
 
 
@@ -114,7 +114,7 @@ class NetworkFlowMap(NetworkDenoiser):
 
     aim = c_noise(t) − c_noise(s), 0 on the diagonal, in the clock of the preconditioning: with `UnitVariance` from 0 to 1. The
     pair solves a·clean + b·noise = prediction and α·clean + σ·noise = x_t at t, as that of a `NetworkDenoiser`: a network whose
-    answer does not depend on the aim yet is the flow map whose every jump is DDIM's step.
+    answer does not depend on the aim yet is the flow map whose every jump is DDIM's step. Raises as `NetworkDenoiser`.
     """
 
     takes_aim: ClassVar[bool] = True

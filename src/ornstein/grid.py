@@ -2,6 +2,7 @@
 
 The last time is exactly 0 for every number of steps, so no noise is left in a sample. Networks on a β-table of T levels are
 trained at t ≥ 1/T: the times before the last stay there (`path.Betas.lowest`).
+Every grid raises ValueError for fewer than one step.
 """
 
 import math
@@ -14,7 +15,7 @@ from ornstein.path import Betas, Path
 
 
 def explicit(times: Tensor | Sequence[float]) -> Tensor:
-    """Times given by hand, checked: at least two, finite, in [0, 1], strictly decreasing (increasing to encode).
+    """Times (steps + 1,) given by hand, checked: at least two, finite, in [0, 1], strictly decreasing (increasing to encode).
 
     Raises ValueError that names the first offending time.
     """

@@ -371,7 +371,7 @@ def _must_be_writable(objects: Mapping[str, Any]) -> None:
         if not held:
             raise UsageError(
                 f"{key}: a {type(value).__name__} cannot be written into a run's config.json; give an object of "
-                f"ornstein.{key}, or leave out away to train in memory"
+                f"ornstein.{key}, or train without out, in memory"
             )
 
 

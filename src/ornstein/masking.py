@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class MaskLaw(Protocol):
-    """What is drawn for each training item, and which requests a model that was trained on it can answer."""
+    """Which numbers of each training item are known, drawn at random, and which requests a model trained on it can answer."""
 
     def count(self, shape: tuple[int, ...]) -> int:
         """Uniform numbers for one item."""
@@ -35,6 +35,7 @@ class AnyColumns(MaskLaw):
 
     `sizes` are the dimensions of the columns in order (a category may take several); empty, each dimension is a column. One
     model of all conditionals p(any | any), as in Ivanov et al. 2019, "Variational autoencoder with arbitrary conditioning".
+    Raises ValueError for sizes that are not positive whole numbers.
     """
 
     sizes: tuple[int, ...] = ()
@@ -80,7 +81,10 @@ class AnyColumns(MaskLaw):
 
 @dataclass(frozen=True)
 class Past(MaskLaw):
-    """The first `length` places along the first axis besides channels: a forecast of a series, or of a film's later frames."""
+    """The first `length` places along the first axis besides channels: a forecast of a series, or of a film's later frames.
+
+    Raises ValueError for a length that is no positive whole number.
+    """
 
     length: int
 

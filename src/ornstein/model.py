@@ -312,7 +312,7 @@ def read(
 
     The files may come from anywhere: nothing in them is run, and a network that its file of weights does not hold is refused
     before memory is taken for it. Links are not followed. Raises OrnsteinError that names the file which is missing or damaged,
-    or holds numbers that are not finite.
+    or holds numbers that are not finite, TypeError for a class in place of a network.
     """
     reject_class("network", network)
     file, stored, root = folder / "config.json", folder / "model.safetensors", folder.parent

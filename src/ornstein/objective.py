@@ -23,7 +23,7 @@ class Times(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """t uniform on (0, 1]."""
+    """t = u uniform on (0, 1]."""
 
     def __call__(self, path: Path, u: Tensor) -> Tensor:
         return u
@@ -69,7 +69,7 @@ class Weight(Protocol):
 
 @dataclass(frozen=True)
 class One:
-    """w = 1 on the target's own error: L_simple for noise, flow matching for velocity."""
+    """w = 1 on the target's own error: L_simple for noise (Ho et al. 2020), flow matching for velocity (Lipman et al. 2023)."""
 
     of: Target | None = None
 
@@ -79,7 +79,7 @@ class One:
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, γ) on the error of the clean data (Hang et al. 2023, equation 8)."""
+    """w = min(SNR, γ) on the error of the clean data (Hang et al. 2023, equation 8)."""
 
     gamma: float = 5.0
     of: Target | None = Clean()
@@ -90,7 +90,7 @@ class MinSNR:
 
 @dataclass(frozen=True)
 class ELBO:
-    """½(−λ̇) on the error of the noise: the variational bound (Kingma et al. 2021, equation 17)."""
+    """w = ½(−λ̇) on the error of the noise: the variational bound (Kingma et al. 2021, equation 17)."""
 
     of: Target | None = Noise()
 
@@ -100,7 +100,7 @@ class ELBO:
 
 @dataclass(frozen=True)
 class Sigmoid:
-    """½(−λ̇)·sigmoid(b − λ) on the error of the noise (Kingma and Gao 2023, section 4.2)."""
+    """w = ½(−λ̇)·sigmoid(b − λ) on the error of the noise (Kingma and Gao 2023, section 4.2)."""
 
     bias: float = 2.0
     of: Target | None = Noise()
@@ -111,7 +111,7 @@ class Sigmoid:
 
 @dataclass(frozen=True)
 class EDM:
-    """(s² + σ_d²)/(s·σ_d)², s = σ/α, on the error of the clean data (Karras et al. 2022, table 1)."""
+    """w = (s² + σ_d²)/(s·σ_d)², s = σ/α, on the error of the clean data (Karras et al. 2022, table 1)."""
 
     sigma_data: float = 0.5
     of: Target | None = Clean()
@@ -145,7 +145,10 @@ def weigh(weight: Weight, target: Target, point: Point) -> Tensor:
 
 
 class Draw(NamedTuple):
-    """One random problem of the regression: what the network sees, what it should say, and how much that counts."""
+    """One random batch of the regression: times t (B,), x_t (B, ...), the target q, shaped as x_t, and the weight (B,).
+
+    `known`, shaped as x_t, is 1 where there is a number and 0 where the data lack it; None: all are there.
+    """
 
     t: Tensor
     x_t: Tensor
@@ -154,7 +157,7 @@ class Draw(NamedTuple):
     known: Tensor | None = None
 
     def where(self, known: Tensor) -> "Draw":
-        """The same of data that lack numbers: `known` is 1 where there is one and 0 where there is none, like x_t.
+        """The draw for data that lack numbers: `known`, shaped as x_t, is 1 where there is one and 0 where there is none.
 
         The network sees 0 there, and the error is the mean over the numbers that there are.
         """
@@ -171,7 +174,7 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """How times are drawn, what is regressed and how it is weighed.
+    """E_{t,x,ε} w(λ_t)·‖q̂(x_t, t) − (a·x + b·ε)‖² per number of x: how times are drawn, what is regressed, how it is weighed.
 
     `stratified` draws the n times of a batch from n equal slices of the distribution: the same mean, less variance.
     `coupling(x, noise, labels)` re-pairs the noise of a batch (`ornstein.coupling`; None leaves it as drawn).

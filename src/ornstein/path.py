@@ -22,7 +22,7 @@ Time = float | Tensor
 
 
 class Point(NamedTuple):
-    """The path at one time, shaped to broadcast against a batch."""
+    """α, σ, dα/dt and dσ/dt at one time, shaped to broadcast against a batch (B, ...)."""
 
     alpha: Tensor
     sigma: Tensor
@@ -41,14 +41,14 @@ class Point(NamedTuple):
 
 
 class Transition(NamedTuple):
-    """x_t | x_s ~ N(alpha·x_s, sigma²)."""
+    """x_t | x_s ~ N(alpha·x_s, sigma²), both shaped as the times."""
 
     alpha: Tensor
     sigma: Tensor
 
 
 class Posterior(NamedTuple):
-    """x_s | x_t, x ~ N(on_x_t·x_t + on_clean·x, sigma²)."""
+    """x_s | x_t, x ~ N(on_x_t·x_t + on_clean·x, sigma²), all shaped as the times."""
 
     on_x_t: Tensor
     on_clean: Tensor
@@ -98,19 +98,19 @@ class Path:
     """
 
     def alpha(self, t: Tensor) -> Tensor:
-        """α(t), the scale of the data."""
+        """α(t), the scale of the data, shaped as t."""
         raise NotImplementedError
 
     def sigma(self, t: Tensor) -> Tensor:
-        """σ(t), the standard deviation of the noise."""
+        """σ(t), the standard deviation of the noise, shaped as t."""
         raise NotImplementedError
 
     def d_alpha(self, t: Tensor) -> Tensor:
-        """dα/dt, by reverse-mode differentiation unless the subclass knows it."""
+        """dα/dt, shaped as t: by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.alpha, t)[1]
 
     def d_sigma(self, t: Tensor) -> Tensor:
-        """dσ/dt, by reverse-mode differentiation unless the subclass knows it."""
+        """dσ/dt, shaped as t: by reverse-mode differentiation unless the subclass knows it."""
         return value_and_rate(self.sigma, t)[1]
 
     def levels(self, t: Time, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,7 +134,7 @@ class Path:
         return self._finite("the log-SNR", self._log_snr(t), t)
 
     def time(self, log_snr: Time) -> Tensor:
-        """The inverse of `log_snr`: by bisection unless the subclass knows it. ±inf gives the ends."""
+        """The inverse of `log_snr`, shaped as its argument: by bisection unless the subclass knows it. ±inf gives the ends."""
         target = as_time(log_snr)
         low, high = torch.zeros_like(target), torch.ones_like(target)
         for _ in range(64 if target.dtype == torch.float64 else 32):
@@ -271,7 +271,10 @@ class Trigonometric(Path):
 
 @dataclass(frozen=True)
 class Cosine(_UnitVariance):
-    """α = cos φ(t) / cos φ(0), φ(t) = (t + s)/(1 + s)·π/2, σ² = 1 − α² (Nichol and Dhariwal 2021, equation 17)."""
+    """α = cos φ(t) / cos φ(0), φ(t) = (t + s)/(1 + s)·π/2, σ² = 1 − α² (Nichol and Dhariwal 2021, equation 17).
+
+    Raises ValueError for an offset s that is not positive.
+    """
 
     offset: float = 0.008
 
@@ -336,7 +339,10 @@ class _LinearBeta:
 
 @dataclass(frozen=True)
 class VariancePreserving(_LinearBeta, _UnitVariance):
-    """log α = −¼t²(β₁ − β₀) − ½tβ₀, σ² = 1 − α² (Song et al. 2021, equation 32)."""
+    """log α = −¼t²(β₁ − β₀) − ½tβ₀, σ² = 1 − α² (Song et al. 2021, equation 32).
+
+    Raises ValueError unless 0 ≤ beta_min < beta_max.
+    """
 
     def sigma(self, t: Tensor) -> Tensor:
         return (-torch.expm1(2 * self._log_alpha(t))).sqrt()
@@ -348,7 +354,10 @@ class VariancePreserving(_LinearBeta, _UnitVariance):
 
 @dataclass(frozen=True)
 class SubVariancePreserving(_LinearBeta, Path):
-    """α as in the variance preserving path, σ = 1 − α² (Song et al. 2021, equation 29)."""
+    """α as in the variance preserving path, σ = 1 − α² (Song et al. 2021, equation 29).
+
+    Raises ValueError unless 0 ≤ beta_min < beta_max.
+    """
 
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(2 * self._log_alpha(t))
@@ -363,7 +372,10 @@ class SubVariancePreserving(_LinearBeta, Path):
 
 @dataclass(frozen=True)
 class VarianceExploding(Path):
-    """α = 1, σ = σ_min (σ_max/σ_min)^t (Song et al. 2021, equation 30). At t = 0 noise of σ_min is left."""
+    """α = 1, σ = σ_min (σ_max/σ_min)^t (Song et al. 2021, equation 30). At t = 0 noise of σ_min is left.
+
+    Raises ValueError unless 0 < sigma_min < sigma_max.
+    """
 
     sigma_min: float = 0.01
     sigma_max: float = 50.0
@@ -396,7 +408,10 @@ class VarianceExploding(Path):
 
 @dataclass(frozen=True)
 class EDM(Path):
-    """α = 1, σ = σ_max·t: EDM's σ = time, scaled to end at t = 1 (Karras et al. 2022, table 1)."""
+    """α = 1, σ = σ_max·t: EDM's σ = time, scaled to end at t = 1 (Karras et al. 2022, table 1).
+
+    Raises ValueError for a sigma_max that is not positive.
+    """
 
     sigma_max: float = 80.0
 
@@ -561,7 +576,10 @@ class Betas(Path):
 
 @dataclass(frozen=True)
 class Shift:
-    """u -> f·u/(1 + (f − 1)·u): multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23)."""
+    """c(u) = f·u/(1 + (f − 1)·u), which multiplies σ/α of the linear path by f (Esser et al. 2024, equation 23).
+
+    Raises ValueError for a factor f that is not positive.
+    """
 
     factor: float = 3.0
 
@@ -655,7 +673,7 @@ def ddpm_cosine() -> Betas:
 
 
 def ddpm_zero_snr() -> Betas:
-    """That of latent diffusion with zero SNR at t = 1 (Lin et al. 2024), in continuous time down to 0: `ddpm-zero-snr`."""
+    """The β-table of latent diffusion with zero SNR at t = 1 (Lin et al. 2024), in continuous time down to 0: `ddpm-zero-snr`."""
     return Betas.scaled_linear(lowest=0).zero_terminal_snr()
 
 

@@ -1,6 +1,6 @@
 """One process, or several that were started together (torchrun): which one this is, and what they agree on.
 
-Nothing else of the library knows how processes talk. Torch is imported when they begin to.
+No other module knows how processes communicate. Torch is imported when they begin to.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LAUNCH = "torchrun --nproc-per-node N -m ornstein"
 
 @dataclass(frozen=True)
 class Processes:
-    """This process and the others of the run: `rank` of `count`, number `local` of `near` on its machine."""
+    """The processes of a run, seen from this one: `rank` of `count`, number `local` of `near` on its machine."""
 
     rank: int = 0
     count: int = 1
@@ -43,7 +43,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes, prints and draws."""
+        """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     def command(self, name: str) -> str:
@@ -70,7 +70,7 @@ class Processes:
         return torch.stack(rows)
 
     def gather(self, value: T) -> list[T]:
-        """The values of all, on the first process; nothing on the others."""
+        """The values of all processes, on the first one; an empty list on the others."""
         if self.count == 1:
             return [value]
         from torch import distributed
@@ -91,16 +91,19 @@ class Processes:
         return shared[0]  # type: ignore[return-value]
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """`work()` in the first process, then in the others, which find what the first one has made; errors as in `on_all`."""
+        """The result of `work()`, called in the first process, then in the others, which find what the first one made.
+
+        Raises as `on_all`.
+        """
         if self.count == 1:
             return work()
         first = self.on_all(work if self.is_first else lambda: None)
         return self.on_all(lambda: first if self.is_first else work())  # type: ignore[return-value]
 
     def on_all(self, work: Callable[[], T]) -> T:
-        """`work()` in each process; where one fails with an OrnsteinError, all do, so that none waits for it.
+        """The result of `work()` in each process; where one fails with an OrnsteinError, all do, so that none waits for it.
 
-        The first process raises the error, whosever it was; the others raise `Reported`.
+        The first process raises the error, whichever process it came from; the others raise `Reported`.
         """
         if self.count == 1:
             return work()
@@ -151,7 +154,7 @@ def environment() -> Processes:
 
 
 def silent() -> bool:
-    """Whether another process does the talking."""
+    """Whether another process prints for this one."""
     try:
         return not environment().is_first
     except UsageError:
@@ -184,9 +187,9 @@ def _store(rank: int, processes: int, minutes: float) -> Store:
 
 @contextmanager
 def joined(minutes: float = MINUTES) -> Iterator[Processes]:
-    """Within, the processes that torchrun started know each other; alone, nothing happens.
+    """A context in which the processes that torchrun started communicate; a process started alone needs none.
 
-    The CPU speaks through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails, and
+    CPUs communicate through gloo, GPUs through NCCL. A process that waits longer than `minutes` for another fails, and
     so does one whose others have not joined it after `JOINING` minutes.
     Raises UsageError for an incomplete environment, OrnsteinError where the others cannot be reached, or no longer.
     """

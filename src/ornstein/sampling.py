@@ -167,7 +167,7 @@ def encode(
 
 
 def begin(path: Path, like: Tensor, t: float, noise: NoiseSource) -> Tensor:
-    """The start of a run: σ(t)·ξ, noise of the level where the grid begins."""
+    """The start of a run, σ(t)·ξ, shaped as `like` (B, ...): noise of the level where the grid begins."""
     return path.levels(t, like)[1] * noise(like, t, t)
 
 
@@ -181,7 +181,7 @@ def starting(
     device: torch.device | str | None,
     dtype: torch.dtype | None,
 ) -> Tensor:
-    """x at the grid's first time."""
+    """x (B, ...) at the grid's first time. Raises ValueError unless exactly one of shape (B, ...) and start (B, ...) is given."""
     if (shape is None) == (start is None):
         raise ValueError(f"{function} needs either shape=(B, ...) or start=x, a tensor at the grid's first time")
     if start is not None:
@@ -227,7 +227,7 @@ def _gradients(on: bool) -> AbstractContextManager[object]:
 
 
 def steps_done(times: Tensor, step: Step) -> int:
-    """How many steps of the grid are finished; of one that stays at a level, how many calls are made."""
+    """The number of finished steps of a grid (M + 1,); of a grid that stays at one level, the number of calls."""
     passed = times[1:] >= step.t if times[0] >= times[-1] else times[1:] <= step.t
     return min(int(passed.sum()), step.calls)
 
@@ -256,7 +256,7 @@ class Recomputed:
         return Estimate(*checkpoint(self.denoiser, x_t, t, *aim, use_reentrant=False))
 
     def predictors(self, times: Tensor, like: Tensor, *aims: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
-        """Those of the denoiser, if it has any (see `Predictor`)."""
+        """The predictors of the denoiser at times (M,), if it has any (see `Predictor`)."""
         predictors = self.denoiser.predictors(times, like, *aims) if isinstance(self.denoiser, Predictor) else None
         return (
             None
@@ -265,6 +265,6 @@ class Recomputed:
         )
 
     def inverse(self, t: Tensor) -> Tensor:
-        """That of the denoiser; used only where `predictors` are there."""
+        """The matrices (M, 2, 2) of the denoiser at times (M,); used only where there are `predictors`."""
         assert isinstance(self.denoiser, Predictor)
         return self.denoiser.inverse(t)

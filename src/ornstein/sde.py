@@ -26,7 +26,7 @@ Rate = Callable[[Time], Time]
 
 
 class Density(Denoiser, Protocol):
-    """A denoiser that knows log p_t."""
+    """A denoiser that knows log p_t, in nats."""
 
     def log_prob(self, x: Tensor, t: Time) -> Tensor:
         """log p_t(x) in nats, (B,), of x (B, ...)."""
@@ -46,7 +46,10 @@ class Ito:
     noise_dim: int | None = None
 
     def step(self, x: Tensor, t: float, s: float, noise: NoiseSource) -> Tensor:
-        """One Euler–Maruyama step from t to s, either way: X + b h + Σ √|h| z with h = s − t."""
+        """One Euler–Maruyama step from t to s, either way: X + b h + Σ √|h| z with h = s − t.
+
+        Raises ValueError for matrices of another shape than (B, D, M).
+        """
         moved = x + self.drift(x, t) * (s - t)
         if self.diffusion is None:
             return moved
@@ -152,7 +155,7 @@ def tweedie(x_t: Tensor, score: Tensor, point: Point) -> Tensor:
 
 
 def continuity_residual(denoiser: Density, x: Tensor, t: Time) -> Tensor:
-    """∂_t log p_t + ∇·u + u·∇log p_t at x (B, ...) and t in (0, 1), (B,): 0 where velocity and density belong together.
+    """∂_t log p_t + ∇·u + u·∇log p_t at x (B, ...) and t in (0, 1): (B,) nats per unit of t, 0 where velocity and density fit.
 
     By automatic differentiation with the exact divergence: one backward pass for each element of an item.
     """

@@ -110,7 +110,7 @@ class Table:
 
 
 class Step:
-    """A network call of a run: the input `x` at time `t`, the estimate it gave, and how many calls were made so far.
+    """A network call of a run: the input `x` (B, ...) at time `t`, its estimate, and the number of calls made so far.
 
     The last step of a run holds the result: x at the grid's last time, with the last estimate and all calls.
     """
@@ -171,7 +171,7 @@ _FUSED = torch.float32, torch.float64
 
 
 def combine(terms: Terms, pairs: dict[int, Pair]) -> Tensor:
-    """Σ coefficient·tensor.
+    """Σ coefficient·tensor of the terms (j, member, coefficient) of a row, shaped as the tensors of the pairs.
 
     In half precision products are rounded before they are added: there the fused add_(tensor, alpha) rounds the odd end of a
     tensor in another way than its body, which makes a sample depend on its batch.
@@ -195,7 +195,7 @@ class Folded(NamedTuple):
 
 
 def folded(table: Table, matrices: Tensor, dtype: torch.dtype | None = None) -> Folded:
-    """The steps of a table on what these matrices turn into pairs (clean, noise).
+    """The steps of a table on what these matrices (M, 2, 2) turn into pairs (clean, noise).
 
     dtype: of the runs. In float32 and float64 the first coefficient of each row is then a tensor of that type, for the same
     bits: torch makes one of a number in every product, which takes as long as the product of a small batch itself.
@@ -210,7 +210,7 @@ def folded(table: Table, matrices: Tensor, dtype: torch.dtype | None = None) -> 
 
 
 def execute(table: Table, denoiser: Any, x: Tensor, noise: NoiseSource, steps: Folded | None = None) -> Iterator[Step]:
-    """Run a table from x at times[0]: one step per network call, then one that holds the result.
+    """Run a table from x (B, ...) at times[0]: one step per network call, then one that holds the result.
 
     A denoiser that gives its prediction and the matrix that inverts it (`Predictor`) is run on the pair (x_j, prediction)
     with the matrix folded into the table, so a step is the network call and one operation per entry; `steps` are these, where
@@ -335,7 +335,7 @@ def level(path: Path, t: float) -> Level:
 
 
 class Recorder:
-    """Writes a table by running a solver once on symbols: a solver reads like the sampling loop it stands for.
+    """Writes a table over a grid (M + 1,) by running a solver once on symbols: it reads like the sampling loop it stands for.
 
     record = Recorder(path, grid)
     x = record.start
@@ -361,7 +361,10 @@ class Recorder:
         return list(pairwise(self.levels))
 
     def call(self, at: Level, x: Form, aim: Level | None = None) -> FormPair:
-        """The estimate at a level of the input x, aimed at another; the first call of a run takes `start`."""
+        """The estimate at a level of the input x, aimed at another; the first call of a run takes `start`.
+
+        Raises ValueError where another call takes it, or the first takes none.
+        """
         if (x is self.start) != (not self._times):
             raise ValueError("the first call of a table, and no other, takes the start itself")
         j = len(self._times)

@@ -21,7 +21,7 @@ Target = Callable[[Point], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Noise:
-    """ε (Ho et al. 2020)."""
+    """q = ε, the noise (Ho et al. 2020): a = 0, b = 1."""
 
     def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(point.alpha), torch.ones_like(point.alpha)
@@ -29,7 +29,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Clean:
-    """x, the data."""
+    """q = x, the data (Ho et al. 2020, section 3.2; Salimans and Ho 2022): a = 1, b = 0."""
 
     def __call__(self, point: Point) -> tuple[Tensor, Tensor]:
         return torch.ones_like(point.alpha), torch.zeros_like(point.alpha)
@@ -61,7 +61,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Combination:
-    """a·x + b·ε with the same numbers at each time: (−1, 1) is ε − x, the velocity of the linear path whatever its clock.
+    """q = a·x + b·ε with the same numbers at each time: (−1, 1) is ε − x, the velocity of the linear path whatever its clock.
 
     Raises ValueError for numbers of one sign, with which the prediction says nothing about the data at some noise level.
     """
@@ -84,7 +84,8 @@ class EDM:
     """F = (x − c_skip·x_t)/c_out, EDM's preconditioned network output for data of standard deviation σ_d.
 
     With S² = α²σ_d² + σ², c_skip = ασ_d²/S² and c_out = σσ_d/S, the pair simplifies to a = σ/(σ_d·S), b = −ασ_d/S,
-    finite at both ends and of unit variance (Karras et al. 2022, equations 7 and 8, with x_t/α for x and σ/α for σ).
+    finite at both ends and of unit variance (Karras et al. 2022, equations 7 and 8, with x_t/α for x and σ/α for σ). Raises
+    ValueError for a sigma_data that is not positive.
     """
 
     sigma_data: float = 0.5

@@ -166,7 +166,7 @@ class Twist:
 
 
 def systematic(log_weights: Tensor, generator: torch.Generator) -> Tensor:
-    """K indices, index k about K·w_k times: one uniform number, K even steps (Kitagawa 1996). On the CPU."""
+    """K indices, index k about K·w_k times, from log-weights (K,): one uniform number, K even steps (Kitagawa 1996)."""
     count = len(log_weights)
     levels = log_weights.double().cpu().softmax(0).cumsum(0)
     places = (torch.arange(count, dtype=torch.float64) + torch.rand((), generator=generator).double()) / count

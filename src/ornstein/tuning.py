@@ -83,7 +83,7 @@ class Tuned(TableSolver):
         return torch.cat([torch.ones(1, dtype=torch.float64), self.fitted.times[1:]])  # where the start is drawn
 
     def table(self, path: Path, grid: Tensor) -> Table:
-        """The fitted table; refused for another path or grid."""
+        """The fitted table. Raises ValueError for another path or grid (M + 1,)."""
         if path != self.path:
             raise ValueError(f"this solver was tuned on {self.path}, not on {path}; tune one for it")
         if not torch.equal(grid, self.grid(path, self.fitted.calls)):
@@ -572,7 +572,7 @@ class Weights:
 
 
 class Descent:
-    """Levenberg–Marquardt on the mean of ‖r‖ over some starts, their rows in batches."""
+    """Levenberg–Marquardt on the mean of ‖r‖ over starts (B, ...), their rows in batches."""
 
     def __init__(
         self,

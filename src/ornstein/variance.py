@@ -30,7 +30,10 @@ EARLIEST = 1e-5  # of its times: before, x − E[x | x_t] is rounding
 
 @dataclass(frozen=True, eq=False)
 class VarianceDenoiser(NetworkDenoiser):
-    """A denoiser whose network's output (B, 2C, ...) holds the prediction of the target and, behind it, 2v − 1."""
+    """A denoiser whose network's output (B, 2C, ...) holds the prediction of the target and, behind it, 2v − 1.
+
+    Raises as `NetworkDenoiser`.
+    """
 
     def predict(self, x_t: Tensor, t: Time) -> Tensor:
         """The prediction of the target at x_t (B, C, ...) and t (a number, 0-dim or (B,))."""
@@ -47,7 +50,7 @@ class VarianceDenoiser(NetworkDenoiser):
         return self.solved(x_t, as_time(t), prediction), v
 
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]]:
-        """Those of the target."""
+        """The predictors of the target alone, for each of the times (M,) (see `Predictor`)."""
         return [partial(_first, ask) for ask in NetworkDenoiser.predictors(self, times, like)]
 
 

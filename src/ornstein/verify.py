@@ -412,7 +412,7 @@ class Oracle:
         return self._invert(u.logit(), t)
 
     def flow(self, x: Tensor, t: Time, s: Time) -> Tensor:
-        """The probability-flow ODE from time t to s: F_s⁻¹(F_t(x))."""
+        """The probability-flow ODE from x (B, 1) at time t to s: F_s⁻¹(F_t(x))."""
         return self._invert(self._logit(x, t), s)
 
     def _logit(self, x: Tensor, t: Time) -> Tensor:

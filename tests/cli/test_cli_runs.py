@@ -107,6 +107,21 @@ def test_the_same_command_again_says_that_it_is_done(copied: Path, capsys: pytes
     assert (copied / "model" / "model.safetensors").read_bytes() == model
 
 
+@pytest.mark.parametrize(("steps", "flags"), [(4, []), (4, ["--hold-out", "0.25"]), (3, [])])
+def test_items_seen_a_thousand_times_bring_a_word_about_memorised_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], steps: int, flags: list[str]
+) -> None:
+    """4 steps of 250 items are 1,000 looks at each item of one, and 3 steps are 750."""
+    np.save(tmp_path / "points.npy", np.arange(8.0).reshape(4, 2))
+    items = 3 if flags else 4
+    out, length = tmp_path / "run", ["--batch-size", str(250 * items), "--steps", str(steps)]
+    assert main(["train", "--data", str(tmp_path / "points.npy"), "--out", str(out), *TINY[:2], *length, *flags]) == 0
+    said = capsys.readouterr().out
+    word = f"Each item was seen 1,000 times: `ornstein evaluate {out} --data {tmp_path / 'points.npy'}`"
+    assert (word in said) == (steps == 4)
+    assert ("--hold-out 0.1 keeps a part apart" in said) == (steps == 4 and not flags)
+
+
 def test_more_steps_go_on_from_the_checkpoint(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(train(copied, "--save-every", "1", steps=5)) == 0
     assert "Going on from step 3" in capsys.readouterr().out

@@ -112,7 +112,7 @@ def test_samples_are_measured_column_by_column(table: Path, run: Path, capsys: p
     assert "C2ST accuracy" in scores
     capsys.readouterr()
     assert main(["evaluate", str(run), *words, "--target", "jobb"]) == 2
-    assert "did you mean job?" in capsys.readouterr().err
+    assert "did you mean 'job'?" in capsys.readouterr().err
     assert main(["evaluate", str(run), *words, "--samples", str(table), "--force"]) == 0  # the data themselves
     same = json.loads(out.read_text(encoding="utf-8"))
     assert {s["name"]: s["value"] for s in same["scores"]}["marginals, mean distance"] < 0.1
@@ -127,8 +127,8 @@ def test_samples_in_which_columns_have_these_values(table: Path, run: Path, caps
     assert np.mean([int(age) >= 55 for age in columns["age"]]) > 0.8
     capsys.readouterr()
     for where, sentence in (
-        ("job=pilot", "no such category; give one of baker, old, cook."),
-        ("jbo=cook", "did you mean job?"),
+        ("job=pilot", "no such category; give one of 'baker, old', 'cook'."),
+        ("jbo=cook", "did you mean 'job'?"),
         ("age=999", "go from 20 to 89"),
         ("age=old", "it is no number"),
         ("age=", "a missing value cannot be given"),

@@ -52,12 +52,28 @@ def public(module: ModuleType) -> dict[str, Any]:
     return {name: value for name, value in found.items() if inspect.isclass(value) or inspect.isfunction(value)}
 
 
+def is_method(value: Any) -> bool:
+    """Whether what a class holds by a name is a method or a property."""
+    return isinstance(value, (property, classmethod, staticmethod)) or inspect.isfunction(value)
+
+
 def members(kind: type) -> Iterator[tuple[str, Any]]:
     """The public methods and properties that a class defines itself."""
     for name, value in vars(kind).items():
-        method = isinstance(value, (property, classmethod, staticmethod)) or inspect.isfunction(value)
-        if method and not name.startswith("_"):
+        if is_method(value) and not name.startswith("_"):
             yield name, value
+
+
+def arguments(kind: type) -> str:
+    """The words of a class on the arguments of its constructor, where it has one of its own."""
+    return inspect.cleandoc(getattr(vars(kind).get("__init__"), "__doc__", None) or "")
+
+
+def head(value: Any, place: str) -> str:
+    """The head of the file in which an object is written, where that is no page of its own: the source of a method."""
+    module = inspect.getmodule(value)
+    inside = module is not None and module.__name__ not in (place, *modules())
+    return inspect.cleandoc(module.__doc__ or "") if module is not None and inside else ""
 
 
 def said(value: Any, name: str = "", owner: type | None = None) -> str:
@@ -66,7 +82,11 @@ def said(value: Any, name: str = "", owner: type | None = None) -> str:
     if dataclasses.is_dataclass(value) and own.startswith(f"{value.__name__}("):
         return ""
     for base in () if own or owner is None else (*owner.__mro__[1:], *protocols()):
-        if doc := getattr(vars(base).get(name), "__doc__", None):
+        if not base.__module__.startswith("ornstein"):
+            continue
+        written = vars(base).get(name)
+        doc = written.__doc__ if is_method(written) else field_docs(base).get(name)
+        if doc:
             return inspect.cleandoc(doc)
     return own
 
@@ -148,13 +168,14 @@ def page(place: str, about: str, names: dict[str, Any]) -> str:
     parts = [f"# {place}", about, f"```{{py:module}} {place}\n```"]
     for name, value in names.items():
         parts.append(f"## {name}")
+        parts.append(head(value, place))
         parts.append(of_class(name, value) if inspect.isclass(value) else entry("function", name, value))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def of_class(name: str, kind: type) -> str:
     """The entry of a class: its docstring, what its fields are, its methods."""
-    inner = [said(kind)]
+    inner = [said(kind), arguments(kind)]
     notes = field_docs(kind)
     fields = [f"- `{n}`: {' '.join(text.split())}" for n, text in notes.items() if not n.startswith("_")]
     inner += ["Fields:\n\n" + "\n".join(fields)] if fields else []

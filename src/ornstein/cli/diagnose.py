@@ -69,7 +69,7 @@ def _record(
     return {
         "title": "Diagnosis of the model",
         "about": f"By noise level, on {what}: the error of the noise estimate, and the actual squared error of the denoiser "
-        "over what its own Jacobian foretells (1: calibrated).",
+        "over what its own Jacobian predicts (1: calibrated).",
         "scores": [
             score.named(f"{name} at t = {level.t:.3f}").to_json()
             for name, of in (("noise error", "noise"), ("calibration", "calibration"))

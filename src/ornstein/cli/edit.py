@@ -16,7 +16,9 @@ def run(words: Sequence[str]) -> int:
     """Edit one image, or all items of a file, and write the versions."""
     options = parse(Edit, "edit", words)
     if (options.mask is None) == (options.strength is None):
-        raise UsageError("give either --mask FILE, to paint anew what it marks, or --strength 0.5, to change all of it")
+        raise UsageError(
+            "give either --mask FILE, to repaint what it marks, or --strength 0.5, to change the whole image"
+        )
     if options.strength is not None and not 0 < options.strength <= 1:
         raise UsageError(f"--strength {options.strength:g} must lie above 0 (the image as it is) and up to 1")
     within(options, count=(1, math.inf), steps=(1, math.inf), seed=(0, math.inf))

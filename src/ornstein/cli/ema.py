@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
     """Write the average of a length as the run's model, or list what can be had."""
     options = parse(EMA, "ema", words)
     if options.list == (options.length is not None):
-        raise UsageError("give --length for the average wanted, or --list for what can be had")
+        raise UsageError("give --length, such as --length 0.05, or --list for the lengths that the snapshots reach")
     within(options, length=(1e-6, 12**-0.5))
     from ornstein.runs import load
 

@@ -149,7 +149,7 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     text: str | None = None
     """The caption, for a run trained on captions."""
     where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
-    """Of a table: samples in which a column has this value, such as income=>50K; once for each such column."""
+    """Of a table: samples whose column has this value, such as income=>50K; once for each such column."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
@@ -191,7 +191,7 @@ class Predict(OneRun, OnDevice, Batched, Writes):
     column: str = field(default="", metadata={"name": "COLUMN"})
     """The column to predict."""
     draws: int = 100
-    """Draws of each number, whose quantiles are written; of categories the noises over which the network's answer is averaged."""
+    """Draws of each number, whose quantiles are written; for categories, draws of noise over which the prediction is averaged."""
     steps: int | None = None
     """Steps from noise to data (default: 20)."""
     seed: int = 0
@@ -401,8 +401,8 @@ class Import:
     size: str | None = field(default=None, metadata={"name": "N[,N]"})
     """Sides of an item, where the files leave them open: 32, or height and width as 32,48."""
     classes: str | None = field(default=None, metadata={"name": "N|NAMES"})
-    """Number of classes, or their names with commas (default: as in the configuration). 10+1 or a,b,c+1: the place behind them
-    says none of them, which guidance goes away from; of diffusers' models that is known."""
+    """Number of classes, or their names with commas (default: as in the configuration). 10+1 or a,b,c+1: the index
+    after them is the null class, which guidance needs; for diffusers' models it is known."""
     bind: str | None = field(default=None, metadata={"name": "FILE|NAME=X,..."})
     """Other inputs, the same for all samples: a .safetensors file of one row each, such as the embeddings of a prompt, or numbers
     by name."""
@@ -462,9 +462,9 @@ class Likelihood(OneRun, OnDevice, TrainingData, Writes, Cached):
     tolerance: float | None = None
     """Adaptive steps of the ODE with this tolerance; needs torchdiffeq."""
     dequantise: str = field(default="auto", metadata={"short": "--dequantisation"})
-    """Dequantisation noise of whole numbers: path (the noise of the path, within the bin; of the bounds their decoder), uniform,
-    variational (of the ODE; fitted to the model on its training data first, the tightest), or auto: path or uniform, by the
-    bound on training items, whose values are printed."""
+    """Dequantisation of whole numbers: path (noise of the path within the bin; for elbo and bound, their decoder), uniform,
+    variational (for ode: fitted to the model on its training data first; the tightest), or auto (path or uniform, whichever has
+    the tighter bound on training items; both values are printed)."""
     prior: str = "centred"
     """The density of the model at t = 1, for bounds: centred (normal, at its estimate of the data's mean) or normal (N(0, I))."""
     unconditional: bool = False
@@ -517,7 +517,7 @@ class Evaluate(OneRun, OnDevice, Batched, GuidanceFlags, TrainingData, Writes, C
     metrics: str | None = field(default=None, metadata={"name": "NAMES"})
     """Only these: kid, frechet, precision-recall, density-coverage, sliced-wasserstein, mmd, c2st, agreement, memorisation."""
     target: str | None = field(default=None, metadata={"name": "COLUMN"})
-    """Of a table: the column that models trained on samples, and on data, foretell (default: the last of categories)."""
+    """Of a table: the column that models trained on samples, and on data, predict (default: the last of categories)."""
     out: str | None = field(default=None, metadata={"name": "FILE"})
     """A .json file of all results (default: in the run folder, and a section of its report page)."""
 
@@ -566,9 +566,9 @@ class Diagnose(OneRun, OnDevice, TrainingData, Writes, Cached):
 
 @dataclass(frozen=True)
 class Calibrate(OneRun, OnDevice, Batched, TrainingData, Writes, Cached):
-    """Check whether a conditional model is as sure as it should be: ranks, coverage, TARP and CRPS of draws on held-out items.
+    """Check the calibration of a conditional model: ranks, coverage, TARP and CRPS of its draws on held-out items.
 
-    Of each item the run is given what it was trained with: the observation of a posterior, or the known part of --given.
+    The run gets the condition that it was trained with: the observation of a posterior, or the known part of --given.
     """
 
     data: str | None = field(default=None, metadata={"name": "SRC"})
@@ -623,7 +623,7 @@ class Doctor:
     device: str | None = None
     """cpu, cuda, mps or cuda:1 (default: the best there is)."""
     json: bool = False
-    """The same as JSON."""
+    """Print all of it as JSON."""
 
 
 @dataclass(frozen=True)

@@ -83,13 +83,13 @@ def _flags(kind: Any, defaults: dict[str, Any]) -> Any:
     shared = {name for owner in kind.__mro__ if Shared in owner.__bases__ for name in owner.__annotations__}
     for f in sorted(fields(kind), key=lambda f: f.name in shared):
         default = defaults.get(f.name, f.default)
-        said = default is None or default is False or default == ""
+        said = default is None or default is False or default in ("", ())
         said = said or ("(default:" in helps[f.name] and f.name not in defaults)
         about = tyro.conf.arg(
             help=helps[f.name],
             help_behavior_hint="" if said else f"(default: {clean(str(default))})",
             aliases=[f.metadata["short"]] if "short" in f.metadata else None,
-            metavar=f.metadata.get("name"),
+            metavar=f.metadata.get("name", "NAME" if types[f.name] in (str, str | None) else None),
         )
         marks = (tyro.conf.Positional,) if f.metadata.get("positional") else ()
         made.append(

@@ -42,9 +42,7 @@ def run(words: Sequence[str]) -> int:
     method = POSTERIORS.pick(options.method, trained.spec.data_std, options.zeta)
     spec, place = trained.spec, trained.model.device
     if not spec.traits.spatial and options.mask is None:
-        raise UsageError(
-            f"{options.run} makes {spec.traits.plural}, of which a part can be hidden; give --operator mask"
-        )
+        raise UsageError(f"{options.run} makes {spec.traits.plural}, which can be masked alone; give --operator mask")
     sides = spec.shape[1:]
     operator: Operator = operators.Blur(options.width)
     if options.operator == "downsample":

@@ -54,8 +54,8 @@ TOPICS: dict[str, Topic] = {
     ),
     "data": Topic(
         "--data takes digits, fashion-mnist, mnist, emoji, moons, rings and other names, a folder or zip of "
-        "images (its sub-folders are classes), .npy, .npz, IDX files, or hf:NAME. Samples come back in the data's"
-        " own type, range and axes.",
+        "images (its sub-folders are classes), .npy, .npz, IDX files, tables such as .csv, or hf:NAME. Samples come back in "
+        "the data's own type, range and axes.",
         "notes/data.md",
         ("ornstein train --data ~/images --size 32 --out runs/mine --dry-run", "ornstein cache"),
         (
@@ -157,7 +157,8 @@ TOPICS: dict[str, Topic] = {
         ("bits per dimension", "bpd", "nll", "log-likelihood", "elbo", "dequantisation"),
     ),
     "network": Topic(
-        "U-Net in one to three dimensions, DiT with the papers' sizes, MLP for vectors. In Python any module with"
+        "U-Net in one to three dimensions, DiT with the papers' sizes, MLP for vectors, a transformer over "
+        "columns. In Python any module with"
         " forward(x, t, condition=None).",
         "notes/networks.md",
         ("ornstein train --data digits --network dit --preset tiny --out runs/dit",),
@@ -207,8 +208,9 @@ TOPICS: dict[str, Topic] = {
         ("browser", "watch", "live"),
     ),
     "tables": Topic(
-        "Rows of a CSV, TSV or Parquet file: each column is learned in its own kind, what is missing may stay missing, and "
-        "samples come back as the same kind of file. `impute` fills holes with draws of a run that was trained with "
+        "Rows of a CSV, TSV, Parquet, Feather, Excel or SQLite file: each column has its own type, a missing value is a state "
+        "of its column, and samples come back as the same kind of file. "
+        "`impute` fills holes with draws of a run that was trained with "
         "--given, given the rest of each item.",
         "tabular.md",
         ("ornstein train --data people.csv --out runs/people", "ornstein sample runs/people -n 1000 --out fake.csv"),

@@ -51,7 +51,7 @@ def _start(training: "FolderTraining", folder: str) -> None:
     try:
         begun = load(folder)
     except OrnsteinError as error:
-        raise UsageError(f"--start {folder}: {error}") from error
+        raise UsageError(f"--from {folder}: {error}") from error
     training.processes.on_all(lambda: start_from(begun, training.model.network, training.tell))
 
 

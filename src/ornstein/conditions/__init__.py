@@ -112,7 +112,8 @@ class Conditions:
         """
         moved, note = self.matched(dataset)
         if len(moved) < len(dataset):
-            raise UsageError(f"{dataset.spec.source}: {note} Give dataset.with_classes(run.spec.classes)[0] for {run}")
+            how = f"give dataset.with_classes(run.spec.classes)[0] for {run}"
+            raise UsageError(f"{dataset.spec.source}: {note.rstrip('.')}; {how}")
         self.must_fit(moved, run)
         return moved
 
@@ -185,7 +186,10 @@ class Conditions:
         return tuple(rows)
 
     def by_name(self, condition: Any) -> dict[str, Any]:
-        """A user's condition as a mapping of names to values."""
+        """A user's condition as a mapping of names to values.
+
+        Raises UsageError where a value alone could be of several conditions, or of none.
+        """
         if condition is None:
             return {}
         if isinstance(condition, Mapping):
@@ -200,7 +204,7 @@ class Conditions:
         return others[0].named(condition)
 
     def network_input(self, rows: Rows | None, augmentation: Tensor | None = None) -> Any:
-        """The condition argument of a network: None, a tensor or a tuple. `augmentation` follows the vector, or stands for it."""
+        """The condition argument of a network: None, a tensor or a tuple. `augmentation` (B, A) follows the vector."""
         inputs = list(rows or ())
         place = next((i for i, part in enumerate(self.parts) if "vector" in part.arguments), None)
         if inputs and place is not None and self.augmented:
@@ -232,9 +236,9 @@ def from_json(values: Sequence[Mapping[str, Any]]) -> tuple[Condition, ...]:
 
 
 def of(dataset: Dataset, degradation: Degradation | None = None, law: MaskLaw | None = None) -> tuple[Condition, ...]:
-    """The conditions that data bring, the image that a task leaves, and the numbers that a mask law gives.
+    """The conditions that data bring, the image that a degradation leaves, and the numbers that a mask law gives.
 
-    Raises ValueError for a task or a law that does not fit the items.
+    Raises ValueError for a degradation or a law that does not fit the items.
     """
     parts = tuple(part for kind in KINDS.values() if (part := kind.from_data(dataset)) is not None)
     image = () if degradation is None else (ImageCondition(degradation, dataset.spec.shape),)

@@ -84,7 +84,7 @@ class Condition(ABC):
         return torch.where(where, self.null(1).to(rows), rows)
 
     def to_json(self) -> dict[str, Any]:
-        """Its type and fields as plain values."""
+        """The type and the fields of the condition as plain values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         return {"type": type(self).__name__, **plain}

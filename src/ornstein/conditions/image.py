@@ -75,6 +75,8 @@ class ImageCondition(Condition):
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`values["image"]`: an image, or one for each sample, in the units of the data: whole (H, W, C), which the task is then
+
+        Raises UsageError that says what is wrong.
         done to, or what is left of it. `values["mask"]` (H, W), not 0 where it is hidden, for inpainting."""
         if "image" not in values:
             raise UsageError("condition: a mask needs the image that it belongs to; give both")

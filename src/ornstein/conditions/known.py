@@ -83,7 +83,10 @@ class Known(Condition):
         return torch.where(where.reshape(-1, *[1] * (rows.ndim - 1)).to(rows.device), nothing, rows)
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["known"]`: an item, or one for each sample, in the units and axes of the data, with NaN where it is unknown."""
+        """`values["known"]`: an item, or one for each sample, in the units and axes of the data, with NaN where it is unknown.
+
+        Raises UsageError that says what is wrong.
+        """
         array = self.read(values["known"], count, spec)
         visible = ~self._spread(np.isnan(array), spec)
         if refusal := self.law.refusal(visible, self.shape):
@@ -110,7 +113,7 @@ class Known(Condition):
         return array
 
     def _spread(self, marked: NDArray[np.bool_], spec: DataSpec) -> Tensor:
-        """What is marked of items in the axes of the data, (N, *shape) of the model: a column in all its dimensions."""
+        """The marks of items in the axes of the data, (N, *shape) of the model: a column in all its dimensions."""
         if len(self.shape) > 1:
             return torch.from_numpy(np.array(to_model_order(marked, spec.layout)))
         spread = torch.zeros(len(marked), *self.shape, dtype=torch.bool)

@@ -65,7 +65,7 @@ class Label(Condition):
         return f"lacks the {len(self.classes)} classes" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        """The indices of the items' classes; K, the null label, where one is missing."""
+        """The indices (B,) of the items' classes; K, the null label, where one is missing."""
         assert dataset.labels is not None
         return torch.from_numpy(dataset.labels[indices])
 
@@ -131,13 +131,15 @@ class LabelSet(Condition):
         return f"lacks the sets of {len(self.labels)} labels" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        """The marked sets of the items; the null row where a set is missing."""
+        """The marked sets (B, K + 1) of the items; the null row where a set is missing."""
         assert dataset.annotations.sets is not None
         rows, unknown = _marked(torch.from_numpy(dataset.annotations.sets[indices])), dataset.annotations.unknown
         return rows if unknown is None else self.dropped(rows, torch.from_numpy(unknown[indices]))
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`values["label"]`: labels of the data by number or name, one or a sequence of them ("a,b" is one too), for all samples;
+
+        Raises UsageError that says what is wrong.
         or for each a sequence of them; or an array of booleans (K,) or (N, K). `values["label_index"]`: the same by indices."""
         key = _one_of(values)
         label, width = values[key], len(self.labels)

@@ -64,7 +64,7 @@ class Vector(Condition):
         return f"lacks a vector of {len(self.mean)} numbers for each item" if lacks else ""
 
     def of(self, dataset: Dataset, indices: NDArray[np.int64], x: Tensor, numbers: Tensor) -> Tensor:
-        """The rows of the items; the null row where a vector is missing."""
+        """The rows (B, C + 1) of the items; the null row where a vector is missing."""
         assert dataset.annotations.vectors is not None
         vectors = dataset.annotations.vectors[indices]
         missing = np.isnan(vectors[:, :1]).any(1)
@@ -72,7 +72,10 @@ class Vector(Condition):
         return self.dropped(rows, torch.from_numpy(missing)) if missing.any() else rows
 
     def requested(self, named: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data."""
+        """`values["vector"]`: C numbers for all samples, or (N, C), in the units of the data.
+
+        Raises UsageError that says what is wrong.
+        """
         width = len(self.mean)
         try:
             values = np.asarray(named["vector"], np.float64)
@@ -125,7 +128,10 @@ class Text(Vector):
         return f"lacks captions that were encoded by {self.encoder}" if lacks else ""
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
-        """`values["text"]`: one text for all samples, or one for each; or `values["vector"]`, what the encoder made of them."""
+        """`values["text"]`: one text for all samples, or one for each; or `values["vector"]`, what the encoder made of them.
+
+        Raises UsageError that says what is wrong.
+        """
         if "text" not in values:
             return super().requested(values, count, spec)
         texts = [values["text"]] if isinstance(values["text"], str) else list(values["text"])

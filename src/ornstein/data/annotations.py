@@ -93,7 +93,7 @@ class Annotations:
         }
 
     def notes(self) -> tuple[str, ...]:
-        """The same for people."""
+        """Sentences on the items that lack an annotation."""
         return tuple(
             f"{count:,} items have no {what}, and are learned without one."
             for what, count in self.lacking.items()

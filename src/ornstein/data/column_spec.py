@@ -69,8 +69,8 @@ class ColumnSpec(DataSpec):
         names = [column.name for column in self.columns]
         if name not in names:
             nearest = near(name, names)
-            hint = f"did you mean {nearest}?" if nearest else f"there are {', '.join(names[:12])}"
-            raise UsageError(f"the run has no column {name}; {hint}")
+            hint = f"did you mean {nearest!r}?" if nearest else f"there are {', '.join(map(repr, names[:12]))}"
+            raise UsageError(f"the run has no column {name!r}; {hint}")
         return names.index(name)
 
     def known(self, texts: Sequence[str]) -> NDArray[np.float64]:
@@ -169,8 +169,8 @@ class ColumnSpec(DataSpec):
 
 
 def _choices(column: Column) -> str:
-    """The categories of a column, as the end of a sentence."""
-    names = getattr(column.cells, "names", ())
+    """The categories of a column, as the end of a sentence; in quotes, since a name may hold a comma."""
+    names = [repr(name) for name in getattr(column.cells, "names", ())]
     return f"; give one of {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else ""
 
 

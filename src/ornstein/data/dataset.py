@@ -149,7 +149,7 @@ class Dataset:
         return {name: count for name, count in counts.items() if count}
 
     def adopt(self, run: DataSpec) -> tuple[Dataset, tuple[str, ...]]:
-        """The same items for a model that was trained on data of `run`: in its units, never in their own, and sentences about
+        """The items for a model that was trained on data of `run`: in its units, never in their own; and sentences about
         what is not as in its training.
 
         Other types of the same quantity are taken as they are; the numbers of image files are parts of their type's full range

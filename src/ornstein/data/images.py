@@ -256,7 +256,7 @@ class SampleFolder:
         return self._folder.filling()
 
     def missing(self, numbers: range) -> list[range]:
-        """Those of the numbers that have no file yet, in runs."""
+        """The numbers that have no file yet, as ranges."""
         return self._folder.missing(numbers)
 
     def write(self, first: int, arrays: NDArray[Any]) -> None:

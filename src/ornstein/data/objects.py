@@ -61,7 +61,8 @@ def dataset_of(
 
     `missing` "mask" takes NaN among floating items for missing numbers, which are not learned; without it they are refused.
 
-    Raises UsageError for anything else, and for values that do not fit each other.
+    Raises UsageError for anything else, and for values that do not fit each other; OrnsteinError, when it is read, for a stream
+    whose later items have another shape, type or class than its first.
     """
     if isinstance(value, (str, Path)):
         return open_source(value, size=size, channels=channels, layout=layout, missing=missing, columns=columns)

@@ -161,7 +161,7 @@ class DataSpec:
 
     @property
     def log_volume(self) -> float:
-        """log |dx/dv| of `to_model`, summed over all numbers of an item: log p(v) = log p(x) + log_volume.
+        """log |dx/dv| of `to_model`, in nats, summed over all numbers of an item: log p(v) = log p(x) + log_volume.
 
         Raises `UsageError` for a channel that is constant, which has no density.
         """
@@ -169,7 +169,7 @@ class DataSpec:
 
     @property
     def log_slopes(self) -> NDArray[np.float64]:
-        """log |dx/dv| of each number of an item, of its model shape. Raises `UsageError` as `log_volume` does."""
+        """log |dx/dv| in nats of each number of an item, of its model shape. Raises `UsageError` as `log_volume` does."""
         return np.array(np.broadcast_to(self._log_slopes(), self.shape))
 
     def _log_slopes(self) -> NDArray[np.float64]:
@@ -271,7 +271,7 @@ class DataSpec:
         return self.traits.cells(to_model_order(items, self.layout), self)
 
     def in_units_of(self, run: DataSpec) -> DataSpec:
-        """These data as a model of `run` takes them: in its units, whatever they measure themselves."""
+        """The description of these data in the units of `run`, whatever they would measure themselves."""
         scale = {key: getattr(run, key) for key in ("low", "high", "mean", "std", "data_std", "lows", "highs", "whole")}
         return replace(self, **scale, robust=())
 

@@ -16,7 +16,8 @@ class Eulerian:
     """U(y, τ, ρ) ← V − (τ − ρ)·dU/dτ along dy = V dτ, since Y(y_τ, τ→ρ) does not change along the flow.
 
     V is the field, or with `conditional` ε − x of the row (MeanFlow as published), which is
-    right in the mean because the target is linear in it. One Jacobian–vector product.
+    right in the mean because the target is linear in it. One Jacobian–vector product. Source: Geng et al. 2025, equation 6
+    (MeanFlow); Lu and Song 2025 where the aim is the data.
     """
 
     conditional: bool = False

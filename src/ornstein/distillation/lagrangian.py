@@ -15,7 +15,8 @@ from ornstein.path import align
 class Lagrangian:
     """U(y, τ, ρ) ← V(Y, ρ) + (τ − ρ)·∂U/∂ρ with Y = y + (ρ − τ)·U(y, τ, ρ), since ∂Y/∂ρ = V(Y, ρ).
 
-    One Jacobian–vector product in the aim alone, and one call of the field at the end of the jump.
+    One Jacobian–vector product in the aim alone, and one call of the field at the end of the jump. Source: Boffi et al. 2025
+    (Lagrangian self-distillation); Zhou et al. 2025.
     """
 
     forward_mode: ClassVar[bool] = True

@@ -15,7 +15,8 @@ class Progressive:
     """U(y, τ, ρ) ← w·A + (1 − w)·U(y + (κ − τ)·A, κ, ρ) with A = U(y, τ, κ) and w = (τ − κ)/(τ − ρ), for τ > κ > ρ.
 
     κ lies after a part of the way, `part`; None: after a random one. Two calls of the network, none of them differentiated, so it
-    works in half precision, on several threads, and compiled. Raises ValueError for a part outside (0, 1).
+    works in half precision, on several threads, and compiled. Raises ValueError for a part outside (0, 1). Source: Salimans and
+    Ho 2022; Frans et al. 2025 (shortcut models); Boffi et al. 2025.
     """
 
     part: float | None = None

@@ -24,7 +24,7 @@ class DiffPIR(Views):
     noise = (x_t − α·clean)/σ (equation 14). It needs no gradient of the network: the minimum is
     E[x | x_t] + Aᵀ(AAᵀ + ρI)⁻¹(y − A(E[x | x_t])), by conjugate gradients; an operator that is not linear is linearised at
     E[x | x_t], one Gauss–Newton step. λ weighs the network against y. The paper's loop is this denoiser under
-    `Renoise(zeta)`; any other solver runs it as well. Raises ValueError for a λ that is not positive.
+    `Renoise(zeta)`; any other solver runs it as well. Raises ValueError for a λ that is not positive. Source: Zhu et al. 2023.
     """
 
     denoiser: Denoiser
@@ -60,7 +60,7 @@ class DiffPIR(Views):
 class Renoise(TableSolver):
     """x_s = α_s·clean + σ_s·(√(1−ζ)·noise + √ζ·ξ): a part ζ of the noise's variance is new in each step (equation 15).
 
-    ζ = 0 is DDIM. Raises ValueError for a ζ outside [0, 1].
+    ζ = 0 is DDIM. Raises ValueError for a ζ outside [0, 1]. Source: Zhu et al. 2023.
     """
 
     zeta: float = 0.3

@@ -16,7 +16,7 @@ class DPS(PosteriorDenoiser):
     too strong where that spread exceeds σ_y; the paper's steps are therefore divided by the norm of each row's residual
     (algorithm 1 and section 3.3), which is the form here. ζ is to be tuned for a problem: too small forgets y, too large
     oscillates. At ζ = √m/σ_y, m the numbers measured, both forms agree where the residual is all noise.
-    Raises ValueError for a ζ that is not positive.
+    Raises ValueError for a ζ that is not positive. Source: Chung et al. 2023.
     """
 
     zeta: float = 1.0

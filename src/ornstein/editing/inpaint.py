@@ -21,7 +21,8 @@ class Replacement(Views):
     Any solver then runs the known part exactly: an ODE solver keeps its noise, a solver of the SDE draws it from the forward
     process given the known data. The rest follows the denoiser, which sees the known part with its noise. That is no posterior:
     what is filled in at high noise cannot agree with details that appear later. `RePaint` goes back and forth to mend it,
-    `MMPS` with a `Mask` needs no mending. mask: 0 and 1, and known: data, both broadcast against x_t (B, ...).
+    `MMPS` with a `Mask` needs no mending. mask: 0 and 1, and known: data, both broadcast against x_t (B, ...). Source: Song et
+    al. 2021, appendix I.2.
     """
 
     denoiser: Denoiser

@@ -48,7 +48,8 @@ def interpolate(
     """`frames` data (frames, ...) from a to b, one item each (1, ...): `slerp` of their encodings, sampled on the same grid.
 
     The first and the last frame are a and b after an encode–decode round trip. The other arguments are those of `sample`.
-    Raises ValueError for fewer than two frames, for a and b of different shapes, and for a solver that adds noise.
+    Raises ValueError for fewer than two frames, for a and b of different shapes, and for a solver that adds noise. Source:
+    Song, Meng and Ermon 2021, section 5.3.
     """
     check_denoiser("interpolate", denoiser)
     as_tensor("interpolate", "a", a)

@@ -16,7 +16,8 @@ class MMPS(PosteriorDenoiser):
 
     which is exact for Gaussian data. Each of the `iterations` of conjugate gradients is one vector–Jacobian product with the
     network, and one more ends it; a Gaussian of D dimensions needs min(m, D) of them, a network gains little beyond a few,
-    and early stopping also tames a Jacobian that is not quite symmetric. Raises ValueError for iterations below 1.
+    and early stopping also tames a Jacobian that is not quite symmetric. Raises ValueError for iterations below 1. Source:
+    Rozet et al. 2024.
     """
 
     iterations: int = 5

@@ -1,5 +1,4 @@
-"""Linear operators on items with sides, series (B, C, L), images (B, C, H, W) and volumes (B, C, D, H, W): one seen through a
-lens, on a coarse sensor, behind a mask."""
+"""Linear operators on series (B, C, L), images (B, C, H, W) and volumes (B, C, D, H, W): blur, downsampling, masks, rescaling."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +13,9 @@ POOLS = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}  # by the axes of a 
 
 @dataclass(frozen=True)
 class Blur:
-    """Convolution along each side with a Gaussian of standard deviation `width` in pixels, cut off at 3; the border is repeated
-    outwards.
+    """A(x) = convolution along each side with a Gaussian of standard deviation `width` in pixels.
+
+    It is cut off at three of these; the border is repeated outwards.
 
     (B, C, *sides) to the same shape. Raises ValueError for a width that is not positive, and items without sides.
     """
@@ -41,7 +41,7 @@ class Blur:
 
 @dataclass(frozen=True)
 class Downsample:
-    """The mean of each block of `factor` pixels a side: (B, C, *sides) to (B, C, *(side/factor)).
+    """A(x) = mean of each block of `factor` pixels a side: (B, C, *sides) to (B, C, *(side/factor)).
 
     Raises ValueError for a factor below 1, or one that does not divide the sides, and items without sides.
     """
@@ -69,7 +69,7 @@ def _must_have_sides(name: str, x: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """x where `mask` is 1, and 0 elsewhere: to the same shape. `mask` holds 0 and 1 and broadcasts against x (B, ...)."""
+    """A(x) = x where `mask` is 1, and 0 elsewhere: to the same shape. `mask` holds 0 and 1 and broadcasts against x (B, ...)."""
 
     mask: Tensor
 
@@ -77,7 +77,7 @@ class Mask:
         return x * self.mask.to(x)
 
     def seen(self, y: Tensor) -> Tensor:
-        """What is seen of y, which may hold anything where it is hidden, NaN included."""
+        """y with 0 where it is hidden; there y may hold anything, NaN included."""
         return torch.where(self.mask.to(y.device) != 0, y, 0.0)
 
 

@@ -14,7 +14,8 @@ class PiGDM(PosteriorDenoiser):
 
     r² = σ²s²/(α²s² + σ²) is right for isotropic Gaussian data of standard deviation s = `data_std` (the paper's r on its VE path
     has s = 1). No step of its own is to be tuned. An operator that is not linear is linearised at E[x | x_t]. The inverse is by
-    conjugate gradients, which ask nothing of the network. Raises ValueError for a data_std that is not positive.
+    conjugate gradients, which ask nothing of the network. Raises ValueError for a data_std that is not positive. Source: Song
+    et al. 2023 (ΠGDM).
     """
 
     data_std: float = 1.0

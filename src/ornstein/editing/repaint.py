@@ -22,7 +22,7 @@ class RePaint:
     Under `Replacement` this is the paper's algorithm 1 with its jumps (section 4.3 and appendix A): with each return the part
     that is filled in agrees better with the known part. It also runs under any other denoiser, such as a posterior. A solver
     that remembers earlier steps starts anew in each. About `resamples` times the network calls of its predictor. Raises
-    ValueError for fewer than one resample or a jump of no steps, and for a grid that rises.
+    ValueError for fewer than one resample or a jump of no steps, and for a grid that rises. Source: Lugmayr et al. 2022.
     """
 
     resamples: int = 5

@@ -31,7 +31,7 @@ def sdedit(
     The `strength` σ/(α + σ) in (0, 1] is the time t itself on the linear path and the same amount of noise on every other; the
     more, the less is left of x. The solver's own grid, begun at that level, has `steps` steps. Row i depends on the
     seed and i alone; the other arguments are those of `sample`.
-    Raises ValueError for a strength outside (0, 1], or below the noise that the path never leaves.
+    Raises ValueError for a strength outside (0, 1], or below the noise that the path never leaves. Source: Meng et al. 2022.
     """
     check_denoiser("sdedit", denoiser)
     method, source, x = as_solver(solver), as_noise(noise, seed), as_tensor("sdedit", "x", x).to(device, dtype)

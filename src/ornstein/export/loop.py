@@ -70,7 +70,7 @@ class Loop:
         return times, table_of(method, model.path, times)
 
     def scales(self, times: Tensor) -> list[float]:
-        """The scale of guidance at each of the times."""
+        """The guidance scale at each of the times (M,)."""
         guide: Any = self.guide
         if guide.plain:
             return [1.0] * len(times)

@@ -298,7 +298,7 @@ class OutputFolder:
             yield
 
     def missing(self, numbers: range) -> list[range]:
-        """Those of the numbers that have no file of this recipe yet, in runs."""
+        """The numbers that have no file of this recipe yet, as ranges."""
         if not self.path.is_dir() or self._changed():
             return [numbers] if numbers else []
         files = (NUMBERED.fullmatch(name) for name in self._names())
@@ -314,7 +314,7 @@ class OutputFolder:
         """
         changed = self._changed()
         if changed and not (self.force and changed == MIXED):
-            raise OrnsteinError(f"{self.path} was changed meanwhile ({changed}): it is no longer filled")
+            raise OrnsteinError(f"{self.path} was changed meanwhile ({changed}); give a new folder")
         with new_files(Path(os.path.realpath(self.path)), os.replace if changed else self._put) as folder:
             yield folder
 
@@ -322,7 +322,7 @@ class OutputFolder:
         try:
             put_new(fresh, path)
         except FileExistsError:
-            raise OrnsteinError(f"{path} was put there by somebody else meanwhile, and stays as it is") from None
+            raise OrnsteinError(f"{path} was written by another program meanwhile; give another --out") from None
 
     def _names(self) -> list[str]:
         try:

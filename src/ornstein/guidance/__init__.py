@@ -1,5 +1,7 @@
 """Guidance: denoisers around denoisers. One published method, one small file; they compose.
 
+Arguments: x_t (B, ...); t a number, 0-dim or (B,); a scale, a number or (B, 1, ...). Estimates are shaped as x_t.
+
 A guided field is not the field of a tilted distribution p(x)·p(y | x)^w: for that there is `ornstein.tilting`.
 """
 

@@ -16,7 +16,8 @@ class APG(Contrast):
 
     Δ∥ is the part of Δ along D_c, which mostly adds contrast; `parallel` η = 0 leaves it out and η = 1 is classifier-free
     guidance. `radius` r shrinks Δ to that norm where it is longer, Δ·min(1, r/‖Δ‖); None does not. All per sample. The paper's
-    momentum is left out: a denoiser knows x_t and t, not earlier calls.
+    momentum is left out: a denoiser knows x_t and t, not earlier calls. Raises ValueError for a radius that is not positive.
+    Source: Sadat et al. 2024.
     """
 
     parallel: float = 0.0

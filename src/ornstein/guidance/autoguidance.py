@@ -11,6 +11,7 @@ class Autoguidance(ClassifierFree):
 
     `Autoguidance(denoiser, weaker, scale)`. The weaker one is an earlier checkpoint, or a smaller network trained for less; with
     other errors than the first (more of the same kind of errors is the point) it costs a second call, of a smaller network.
+    Source: Karras et al. 2024, equation 3. Raises ValueError for denoisers on two paths.
     """
 
 

@@ -17,7 +17,8 @@ class CFGZeroStar(Contrast):
 
     u = noise − clean, the paper's velocity on the linear path; on every other path the velocity of the bounded variable
     x/(α + σ). `zero_init`: where t > 1 − zero_init the velocity is 0, so that the first steps change nothing (the paper
-    leaves out 4 % of the steps, for models that are not trained to the end). None of it at scale 1.
+    leaves out 4 % of the steps, for models that are not trained to the end). None of it at scale 1. Raises ValueError for a
+    zero_init outside [0, 1). Source: Fan et al. 2025.
     """
 
     zero_init: float = 0.04

@@ -18,7 +18,8 @@ class Classifier(GuidedDenoiser):
 
     `log_prob(x_t, t)` is differentiable in x_t and gives (B,) nats, at the noisy x_t: log p(y | x_t) of a classifier trained on
     noisy data, or minus any energy. By Bayes, w = 1 with the exact log p(y | x_t) is the conditional model, and w = 0 is the
-    `denoiser` alone, which is also what is called `plain`. One more gradient for each call; it works in inference mode.
+    `denoiser` alone, which is also what is called `plain`. One more gradient for each call; it works in inference mode. Source:
+    Dhariwal and Nichol 2021, section 4.
     """
 
     denoiser: Denoiser

@@ -19,7 +19,8 @@ class ClassifierFree(Contrast):
 
     All of them are one linear map of the estimate at a given x_t, and the weights sum to 1, so it does not matter which is
     combined and α·clean + σ·noise = x_t stays true. `scale` w = 1 is the conditional model, 0 the unconditional one (the paper's
-    w is ours less 1). A denoiser of a negative condition in the place of the unconditional one steers away from it.
+    w is ours less 1). A denoiser of a negative condition in the place of the unconditional one steers away from it. Source: Ho
+    and Salimans 2022, equation 6. Raises ValueError for denoisers on two paths.
 
     >>> import torch
     >>> from ornstein import exact, guidance, path

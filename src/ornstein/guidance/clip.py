@@ -13,7 +13,12 @@ from ornstein.path import Path, Time
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Static thresholding: clean is clamped to [low, high], and noise follows. Raises ValueError unless low < high."""
+    """Static thresholding: clean ← min(max(clean, low), high), and noise = (x_t − α·clean)/σ follows.
+
+    Raises ValueError unless low < high.
+
+    Source: Saharia et al. 2022 (Imagen), section 2.3.
+    """
 
     denoiser: Denoiser
     low: float = -1.0
@@ -34,10 +39,10 @@ class Clip:
 
 @dataclass(frozen=True, eq=False)
 class DynamicThreshold:
-    """Dynamic thresholding: clean is clamped to ±s and divided by s/bound, s the `quantile` of |clean| in each sample.
+    """Dynamic thresholding: clean ← bound/s·min(max(clean, −s), s), s the `quantile` of |clean| in each sample.
 
     Only where s exceeds `bound`, the largest absolute value of data. Raises ValueError for a quantile outside (0, 1], or a
-    bound that is not positive.
+    bound that is not positive. Source: Saharia et al. 2022 (Imagen), section 2.3.
     """
 
     denoiser: Denoiser

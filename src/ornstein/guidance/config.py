@@ -72,7 +72,7 @@ class WeakModel:
 
 @dataclass(frozen=True)
 class GuidanceConfig:
-    """`method(model.given(condition), away(model, condition), scale)`; by default the conditional model.
+    """A choice of guidance: `method(model.given(condition), negative(model, condition), scale)`; by default none.
 
     Guided at noise levels σ/α between `levels` alone, `rescale`d where that is above 0 (`Rescaled`). At scale 1 the result is
     `model.given(condition)` itself. Raises ValueError for numbers that mean nothing; when called, for levels that the model's
@@ -87,12 +87,14 @@ class GuidanceConfig:
 
     def __post_init__(self) -> None:
         if not (callable(self.scale) or math.isfinite(self.scale)):
-            raise ValueError(f"Guide: scale = {self.scale} must be a finite number, or a function of t")
+            raise ValueError(f"GuidanceConfig: scale = {self.scale} must be a finite number, or a function of t")
         low, high = self.levels
         if not 0 <= low < high:
-            raise ValueError(f"Guide: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α")
+            raise ValueError(
+                f"GuidanceConfig: levels = {low}, {high} must rise from 0 or more; they are noise levels σ/α"
+            )
         if not 0 <= self.rescale <= 1:
-            raise ValueError(f"Guide: rescale = {self.rescale} must lie in [0, 1]")
+            raise ValueError(f"GuidanceConfig: rescale = {self.rescale} must lie in [0, 1]")
 
     @property
     def plain(self) -> bool:

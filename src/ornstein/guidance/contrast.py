@@ -52,13 +52,13 @@ class Contrast(GuidedDenoiser):
         return self.combine(t, scale, conditional, unconditional), conditional
 
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
-        """At scale 1 those of the conditional denoiser, so that solvers run it as if it were alone (see `Predictor`)."""
+        """At scale 1 the predictors of the conditional denoiser, so that solvers run it as if it were alone (see `Predictor`)."""
         if self.scale == 1 and isinstance(self.conditional, Predictor):
             return self.conditional.predictors(times, like)
         return None
 
     def inverse(self, t: Tensor) -> Tensor:
-        """That of the conditional denoiser; used only where `predictors` are there."""
+        """The matrices of the conditional denoiser; used only where there are `predictors`."""
         assert isinstance(self.conditional, Predictor)
         return self.conditional.inverse(t)
 

@@ -18,7 +18,8 @@ class Energy(GuidedDenoiser):
 
     `energy(clean)` is differentiable and gives (B,) nats, (B, ...) -> (B,). The gradient goes through the denoiser, so a call
     costs about three. E at the mean stands for −log E[exp(−E)], which is what an exactly tilted field would take; the
-    difference is not small at high noise. An energy of noisy data is a `Classifier` with log_prob = −E.
+    difference is not small at high noise. An energy of noisy data is a `Classifier` with log_prob = −E. Source: Bansal et al.
+    2023, equation 6.
     """
 
     denoiser: Denoiser

@@ -20,7 +20,7 @@ class GuidedDenoiser(Views, ABC):
     @property
     @abstractmethod
     def plain(self) -> Denoiser:
-        """What is left when the guidance does nothing."""
+        """The denoiser without this guidance."""
         ...
 
     @abstractmethod

@@ -16,9 +16,11 @@ from ornstein.path import Time, align, as_time
 
 @dataclass(frozen=True, eq=False)
 class Interval(GuidedDenoiser):
-    """Guided where low < t ≤ high, plain elsewhere: without guidance at high noise diversity stays, at low noise calls are saved.
+    """D = D_guided where low < t ≤ high, D_plain elsewhere.
 
-    Raises ValueError unless 0 ≤ low < high ≤ 1.
+    Without guidance at high noise diversity stays, at low noise calls are saved.
+
+    Raises ValueError unless 0 ≤ low < high ≤ 1. Source: Kynkäänniemi et al. 2024, equation 7.
     """
 
     guided: GuidedDenoiser
@@ -59,7 +61,7 @@ class Interval(GuidedDenoiser):
         return guided, plain
 
     def predictors(self, times: Tensor, like: Tensor) -> list[Callable[[Tensor], Tensor]] | None:
-        """See `Predictor`; there where guided and plain predictions are inverted alike."""
+        """The guided or the plain predictor at each time (see `Predictor`), where both predictions are inverted alike."""
         if not (isinstance(self.guided, Predictor) and isinstance(self.plain, Predictor)):
             return None
         guided, plain = self.guided.predictors(times, like), self.plain.predictors(times, like)
@@ -68,6 +70,6 @@ class Interval(GuidedDenoiser):
         return [g if i else p for g, p, i in zip(guided, plain, self.inside(times).tolist(), strict=True)]
 
     def inverse(self, t: Tensor) -> Tensor:
-        """That of the guided denoiser; used only where `predictors` are there."""
+        """The matrices of the guided denoiser; used only where there are `predictors`."""
         assert isinstance(self.guided, Predictor)
         return self.guided.inverse(t)

@@ -1,4 +1,4 @@
-"""Rescaled guidance (Lin et al. 2023, "Common diffusion noise schedules and sample steps are flawed", section 3.4)."""
+"""Rescaled guidance (Lin et al. 2024, "Common diffusion noise schedules and sample steps are flawed", section 3.4)."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,8 @@ class Rescaled(GuidedDenoiser):
 
     Guidance at a large scale makes samples too contrasty; this brings their spread back to that of the plain estimate. The
     paper rescales what its network predicts; here it is the estimate of clean data, whatever the network predicts. It holds
-    any other guidance; `strength` φ = 0 changes nothing, 0.7 is the paper's. Raises ValueError for a φ outside [0, 1].
+    any other guidance; `strength` φ = 0 changes nothing, 0.7 is the paper's. Raises ValueError for a φ outside [0, 1]. Source:
+    Lin et al. 2024, section 3.4.
     """
 
     guided: GuidedDenoiser

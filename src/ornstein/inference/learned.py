@@ -50,11 +50,17 @@ class AmortisedPosterior:
         return self.run.spec.shape[0]
 
     def given(self, x: Any) -> ObservedPosterior:
-        """The posterior given an observation (C,), or given several independent ones of the same parameters (n, C)."""
+        """The posterior given an observation (C,), or given several independent ones of the same parameters (n, C).
+
+        Raises UsageError for another shape.
+        """
         return ObservedPosterior(self, _observed(self, x))
 
     def calibrate(self, theta: Any, x: Any, count: int = 200, draws: int = 100, **arguments: Any) -> Calibration:
-        """Ranks, expected coverage and TARP on simulations that were not learned from, in parameters (`runs.calibrate`)."""
+        """Ranks, expected coverage and TARP on simulations that were not learned from, in parameters (`runs.calibrate`).
+
+        Raises UsageError for shapes that do not fit.
+        """
         dataset = dataset_of(_pairs(theta, x, self.prior))
         return calibrate_run(self.run, dataset, count, draws, units=self.parameters, **arguments)
 
@@ -117,7 +123,8 @@ class ObservedPosterior:
         return self.posterior.parameters(run.spec.from_model(x))
 
     def log_prob(self, theta: Any, *, steps: int = 96, check: bool = True) -> LogDensity:
-        """log p(θ | x) of parameters (N, D) in their own units, with the error of each value; −∞ outside of the prior's support.
+        """log p(θ | x) in nats of parameters (N, D) in their own units, with the error of each value; −∞ outside of the prior's
+        support.
 
         Without `check` errors are NaN, and the work is a quarter. Raises UsageError for several observations, whose product is
         not normalised.
@@ -226,7 +233,7 @@ def posterior(
 
 
 def calibrate(post: AmortisedPosterior, theta: Any, x: Any, **arguments: Any) -> Calibration:
-    """`AmortisedPosterior.calibrate`: is a posterior as sure as it should be, on simulations that it was not learned from?"""
+    """Ranks, coverage and TARP of a posterior on simulations that it was not learned from: see `AmortisedPosterior.calibrate`."""
     return post.calibrate(theta, x, **arguments)
 
 

@@ -53,7 +53,10 @@ def draw(prior: Prior, count: int, seed: int = 0) -> Array:
 
 @dataclass(frozen=True)
 class Box:
-    """Uniform between `low` and `high`, a number or one for each parameter. u = Φ⁻¹((θ − low)/(high − low))."""
+    """Uniform between `low` and `high`, a number or one for each parameter. u = Φ⁻¹((θ − low)/(high − low)).
+
+    Raises UsageError unless low < high, both finite, for each parameter.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -100,7 +103,10 @@ class Box:
 
 @dataclass(frozen=True)
 class IndependentNormal:
-    """N(mean, std²) of each parameter, a number or one for each. u = (θ − mean)/std."""
+    """N(mean, std²) of each parameter, a number or one for each. u = (θ − mean)/std.
+
+    Raises UsageError for numbers that are not finite, or a std that is not positive.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -26,7 +26,7 @@ class Schedule(Path):
 
 
 def convention(schedule: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Convention:
-    """A schedule of azula with its denoisers, which tell E[x | x_t] at t."""
+    """A schedule of azula with its denoisers, which estimate E[x | x_t] at t."""
     return Convention(Schedule(schedule), Clean())
 
 

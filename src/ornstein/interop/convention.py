@@ -26,7 +26,7 @@ class NetworkClock(Protocol):
         """(c_in, c_noise) at times t."""
 
     def time(self, path: Path, c_noise: Tensor) -> Tensor:
-        """The times t at which the network sees c_noise."""
+        """The times t at which the network sees c_noise, shaped as c_noise."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class EDMClock:
 
 
 def time_of_noise(path: Path, sigma: Tensor) -> Tensor:
-    """The times at which σ(t), which rises with t, has the values; those beyond the path are its ends."""
+    """The times at which σ(t), which rises with t, has the values `sigma`, shaped as they; beyond the path, its ends."""
     low, high = torch.zeros_like(sigma), torch.ones_like(sigma)
     for _ in range(64 if sigma.dtype == torch.float64 else 32):
         middle = (low + high) / 2
@@ -83,14 +83,14 @@ def time_of_noise(path: Path, sigma: Tensor) -> Tensor:
 
 
 def positional(network: Any, x: Tensor, c_noise: Tensor, condition: Any) -> Any:
-    """network(x, c_noise), with a condition's entries as keywords, or the condition as the third argument."""
+    """network(x, c_noise), x (B, ...) and c_noise (B,), with a condition's entries as keywords, or as the third argument."""
     if condition is None:
         return network(x, c_noise)
     return network(x, c_noise, **condition) if isinstance(condition, dict) else network(x, c_noise, condition)
 
 
 def time_first(network: Any, x: Tensor, c_noise: Tensor, condition: Any) -> Any:
-    """The same with the time in front: network(c_noise, x)."""
+    """network(c_noise, x), the time (B,) in front of x (B, ...); else as `positional`."""
     return positional(network, c_noise, x, condition)
 
 
@@ -123,7 +123,7 @@ class Convention:
         return float(self.clock.time(self.path, torch.zeros((), dtype=torch.float64)))
 
     def snapped(self, times: Tensor) -> Tensor:
-        """A falling grid moved to the nearest trained levels, each at most once; a last time of 0 stays.
+        """A falling grid (M + 1,) moved to the nearest trained levels, each at most once; a last time of 0 stays.
 
         Raises ValueError for more times than levels.
         """
@@ -158,6 +158,7 @@ class Foreign(nn.Module):
             self.classes = network.classes
 
     def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        """The prediction at x (B, ...) and c_noise t (B,), shaped as x. Raises ValueError for an output of another shape."""
         kind = _dtype(self.network)
         at = t.round().long() if self.convention.discrete else t
         rough = kind in (torch.float16, torch.bfloat16)

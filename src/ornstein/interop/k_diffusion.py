@@ -1,6 +1,6 @@
 """k-diffusion and ComfyUI: their models as denoisers, and our solvers as their samplers.
 
-A model is called as model(x, σ, **extra_args) and answers E[x | x_t]: on x + σ·ε, or, where ComfyUI's sampling type is a flow, on
+A model is called as model(x, σ, **extra_args) and returns E[x | x_t]: on x + σ·ε, or, where ComfyUI's sampling type is a flow, on
 (1 − σ)·x + σ·ε.
 """
 

@@ -44,7 +44,8 @@ class ONNXNetwork:
     """network(x, time, third input or inputs by name) -> prediction, by an `onnxruntime.InferenceSession`.
 
     Numbers go in the types of the graph, and come back in the type of x and on its device. Graphs of a fixed batch are called
-    with as many rows, again and again. Raises UsageError for a graph of fewer than two inputs, or of types that no tensor has.
+    with as many rows, again and again. Raises UsageError for a graph of fewer than two inputs, or of types that no tensor has;
+    when called, ValueError for inputs that are missing or unknown.
     """
 
     def __init__(self, session: Any) -> None:
@@ -74,7 +75,7 @@ class ONNXNetwork:
         return self.run(state, values)
 
     def run(self, like: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-        """The first output, as `like`."""
+        """The first output, in the type and on the device of `like` (B, ...), for inputs by their names."""
         feed = {
             name: torch.as_tensor(value).detach().to("cpu", self.inputs[name]).contiguous().numpy()
             for name, value in values.items()

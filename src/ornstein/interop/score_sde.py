@@ -11,7 +11,7 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Convention:
 
 
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Convention:
-    """The same on the sub-VP path."""
+    """model(x, 999·t) of a sub-VP network, whose output is −σ times the score."""
     return Convention(SubVariancePreserving(beta_min, beta_max), Noise(), TimeClock(999.0))
 
 

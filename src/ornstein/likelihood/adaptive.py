@@ -15,10 +15,11 @@ from ornstein.noise import NoiseSource
 
 @dataclass(frozen=True)
 class Adaptive:
-    """y and the log-density per dimension, each step with an error below atol + rtol·|value| for the worst item of the batch.
+    """y and the log-density per dimension, each step with an error ≤ atol + rtol·|value| for the worst item of the batch.
 
     The probes are drawn once for the whole solve, so that the step control has a function to follow. Each stage costs a trace.
-    Raises ValueError for tolerances that are not positive or not met, and ImportError without torchdiffeq.
+    Raises ValueError for tolerances that are not positive or not met, and ImportError without torchdiffeq. Source: Dormand and
+    Prince 1980, order 5(4), of torchdiffeq (Chen 2018).
     """
 
     rtol: float = 1e-5

@@ -27,7 +27,7 @@ class GaussianDecoder:
 
 @dataclass(frozen=True)
 class Discretised:
-    """The probability of the bin of x under N(clean, (σ/α)²): Φ over [x − w/2, x + w/2] (Ho et al. 2020, equation 13).
+    """log P(bin of x), (B,) nats for x (B, ...), under N(clean, (σ/α)²): Φ over [x − w/2, x + w/2] (Ho et al. 2020, equation 13).
 
     `width` is that of a level, which may differ by dimension. The bins of `low` and
     `high`, the ends of the data's range, reach to infinity.

@@ -30,7 +30,7 @@ class Dequantisation(Protocol):
 
 @dataclass(frozen=True)
 class Uniform:
-    """y uniform in the bin."""
+    """y ~ U(x − w/2, x + w/2), uniform in the bin of width w. Source: Theis et al. 2016, section 3.1."""
 
     ratio: ClassVar[float] = 0.0
 

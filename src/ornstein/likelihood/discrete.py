@@ -32,7 +32,7 @@ def small(path: Path, s: Tensor, t: Tensor) -> Tensor:
 
 
 def large(path: Path, s: Tensor, t: Tensor) -> Tensor:
-    """That of x_t given x_s, DDPM's β: the best for data N(0, I) on a variance preserving path."""
+    """The variance of x_t given x_s, DDPM's β: the best for data N(0, I) on a variance preserving path."""
     return path.transition(s, t).sigma ** 2
 
 

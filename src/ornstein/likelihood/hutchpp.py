@@ -15,7 +15,8 @@ class HutchPP:
 
     g are `rank` further signs, so one sample costs 3·rank vector–Jacobian products. It is far better than as many probes of
     Hutchinson where a few directions carry the trace, and no better where J is near a multiple of the identity, which signs
-    take exactly. Where 2·rank is not below the dimension use ExactTrace. Raises ValueError for fewer than one.
+    take exactly. Where 2·rank is not below the dimension use ExactTrace. Raises ValueError for fewer than one. Source: Meyer,
+    Musco, Musco and Woodruff 2021, algorithm 1.
     """
 
     rank: int = 4

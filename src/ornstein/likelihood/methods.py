@@ -26,8 +26,10 @@ SMALL = 16  # dimensions up to which exact traces of networks are cheap
 
 @dataclass(frozen=True)
 class Units:
-    """How the data's own units became the model's: the width of a level there (None: no whole numbers), the range of levels,
-    and log |dx/dv| of the preprocessing, summed over dimensions."""
+    """How the data's own units became the model's: the width of a level (*shape), the range of levels, and log |dx/dv| in nats.
+
+    `width` None: the data are no whole numbers. `log_volume` is that of the preprocessing, summed over dimensions.
+    """
 
     width: Tensor | None
     log_volume: float
@@ -48,7 +50,10 @@ class Measured(NamedTuple):
 
 
 class Method(Protocol):
-    """−log p of items x (B, ...) in model units. `check` asks for the solver's error as well, which costs more."""
+    """−log p of items x (B, ...) in model units, as `Measured`: (B,) nats in the data's own units.
+
+    `check` asks for the solver's error as well, which costs more.
+    """
 
     def __call__(
         self, denoiser: Denoiser, x: Tensor, units: Units, noise: NoiseSource, check: bool = ...
@@ -64,12 +69,13 @@ def level(denoiser: Denoiser, units: Units, smallest: float) -> float:
 
 @dataclass(frozen=True)
 class ODE:
-    """Along the probability-flow ODE.
+    """−log p(x) along the probability-flow ODE: log p_0(x) = log p_1(x_1) + ∫ ∇·u dt from t = 0 to 1.
 
     Whole numbers get noise within their bins, which makes the result a bound: that of `dequantisation`, or, with None, that
     of the path itself, truncated to the bin, at σ/α of a quarter of a level, where the network has been trained (Zheng et al.
     2023). Other data are taken as they are at t = 0; where σ(0) > 0, the density is that of the data with this noise.
-    `trace` None: exact up to 16 dimensions, two Rademacher probes above.
+    `trace` None: exact up to 16 dimensions, two Rademacher probes above. Source: Chen et al. 2018; Song et al. 2021, appendix
+    D.2.
     """
 
     trace: Trace | None = None
@@ -120,10 +126,13 @@ def _decoder(units: Units) -> Decoder:
 
 @dataclass(frozen=True)
 class ELBO:
-    """The continuous bound, down to a quarter of a level (whole numbers) or `nearest`.
+    """The continuous bound −log p(x) ≤ KL_1 + ½∫ E‖ε − ε̂‖² (−dλ) + reconstruction (`elbo`).
 
-    Whole numbers: the decoder gives the probability of the bin, which costs 0.234 bits a dimension where the model is smooth
-    within it; with a `dequantisation`, `Uniform()`, items get that noise and are bounded as a density, down to `nearest`.
+    The integral ends at σ/α of a quarter of a level (whole numbers), or `nearest`. Whole numbers: the decoder gives the
+    probability of the bin, which costs 0.234 bits a dimension where the model is smooth within it; with
+    a `dequantisation`, `Uniform()`, items get that noise and are bounded as a density, down to `nearest`.
+    Raises ValueError, when called, for a dequantisation that is noise of the path (`Truncated`). Source: Kingma et al. 2021,
+    equations 11 to 17.
     """
 
     calls: int = 32
@@ -142,7 +151,12 @@ class ELBO:
 
 @dataclass(frozen=True)
 class DiscreteBound:
-    """The discrete bound of `steps` steps, down to the same levels, with the same choice for whole numbers."""
+    """The discrete bound −log p(x) ≤ L_T + Σ KL_i + L_0 of `steps` steps (`bound`).
+
+    Its last level and the choice for whole numbers are those of `ELBO`.
+
+    Raises ValueError, when called, for a dequantisation that is noise of the path. Source: Ho et al. 2020, equation 5.
+    """
 
     steps: int = 100
     nearest: float = SMALLEST

@@ -117,11 +117,11 @@ def estimate(
     progress: Report | None = None,
     check: bool = True,
 ) -> Estimated:
-    """`log_prob` with the error of each value, split into probe and solver parts.
+    """`log_prob` of x (B, ...), (B,) nats, with the error of each value, split into probe and solver parts.
 
     The solver part, NaN without `check`, compares with three times the steps (of adaptive ones, a hundredth of the tolerances),
     both with the same one probe for the whole way, so that no chance is in the difference: four times the work where the trace
-    is exact, else five times. See `solver_error`.
+    is exact, else five times. See `solver_error`. The other arguments and errors are those of `log_prob`.
     """
     check_denoiser("log_prob", denoiser)
     x = as_tensor("log_prob", "x", x).to(device, dtype)

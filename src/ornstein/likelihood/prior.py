@@ -21,13 +21,15 @@ LARGE = 64  # dimensions up to which Jacobians are made whole
 
 
 def standard(denoiser: Denoiser, x: Tensor) -> Tensor:
-    """N(0, σ(1)²I), from which `sample` starts: the density of what the model draws."""
+    """log N(x; 0, σ(1)²I), (B,) nats for x (B, ...): the noise from which `sample` starts."""
     _, sigma = denoiser.path.levels(1.0, x)
     return _normal(x / sigma) - math.prod(x.shape[1:]) * sigma.log()
 
 
 def matched(denoiser: Denoiser, x: Tensor) -> Tensor:
-    """N(αm, V) with the mean and covariance that the denoiser itself tells at t = 1; a density, as m and V do not depend on x.
+    """log N(x; αm, V), (B,) nats for x (B, ...), with the mean and covariance that the denoiser itself estimates at t = 1.
+
+    It is a density, as m and V do not depend on x.
 
     V = σ²H⁻¹ with H = I − α·∂E[x | x_1]/∂x_1 at αm (Tweedie's formula, second order), symmetric and with its eigenvalues kept
     within [½, 1]. It is exact for Gaussian data. In more than 64 dimensions V = σ²I, whose part of the error is
@@ -86,7 +88,7 @@ class NormalPrior:
 
 
 def known(denoiser: Denoiser, x: Tensor) -> Tensor:
-    """The log p_1 of a denoiser in closed form. Raises TypeError for one that does not know it."""
+    """log p_1(x), (B,) nats for x (B, ...), of a denoiser in closed form. Raises TypeError for one that does not know it."""
     if not isinstance(denoiser, Exact):
         raise TypeError(f"known: {type(denoiser).__name__} does not know its density; use likelihood.matched")
     return denoiser.log_prob(x, 1.0)

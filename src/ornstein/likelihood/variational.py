@@ -30,7 +30,7 @@ class Variational:
     """N(x + m(x), s(x)²) within the bin, each element by itself; m and s come from a small network that sees all of x.
 
     It begins as `Truncated(ratio)`, with m = 0 and s = ratio. Ho et al. take a flow, which can bend and couple the elements as
-    well. x (B, C, ...) or (B, D).
+    well. x (B, C, ...) or (B, D). Source: Ho et al. 2019, section 4.1.
     """
 
     ratio: float
@@ -67,8 +67,9 @@ def fit_dequantisation(
 ) -> Variational:
     """A `Variational` for one model, by `steps` steps of Adam, each on a batch of items with the denoiser of their condition.
 
-    `ratio` is the noise level σ/α where the density is taken. Each step is a network call without gradients. Any result is a
-    valid bound; use other items than those that are to be measured. Raises ValueError where there are fewer batches than steps.
+    `width` is that of a level in model units, a number or shaped to broadcast against items (B, ...); `ratio` is the noise level
+    σ/α where the density is taken. Each step is a network call without gradients. Any result is a valid bound; use other
+    items than those that are to be measured. Raises ValueError where there are fewer batches than steps.
     """
     flow, noise, seen = None, PerSampleNoise(seed), 0
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
@@ -94,6 +95,6 @@ def fit_dequantisation(
             if seen == steps:
                 break
     if flow is None or seen < steps:
-        raise ValueError(f"fit_dequantisation: {seen} batches for {steps} steps")
+        raise ValueError(f"fit_dequantisation: {seen} batches for {steps} steps; give a batch for each step")
     flow.network.requires_grad_(False).eval()
     return flow

@@ -9,11 +9,12 @@ from ornstein.metrics.score import Score, proportion, spread, usable, varied
 
 
 def density_coverage(samples: Tensor, real: Tensor, k: int = 5) -> tuple[Score, Score]:
-    """Density: how many reaches of real items a sample lies in, over k; 1 on average for the real distribution, unbounded.
-    Coverage: the part of real items with a sample within reach. Naeem et al. 2020, equations 2 and 3.
+    """Density and coverage of samples (N, D) by balls around real items (M, D) (Naeem et al. 2020, equations 2 and 3).
 
-    The reach of a real item is the distance to its k-th nearest other. The intervals are for new draws of both sets, reaches
-    included. Raises UsageError below 100 items, and for items that cannot be compared.
+    The radius of a real item's ball is the distance to its k-th nearest other real item. Density: the mean number of balls that a
+    sample lies in, over k; 1 for the real distribution, unbounded. Coverage: the part of real items with a sample in their ball.
+    The intervals are for new draws of both sets, radii included.
+    Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "Density and coverage", samples=samples, real=real)
     variances, means = spread(

@@ -7,7 +7,7 @@ x̂ = E[x | x_t] alone:
 - continuity: with the velocity u = α̇x̂ + σ̇·noisê and any function φ, d/dt E φ(x_t) = E ∇φ(x_t)·u(x_t, t), the weak form of
   ∂_t p + ∇·(pu) = 0. As d/dt E φ(x_t) = E ∇φ(x_t)·(α̇x + σ̇·noise), the difference of both sides is seen on data;
 - calibration: Cov[x | x_t] = (σ²/α) ∂x̂/∂x_t (second-order Tweedie; Meng et al. 2021, theorem 1), so the trace of the
-  denoiser's own Jacobian foretells its squared error.
+  denoiser's own Jacobian predicts its squared error.
 """
 
 import math
@@ -34,7 +34,7 @@ class NoiseLevel:
     - `score`: mean squared difference from the exact noise estimate (= σ²‖score − exact score‖²/D), where the exact is known;
     - `continuity`: the residual over the size of what it is a residual of, averaged over the functions φ, less its sampling
       noise: 0 where the equation holds (it may be slightly negative);
-    - `foretold`: the squared error that the Jacobian foretells; `calibration`: the actual error over the foretold one.
+    - `foretold`: the squared error that the Jacobian predicts; `calibration`: the actual error over the predicted one.
     """
 
     t: float

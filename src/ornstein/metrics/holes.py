@@ -26,7 +26,7 @@ class Holes:
 
     @staticmethod
     def of(data: Dataset) -> Holes:
-        """Those of a data set."""
+        """The holes of a data set."""
         import torch
 
         middle = data.spec.from_model(torch.zeros(1, *data.spec.shape))[0]

@@ -20,7 +20,7 @@ SEARCHED = 2000  # samples whose nearest training items are looked for
 
 @dataclass(frozen=True, eq=False)
 class Memorisation:
-    """The scores, and the samples nearest to a training item, the nearest first: places in the samples and in the data.
+    """The scores, and the samples nearest to a training item, the nearest first: indices (K,) of samples and of training items.
 
     `repeats` says what the sets repeat of themselves and of each other, `verdict` in words whether training data are memorised,
     `notes` which scores are left out and why.

@@ -31,7 +31,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Features of real data: those compared with, other ones in the place of samples, and what the model has seen.
+    """Features (M, D) of real data: those compared with, others as the floor, and those of the training items.
 
     `held` are real items that the model has not seen, where there are any. `names` are those of these and of all training items
     (`repeats.identities`), to count copies by. `holed`: numbers are missing on both sides (`ornstein.metrics.holes`).
@@ -82,7 +82,10 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class Metric(ABC):
-    """Abstract. A module of this package ends with `METRICS = (...,)`, from where `metrics.BY_NAME` has it."""
+    """Abstract: a score of samples against real data.
+
+    A module of this package ends with `METRICS = (...,)`, from where `metrics.BY_NAME` has it.
+    """
 
     name: str
     place: int = 80
@@ -96,12 +99,12 @@ class Metric(ABC):
 
     @abstractmethod
     def measure(self, inputs: MetricInputs) -> MetricResult:
-        """Raises UsageError that says what it lacks."""
+        """The scores of the samples, with those of other real data as the floor. Raises UsageError that says what is lacking."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoSample(Metric):
-    """function(samples, real) -> a score or several, and the same of real data in the place of samples as the floor."""
+    """function(samples (N, D), real (M, D)) -> a score or several; as the floor, the same with other real data for samples."""
 
     function: Callable[[Tensor, Tensor], Score | tuple[Score, ...]]
     title: Callable[[Extractor], str] | None = None

@@ -9,10 +9,11 @@ from ornstein.metrics.score import Score, proportion, spread, usable
 
 
 def precision_recall(samples: Tensor, real: Tensor, k: int = 3) -> tuple[Score, Score]:
-    """Precision: the part of samples within reach of a real item, whose reach is the distance to its k-th nearest other real
-    item. Recall: the same with the roles exchanged. Kynkäänniemi et al. 2019, equations 1 and 2.
+    """Precision and recall of samples (N, D) by balls around items (M, D) (Kynkäänniemi et al. 2019, equations 1 and 2).
 
-    Depends on both counts: compare at equal ones. The intervals are for new draws of both sets, reaches included.
+    The radius of an item's ball is the distance to its k-th nearest other of its own set. Precision: the part of samples in the
+    ball of a real item. Recall: the part of real items in the ball of a sample. Both depend on both counts: compare at
+    equal ones. The intervals are for new draws of both sets, radii included.
     Raises UsageError below 100 items, and for items that cannot be compared.
     """
     usable(100, "Precision and recall", samples=samples, real=real)

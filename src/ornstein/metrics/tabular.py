@@ -50,7 +50,7 @@ def tabular(
 ) -> Tabular:
     """Scores of samples (N, C) beside real rows (M, C); `fresh` are other real rows in the place of the samples.
 
-    `target` is the column that models are trained to foretell; None: the last one of few categories, else the last one.
+    `target` is the column that models are trained to predict; None: the last one of few categories, else the last one.
     Raises UsageError below 100 rows.
     """
     need(LEAST, "Distances of columns", samples=len(samples), real=len(real))
@@ -216,7 +216,7 @@ def downstream(
     The area under the ROC curve of two categories, the accuracy of more, R² of numbers. Raises UsageError where scikit-learn is
     not installed, or a side lacks what is to be foretold.
     """
-    ensemble = extras.library("sklearn.ensemble", "foretelling a column")
+    ensemble = extras.library("sklearn.ensemble", "predicting a column")
     place = target_of(spec, target)
     column, known = spec.columns[place], [i for i, c in enumerate(spec.columns) if i != place and c.width]
     if not known:

@@ -56,7 +56,8 @@ class Block(nn.Module):
 class DiT(nn.Module):
     """Diffusion transformer: x (B, C, *size) -> (B, C or out_channels, *size), for a size fixed when it is built.
 
-    The paper's networks predict noise and covariance: `out_channels = 2 C`. The output is zero at first.
+    The paper's networks predict noise and covariance: `out_channels = 2 C`. The output is zero at first. Source: Peebles & Xie
+    2022, "Scalable diffusion models with transformers".
     """
 
     config: dict[str, Any]

@@ -78,7 +78,7 @@ def ema(run: "Run", length: float, out: str | Path | None = None) -> "Run":
 
 
 def earlier(run: "Run", place: str | Path) -> "Run":
-    """The same run with the weights of an earlier time: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
+    """The run with weights from earlier in its training: a snapshot (RUN/averages/update-N.safetensors) or a checkpoint.
 
     In memory alone: such as a weaker model for `guidance.WeakModel`. Raises UsageError for a place that holds none, or those
     of another network, OrnsteinError that names a file which is damaged.
@@ -89,11 +89,11 @@ def earlier(run: "Run", place: str | Path) -> "Run":
     elif place.is_file() and posthoc.NAME.fullmatch(place.name):
         state, digest = hashed(place, lambda file: dict(next(iter(posthoc.read(file).values()))))
     else:
-        raise UsageError(f"{place} is no snapshot in {run.folder / 'averages'} and no checkpoint")
+        raise UsageError(f"{place} is no snapshot in {run.folder / 'averages'} and no checkpoint; give one of these")
     try:
         network.load_state_dict({**network.state_dict(), **state})
     except RuntimeError as error:
-        raise UsageError(f"{place} holds the weights of another network than that of {run.folder}") from error
+        raise UsageError(f"{place} holds weights of another network; give those of {run.folder}") from error
     return replace(run, model=replace(run.model, network=network), weights_hash=digest)
 
 

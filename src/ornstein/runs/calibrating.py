@@ -1,4 +1,4 @@
-"""Draws of a run given what is known of items, beside the items themselves: is the model as sure as it should be?"""
+"""Calibration of a run: its draws given the conditions of items, beside the items themselves."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def calibrate(
     known = run.model.conditions
     if not known:
         raise UsageError(
-            f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; evaluate compares them"
+            f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; use evaluate"
         )
     dataset, _ = dataset.adopt(run.spec)
     dataset = known.fitted(dataset, run.folder)

@@ -33,7 +33,7 @@ class ConditionBatch:
     """The numbers that are known, in the data's own units, (1 or N, ...) with NaN where they are not."""
 
     def part(self, first: int, last: int) -> ConditionBatch:
-        """Those of samples first..last−1."""
+        """The conditions of samples first..last−1."""
         known = self.known if self.known is None or len(self.known) == 1 else self.known[first:last]
         return ConditionBatch(tuple(row[first:last] for row in self.rows), known)
 

@@ -70,7 +70,7 @@ def edit(
     Raises UsageError for items, masks or conditions that do not fit the run.
     """
     if (mask is None) == (strength is None):
-        raise UsageError("edit: give either a mask, to paint anew what it marks, or a strength such as 0.5")
+        raise UsageError("edit: give either a mask, to repaint what it marks, or a strength such as 0.5")
     if strength is not None and not 0 < strength <= 1:
         raise UsageError(f"strength = {strength:g} must lie above 0 (the item as it is) and up to 1")
     x = model_units(run, items).repeat_interleave(as_whole("count", count, 1), 0)
@@ -88,7 +88,7 @@ def edited(
     seed: int = 0,
     progress: Report | None = None,
 ) -> Tensor:
-    """The same in model units, x (N, *model shape): `change` is a strength, or 1 where x stays; `parts` are `conditioned`."""
+    """`edit` in model units, x (N, *model shape): `change` is a strength, or a mask, 1 where x stays."""
     from ornstein.editing import RePaint, inpaint, sdedit
 
     made = []

@@ -37,7 +37,7 @@ from ornstein.solvers.solver import Solver, TableSolver
 from ornstein.solvers.unipc import B1, B2, UniPC
 
 ALL: tuple[TableSolver, ...] = declared(__name__)
-"""Those of all modules here, which every property test runs over."""
+"""The solvers of all modules here, over which every property test runs."""
 
 AIMED: tuple[TableSolver, ...] = declared(__name__, "AIMED")
 """Those that need a flow map: a denoiser that takes an aim."""

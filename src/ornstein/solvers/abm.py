@@ -32,7 +32,8 @@ class ABM(TableSolver):
     first step, where it says more and clean still hardly depends on the point of the call: the slope there is that of the
     straight line from the start towards clean. With `ahead` = 0, and on grids of one step or that begin elsewhere, the first
     call is made at the start itself.
-    Raises ValueError for an order outside 2..5, or `ahead` outside [0, 1).
+    Raises ValueError for an order outside 2..5, or `ahead` outside [0, 1). Source: Hairer, Nørsett and Wanner 1993, section
+    III.5 (variable steps).
     """
 
     order: int = 5

@@ -32,7 +32,8 @@ class AdaptiveODE:
     error of each step is within the tolerance for each sample in any batch, every sample costs as many calls as the hardest, and
     a result depends on its neighbours by as much as the flow makes of those errors; alone in a batch it depends on none.
     Network calls below σ/α = 1e-4 are made there, an error of order 1e-8. Raises ValueError for a tolerance that is not
-    positive, a chart without that end, or a state that is not finite, and ImportError without torchdiffeq.
+    positive, a chart without that end, or a state that is not finite, and ImportError without torchdiffeq. Source: Dormand and
+    Prince 1980, order 5(4), of torchdiffeq (Chen 2018).
     """
 
     rtol: float = 1e-5

@@ -35,7 +35,8 @@ class AdaptiveSDE:
     ends. Each sample has its own times, asks for its noise with them, and waits for the others at the times of the grid,
     which are met exactly and yield a `Step`; by default they are the ends, whatever `steps` is. At σ/α = 0.0025 one step goes
     to clean data. Two network calls a step, of the whole batch.
-    Raises ValueError for a tolerance that is not positive, or a grid that rises.
+    Raises ValueError for a tolerance that is not positive, or a grid that rises. Source: Jolicoeur-Martineau et al. 2021,
+    "Gotta go fast", algorithm 1.
     """
 
     rtol: float = 0.01

@@ -1,4 +1,4 @@
-"""Ancestral sampling (Ho, Jain and Abbeel 2020, "Denoising diffusion probabilistic models", algorithm 2)."""
+"""Ancestral sampling (Ho et al. 2020, "Denoising diffusion probabilistic models", algorithm 2)."""
 
 from dataclasses import dataclass
 from typing import ClassVar

@@ -24,7 +24,8 @@ class AnnealedLangevin:
     α = 1; where no signal is left, x/σ does. At a last level without noise x becomes E[x | x_t] of the level before
     (Jolicoeur-Martineau et al. 2021, "Adversarial score matching", section 3). Network calls: corrections × levels with noise,
     and that one. The chain forgets what it was where corrections·k·σ² is above the data's variance, and is frozen below: that
-    product sets the error (the paper has 100 steps of k = 0.1). Raises ValueError for corrections below 1, or a grid that rises.
+    product sets the error (the paper has 100 steps of k = 0.1). Raises ValueError for corrections below 1, or a grid that
+    rises. Source: Song and Ermon 2019.
     """
 
     corrections: int = 20

@@ -17,7 +17,7 @@ class DDIM(TableSolver):
     """x_s = α_s·clean + √(σ_s² − τ²)·noise + τ·ξ with τ = η·(standard deviation of the forward posterior), equation 12.
 
     η = 0 is deterministic: Euler's method in the variables (x/α, σ/α). η = 1 is ancestral sampling. `eta` multiplies a
-    standard deviation. Raises ValueError for η outside [0, 1].
+    standard deviation. Raises ValueError for η outside [0, 1]. Source: Song, Meng and Ermon 2021.
 
     >>> import torch
     >>> from ornstein import path, solvers

@@ -28,7 +28,7 @@ class Variable(Protocol):
 
 @dataclass(frozen=True)
 class Rho:
-    """ρ = σ/α: ρAB-DEIS."""
+    """s = ρ = σ/α: ρAB-DEIS. Source: Zhang and Chen 2023."""
 
     def clock(self, at: Level) -> float:
         return at.sigma / at.alpha if at.alpha > 0 else math.inf
@@ -39,7 +39,7 @@ class Rho:
 
 @dataclass(frozen=True)
 class LogRho:
-    """log ρ: the variable of DPM-Solver (there λ = −log ρ)."""
+    """s = log ρ: the variable of DPM-Solver (there λ = −log ρ). Source: Zhang and Chen 2023."""
 
     def clock(self, at: Level) -> float:
         return -at.half_log_snr
@@ -52,7 +52,7 @@ class LogRho:
 
 @dataclass(frozen=True)
 class Time:
-    """t, the path's own time: tAB-DEIS."""
+    """s = t, the path's own time: tAB-DEIS. Source: Zhang and Chen 2023."""
 
     def clock(self, at: Level) -> float:
         return at.t
@@ -76,7 +76,7 @@ class DEIS(TableSolver):
     The polynomial runs through the newest estimates, in any of three variables; its integrals are exact. One network call a
     step. The first steps have fewer estimates, and steps from zero SNR, or in log ρ to zero noise, are DDIM's: order 3 and 4
     are reached on grids whose first steps are small; elsewhere the start leaves an error of order 2 with a small constant.
-    Raises ValueError for an order outside 1..4.
+    Raises ValueError for an order outside 1..4. Source: Zhang and Chen 2023.
     """
 
     order: int = 3

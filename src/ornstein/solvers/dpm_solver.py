@@ -70,10 +70,13 @@ def _phi3(z: float) -> float:
 class DPMSolverPP(_Order):
     """Multistep DPM-Solver++ (algorithm 2; with order 2 "DPM++ 2M"): one network call a step.
 
+    x_s = (σ_s/σ_t) x_t + σ_s ∫ e^λ clean dλ from λ_t to λ_s, clean a polynomial through the newest estimates.
+
     Order 2 is DDIM plus k·(clean_i − clean_{i−1}), k = (α_s − α_t σ_s/σ_t)·h_i/(2h_{i−1}). Order 3 integrates the quadratic
     through three estimates exactly; with half the weight on the second difference the fitted order is 2.1 in place of 3.1.
     Steps with an infinite h (from zero SNR, to zero noise) are of first order, and the first steps have fewer estimates:
-    order 3 shows on grids whose first steps are small. Raises ValueError for an order outside 1..3.
+    order 3 shows on grids whose first steps are small. Raises ValueError for an order outside 1..3. Source: Lu et al. 2022,
+    "DPM-Solver++".
     """
 
     def table(self, path: Path, grid: Tensor) -> Table:
@@ -82,7 +85,10 @@ class DPMSolverPP(_Order):
 
 @dataclass(frozen=True)
 class DPMSolver(DPMSolverPP):
-    """Multistep DPM-Solver: as `DPMSolverPP` with noise prediction in place of data prediction; one network call a step."""
+    """Multistep DPM-Solver: as `DPMSolverPP` with noise prediction in place of data prediction; one network call a step.
+
+    Source: Lu et al. 2022, "DPM-Solver".
+    """
 
     prediction: ClassVar[Prediction] = NoisePrediction()
 
@@ -91,9 +97,11 @@ class DPMSolver(DPMSolverPP):
 class DPMSolverPPSingle(_Order):
     """Single-step DPM-Solver++ (algorithm 1; with order 2 "DPM++ 2S"): `order` network calls a step, no memory.
 
+    x_s = (σ_s/σ_t) x_t + σ_s ∫ e^λ clean dλ from λ_t to λ_s, clean a polynomial through the estimates within the step.
+
     Order 2 makes another call at λ_t + h/2, order 3 at λ_t + h/3 and λ_t + 2h/3. Steps with an infinite h (from zero SNR, to zero
     noise) have no such levels; they are made by a Runge–Kutta method of the same order and calls in the bounded linear
-    chart, so the ends cost no order. Raises ValueError for an order outside 1..3.
+    chart, so the ends cost no order. Raises ValueError for an order outside 1..3. Source: Lu et al. 2022, "DPM-Solver++".
     """
 
     def table(self, path: Path, grid: Tensor) -> Table:
@@ -131,7 +139,10 @@ class DPMSolverPPSingle(_Order):
 
 @dataclass(frozen=True)
 class DPMSolverSingle(DPMSolverPPSingle):
-    """Single-step DPM-Solver (DPM-Solver-2 and -3: algorithms 1 and 2): as `DPMSolverPPSingle` with noise prediction."""
+    """Single-step DPM-Solver (DPM-Solver-2 and -3: algorithms 1 and 2): as `DPMSolverPPSingle` with noise prediction.
+
+    Source: Lu et al. 2022, "DPM-Solver".
+    """
 
     prediction: ClassVar[Prediction] = NoisePrediction()
 
@@ -140,9 +151,12 @@ class DPMSolverSingle(DPMSolverPPSingle):
 class SDEDPMSolverPP(TableSolver):
     """SDE-DPM-Solver++ (section 5; with 2 estimates "DPM++ 2M SDE"): the multistep form on the reverse SDE with noise η·g.
 
+    x_s = (σ_s/σ_t) e^{−κh} x_t + α_s ∫_0^h (1+κ) e^{−(1+κ)(h−u)} clean du + σ_s √(1 − e^{−2κh}) ξ,  κ = η²,  h = λ_s − λ_t
+
     `estimates` is how many the polynomial uses: 1 is ancestral sampling, 2 the published 2M. `eta` multiplies a standard
     deviation: 1 is Anderson's SDE, 0 `DPMSolverPP`. A step from zero SNR draws α_s·clean + σ_s·ξ; one to zero noise adds
-    none. Raises ValueError for estimates outside 1..3, a negative eta, and for noise on a grid that rises.
+    none. Raises ValueError for estimates outside 1..3, a negative eta, and for noise on a grid that rises. Source: Lu et al.
+    2022, "DPM-Solver++", section 5.
     """
 
     estimates: int = 2
@@ -164,7 +178,10 @@ class SDEDPMSolverPP(TableSolver):
 
 @dataclass(frozen=True)
 class SDEDPMSolver(SDEDPMSolverPP):
-    """SDE-DPM-Solver: as `SDEDPMSolverPP` with noise prediction in place of data prediction."""
+    """SDE-DPM-Solver: as `SDEDPMSolverPP`, errors included, with noise prediction in place of data prediction.
+
+    Source: Lu et al. 2022, "DPM-Solver++", section 5.
+    """
 
     prediction: ClassVar[Prediction] = NoisePrediction()
 

@@ -22,7 +22,8 @@ class EDMHeun(TableSolver):
     paper's S_churn, S_tmin, S_tmax, S_noise). With churn = 0 it is `Heun`. Two network calls a step, one for the step that
     ends at zero noise. The chart of the Heun step is bounded by default; chart.Scaled() is the paper's, which does not begin
     at zero SNR. The first level is not raised, since the start is already pure noise, and no level is raised above the path's
-    end. Raises ValueError for settings that are negative, smallest > largest, and for churn on a grid that rises.
+    end. Raises ValueError for settings that are negative, smallest > largest, and for churn on a grid that rises. Source:
+    Karras et al. 2022.
     """
 
     churn: float = 0.0

@@ -29,7 +29,7 @@ class ERSDE(TableSolver):
     The data is a polynomial in ρ through `estimates` values (propositions 4 to 6); its integral is exact. `log_scale` is
     log φ of an array of ρ: log ρ gives the probability-flow ODE, 2 log ρ Anderson's SDE, and φ/ρ must not fall. One network
     call a step. The step from zero SNR draws α_s·clean plus what noise φ leaves, the one to zero noise adds none.
-    Raises ValueError for estimates outside 1..3 and on a grid that rises.
+    Raises ValueError for estimates outside 1..3 and on a grid that rises. Source: Cui et al. 2023.
     """
 
     estimates: int = 3

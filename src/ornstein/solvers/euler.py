@@ -15,7 +15,10 @@ from ornstein.table import Table
 
 @dataclass(frozen=True)
 class Euler(TableSolver):
-    """y_s = y_t + (s − t)·dy/ds in any chart; by default in the path's own time, x_s = x_t + (s − t)·u."""
+    """y_s = y_t + (s − t)·dy/ds in any chart; by default in the path's own time, x_s = x_t + (s − t)·u.
+
+    Source: Lipman et al. 2023 and Liu et al. 2023 for flow matching.
+    """
 
     chart: Chart = PathTime()
     order: ClassVar[int] = 1

@@ -22,7 +22,7 @@ class EulerMaruyama(TableSolver):
     (a float64 tensor) that gives η itself. A step with η > 0 that overshoots, so that x_s would hold the noise of x_t with
     the wrong sign (always at zero SNR, where g is infinite, and mostly in the last step to clean data), replaces that noise
     whole: x_s = α_s·clean + σ_s·ξ. Otherwise the step that ends at t = 0 adds nothing fresh. Raises ValueError for a
-    negative eta, and for noise on a grid that rises.
+    negative eta, and for noise on a grid that rises. Source: Song et al. 2021, equation 6; Albergo et al. 2023 for free η.
     """
 
     eta: float | Callable[[Tensor], Tensor] = 1.0

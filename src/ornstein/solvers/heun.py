@@ -16,7 +16,8 @@ from ornstein.table import Table
 class Heun(TableSolver):
     """An Euler step to y', then y_s = y_t + (s − t)·(slope at y_t + slope at y')/2, in any chart (by default a bounded one).
 
-    Two network calls a step; one for the step that ends at zero noise, as in the paper.
+    Two network calls a step; one for the step that ends at zero noise, as in the paper. Source: Karras et al. 2022, algorithm
+    1, there in the chart `Scaled`.
     """
 
     chart: Chart = Flow()

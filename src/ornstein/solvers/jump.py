@@ -14,7 +14,8 @@ from ornstein.table import Recorder, Table
 class Jump(TableSolver):
     """x_s = X(x_t, t, s) = α_s·clean + σ_s·noise of the pair aimed at s: DDIM's row, exact for an exact flow map.
 
-    Needs a denoiser that takes an aim. Its error does not depend on the number of steps, so no order is declared.
+    Needs a denoiser that takes an aim. Its error does not depend on the number of steps, so no order is declared. Source: Boffi
+    et al. 2025, "Flow map matching"; Frans et al. 2025.
     """
 
     order: ClassVar[int] = 0

@@ -96,10 +96,10 @@ def chain(
 
 @dataclass(frozen=True)
 class Langevin:
-    """Unadjusted Langevin dynamics at the fixed level t: one step for each of `steps`, from x at t to x at t.
+    """x ← x + h·∇log p_t + √(2h)·z, unadjusted Langevin dynamics at the fixed level t: one step for each of `steps`.
 
     It draws from p_t, the data with noise of this level, and does not go to the data. Its grid is the level, again and again.
-    Raises ValueError for a t without noise, or a grid of other times.
+    Raises ValueError for a t without noise, or a grid of other times. Source: Roberts and Tweedie 1996, equation 2.
     """
 
     t: float = 0.1

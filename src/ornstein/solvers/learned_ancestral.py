@@ -18,10 +18,11 @@ from ornstein.variance import estimated
 
 @dataclass(frozen=True)
 class LearnedAncestral:
-    """`Ancestral` with the variance that the model has learned, for each number of x: β̃·(σ_t/σ_s)^{2v}; see `ornstein.variance`.
+    """`Ancestral` with the learned variance of the model, for each number of x: Σ = β̃·(σ_t/σ_s)^{2v}; see `ornstein.variance`.
 
     A step to a level without noise adds none. Guidance moves the mean alone; v is that of the model with its condition, which
-    costs a guided model a call more. Raises ValueError for a model that has learned no variances, or a grid that rises.
+    costs a guided model a call more. Raises ValueError for a model that has learned no variances, or a grid that rises. Source:
+    Nichol and Dhariwal 2021, section 3.1.
     """
 
     order: ClassVar[int] = 1

@@ -15,7 +15,8 @@ class LMS(TableSolver):
     """Variable-step Adams–Bashforth on d(x/α)/d(σ/α) = noise, orders 1 to 4, one network call a step.
 
     The same method as ρAB-DEIS, under the name by which it is known. Finite at both ends: the estimate at zero SNR is left
-    out of the polynomial. Raises ValueError for an order outside 1..4.
+    out of the polynomial. Raises ValueError for an order outside 1..4. Source: Katherine Crowson's k-diffusion, `sample_lms`,
+    on the noise levels of Karras et al. 2022.
     """
 
     order: int = 4

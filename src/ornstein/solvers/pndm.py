@@ -44,11 +44,13 @@ class _Pseudo(TableSolver):
 
 @dataclass(frozen=True)
 class PLMS(_Pseudo):
-    """Pseudo linear multistep: the transfer φ with 55/24, −59/24, 37/24, −9/24 of four estimates; one network call a step.
+    """x_s = φ(x_t, ε', t, s) with ε' = 55/24·ε_i − 59/24·ε_{i−1} + 37/24·ε_{i−2} − 9/24·ε_{i−3}: pseudo linear multistep.
+
+    φ is DDIM's step with the noise ε' (equation 11). One network call a step.
 
     The coefficients are those of even steps in t, and of order 2 whatever they add up to, because φ follows DDIM's curve
     only to that order. The first step is Heun's with φ, a second call at its end (as in latent diffusion's sampler), unless
-    it begins at zero SNR or ends at zero noise; the next use as many estimates as there are.
+    it begins at zero SNR or ends at zero noise; the next use as many estimates as there are. Source: Liu et al. 2022.
     """
 
     def table(self, path: Path, grid: Tensor) -> Table:
@@ -68,9 +70,10 @@ class PLMS(_Pseudo):
 
 @dataclass(frozen=True)
 class PNDM(_Pseudo):
-    """F-PNDM: three steps of the pseudo Runge–Kutta method (equation 13, four network calls each), then as `PLMS`.
+    """F-PNDM: three steps of the pseudo Runge–Kutta method (equation 13, four network calls each), then steps as `PLMS`.
 
     The stages lie at t, twice halfway in t, and at s, each reached by φ. A step from zero SNR or to zero noise is DDIM's.
+    Raises ValueError for a negative warm_up. Source: Liu et al. 2022.
     """
 
     warm_up: int = 3

@@ -25,7 +25,8 @@ class PredictorCorrector:
     it is 1 (algorithm 4), and on a fine grid it tends to 1. Any solver predicts, by its table of a single step: a method that
     remembers earlier steps starts anew in each, since the corrector has left its curve.
     The paper's size is `SignalToNoise(0.16)`, for many dimensions; the default is its value where the estimate is all noise, and
-    is right in any number of them. Raises ValueError for corrections below 0, or a grid that rises.
+    is right in any number of them. Raises ValueError for corrections below 0, or a grid that rises. Source: Song et al. 2021,
+    algorithms 1 to 5.
     """
 
     predictor: TableSolver = Ancestral()

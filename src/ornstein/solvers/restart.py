@@ -15,7 +15,7 @@ class Restart(TableSolver):
     """x_s = α_s·x̂ + σ_s·ξ with x̂ = clean of the pair aimed at the end of the grid: every call jumps to the data.
 
     Needs a denoiser that takes an aim. Errors of early calls are forgotten, at the price of fresh noise. Its error does not
-    depend on the number of steps, so no order is declared.
+    depend on the number of steps, so no order is declared. Source: Song et al. 2023, "Consistency models", algorithm 1.
     """
 
     order: ClassVar[int] = 0

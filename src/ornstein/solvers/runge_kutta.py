@@ -16,6 +16,7 @@ class Tableau:
     """k_i = f(s + c_i h, y + h Σ_j a_ij k_j),  y ← y + h Σ_i b_i k_i;  a is strictly lower triangular, row i has i entries.
 
     Raises ValueError where shapes disagree, the first stage is not at c = 0, a row of a does not sum to c, or b not to 1.
+    Source: Hairer, Nørsett and Wanner 1993, chapter II.
     """
 
     a: tuple[tuple[float, ...], ...]
@@ -103,10 +104,13 @@ def integrate(path: Path, grid: Tensor, chart: Chart, tableau: Tableau, at_zero_
 
 @dataclass(frozen=True)
 class RungeKutta(TableSolver):
-    """An explicit Runge–Kutta method on dy/ds in any chart (by default a bounded one, so both ends are finite).
+    """An explicit Runge–Kutta method, y ← y + h Σ_i b_i k_i of its `Tableau`, on dy/ds in any chart.
+
+    The default chart is bounded, so both ends are finite.
 
     A network call per stage. At zero noise there is nothing to estimate, so where a stage would fall there the last step is
     made by a method without such a stage: midpoint for order 2, Heun's third-order method for 3 and 4, which keeps the order.
+    Source: Hairer, Nørsett and Wanner 1993, chapter II.
     """
 
     tableau: Tableau

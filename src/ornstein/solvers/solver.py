@@ -65,7 +65,7 @@ class TableSolver(ABC):
 
     @abstractmethod
     def table(self, path: Path, grid: Tensor) -> Table:
-        """The steps over a grid as numbers (see `ornstein.table.Recorder`)."""
+        """The steps over a grid (M + 1,) as numbers (see `ornstein.table.Recorder`)."""
 
     def run(self, denoiser: Denoiser, x: Tensor, grid: Tensor, noise: NoiseSource) -> Iterator[Step]:
         times = tuple(grid.tolist())

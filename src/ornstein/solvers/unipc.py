@@ -14,7 +14,7 @@ from ornstein.table import Form, Level, Recorder, Table
 
 @dataclass(frozen=True)
 class B1:
-    """B₁(h) = h."""
+    """B₁(h) = h. Source: Zhao et al. 2023."""
 
     def __call__(self, z: float) -> float:
         return z
@@ -22,7 +22,7 @@ class B1:
 
 @dataclass(frozen=True)
 class B2:
-    """B₂(h) = e^h − 1."""
+    """B₂(h) = e^h − 1. Source: Zhao et al. 2023."""
 
     def __call__(self, z: float) -> float:
         return math.expm1(z)
@@ -38,7 +38,7 @@ class UniPC(TableSolver):
 
     `predictor` is the paper's p; with the `corrector` the order is p + 1. One network call a step. Steps with an infinite h
     (from zero SNR, to zero noise) are DDIM's. Order 4 shows on grids whose first steps are small.
-    Raises ValueError for a predictor outside 1..3.
+    Raises ValueError for a predictor outside 1..3. Source: Zhao et al. 2023.
     """
 
     predictor: int = 2

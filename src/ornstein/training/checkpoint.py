@@ -172,7 +172,7 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     if strange:
         raise OrnsteinError(
             f"{type(optimizer).__name__} has a state that is no tensor ({strange[0]}), so that a run with it cannot go on "
-            "exactly; give another optimiser, or leave out away"
+            "exactly; give another optimiser, or train without out, in memory"
         )
     return entries
 

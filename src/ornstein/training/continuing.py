@@ -52,7 +52,7 @@ def check_folder(folder: Path, settings: Settings, before: Settings | None, chan
         before = settings_of(folder)  # another process may have begun a run since this one looked
         if before is None:
             raise UsageError(
-                f"out: {folder} is not empty and holds no run ({strange.name} is none of one); give a new folder"
+                f"out: {folder} is not empty and holds no run ({strange.name} is no file of one); give a new folder"
             )
     differences = settings.differences(before, CHANGEABLE if change else ())
     if differences:

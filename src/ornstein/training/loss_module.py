@@ -66,7 +66,7 @@ class HybridLossModule(LossModule):
 
 
 class OwnLossModule(LossModule):
-    """The same of an objective of one's own, by its loss(predict, x, generator) -> (B,) or a mean.
+    """The loss module of an objective of one's own, by its loss(predict, x, generator) -> (B,) or a mean.
 
     The generator is seeded anew for each part of each step, so that a run which was resumed draws what it would have drawn.
     """
@@ -82,7 +82,7 @@ class OwnLossModule(LossModule):
 
 
 class FlowMapLossModule(LossModule):
-    """The same of a flow map. With a teacher, `teach(condition)` is the denoiser whose flow is learned."""
+    """The loss module of a flow map. With a teacher, `teach(condition)` is the denoiser whose flow is learned."""
 
     def __init__(
         self,

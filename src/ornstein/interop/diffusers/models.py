@@ -162,7 +162,10 @@ class Codec:
 
 
 def codec(source: Any) -> Codec:
-    """The codec of an autoencoder, or of a pipeline with one: its `scaling_factor` and `shift_factor`."""
+    """The codec of an autoencoder, or of a pipeline with one: its `scaling_factor` and `shift_factor`.
+
+    Raises UsageError for what is no autoencoder.
+    """
     vae = getattr(source, "vae", source)
     if not hasattr(vae, "decode"):
         raise UsageError(f"{type(vae).__name__} is no autoencoder of diffusers; give pipe.vae")

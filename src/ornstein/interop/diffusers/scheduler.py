@@ -349,7 +349,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         return mixed.to(original_samples.dtype)
 
     def scale_noise(self, sample: Tensor, timestep: Any, noise: Tensor) -> Tensor:
-        """The same by the name that flows have for it."""
+        """`add_noise`, by the name that flow models call it."""
         return self.add_noise(sample, noise, timestep)
 
     def get_velocity(self, sample: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
