@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import image_files, packages, pixels
-from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_of
+from ornstein.data.arrays import ArrayFile, Arrays, ArraySource, idx_labels_of
 from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
 from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.column_types import WantedType, read_wanted
@@ -27,6 +27,7 @@ from ornstein.data.layout import from_model_order, to_model_order
 from ornstein.data.measuring import is_masked, measure
 from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
+from ornstein.data.scientific import variable_of
 from ornstein.data.spec import DataSpec
 from ornstein.data.stamps import Changed
 from ornstein.data.table_files import SQLITE, TableFile, is_table, place_of
@@ -40,6 +41,7 @@ HUB = "hf:"
 LARGEST_SIDE = 1 << 14
 REMEMBERED = 32 << 20  # bytes of items that are used where they are, from which on what they are is kept in the cache
 
+Found = ArraySource | ImageFiles | TableFile | Toy
 Keep = Callable[[Callable[[Items], Arrays]], Arrays]  # gives what the function builds, from the cache where it is there
 
 
@@ -152,7 +154,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
+def find(source: str | Path) -> Found:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -164,6 +166,8 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
             return hub(source.removeprefix(HUB))
     if is_table(source) and place_of(source).is_file():
         return TableFile(str(source))
+    if (variable := variable_of(source)) is not None:
+        return variable
     path = place_of(source)
     if path.is_dir():
         return image_files.folder(path)
@@ -179,18 +183,18 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
         return ArrayFile(path, labels=idx_labels_of(path), images=True)
     raise UsageError(
-        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, an IDX file, or a "
-        "table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table)."
+        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, an IDX file, a "
+        "variable (FILE.h5?variable, .nc, .zarr), or a table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table)."
     )
 
 
 def _described(
-    matched: ArrayFile | ImageFiles | TableFile | Toy,
+    matched: Found,
     layout: str | None,
     missing: str | None,
     like: DataSpec | None,
     said: tuple[tuple[str, WantedType], ...] = (),
-) -> ArrayFile | ImageFiles | TableFile | Toy:
+) -> Found:
     """With what the user says of an array or a table. Raises UsageError for a layout of what has known axes, holes in what has
     none, and columns of what is no table."""
     if isinstance(matched, TableFile):
@@ -200,16 +204,16 @@ def _described(
     if said:
         raise UsageError("columns: these are for tables, and this source is none; leave --column out")
     if is_masked(missing):
-        if not isinstance(matched, ArrayFile):
+        if not isinstance(matched, ArraySource):
             raise UsageError(
                 "missing: this is for floating arrays, and image files and toy sets lack no numbers; leave it out"
             )
         matched = replace(matched, masked=True)
-    if isinstance(matched, ArrayFile) and layout is None:
+    if isinstance(matched, ArraySource) and layout is None:
         return matched if like is None else replace(matched, like=(like.layout, like.shape))
     if layout is None:
         return matched
-    if not isinstance(matched, ArrayFile):
+    if not isinstance(matched, ArraySource):
         raise UsageError("layout: this is for arrays, and the axes of image files and toy sets are known; leave it out")
     return replace(matched, layout=layout)
 
@@ -236,7 +240,7 @@ def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: 
 
 
 def _arrays(
-    file: ArrayFile | TableFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path
+    file: ArraySource | TableFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path
 ) -> Arrays:
     size, channels, pad, limit, _ = wanted
 
