@@ -38,6 +38,9 @@ def read(settings: Settings) -> "Dataset":
             channels=settings.channels,
             layout=settings.layout,
             missing=settings.missing,
+            time=settings.time,
+            id=settings.id,
+            crop=settings.crop,
             columns=() if settings.column is None else settings.column.splitlines(),
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )

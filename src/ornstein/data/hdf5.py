@@ -134,9 +134,7 @@ class Hdf5Form(VariableForm):
 
     name = "hdf5"
     endings = (".h5", ".hdf5", ".hdf", ".he5")
-
-    def check(self) -> None:
-        extras.check("h5py", f"writing {self.endings[0]} files")
+    library = "h5py"
 
     @contextmanager
     def writing(self, file: Path, shape: tuple[int, ...]) -> Iterator[Any]:

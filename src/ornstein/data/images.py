@@ -267,10 +267,10 @@ class SampleFolder:
 
 
 def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: DataSpec | None) -> None:
-    """A file for each, numbered from `first`: of the kind that the data came from; PNG where that holds the numbers; else .npy."""
+    """A file for each, numbered from `first`: of the kind that the data came from, else PNG where that holds them, else .npy."""
     if (form := item_form_of(spec)) is not None and spec is not None:
         for i, item in enumerate(arrays, first):
-            form.write(folder / f"{i:05d}{form.endings[0]}", item, spec)
+            form.write(folder / f"{i:05d}{form.suffix}", item, spec)
         return
     if spec is not None and spec.traits.pixels and arrays.dtype.name in FULL_RANGE:
         arrays = to_model_order(arrays, spec.layout).transpose(0, 2, 3, 1)

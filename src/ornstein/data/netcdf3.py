@@ -73,9 +73,7 @@ class ClassicForm(VariableForm):
 
     name = "netcdf3"
     endings = (".nc", ".cdf")
-
-    def check(self) -> None:
-        extras.check("scipy", "writing classic NetCDF files")
+    library = "scipy"
 
     @contextmanager
     def writing(self, file: Path, shape: tuple[int, ...]) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 
-from ornstein.errors import OrnsteinError
+from ornstein import extras
+from ornstein.errors import OrnsteinError, UsageError
 
 if TYPE_CHECKING:
     from ornstein.data.spec import DataSpec
@@ -63,8 +64,13 @@ class Form(ABC):
         """Within, a function that appends items `(n, *spec.item_shape)`, `count` in all, to a file, which is there when the block
         ends well, and not at all otherwise."""
 
+    library: ClassVar[str] = ""
+    """What writes such files, where that is no part of this one."""
+
     def check(self) -> None:
         """Raises MissingExtra where the library that writes such files is not installed."""
+        if self.library:
+            extras.check(self.library, f"writing {self.endings[0]} files")
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,16 @@ class ItemForm(Form):
 
     alone = True
 
+    @property
+    def suffix(self) -> str:
+        """Of a file."""
+        return self.endings[0]
+
     @abstractmethod
     def write(self, file: Path, item: NDArray[Any], spec: DataSpec) -> None:
         """One item `(*spec.item_shape)` as a file, of which the ending is that of this kind."""
 
     def new(self, output: Output, count: int, spec: DataSpec) -> AbstractContextManager[Append]:
-        from contextlib import contextmanager
-
-        from ornstein.errors import UsageError
-
         if count != 1:
             raise UsageError(
                 f"{output.path} holds one of {spec.traits.plural}, and {count:,} are asked for; give a folder, or -n 1"

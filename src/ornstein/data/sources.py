@@ -22,9 +22,12 @@ from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.image_files import ImageFiles, Progress
+from ornstein.data.item_files import ItemFolder, open_folder
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import from_model_order, to_model_order
+from ornstein.data.long_series import LongFile, LongForm
 from ornstein.data.measuring import is_masked, measure
+from ornstein.data.origins import form_of
 from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
 from ornstein.data.scientific import variable_of
@@ -55,6 +58,18 @@ class Wanted(NamedTuple):
     layout: str | None = None
 
 
+class Said(NamedTuple):
+    """What a user says of a source; None for nothing."""
+
+    layout: str | None = None
+    missing: str | None = None
+    like: DataSpec | None = None
+    columns: tuple[tuple[str, WantedType], ...] = ()
+    time: str | None = None
+    id: str | None = None
+    crop: int | None = None
+
+
 def open(
     source: str | Path,
     *,
@@ -65,15 +80,21 @@ def open(
     layout: str | None = None,
     missing: str | None = None,
     columns: Iterable[str] | Mapping[str, str] = (),
+    time: str | None = None,
+    id: str | None = None,
+    crop: int | None = None,
     like: DataSpec | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """The data that `source` names: a known name (`names()`), `hf:NAME`, or a path.
 
-    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, IDX, or a table: .csv, .tsv,
+    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, IDX, a variable of a file of
+    HDF5, NetCDF or Zarr (FILE.h5?variable), a folder of WAV, FLAC or NIfTI files, or a table: .csv, .tsv,
     .parquet, .feather, .xlsx, or sqlite:FILE?table, of which `columns` says the types that are not to be guessed, as texts
-    NAME=TYPE or a mapping (`ornstein.data.column_types`). `size` is the side,
+    NAME=TYPE or a mapping (`ornstein.data.column_types`). `time` and `id` are the columns of a table in long form, of which each
+    value of `id` is a series (`ornstein.data.long_series`). `crop` cuts sounds and such series into pieces of so many numbers.
+    `size` is the side,
     or (height, width), that images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours.
     Without them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array where
     its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `missing`
@@ -87,16 +108,18 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    said = tuple(read_wanted(columns).items())
+    if crop is not None and crop < 1:
+        raise UsageError(f"crop={crop} leaves nothing; give 1 or more.")
+    said = Said(layout, missing, like, tuple(read_wanted(columns).items()), time, id, crop)
     if (isinstance(source, Path) or source not in packages.NAMED) and not is_table(source):
         place = Path(source).expanduser()
         if is_pairs(place):
             return _unchanged(open_pairs(place), wanted, layout, missing)
-    matched, name = _described(find(source), layout, missing, like, said), name_of(source)
+    matched, name = _described(source, said), name_of(source)
     folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
     def still() -> None:
-        if not str(source).startswith(HUB) and _fingerprint(source, layout, missing, like, said) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source, said) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -170,7 +193,7 @@ def find(source: str | Path) -> Found:
         return variable
     path = place_of(source)
     if path.is_dir():
-        return image_files.folder(path)
+        return open_folder(path)
     if not path.exists() and (inside := image_files.within_archive(path)) is not None:
         return image_files.archive(*inside)
     if not path.is_file():
@@ -188,46 +211,65 @@ def find(source: str | Path) -> Found:
     )
 
 
-def _described(
-    matched: Found,
-    layout: str | None,
-    missing: str | None,
-    like: DataSpec | None,
-    said: tuple[tuple[str, WantedType], ...] = (),
-) -> Found:
-    """With what the user says of an array or a table. Raises UsageError for a layout of what has known axes, holes in what has
-    none, and columns of what is no table."""
+def _described(source: str | Path, said: Said) -> Found:
+    """A source with what the user says of it. Raises UsageError for a layout of what has known axes, holes in what has none,
+    columns of what is no table, pieces of what is not cut."""
+    matched, like = find(source), said.like
     if isinstance(matched, TableFile):
-        if layout is not None or missing is not None:
+        if said.layout is not None or said.missing is not None:
             raise UsageError("layout and missing are for arrays; a table has columns, and empty cells are missing")
-        return replace(matched, like=like.columns) if isinstance(like, ColumnSpec) else replace(matched, wanted=said)
-    if said:
+        time, id = said.time, said.id
+        if like is not None and like.origin and like.origin[0] == LongForm.name and time is None and id is None:
+            form = form_of(like)
+            assert isinstance(form, LongForm)
+            time, id = form.time, form.id
+        if time is not None and id is not None:
+            shape = None if like is None else (like.layout, like.shape)
+            path, crop = matched.path, said.crop
+            return LongFile(
+                path=path, source=matched.source, time=time, id=id, wanted=said.columns, crop=crop, like=shape
+            )
+        if time is not None or id is not None:
+            lacking = "id, the column that names each series" if id is None else "time, the column of its times"
+            raise UsageError(f"a table in long form needs {lacking}, too")
+        if said.crop is not None:
+            raise UsageError(
+                "crop: a table has rows, which are not cut; give time and id of one in long form, or leave it out"
+            )
+        return (
+            replace(matched, like=like.columns)
+            if isinstance(like, ColumnSpec)
+            else replace(matched, wanted=said.columns)
+        )
+    if said.time is not None or said.id is not None:
+        raise UsageError("time and id are columns of a table in long form, and this source is no table; leave them out")
+    if said.columns:
         raise UsageError("columns: these are for tables, and this source is none; leave --column out")
-    if is_masked(missing):
+    if said.crop is not None:
+        if not isinstance(matched, ItemFolder):
+            raise UsageError("crop: this is for folders of sounds and for tables in long form; leave it out")
+        matched = replace(matched, crop=said.crop)
+    if is_masked(said.missing):
         if not isinstance(matched, ArraySource):
             raise UsageError(
                 "missing: this is for floating arrays, and image files and toy sets lack no numbers; leave it out"
             )
         matched = replace(matched, masked=True)
-    if isinstance(matched, ArraySource) and layout is None:
-        return matched if like is None else replace(matched, like=(like.layout, like.shape))
-    if layout is None:
-        return matched
+    if said.layout is None:
+        return (
+            matched
+            if like is None or not isinstance(matched, ArraySource)
+            else replace(matched, like=(like.layout, like.shape))
+        )
     if not isinstance(matched, ArraySource):
         raise UsageError("layout: this is for arrays, and the axes of image files and toy sets are known; leave it out")
-    return replace(matched, layout=layout)
+    return replace(matched, layout=said.layout)
 
 
-def _fingerprint(
-    source: str | Path,
-    layout: str | None,
-    missing: str | None,
-    like: DataSpec | None,
-    said: tuple[tuple[str, WantedType], ...],
-) -> str:
+def _fingerprint(source: str | Path, said: Said) -> str:
     """Content hash of the source as it is now; empty if it cannot be used."""
     try:
-        return _described(find(source), layout, missing, like, said).fingerprint()
+        return _described(source, said).fingerprint()
     except OrnsteinError:
         return ""
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import DAMAGE, SMALL, Arrays, ArraySource, as_items
-from ornstein.data.cache import Items
+from ornstein.data.gathering import gathered
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import model_shape
 from ornstein.data.origins import Append, Form
-from ornstein.data.rows import read_npy
 from ornstein.data.stamps import stamp
 from ornstein.errors import OrnsteinError, UsageError, brief
 
@@ -320,41 +318,22 @@ class VariableFile(ArraySource):
         """All items: in memory where they are few, else in a file of the folder."""
         size = math.prod(about.shape) * packing.dtype(holes).itemsize
         parts = (packing.unpack(reader.read(name, a, b), holes) for a, b in _slabs(about))
-        if size <= SMALL or scratch is None:
-            if size > 256 << 20:
-                raise OrnsteinError(
-                    f"{self.path} holds {size / 1e6:,.0f} MB, too many for this; cut out what is needed as .npy."
-                )
-            return np.concatenate(list(parts))
-        free = shutil.disk_usage(scratch).free
-        if free < 2 * size:
-            raise OrnsteinError(
-                f"{name} in {self.path} takes {size / 1e6:,.0f} MB, and the disk of {scratch.parent} has {free / 1e6:,.0f} free, "
-                "where twice as much is needed; free some space, or point ORNSTEIN_CACHE or --cache at a larger disk."
-            )
-        place = scratch / "variable.npy"
-        with place.open("w+b") as file:
-            grown = Items(file)
-            for part in parts:
-                for item in part:
-                    grown.append(item)
-            grown.close()
-        return read_npy(place, own=True)
+        return gathered(parts, size, scratch, self.path)
 
     def _layout(self, about: About, dtype: np.dtype[Any], where: str) -> tuple[str | None, str]:
         """The layout that the names of dimensions say, and a sentence about it; None where they say none."""
         names, shape = about.dimensions, about.shape
         if self.layout is not None or not names:
             return self.layout, ""
-        if self.like is not None and len(shape) == len(self.like[0]):
-            if model_shape(shape[1:], self.like[0]) == self.like[1]:
-                return self.like[0], ""
+        like = self.like
+        if like is not None and len(shape) == len(like[0]) and model_shape(shape[1:], like[0]) == like[1]:
+            return like[0], ""
         letters = [LETTERS.get(name.rpartition("/")[2].lower(), "") for name in names]
         said = ", ".join(names)
         if letters[0] in ("H", "W", "D", "C"):
             raise UsageError(
-                f"{where} has the axes {said}, and items lie along the first one; move that of the items there, or name the axes by "
-                "--layout"
+                f"{where} has the axes {said}, and items lie along the first one; move that of the items there, or name "
+                "the axes by --layout"
             )
         if not all(letters[1:]) or len(names) < 2:
             return None, ""

@@ -193,9 +193,7 @@ class ZarrForm(VariableForm):
 
     name = "zarr"
     endings = (".zarr",)
-
-    def check(self) -> None:
-        extras.check("zarr", "writing Zarr folders")
+    library = "zarr"
 
     @contextmanager
     def new(self, output: Any, count: int, spec: Any) -> Iterator[Append]:
