@@ -216,8 +216,6 @@ def _described(source: str | Path, said: Said) -> Found:
     columns of what is no table, pieces of what is not cut."""
     matched, like = find(source), said.like
     if isinstance(matched, TableFile):
-        if said.layout is not None or said.missing is not None:
-            raise UsageError("layout and missing are for arrays; a table has columns, and empty cells are missing")
         time, id = said.time, said.id
         if like is not None and like.origin and like.origin[0] == LongForm.name and time is None and id is None:
             form = form_of(like)
@@ -229,6 +227,8 @@ def _described(source: str | Path, said: Said) -> Found:
             return LongFile(
                 path=path, source=matched.source, time=time, id=id, wanted=said.columns, crop=crop, like=shape
             )
+        if said.layout is not None or said.missing is not None:
+            raise UsageError("layout and missing are for arrays; a table has columns, and empty cells are missing")
         if time is not None or id is not None:
             lacking = "id, the column that names each series" if id is None else "time, the column of its times"
             raise UsageError(f"a table in long form needs {lacking}, too")

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data.arrays import DAMAGE, SMALL, Arrays, ArraySource, as_items
-from ornstein.data.gathering import gathered
+from ornstein.data.gathering import gathered, must_have_place
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import model_shape
 from ornstein.data.origins import Append, Form
@@ -143,18 +143,19 @@ class Packing:
         return values.astype(self.dtype(holes))
 
     def pack(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The inverse: whole numbers are rounded and held to their type, and are never a fill."""
-        if not self.packs and values.dtype.kind == self.stored.kind:
+        """The inverse: whole numbers are rounded and held to their type, and never become a fill; NaN becomes the first fill."""
+        if not self.packs and not self.fills and values.dtype.kind == self.stored.kind:
             return values.astype(self.stored)
         numbers = (values.astype(np.float64) - (self.offset or 0.0)) / (1.0 if self.scale is None else self.scale)
-        if self.stored.kind == "f":
-            return numbers.astype(self.stored)
-        limits = (0, 1) if self.stored.kind == "b" else (np.iinfo(self.stored).min, np.iinfo(self.stored).max)
-        low, high = limits[0] + (limits[0] in self.fills), limits[1] - (limits[1] in self.fills)
-        whole = np.clip(np.rint(numbers), low, high)
-        for fill in self.fills:
-            whole = np.where(whole == fill, fill + 1, whole)
-        return whole.astype(self.stored)
+        if self.stored.kind != "f":
+            limits = (0, 1) if self.stored.kind == "b" else (np.iinfo(self.stored).min, np.iinfo(self.stored).max)
+            low, high = limits[0] + (limits[0] in self.fills), limits[1] - (limits[1] in self.fills)
+            numbers = np.clip(np.rint(numbers), low, high)
+            for fill in self.fills:
+                numbers = np.where(numbers == fill, fill + 1, numbers)
+        if self.fills:
+            numbers = np.where(np.isnan(numbers), self.fills[0], numbers)
+        return numbers.astype(self.stored)
 
 
 @dataclass(frozen=True)
@@ -292,9 +293,9 @@ class VariableFile(ArraySource):
             if not about.shape or 0 in about.shape:
                 raise UsageError(f"{where} has shape {about.shape}; there is nothing to learn from.")
             packing = Packing.of(about.dtype, about.attributes or {}, where)
-            slabs = list(_slabs(about))
+            must_have_place(math.prod(about.shape) * packing.dtype(False).itemsize, scratch, self.path)
             holes = bool(packing.fills) and any(
-                packing.hidden(self._stored(reader, name, a, b, packing)).any() for a, b in slabs
+                packing.hidden(self._stored(reader, name, a, b, packing)).any() for a, b in _slabs(about)
             )
             layout, note = self._layout(about, packing.dtype(holes), where)
             items = self._numbers(reader, name, about, packing, holes, scratch)
