@@ -58,7 +58,10 @@ def test_rows_in_any_order_become_series_and_come_back_as_they_were(tmp_path: Pa
         append(dataset.items[:1])
         append(dataset.items[1:])
     named = [[str("abc".index(str(row[0]))), *map(str, row[1:])] for row in some]
-    assert list(csv.reader((tmp_path / "out.csv").read_text().splitlines())) == [HEADER, *named]  # dates, decimals and order
+    assert list(csv.reader((tmp_path / "out.csv").read_text().splitlines())) == [
+        HEADER,
+        *named,
+    ]  # dates, decimals and order
     assert opened(tmp_path / "out.csv").spec.content_hash == dataset.spec.content_hash
 
 
