@@ -56,8 +56,8 @@ class Settings:
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
     given: str | None = None
     """Condition on a part of each item, so that one model gives p(any | any): any (a random subset of the columns of a vector;
-    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap), none
-    (default: any for tables, else none)."""
+    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap), every:4
+    (each fourth place: super-resolution; every:4,2 along the second axis), none (default: any for tables, else none)."""
     text: str | None = None
     """Condition on captions through an encoder: minilm (needs the extra `text`) or words (spelling alone)."""
     network: str | None = None

@@ -76,7 +76,10 @@ def describe(training: "FolderTraining") -> list[str]:
         *(("units" if i == 0 else "", line) for i, line in enumerate(spec.units())),
         ("classes", few(spec.classes) if spec.classes else "none"),
         *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
-        ("memory", f"{size(training.dataset.items.nbytes)} of data"),
+        (
+            "memory",
+            f"{size(training.dataset.items.nbytes)} of data, {size(step_memory(training))} a step of each process",
+        ),
         (
             "network",
             f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.traits.item}",
@@ -115,6 +118,31 @@ def gflop(training: "FolderTraining") -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x, t)
     return float(counter.get_total_flops()) / 1e9
+
+
+def step_memory(training: "FolderTraining") -> int:
+    """Bytes of a step in 32 bits: what the backward pass of a part of the batch keeps, and six numbers of each parameter (itself,
+    its gradient, the two moments of AdamW, two averages)."""
+    import copy
+
+    import torch
+
+    spec, recipe, settings = training.dataset.spec, training.recipe, training.settings
+    network = copy.deepcopy(training.model.network).to("meta").requires_grad_(True)
+    own = {id(parameter) for parameter in network.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in own and id(tensor._base) not in own:
+            storage = tensor.untyped_storage()
+            saved[storage._cdata] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(torch.zeros(1, *spec.shape, device="meta"), torch.zeros(1, device="meta"))
+    rows = -(-recipe.batch_size // (training.processes.count * settings.accumulate))
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return rows * sum(storage.nbytes() for storage in saved.values()) + 6 * 4 * weights
 
 
 def follow(training: "FolderTraining", command: str) -> int:

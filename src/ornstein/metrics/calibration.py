@@ -109,9 +109,10 @@ def calibration(
 def _balls(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
     """The part of the draws that is nearer to a random reference point than the truth, uniform under calibration."""
     lost = np.isnan(truth)
-    scale = np.nanstd(truth, axis=0, where=~lost)
+    there, count = np.where(lost, 0.0, truth), np.maximum((~lost).sum(0), 1)
+    middle = there.sum(0) / count
+    scale = np.sqrt(np.where(lost, 0.0, np.square(there - middle)).sum(0) / count)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
-    middle = np.nanmean(np.where(lost, np.nan, truth), axis=0)
     reference = middle + scale * rng.uniform(-2, 2, truth.shape)
     off = (draws - reference[:, None]) / scale
     far = np.square(np.where(lost[:, None], 0.0, off)).sum(2)
