@@ -21,6 +21,7 @@ from ornstein.data.arrays import DAMAGE, SMALL, Arrays, ArraySource
 from ornstein.data.decode import Unreadable
 from ornstein.data.gathering import gathered
 from ornstein.data.image_files import IMAGES, FileKind, ImageFile, ImageFiles, folder, walk
+from ornstein.data.image_rows import images_of, shards
 from ornstein.data.layout import own_shape
 from ornstein.data.origins import ItemForm
 from ornstein.errors import OrnsteinError, UsageError
@@ -191,6 +192,8 @@ def open_folder(path: Path) -> ImageFiles | ItemFolder:
     """The files of a folder of the kind that most of them are of; images, where there are as many."""
     names = walk(path)
     counts = {kind: sum(name in kind for name in names) for kind in (IMAGES, *READERS)}
+    if not any(counts.values()) and (tables := shards(names)) and (rows := images_of(tables, str(path))) is not None:
+        return rows
     kind = max(counts, key=lambda kind: counts[kind])
     files = folder(path, kind, names)
     return files if kind is IMAGES else ItemFolder(path=path, files=files, kind=kind)

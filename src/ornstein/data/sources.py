@@ -22,6 +22,8 @@ from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.image_files import ImageFiles, Progress
+from ornstein.data.image_rows import ENDINGS as PARQUET
+from ornstein.data.image_rows import images_of
 from ornstein.data.item_files import ItemFolder, open_folder
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import from_model_order, to_model_order
@@ -188,6 +190,9 @@ def find(source: str | Path) -> Found:
         if source.startswith(HUB):
             return hub(source.removeprefix(HUB))
     if is_table(source) and place_of(source).is_file():
+        path = place_of(source)
+        if path.suffix.lower() in PARQUET and (rows := images_of([path], str(path))) is not None:
+            return rows
         return TableFile(str(source))
     if (variable := variable_of(source)) is not None:
         return variable
