@@ -68,6 +68,7 @@ def describe(training: "FolderTraining") -> list[str]:
     if s.steps is not None:
         length += f" ({epochs(s.steps * training.recipe.batch_size / len(training.dataset))})"
     count, together = training.processes.count, list[tuple[str, str]]()
+    step = f", about {size(step_memory(training))} in a step" if count == 1 else ""
     if count > 1:
         how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
         together = [("processes", f"{count}, {training.recipe.batch_size // count} of each batch for each, {how}")]
@@ -78,7 +79,7 @@ def describe(training: "FolderTraining") -> list[str]:
         *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
         (
             "memory",
-            f"{size(training.dataset.items.nbytes)} of data, {size(step_memory(training))} a step of each process",
+            f"{size(training.dataset.items.nbytes)} of data{step}",
         ),
         (
             "network",
@@ -121,14 +122,11 @@ def gflop(training: "FolderTraining") -> float:
 
 
 def step_memory(training: "FolderTraining") -> int:
-    """Bytes of a step in 32 bits: what the backward pass of a part of the batch keeps, and six numbers of each parameter (itself,
-    its gradient, the two moments of AdamW, two averages)."""
-    import copy
-
+    """Bytes of a step in 32 bits: what the backward pass keeps of a part of the batch, measured on one item, and six numbers of
+    each parameter (itself, its gradient, the two moments of AdamW, two averages)."""
     import torch
 
-    spec, recipe, settings = training.dataset.spec, training.recipe, training.settings
-    network = copy.deepcopy(training.model.network).to("meta").requires_grad_(True)
+    spec, settings, network = training.dataset.spec, training.settings, training.model.network
     own = {id(parameter) for parameter in network.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}
 
@@ -138,9 +136,10 @@ def step_memory(training: "FolderTraining") -> int:
             saved[storage._cdata] = storage
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network(torch.zeros(1, *spec.shape, device="meta"), torch.zeros(1, device="meta"))
-    rows = -(-recipe.batch_size // (training.processes.count * settings.accumulate))
+    x, t = torch.zeros(1, *spec.shape, device=training.device), torch.zeros(1, device=training.device)
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(x, t)
+    rows = -(-training.recipe.batch_size // settings.accumulate)
     weights = sum(parameter.numel() for parameter in network.parameters())
     return rows * sum(storage.nbytes() for storage in saved.values()) + 6 * 4 * weights
 
