@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ornstein import data
-from ornstein.data.origins import Form, form_of
+from ornstein.data.origins import FileForm, form_of
 from ornstein.data.variables import LETTERS, Packing
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.output import Output, recipe_of
@@ -92,6 +92,8 @@ def zarr_of(path: Path, numbers: np.ndarray, **about: object) -> Path:
         "fields/t2m", shape=numbers.shape, dtype=numbers.dtype, chunks=(5, *numbers.shape[1:]), **about
     )
     made[:] = numbers
+    for name, axis in (("lat", LAT), ("lon", LON)):
+        group.create_array(f"fields/{name}", shape=axis.shape, dtype=axis.dtype, dimension_names=[name])[:] = axis
     return path
 
 
@@ -156,7 +158,9 @@ def test_every_type_comes_back(kind: str, dtype: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(made.items, numbers)
     if kind != "zarr2" or dtype != ">f4":
         assert made.spec.origin == dataset.spec.origin
-    assert json.loads(made.spec.origin[1])["attributes"]["units"] == ["str", "K"]
+    about = json.loads(made.spec.origin[1])
+    assert about["attributes"]["units"] == ["str", "K"]
+    assert sorted(about["coordinates"]) == (["lat", "lon"] if kind == "zarr" else [])
 
 
 @pytest.mark.parametrize("stored", ["i2", "u1", "i4", "f4"])
@@ -320,7 +324,7 @@ def test_large_files_are_read_through_the_cache(tmp_path: Path) -> None:
     made = quietly(tmp_path / "a.h5", layout="NHW", cache=tmp_path / "cache")
     np.testing.assert_array_equal(made.items, numbers)
     assert quietly(tmp_path / "a.h5", layout="NHW", cache=tmp_path / "cache").spec == made.spec
-    assert isinstance(form_of(made.spec), Form)
+    assert isinstance(form_of(made.spec), FileForm)
 
 
 def test_a_damaged_origin_is_one_sentence(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Hdf5Reader(Reader):
         self._h5py = extras.library("h5py", "reading HDF5 files")
 
     def names(self) -> list[str]:
-        found: list[str] = []
+        held: list[str] = []
 
         def look(group: Any, before: str, depth: int) -> None:
             for key in group:
@@ -50,10 +50,10 @@ class Hdf5Reader(Reader):
                     and not item.is_scale
                     and item.dtype.kind in "biuf"
                 ):
-                    found.append(before + key)
+                    held.append(before + key)
 
         look(self._file, "", 0)
-        return found
+        return held
 
     def _dataset(self, name: str) -> Any:
         """The data set of a name, reached through the file alone."""

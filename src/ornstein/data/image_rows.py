@@ -89,10 +89,10 @@ def _classes(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
     """The names of classes by column."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        found = {name: about.get("names") for name, about in features.items() if isinstance(about, dict)}
+        names_of = {name: about.get("names") for name, about in features.items() if isinstance(about, dict)}
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
-    lists = {name: names for name, names in found.items() if isinstance(names, list) and names}
+    lists = {name: names for name, names in names_of.items() if isinstance(names, list) and names}
     return {name: names for name, names in lists.items() if all(isinstance(each, str) for each in names)}
 
 

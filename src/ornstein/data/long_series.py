@@ -22,7 +22,7 @@ from ornstein.data.cells import NumberCells, text_of
 from ornstein.data.column_types import Guess, Survey, WantedType
 from ornstein.data.columns import Column
 from ornstein.data.layout import own_shape
-from ornstein.data.origins import Append, Form
+from ornstein.data.origins import Append, FileForm
 from ornstein.data.stamps import stamp
 from ornstein.data.table_files import TableReader, place_of, read, reader
 from ornstein.errors import UsageError, brief
@@ -36,7 +36,7 @@ THIN = 100  # places of the grid for each row, from which on the times are no se
 
 
 @dataclass(frozen=True)
-class LongForm(Form):
+class LongForm(FileForm):
     """A table of these columns (JSON), of which `id` names the series and `time` begins at `start` and goes by `step`."""
 
     columns: list[dict[str, Any]]
@@ -129,11 +129,11 @@ class LongFile(ArraySource):
         ordered = [Guess(self.id, "drop", NumberCells(0, False, ".", True), ""), *learned]
         ordered.sort(key=lambda guess: names.index(guess.name))
         numbers = read(opened, ordered_for(ordered, names), scratch).items
-        kept = [guess.name for guess in ordered if guess.type != "drop"]
-        when = np.asarray(numbers[:, kept.index(self.time)])
-        channels = [i for i, name in enumerate(kept) if name != self.time]
+        ordered_names = [guess.name for guess in ordered if guess.type != "drop"]
+        when = np.asarray(numbers[:, ordered_names.index(self.time)])
+        channels = [i for i, name in enumerate(ordered_names) if name != self.time]
         items, holes, start, step, notes = self._series(np.array(series), when, numbers, channels, opened.where)
-        whole = not holes and all(columns[kept[i]].type == "integer" for i in channels)
+        whole = not holes and all(columns[ordered_names[i]].type == "integer" for i in channels)
         if len(channels) == 1:
             items = items[..., 0]
         form = LongForm(

@@ -39,7 +39,7 @@ FORMS = {
 
 
 @dataclass(frozen=True)
-class Form(ABC):
+class FileForm(ABC):
     """Abstract. A kind of file that holds items."""
 
     name: ClassVar[str]
@@ -74,7 +74,7 @@ class Form(ABC):
 
 
 @dataclass(frozen=True)
-class ItemForm(Form):
+class ItemForm(FileForm):
     """Abstract. A kind of file of one item each."""
 
     alone = True
@@ -102,7 +102,7 @@ class ItemForm(Form):
         return one()
 
 
-def form_of(spec: DataSpec) -> Form | None:
+def form_of(spec: DataSpec) -> FileForm | None:
     """The kind of file that the data of a run came from; None where any will do.
 
     Raises OrnsteinError for a run whose description is damaged.
@@ -112,7 +112,7 @@ def form_of(spec: DataSpec) -> Form | None:
     kind, text = spec.origin
     try:
         module, _, name = FORMS[kind].partition(":")
-        form: Form = getattr(import_module(f"ornstein.data.{module}"), name)(**json.loads(text))
+        form: FileForm = getattr(import_module(f"ornstein.data.{module}"), name)(**json.loads(text))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise OrnsteinError(
             f"the run's description of its data holds no kind of file that is known ({error}); give --out FILE.npz"

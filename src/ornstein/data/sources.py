@@ -46,7 +46,7 @@ HUB = "hf:"
 LARGEST_SIDE = 1 << 14
 REMEMBERED = 32 << 20  # bytes of items that are used where they are, from which on what they are is kept in the cache
 
-Found = ArraySource | ImageFiles | TableFile | Toy
+Matched = ArraySource | ImageFiles | TableFile | Toy
 Keep = Callable[[Callable[[Items], Arrays]], Arrays]  # gives what the function builds, from the cache where it is there
 
 
@@ -179,7 +179,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> Found:
+def find(source: str | Path) -> Matched:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -216,7 +216,7 @@ def find(source: str | Path) -> Found:
     )
 
 
-def _described(source: str | Path, said: Said) -> Found:
+def _described(source: str | Path, said: Said) -> Matched:
     """A source with what the user says of it. Raises UsageError for a layout of what has known axes, holes in what has none,
     columns of what is no table, pieces of what is not cut."""
     matched, like = find(source), said.like

@@ -23,7 +23,7 @@ from ornstein.data.arrays import DAMAGE, SMALL, Arrays, ArraySource, as_items
 from ornstein.data.gathering import gathered, must_have_place
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import model_shape
-from ornstein.data.origins import Append, Form
+from ornstein.data.origins import Append, FileForm
 from ornstein.data.stamps import stamp
 from ornstein.errors import OrnsteinError, UsageError, brief
 
@@ -159,7 +159,7 @@ class Packing:
 
 
 @dataclass(frozen=True)
-class VariableForm(Form):
+class VariableForm(FileForm):
     """Abstract. A file of one variable, as the data were: its name, type, attributes, dimensions and their coordinates."""
 
     variable: str
@@ -351,9 +351,14 @@ class VariableFile(ArraySource):
     def _form(reader: Reader, name: str, about: About) -> VariableForm:
         coordinates: dict[str, list[Any]] = {}
         for dimension in about.dimensions[1:]:
-            found = reader.coordinate(name, dimension)
-            if found is not None and found[0].ndim == 1 and found[0].size <= AXIS and found[0].dtype.kind in "iuf":
-                values, attributes = found
+            coordinate = reader.coordinate(name, dimension)
+            if (
+                coordinate is not None
+                and coordinate[0].ndim == 1
+                and coordinate[0].size <= AXIS
+                and coordinate[0].dtype.kind in "iuf"
+            ):
+                values, attributes = coordinate
                 coordinates[dimension] = [values.dtype.str, values.tolist(), encoded(attributes)]
         dimensions = list(about.dimensions)
         return reader.form(

@@ -55,7 +55,7 @@ class ZarrReader(Reader):
     def names(self) -> list[str]:
         if self._metadata(""):
             return [""]
-        found = []
+        named = []
         for here, folders, _ in os.walk(self._path):
             folders.sort()
             name = Path(here).relative_to(self._path).as_posix()
@@ -65,8 +65,8 @@ class ZarrReader(Reader):
                 shape = about["shape"]
                 axis = len(shape) == 1 and name.rpartition("/")[2] in self._names(about)
                 if shape and not axis and self._dtype(about).kind in "biuf":
-                    found.append(name)
-        return found
+                    named.append(name)
+        return named
 
     def _metadata(self, name: str) -> dict[str, Any]:
         """What the metadata of an array say; empty where there is none."""
@@ -157,12 +157,12 @@ class ZarrReader(Reader):
         return self.__dict__["opened"][1]
 
     def coordinate(self, name: str, dimension: str) -> tuple[NDArray[Any], Mapping[str, Any]] | None:
-        beside = "/".join((*name.split("/")[:-1], dimension))
-        about = self._metadata(beside) if name else {}
+        place = "/".join((*name.split("/")[:-1], dimension))
+        about = self._metadata(place) if name else {}
         if not about or len(about["shape"]) != 1 or about["shape"][0] > 1 << 20 or self._dtype(about).kind not in "iuf":
             return None
-        found = self.about(beside)
-        return self.read(beside, 0, found.shape[0]), found.attributes or {}
+        axis = self.about(place)
+        return self.read(place, 0, axis.shape[0]), axis.attributes or {}
 
 
 def _is_cf(attributes: Mapping[str, Any]) -> bool:
@@ -223,13 +223,13 @@ class ZarrForm(VariableForm):
         else:
             root = zarr.open_group(str(file), mode="w")
             array = root.create_array(self.variable, shape=shape, dtype=self.stored, **about, **names)
-            beside = "/".join(self.variable.split("/")[:-1])
+            group = "/".join(self.variable.split("/")[:-1])
             for (name, values, _), said in zip(
                 self.axes(shape), map(self.coordinates.get, self.dimensions), strict=True
             ):
                 if values is not None and said is not None:
                     plain = {key: value for key, (_, value) in said[2].items()}
-                    place = f"{beside}/{name}" if beside else name
+                    place = f"{group}/{name}" if group else name
                     axis = root.create_array(
                         place, shape=values.shape, dtype=values.dtype, attributes=plain, dimension_names=[name]
                     )
