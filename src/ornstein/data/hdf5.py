@@ -122,10 +122,7 @@ def opened_hdf5(path: Path, netcdf: bool) -> Iterator[Hdf5Reader]:
     """A file, opened for reading."""
     h5py = extras.library("h5py", f"reading {path.suffix} files")
     with spelled(path) as name, h5py.File(name, "r", locking=False) as file:
-        try:
-            yield Hdf5Reader(file, path, netcdf)
-        except (KeyError, TypeError, AttributeError) as error:  # of damaged files
-            raise OrnsteinError(f"{path} could not be read ({error}); make it anew.") from error
+        yield Hdf5Reader(file, path, netcdf)
 
 
 @dataclass(frozen=True)

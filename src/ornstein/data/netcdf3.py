@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from ornstein import extras
 from ornstein.data.variables import About, Reader, VariableForm
-from ornstein.errors import OrnsteinError, UsageError, brief
+from ornstein.errors import UsageError, brief
 
 
 class ClassicReader(Reader):
-    """An opened file, whose arrays are mapped into memory only while a part of them is copied."""
+    """An opened file, which scipy reads whole."""
 
     def __init__(self, file: Any, path: Path) -> None:
         self.form = ClassicForm
@@ -55,12 +55,9 @@ class ClassicReader(Reader):
 
 @contextmanager
 def opened_classic(path: Path) -> Iterator[ClassicReader]:
-    """A file, opened for reading: parts are copied out of a map of it, which ends with the block."""
+    """A file, opened for reading."""
     netcdf = extras.library("scipy.io", "reading classic NetCDF files")
-    try:
-        file = netcdf.netcdf_file(str(path), "r", mmap=False)
-    except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise OrnsteinError(f"{path} could not be read as NetCDF ({error}); make it anew.") from error
+    file = netcdf.netcdf_file(str(path), "r", mmap=False)
     try:
         yield ClassicReader(file, path)
     finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
+from ornstein.data.arrays import DAMAGE
 from ornstein.data.variables import Reader, VariableFile
-from ornstein.errors import UsageError
+from ornstein.errors import OrnsteinError, UsageError
 
 HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 NETCDF = (".nc", ".nc4", ".cdf", ".netcdf")
@@ -40,22 +41,29 @@ def split_name(text: str) -> tuple[str, str]:
 @contextmanager
 def opened(path: Path) -> Iterator[Reader]:
     """A scientific file, opened. Raises MissingExtra without its library, UsageError or OrnsteinError for what is none."""
+    try:
+        with _reader(path) as reader:
+            yield reader
+    except (*DAMAGE, OrnsteinError, MemoryError):
+        raise
+    except Exception as error:  # of damaged files the libraries raise whatever comes of them
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise OrnsteinError(f"{path} could not be read ({type(error).__name__}: {reason}); make it anew.") from error
+
+
+def _reader(path: Path) -> AbstractContextManager[Reader]:
     if path.is_dir():
         from ornstein.data.zarr_folder import ZarrReader
 
-        yield ZarrReader(path)
-        return
+        return nullcontext(ZarrReader(path))
     with path.open("rb") as file:
         start = file.read(8)
     if start[:4] in CLASSIC:
         from ornstein.data.netcdf3 import opened_classic
 
-        with opened_classic(path) as classic:
-            yield classic
-        return
+        return opened_classic(path)
     if start[:4] == b"CDF\x05":
         raise UsageError(f"{path} is NetCDF of 64-bit data, which no reader here knows; save it as NetCDF-4")
     from ornstein.data.hdf5 import opened_hdf5
 
-    with opened_hdf5(path, path.suffix.lower() in NETCDF) as hdf5:
-        yield hdf5
+    return opened_hdf5(path, path.suffix.lower() in NETCDF)
