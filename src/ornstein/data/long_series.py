@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ornstein.data.arrays import Arrays, ArraySource
 from ornstein.data.cells import NumberCells, text_of
+from ornstein.data.classes import rank
 from ornstein.data.column_types import Guess, Survey, WantedType
 from ornstein.data.columns import Column
 from ornstein.data.layout import own_shape
@@ -177,6 +178,8 @@ class LongFile(ArraySource):
         if np.isnan(when).any():
             raise UsageError(f"{where}: row {int(np.argmax(np.isnan(when))) + 1} has no {self.time}; give one")
         distinct, place = np.unique(names, return_inverse=True)
+        by_rank = np.array(sorted(range(len(distinct)), key=lambda i: rank(str(distinct[i]))))  # 2 before 10
+        distinct, place = distinct[by_rank], np.argsort(by_rank)[place]
         order = np.lexsort((when, place))
         place, when = place[order], when[order]
         bounds = np.flatnonzero(np.r_[True, np.diff(place) > 0, True])
