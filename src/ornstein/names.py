@@ -162,6 +162,7 @@ MASKINGS = Names(  # by the word behind the colon, or None
         ),
         "past": lambda masking, length=None: masking.Past(int(length)),
         "gaps": "Gaps",
+        "every": lambda masking, step=None: masking.Every(*map(int, step.split(","))),
     },
 )
 NETWORKS = Names(  # classes

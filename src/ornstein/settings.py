@@ -26,7 +26,8 @@ class Settings:
 
     data: str = ""
     """Training data: digits, fashion-mnist, mnist, emoji, moons, swiss-roll, checkerboard, rings, a folder or zip of images,
-    .npy, .npz, IDX, a table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table), or hf:NAME."""
+    .npy, .npz, IDX, a variable (FILE.h5?variable, also .nc and .zarr), a folder of WAV, FLAC or NIfTI files, a table (.csv, .tsv,
+    .parquet, .feather, .xlsx, sqlite:FILE?table), or hf:NAME."""
     out: str = ""
     """The run folder. The same command again resumes the run."""
     size: int | None = None
@@ -42,6 +43,12 @@ class Settings:
     its shape)."""
     missing: str | None = None
     """mask: NaN in a floating array is a missing number, 0 for the network and no part of the loss (default: NaN is refused)."""
+    time: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column of times: each --id is then a series, and the other columns are its channels."""
+    id: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column that names the series that a row belongs to."""
+    crop: int | None = None
+    """Cut sounds, and series in long form, into pieces of this length (default: they are whole, and must have one length)."""
     column: str | None = field(default=None, metadata={"repeats": True, "name": "NAME=TYPE"})
     """Of a table, the type of a column that is not to be guessed: numeric, integer, category, boolean, date, bounded or drop,
     once for each such column (default: as `ornstein data FILE` shows)."""
@@ -49,8 +56,8 @@ class Settings:
     """Condition on a degraded image: low-res:4 (super-resolution by 4), grey (colourisation) or mask (inpainting)."""
     given: str | None = None
     """Condition on a part of each item, so that one model gives p(any | any): any (a random subset of the columns of a vector;
-    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap), none
-    (default: any for tables, else none)."""
+    any:1,3,1 for columns of several dimensions), past:64 (the first 64 places of a series), gaps (all but one gap), every:4
+    (each fourth place: super-resolution; every:4,2 along the second axis), none (default: any for tables, else none)."""
     text: str | None = None
     """Condition on captions through an encoder: minilm (needs the extra `text`) or words (spelling alone)."""
     network: str | None = None

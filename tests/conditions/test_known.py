@@ -1,5 +1,6 @@
 """Any part of an item given any other: what a law draws, exact denoisers of the rest, and runs that fill holes."""
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 import ornstein
 from ornstein import data, exact, likelihood, path, target
 from ornstein.cli import main
-from ornstein.conditions import AnyColumns, Conditions, Gaps, Known, Past
+from ornstein.conditions import AnyColumns, Conditions, Every, Gaps, Known, Past
 from ornstein.errors import UsageError
 from ornstein.known import KnownDenoiser, Rest
 from ornstein.masking import MaskLaw
@@ -334,6 +335,55 @@ def test_series_are_forecast_and_their_gaps_filled() -> None:
     gaps = ornstein.train(waves, layout="NCL", given="gaps", **small)
     asked = np.where((t > 3) & (t < 9), NAN, waves[:2])
     assert np.array_equal(gaps.impute(asked, steps=4)[..., 9:], waves[:2, :, 9:])
+
+
+def test_every_gives_places_along_any_axis_and_no_other_request_is_answered() -> None:
+    for axis, expected in ((1, [1, 0, 0, 1, 0]), (2, [1, 0, 0, 1, 0, 0, 1])):
+        visible = Every(3, axis)(torch.zeros(2, 0), (2, 5, 7)).expand(2, 2, 5, 7)
+        place = [0, 0, 0, 0]
+        place[axis + 1] = slice(None)  # type: ignore[call-overload]
+        assert visible[tuple(place)].long().tolist() == expected
+        assert Every(3, axis).refusal(visible, (2, 5, 7)) == ""
+        assert "give these places and NaN" in Every(3, axis).refusal(visible.roll(1, axis + 1), (2, 5, 7))
+    for wrong, shape in ((Every(2, 3), (1, 4, 4)), (Every(2), (3,)), (Every(2), (1, 1, 4))):
+        with pytest.raises(ValueError, match="every"):
+            wrong.check(shape)
+    with pytest.raises(ValueError, match="every: the step is 1"):
+        Every(1)
+
+
+def test_quantiles_of_a_forecast_are_written_and_its_coverage_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walks = np.random.default_rng(0).normal(size=(200, 1, 16)).cumsum(2).astype(np.float32)
+    folder = str(tmp_path / "run")
+    ornstein.train(walks, layout="NCL", given="past:12", preset="tiny", steps=2, batch_size=4, out=folder, snapshots=0)
+    np.save(tmp_path / "walks.npy", walks)
+    np.save(tmp_path / "begun.npy", np.where(np.arange(16) < 12, walks[:3], np.float32(NAN)))
+    words = [
+        "impute",
+        folder,
+        str(tmp_path / "begun.npy"),
+        "--steps",
+        "2",
+        "--device",
+        "cpu",
+        "--quantiles",
+        "0.1,0.5,0.9",
+    ]
+    assert main([*words, "--out", str(tmp_path / "never.npy")]) == 2
+    assert "give for example --draws 100" in capsys.readouterr().err
+    assert main([*words, "--draws", "6", "--out", str(tmp_path / "q.npy")]) == 0
+    draws = ornstein.load(folder).impute(np.load(tmp_path / "begun.npy"), 6, steps=2)
+    np.testing.assert_allclose(
+        np.load(tmp_path / "q.npy"), np.quantile(draws, [0.1, 0.5, 0.9], axis=0), rtol=1e-4, atol=1e-5
+    )
+    words = ["evaluate", folder, "--data", str(tmp_path / "walks.npy"), "-n", "100", "--steps", "2", "--device", "cpu"]
+    assert main([*words, "--metrics", "sliced-wasserstein", "--out", str(tmp_path / "e.json")]) == 0
+    scores = {score["name"]: score["value"] for score in json.loads((tmp_path / "e.json").read_text())["scores"]}
+    assert {"CRPS", "central 50%", "central 90%"} <= scores.keys()
+    assert 0 < scores["CRPS"] < 10
+    assert scores["central 50%"] < scores["central 90%"]
 
 
 # Commands

@@ -228,6 +228,7 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
 
     from ornstein.data.column_spec import ColumnSpec
     from ornstein.data.images import grid_image, must_be_a_grid, new_npz, save_grid
+    from ornstein.data.origins import form_of
     from ornstein.data.scatter import scatter_image
     from ornstein.data.table_writing import new_table
 
@@ -237,6 +238,10 @@ def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -
         return
     if isinstance(spec, ColumnSpec):
         with new_table(output, spec.columns) as append:
+            yield lambda number, batch: append(batch)
+        return
+    if (form := form_of(spec)) is not None and output.path.name.lower().endswith(form.endings):
+        with form.new(output, count, spec) as append:
             yield lambda number, batch: append(batch)
         return
     arrays: list[NDArray[Any]] = []

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from ornstein.solvers import Solver
 
 
+FORECASTS, DRAWS = 100, 32  # items of which what is not given is drawn, and draws of each
+
+
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Items in the units of the data, their spec, their requested classes, and how they were made.
@@ -72,7 +75,8 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
     _must_have_target(options, trained)
-    data, training, holes, note = alike(*real_data(trained, options.data, options.train_data))
+    real = real_data(trained, options.data, options.train_data)
+    data, training, holes, note = alike(*real)
     if note:
         say(f"Note: {note}")
     guide = guidance_flags.guide(options, trained)
@@ -85,7 +89,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
 
         processes.on_first(hold)
         say_if_busy(trained.device)
-        _measure(options, wanted, processes, trained, guide, data, training, holes, results)
+        _measure(options, wanted, processes, trained, guide, data, training, holes, results, real[0])
 
 
 def _must_have_target(options: Evaluate, trained: "Run") -> None:
@@ -109,6 +113,7 @@ def _measure(
     training: "Dataset | None",
     holes: "Holes | None",
     results: Results,
+    whole: "Dataset",
 ) -> None:
     import torch
 
@@ -157,6 +162,8 @@ def _measure(
         )
         if isinstance(spec, ColumnSpec):
             evaluation = tabular.with_columns(evaluation, samples.items, data, training, spec, options.target)
+        elif trained.model.conditions.known is not None and not options.samples:
+            evaluation = _with_forecasts(evaluation, trained, whole, options)
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
     stem = f"{samples.name}-{of_data(data)}-{extractor.name}"
     said = f"{len(features):,} samples against {len(compared.real):,} items of {data.spec.source}, {extractor.name} features"
@@ -191,6 +198,27 @@ def _measure(
         results.also(lambda: _save_pairs(pairs, samples, *nearest))
     if training is not None and results.out is None:
         report_page(results, training)
+
+
+def _with_forecasts(evaluation: "Evaluation", trained: "Run", data: "Dataset", options: Evaluate) -> "Evaluation":
+    """With the CRPS of what is not given of items, in the data's units, and how often intervals of draws hold it."""
+    from ornstein.guidance import PLAIN
+    from ornstein.metrics import Row
+
+    measured = trained.calibrate(
+        data,
+        min(FORECASTS, len(data)),
+        DRAWS,
+        solver=guidance_flags.solver(options, trained, None, PLAIN),
+        steps=guidance_flags.steps_of(options),
+        seed=options.seed,
+        batch_size=options.batch_size,
+    )
+    scores = [score for score in measured.scores if score.name.startswith(("central", "CRPS"))]
+    known = trained.model.conditions.known
+    note = f"CRPS and coverage are of {len(measured.balls):,} items, {DRAWS} draws of each, given {known.law if known else ''}"
+    rows = (*evaluation.rows, *map(Row, scores))
+    return replace(evaluation, rows=rows, notes=(*evaluation.notes, note))
 
 
 # What is compared

@@ -38,6 +38,9 @@ def read(settings: Settings) -> "Dataset":
             channels=settings.channels,
             layout=settings.layout,
             missing=settings.missing,
+            time=settings.time,
+            id=settings.id,
+            crop=settings.crop,
             columns=() if settings.column is None else settings.column.splitlines(),
             progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
         )
@@ -65,6 +68,7 @@ def describe(training: "FolderTraining") -> list[str]:
     if s.steps is not None:
         length += f" ({epochs(s.steps * training.recipe.batch_size / len(training.dataset))})"
     count, together = training.processes.count, list[tuple[str, str]]()
+    step = f", about {size(step_memory(training))} in a step" if count == 1 else ""
     if count > 1:
         how = "weights, averages and optimiser sharded (FSDP2)" if s.shard else "a copy of the network in each (DDP)"
         together = [("processes", f"{count}, {training.recipe.batch_size // count} of each batch for each, {how}")]
@@ -73,7 +77,10 @@ def describe(training: "FolderTraining") -> list[str]:
         *(("units" if i == 0 else "", line) for i, line in enumerate(spec.units())),
         ("classes", few(spec.classes) if spec.classes else "none"),
         *(("condition", part.description) for part in model.conditions.parts if part is not model.conditions.label),
-        ("memory", f"{size(training.dataset.items.nbytes)} of data"),
+        (
+            "memory",
+            f"{size(training.dataset.items.nbytes)} of data{step}",
+        ),
         (
             "network",
             f"{s.network} {s.preset}: {parameters:,} parameters, {gflop(training):.2g} GFLOP per {spec.traits.item}",
@@ -112,6 +119,29 @@ def gflop(training: "FolderTraining") -> float:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(x, t)
     return float(counter.get_total_flops()) / 1e9
+
+
+def step_memory(training: "FolderTraining") -> int:
+    """Bytes of a step in 32 bits: what the backward pass keeps of a part of the batch, measured on one item, and six numbers of
+    each parameter (itself, its gradient, the two moments of AdamW, two averages)."""
+    import torch
+
+    spec, settings, network = training.dataset.spec, training.settings, training.model.network
+    own = {id(parameter) for parameter in network.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in own and id(tensor._base) not in own:
+            storage = tensor.untyped_storage()
+            saved[storage._cdata] = storage
+        return tensor
+
+    x, t = torch.zeros(1, *spec.shape, device=training.device), torch.zeros(1, device=training.device)
+    with torch.random.fork_rng(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(x, t)
+    rows = -(-training.recipe.batch_size // settings.accumulate)
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    return rows * sum(storage.nbytes() for storage in saved.values()) + 6 * 4 * weights
 
 
 def follow(training: "FolderTraining", command: str) -> int:

@@ -1,6 +1,7 @@
 """`ornstein impute`."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.files.output import Output
+    from ornstein.runs import Run
 
 ENDINGS = (".npy", ".npz")
 ELSEWHERE = {"run", "data", "out", "force", "device", "batch_size"}
@@ -29,39 +31,37 @@ def run(words: Sequence[str]) -> int:
     options = parse(Impute, "impute", words)
     within(options, draws=(1, 10**6), steps=(1, MOST_STEPS), seed=(0, 2**63 - 1), batch_size=(1, 2**20))
     guidance_flags.must_name_solver(options.solver)
+    parts = _quantiles(options)
     import numpy as np
 
-    from ornstein.data.arrays import plain_items
+    from ornstein.data.column_spec import ColumnSpec
     from ornstein.data.images import first_not_finite
     from ornstein.data.table_files import is_table
     from ornstein.device import choose_device
-    from ornstein.files.output import Output, digest, digest_of, must_have_room, unused
+    from ornstein.files.output import Output, digest, must_have_room, unused
     from ornstein.runs import load
     from ornstein.runs.conditioning import with_known
 
-    if is_table(options.data):
-        return _table(options)
-    file = Path(options.data).expanduser()
-    if file.suffix.lower() not in ENDINGS or not file.is_file():
-        raise UsageError(f"{file}: there is no such table, nor .npy or .npz of items with NaN in their holes; give one")
     trained = load(options.run, choose_device(options.device))
+    if is_table(options.data) and (isinstance(trained.spec, ColumnSpec) or not trained.spec.origin):
+        return _table(options, trained)
     with_known(trained, None, None)
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
     solver = guidance_flags.solver(options, trained, options.label, guide)
-    items = np.asarray(plain_items(file))
+    items, content = _items(options.data, trained)
     holes = int(np.isnan(items).sum()) if items.dtype.kind == "f" else 0
     if not holes:
-        raise UsageError(f"{file} has no holes: no number of it is NaN, so there is nothing to fill")
+        raise UsageError(f"{options.data} has no holes: no number of it is NaN, so there is nothing to fill")
     flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
-    recipe = digest({"command": "impute", "model": trained.weights_hash, "items": digest_of(file), **flags})
-    name = f"imputed-{file.stem}-seed-{options.seed}.npy"
+    recipe = digest({"command": "impute", "model": trained.weights_hash, "items": content, **flags})
+    name = f"imputed-{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(options.data).stem)}-seed-{options.seed}.npy"
     out = Path(options.out).expanduser() if options.out else trained.folder / name
     if out.suffix.lower() not in ENDINGS or os.path.isdir(out):
         raise UsageError(f"--out {out} has an ending that is not known; give a .npy or a .npz file")
     output = Output(out, recipe, options.force) if options.out else unused(out, recipe, options.force)
     output.check()
-    must_have_room(out, options.draws * items.size * np.dtype(trained.spec.dtype).itemsize)
+    must_have_room(out, (len(parts) or options.draws) * items.size * np.dtype(trained.spec.dtype).itemsize)
     with Meter("filling", patience=1.0) as meter:
         filled = trained.impute(
             items,
@@ -80,13 +80,51 @@ def run(words: Sequence[str]) -> int:
             f"draw {bad} holds NaN or infinite numbers, so none is written; the training has diverged, or the solver takes too "
             "few steps"
         )
-    write(output, filled[0] if options.draws == 1 else filled)
     each = f"{options.draws:,} draws of each" if options.draws > 1 else "one draw of each"
+    if parts:
+        made = np.quantile(filled, parts, axis=0, method="linear" if filled.dtype.kind == "f" else "nearest")
+        write(output, made.astype(filled.dtype))
+        each = f"{len(parts)} quantiles of {each}"
+    else:
+        write(output, filled[0] if options.draws == 1 else filled)
     say(f"{holes:,} holes of {filled.shape[1]:,} {trained.spec.traits.plural} filled, {each}: {output.path.resolve()}")
     return 0
 
 
-def _table(options: Impute) -> int:
+def _quantiles(options: Impute) -> list[float]:
+    """The parts of --quantiles, none without it. Raises UsageError for what is no part, and for too few draws."""
+    if options.quantiles is None:
+        return []
+    try:
+        parts = [float(part) for part in options.quantiles.split(",")]
+    except ValueError:
+        parts = []
+    if not parts or not all(0 <= part <= 1 for part in parts):
+        raise UsageError(f"--quantiles {options.quantiles}: give parts from 0 to 1, such as 0.05,0.5,0.95")
+    if options.draws < 2:
+        raise UsageError("--quantiles are of several draws; give for example --draws 100")
+    return parts
+
+
+def _items(name: str, trained: "Run") -> "tuple[NDArray[Any], str]":
+    """Items with NaN in their holes, and a hash of what was read."""
+    import numpy as np
+
+    from ornstein.data.arrays import plain_items
+    from ornstein.files.output import digest_of
+
+    file = Path(name).expanduser()
+    if file.suffix.lower() in ENDINGS and file.is_file():
+        return np.asarray(plain_items(file)), digest_of(file)
+    if trained.spec.origin:
+        from ornstein import data
+
+        opened = data.open(name, like=trained.spec, missing="mask")
+        return np.asarray(opened.items), opened.spec.content_hash
+    raise UsageError(f"{file}: there is no such table, nor .npy or .npz of items with NaN in their holes; give one")
+
+
+def _table(options: Impute, trained: "Run") -> int:
     """Fill the empty cells of a table."""
     import numpy as np
 
@@ -94,12 +132,11 @@ def _table(options: Impute) -> int:
     from ornstein.data.column_spec import ColumnSpec
     from ornstein.data.columns import Column
     from ornstein.data.table_writing import new_table
-    from ornstein.device import choose_device
-    from ornstein.runs import load
     from ornstein.runs.conditioning import with_known
 
-    trained = load(options.run, choose_device(options.device))
     spec = trained.spec
+    if options.quantiles is not None:
+        raise UsageError("--quantiles of a table are what `ornstein predict` writes; leave it out")
     if not isinstance(spec, ColumnSpec):
         raise UsageError(
             f"{options.data}: {trained.folder} was trained on {spec.traits.plural}; give a .npy or .npz of them"

@@ -30,6 +30,8 @@ def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]
         raise UsageError(f"--samples {file} cannot be read (No such file or directory); give a .npz file or a folder")
     if trained.spec.may_lack and is_table(file):
         return _rows(file, trained)
+    if trained.spec.origin and (opened := _like_data(file, trained)) is not None:
+        return opened
     if file.is_dir() and (numbers := sorted(file.glob("*.npy"))):
         items, digest = _stacked(file, numbers)
     elif file.suffix.lower() in (".npz", ".npy"):
@@ -45,6 +47,27 @@ def read(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]
     if labels is not None and len(labels) != len(adopted):
         raise UsageError(f"--samples {file} holds {len(adopted)} samples and {len(labels)} labels; give one for each")
     return adopted, labels, digest
+
+
+def _like_data(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str] | None":
+    """Items of a file, or a folder of files, of the kind that the data of the run came from; None for others."""
+    import numpy as np
+
+    from ornstein import data
+    from ornstein.data.origins import ItemForm, form_of
+
+    form = form_of(trained.spec)
+    if form is None:
+        return None
+    folder = (
+        isinstance(form, ItemForm)
+        and file.is_dir()
+        and any(name.name.endswith(form.endings) for name in file.iterdir())
+    )
+    if not folder and not file.name.lower().endswith(form.endings):
+        return None
+    opened = data.open(file, like=trained.spec)
+    return np.asarray(_adopted(np.asarray(opened.items), file, trained)), None, opened.spec.content_hash
 
 
 def _rows(file: Path, trained: "Run") -> "tuple[NDArray[Any], Tensor | None, str]":

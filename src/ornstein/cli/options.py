@@ -166,10 +166,14 @@ class Impute(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     """Fill the holes (NaN) of items with draws of a run trained with --given, given the rest of each item."""
 
     data: str = field(default="", metadata={"positional": True, "name": "FILE"})
-    """A table with empty cells, or a .npy or .npz of items in the units of the data, with NaN in the holes."""
+    """A table with empty cells, or items in the units of the data with NaN in the holes: a .npy, a .npz, or a file of the kind
+    of the training data."""
     draws: int = 1
     """Draws of all holes. Several are written one behind the other, (draws, N, ...), of a table with a column `draw`: their
     spread is the uncertainty."""
+    quantiles: str | None = field(default=None, metadata={"name": "P,..."})
+    """Write these quantiles of the draws of each number in place of the draws, such as 0.05,0.5,0.95: a forecast with its
+    intervals, (quantiles, N, ...)."""
     label: str | None = None
     """A class of all items by its name in the data (default: none is given)."""
     solver: str = "default"

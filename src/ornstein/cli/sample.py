@@ -88,6 +88,12 @@ def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
         from ornstein.data.scatter import must_be_drawable
 
         must_be_drawable(trained.spec.shape[0], f"--out {out}")
+    from ornstein.data.origins import form_of
+
+    if (form := form_of(trained.spec)) is not None:
+        form.check()
+        if out.name.lower().endswith(form.endings):
+            return
     if not os.path.isdir(out) and out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"--out {out} has an ending that is not known; use .png for a grid, .gif for the way from noise to data, .npz, or "
@@ -118,4 +124,7 @@ def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Pa
     label += "" if options.where is None else "-where-" + re.sub(r"[^\w.=]+", "-", options.where)[:60].strip("-")
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
-    return trained.folder / (name + trained.spec.traits.ending)
+    from ornstein.data.origins import form_of
+
+    form = form_of(trained.spec)
+    return trained.folder / (name + (trained.spec.traits.ending if form is None else form.ending))

@@ -27,7 +27,7 @@ from ornstein.conditions.text import ENCODERS, Encoder, Words, embed
 from ornstein.conditions.vector import Text, Vector
 from ornstein.degradations import Degradation, Grey, LowRes, RandomMask
 from ornstein.errors import UsageError
-from ornstein.masking import AnyColumns, Gaps, MaskLaw, Past
+from ornstein.masking import AnyColumns, Every, Gaps, MaskLaw, Past
 from ornstein.noise import mix
 
 if TYPE_CHECKING:
@@ -254,6 +254,7 @@ __all__ = [
     "Conditions",
     "Degradation",
     "Encoder",
+    "Every",
     "Gaps",
     "Grey",
     "ImageCondition",

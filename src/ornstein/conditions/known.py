@@ -14,7 +14,7 @@ from torch import Tensor
 from ornstein.conditions.condition import Condition, require
 from ornstein.data.layout import to_model_order
 from ornstein.errors import UsageError
-from ornstein.masking import LAWS, AnyColumns, Gaps, MaskLaw, Past
+from ornstein.masking import LAWS, AnyColumns, Every, Gaps, MaskLaw, Past
 
 if TYPE_CHECKING:
     from ornstein.data.dataset import Dataset
@@ -138,4 +138,9 @@ class Known(Condition):
         return cls(law, tuple(values["shape"]))
 
 
-ALL = (Known(AnyColumns((1, 2)), (3,)), Known(Past(2), (1, 4, 6)), Known(Gaps(), (3, 4, 6)))
+ALL = (
+    Known(AnyColumns((1, 2)), (3,)),
+    Known(Past(2), (1, 4, 6)),
+    Known(Gaps(), (3, 4, 6)),
+    Known(Every(2, 2), (1, 4, 6)),
+)

@@ -10,6 +10,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -84,6 +85,8 @@ class Arrays:
     masked: bool = False
     columns: tuple[Guess | Column, ...] = ()
     """Of a table, what each column is."""
+    origin: tuple[str, ...] = ()
+    """The kind of file and what goes back into files of samples (`ornstein.data.origins`)."""
 
     def take(self, indices: NDArray[np.int64]) -> Arrays:
         """Only these items."""
@@ -94,53 +97,38 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class ArrayFile:
-    """One file of items, perhaps with a file of labels. `half` 0 or 1: one half of each class.
+class ArraySource(ABC):
+    """Abstract: files that hold items as numbers.
 
-    `layout` names the axes of the items; without it, items whose axes and model shape may be those of `like` have them. `images`:
-    the file is a set of images, of which grey ones get their channel axis. `masked`: NaN is a missing number.
+    `layout` names the axes of the items; without it, items whose axes and model shape may be those of `like` have them. `masked`:
+    NaN is a missing number.
     """
 
     path: Path
-    labels: Path | None = None
-    classes: tuple[str, ...] = ()
-    half: Literal[0, 1] | None = None
     layout: str | None = None
-    images: bool = False
     like: Like | None = None
     masked: bool = False
 
     @property
-    def packed(self) -> bool:
-        """Whether the file must be unpacked to be read."""
-        return self.path.suffix in (".npz", ".gz")
-
-    @property
+    @abstractmethod
     def direct(self) -> bool:
-        """Whether the file needs no copy in the cache: it can be read as it is, or is tiny."""
-        return not self.packed or self.unpacked < SMALL
+        """Whether the items need no copy in the cache: they can be read as they are, or are tiny."""
 
-    @cached_property
-    def unpacked(self) -> int:
-        """The bytes that the arrays say they take; 0 for a file that cannot be read, as `load` will say."""
-        try:
-            if self.path.suffix == ".npz":
-                with zipfile.ZipFile(self.path) as archive:
-                    return sum(member.file_size for member in archive.infolist())
-            with gzip.open(self.path) as file:
-                dtype, shape, _ = _idx_header(cast(IO[bytes], file), self.path)
-                return math.prod(shape) * dtype.itemsize
-        except (*DAMAGE, OrnsteinError):
-            return 0
-
+    @abstractmethod
     def fingerprint(self) -> str:
         """Changes when a file does that decides what is read."""
-        files = [path for path in (self.path, self.labels) if path is not None]
-        how = str(self.classes), str(self.half), f"{self.layout} {self.like}{' masked' if self.masked else ''}"
-        return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), *how])
+
+    @abstractmethod
+    def _read(self, scratch: Path | None) -> Arrays:
+        """What `load` gives. Raises what is in `DAMAGE` for damaged files, too."""
+
+    @property
+    def _how(self) -> str:
+        """What of a fingerprint all of these have in common."""
+        return f"{self.layout} {self.like}{' masked' if self.masked else ''}"
 
     def load(self, scratch: Path | None = None) -> Arrays:
-        """All arrays of the file. Packed ones are unpacked into the folder `scratch`, where that is given.
+        """All items. What must be unpacked is, where it is large, into the folder `scratch`, where that is given.
 
         Raises `OrnsteinError` for a damaged file, or one that has no room in memory or on the disk, `UsageError` for arrays
         that are no images or vectors, `Changed` when a file changes while it is read.
@@ -157,10 +145,54 @@ class ArrayFile:
                 raise Changed(f"{self.path} changed while it was read; try again when it is whole.") from error
             if isinstance(error, OrnsteinError):
                 raise
-            raise OrnsteinError(f"{self.path} could not be read as arrays ({error}); make it anew.") from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise OrnsteinError(f"{self.path} could not be read as arrays ({reason}); make it anew.") from error
         if self.fingerprint() != before:
             raise Changed(f"{self.path} changed while it was read; try again when it is whole.")
-        arrays = replace(arrays, masked=self.masked)
+        return replace(arrays, masked=self.masked or arrays.masked)
+
+
+@dataclass(frozen=True)
+class ArrayFile(ArraySource):
+    """One file of items, perhaps with a file of labels. `half` 0 or 1: one half of each class.
+
+    `images`: the file is a set of images, of which grey ones get their channel axis.
+    """
+
+    labels: Path | None = None
+    classes: tuple[str, ...] = ()
+    half: Literal[0, 1] | None = None
+    images: bool = False
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file must be unpacked to be read."""
+        return self.path.suffix in (".npz", ".gz")
+
+    @property
+    def direct(self) -> bool:
+        return not self.packed or self.unpacked < SMALL
+
+    @cached_property
+    def unpacked(self) -> int:
+        """The bytes that the arrays say they take; 0 for a file that cannot be read, as `load` will say."""
+        try:
+            if self.path.suffix == ".npz":
+                with zipfile.ZipFile(self.path) as archive:
+                    return sum(member.file_size for member in archive.infolist())
+            with gzip.open(self.path) as file:
+                dtype, shape, _ = _idx_header(cast(IO[bytes], file), self.path)
+                return math.prod(shape) * dtype.itemsize
+        except (*DAMAGE, OrnsteinError):
+            return 0
+
+    def fingerprint(self) -> str:
+        files = [path for path in (self.path, self.labels) if path is not None]
+        how = str(self.classes), str(self.half), self._how
+        return "\n".join([*(f"{path.resolve()} {stamp(path)}" for path in files), *how])
+
+    def load(self, scratch: Path | None = None) -> Arrays:
+        arrays = super().load(scratch)
         return arrays if self.half is None else arrays.take(half_of(arrays.labels, self.half, len(arrays.items)))
 
     def _read(self, scratch: Path | None) -> Arrays:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from statistics import median
-from typing import IO, Any, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,19 @@ SPLITS = {
 """Names of folders of the parts of a data set, in any case."""
 HELD_OUT = ("test", "val")
 IGNORED = ("thumbs.db", "desktop.ini", "samples.json")  # of systems, and of folders of samples
+
+
+class FileKind(NamedTuple):
+    """Files of one item each: what they are called, and their endings."""
+
+    plural: str
+    suffixes: frozenset[str]
+
+    def __contains__(self, name: object) -> bool:
+        return str(name).lower().endswith(tuple(self.suffixes))
+
+
+IMAGES = FileKind("images", SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -195,18 +208,18 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def folder(root: Path) -> ImageFiles:
-    """Every image under `root`, sorted by path; links are followed once each, hidden names are left out.
+def folder(root: Path, kind: FileKind = IMAGES, names: Mapping[str, Path] | None = None) -> ImageFiles:
+    """Every image, or other file of a kind, under `root`, sorted by path; links are followed once each, hidden names left out.
 
     Of folders that are the parts of a data set, such as train and test, it is the images in train. Raises `UsageError` when there
     is none.
     """
-    names = _walk(root)
+    names = walk(root) if names is None else names
     openers = {name: opener(path) for name, path in names.items()}
-    return _described(str(root), openers, lambda used: f"{root.resolve()}\n{stamps(root, used)}")
+    return _described(str(root), openers, lambda used: f"{root.resolve()}\n{stamps(root, used)}", kind)
 
 
-def _walk(root: Path) -> dict[str, Path]:
+def walk(root: Path) -> dict[str, Path]:
     """All files under a folder by their names."""
     paths: list[Path] = []
     seen: set[tuple[int, int]] = set()
@@ -255,34 +268,35 @@ def _members(path: Path) -> dict[str, Callable[[], IO[bytes]]]:
 
 
 def _described(
-    where: str, openers: dict[str, Callable[[], IO[bytes]]], stamp_of: Callable[[list[str]], str]
+    where: str,
+    openers: dict[str, Callable[[], IO[bytes]]],
+    stamp_of: Callable[[list[str]], str],
+    kind: FileKind = IMAGES,
 ) -> ImageFiles:
     """The images among some files, with what the others say of them; a note of the parts and of the files passed over."""
-    notes, below = [], parts(openers)
+    notes, below = [], parts(openers, kind)
     if below:
         if "train" not in below:
             raise UsageError(
                 f"{where} holds {' and '.join(sorted(below))}, parts of a data set, and no train; name one of them, such as "
                 f"{where}/{sorted(below.values())[0]}."
             )
-        counts = {
-            kind: sum(_is_image(name) for name in openers if name.startswith(f"{below[kind]}/")) for kind in below
-        }
-        said = ", ".join(f"{below[kind]} ({count:,} images)" for kind, count in counts.items())
+        counts = {part: sum(name in kind for name in openers if name.startswith(f"{below[part]}/")) for part in below}
+        said = ", ".join(f"{below[part]} ({count:,} {kind.plural})" for part, count in counts.items())
         notes.append(
-            f"{where} holds the parts {said} of a data set, no classes; these are the images of {below['train']}."
+            f"{where} holds the parts {said} of a data set, no classes; these are the {kind.plural} of {below['train']}."
         )
         openers = {name: read for name, read in openers.items() if name.startswith(f"{below['train']}/")}
-    images = {name: read for name, read in openers.items() if _is_image(name)}
-    texts = {name: openers[name] for name in sidecars(openers)}
-    notes += _passed_over([name for name in openers if name not in images and name not in texts], where)
-    made = from_names(where, images, stamp_of([*images, *texts]), texts)
+    images = {name: read for name, read in openers.items() if name in kind}
+    texts = {name: openers[name] for name in sidecars(openers, kind)}
+    notes += _passed_over([name for name in openers if name not in images and name not in texts], where, kind)
+    made = from_names(where, images, stamp_of([*images, *texts]), texts, kind)
     return replace(made, notes=(*notes, *made.notes))
 
 
-def parts(names: Iterable[str]) -> dict[str, str]:
+def parts(names: Iterable[str], kind: FileKind = IMAGES) -> dict[str, str]:
     """The folders of the parts of a data set by what they are (train, test, val), where all images lie in such; else none."""
-    images = [name for name in names if _is_image(name)]
+    images = [name for name in names if name in kind]
     if not images:
         return {}
     depth = _shared_depth(images)
@@ -298,7 +312,7 @@ def parts(names: Iterable[str]) -> dict[str, str]:
 def held_out(root: Path) -> Path | None:
     """The folder of the held-out part of a data set, test or else val, where `root` is a folder or a zip file of such parts."""
     zipped = root.suffix == ".zip" and root.is_file()
-    below = parts(_walk(root) if root.is_dir() else _members(root) if zipped else ())
+    below = parts(walk(root) if root.is_dir() else _members(root) if zipped else ())
     return next((root / below[kind] for kind in HELD_OUT if kind in below and "train" in below), None)
 
 
@@ -309,23 +323,23 @@ def _shared_depth(names: Iterable[str]) -> int:
     return min(map(len, parents)) if differing is None else differing  # every path begins with the shortest
 
 
-def _passed_over(names: Sequence[str], where: str) -> list[str]:
+def _passed_over(names: Sequence[str], where: str, kind: FileKind) -> list[str]:
     """A note of files that are no images, by their endings."""
     others = [name for name in names if PurePosixPath(name).name.lower() not in IGNORED]
     endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in others)
     said = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(8))
     return (
-        [f"{len(others):,} files in {where} are no images that can be read and are passed over: {said}."]
+        [f"{len(others):,} files in {where} are no {kind.plural} that can be read and are passed over: {said}."]
         if others
         else []
     )
 
 
-def sidecars(names: Iterable[str]) -> list[str]:
+def sidecars(names: Iterable[str], kind: FileKind = IMAGES) -> list[str]:
     """Names of files that describe images: the nearest table in the folders that all images lie below, and texts with
     the name of an image."""
     names = list(names)
-    images = [PurePosixPath(name) for name in names if _is_image(name)]
+    images = [PurePosixPath(name) for name in names if name in kind]
     if not images:
         return []
     stems, there = {image.with_suffix("") for image in images}, set(names)
@@ -343,6 +357,7 @@ def from_names(
     openers: dict[str, Callable[[], IO[bytes]]],
     stamp: str,
     texts: Mapping[str, Callable[[], IO[bytes]]] | None = None,
+    kind: FileKind = IMAGES,
 ) -> ImageFiles:
     """Images by their path under a root. The class is the first folder below the folder that holds everything.
 
@@ -351,7 +366,9 @@ def from_names(
     Raises `UsageError` when there is no image.
     """
     if not openers:
-        raise UsageError(f"{where} holds no images; these endings are looked for: {' '.join(sorted(SUFFIXES))}.")
+        raise UsageError(
+            f"{where} holds no {kind.plural}; these endings are looked for: {' '.join(sorted(kind.suffixes))}."
+        )
     names = sorted(openers)
     parents = [PurePosixPath(name).parts[:-1] for name in names]
     shared = _shared_depth(names)
@@ -361,7 +378,7 @@ def from_names(
     labels = None
     if classes and None in firsts:
         outside = Counter(firsts)[None]
-        notes = (f"{outside} of {len(names)} images in {where} lie in no sub-folder, so there are no classes.",)
+        notes = (f"{outside} of {len(names)} {kind.plural} in {where} lie in no sub-folder, so there are no classes.",)
         classes = []
     elif classes:
         places = {name: i for i, name in enumerate(classes)}
@@ -475,10 +492,6 @@ def _natural(name: str) -> list[str | int]:
 
 def _round_to_8(side: float) -> int:
     return max(8, round(side / 8) * 8) if side >= 8 else max(1, round(side))
-
-
-def _is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
 
 
 def _hidden(name: str) -> bool:

@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ornstein.data.layout import to_model_order
+from ornstein.data.origins import item_form_of
 from ornstein.data.spec import FULL_RANGE, DataSpec
 from ornstein.errors import UsageError
 from ornstein.files.output import KEYWORD, Output, OutputFolder, digest, must_have_room
@@ -266,7 +267,11 @@ class SampleFolder:
 
 
 def _write_items(arrays: NDArray[Any], folder: Path, first: int, spec: DataSpec | None) -> None:
-    """A file for each, numbered from `first`: PNG where that holds the numbers, else .npy."""
+    """A file for each, numbered from `first`: of the kind that the data came from, else PNG where that holds them, else .npy."""
+    if (form := item_form_of(spec)) is not None and spec is not None:
+        for i, item in enumerate(arrays, first):
+            form.write(folder / f"{i:05d}{form.suffix}", item, spec)
+        return
     if spec is not None and spec.traits.pixels and arrays.dtype.name in FULL_RANGE:
         arrays = to_model_order(arrays, spec.layout).transpose(0, 2, 3, 1)
     exact = arrays.ndim == 4 and arrays.shape[-1] in PNG_COLOUR and arrays.dtype.name in FULL_RANGE

@@ -110,6 +110,7 @@ def measure(arrays: Arrays, source: str, digest: str | None = None) -> DataSpec:
         content_hash=content,
         layout=layout,
         missing=surveyed is not None and surveyed.holes,
+        origin=arrays.origin,
         **about,
     )
 

@@ -108,7 +108,7 @@ def _idx(folder: Path, split: str, classes: tuple[str, ...]) -> ArrayFile:
     )
     if images is None or labels is None:
         raise UsageError(f"{folder} lacks the files of the {split} part; install its package again.")
-    return ArrayFile(images, labels, classes, images=True)
+    return ArrayFile(images, labels=labels, classes=classes, images=True)
 
 
 def _fashion_folder() -> Path:

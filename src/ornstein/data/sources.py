@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ornstein.data import image_files, packages, pixels
-from ornstein.data.arrays import ArrayFile, Arrays, idx_labels_of
+from ornstein.data.arrays import ArrayFile, Arrays, ArraySource, idx_labels_of
 from ornstein.data.cache import ELSEWHERE, Items, cached, default_folder, remembered
 from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.column_types import WantedType, read_wanted
@@ -22,11 +22,17 @@ from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.hub import hub
 from ornstein.data.image_files import ImageFiles, Progress
+from ornstein.data.image_rows import ENDINGS as PARQUET
+from ornstein.data.image_rows import images_of
+from ornstein.data.item_files import ItemFolder, open_folder
 from ornstein.data.kinds import LAYOUTS
 from ornstein.data.layout import from_model_order, to_model_order
+from ornstein.data.long_series import LongFile, LongForm
 from ornstein.data.measuring import is_masked, measure
+from ornstein.data.origins import form_of
 from ornstein.data.pairs import is_pairs, open_pairs
 from ornstein.data.pixels import Size
+from ornstein.data.scientific import variable_of
 from ornstein.data.spec import DataSpec
 from ornstein.data.stamps import Changed
 from ornstein.data.table_files import SQLITE, TableFile, is_table, place_of
@@ -40,6 +46,7 @@ HUB = "hf:"
 LARGEST_SIDE = 1 << 14
 REMEMBERED = 32 << 20  # bytes of items that are used where they are, from which on what they are is kept in the cache
 
+Matched = ArraySource | ImageFiles | TableFile | Toy
 Keep = Callable[[Callable[[Items], Arrays]], Arrays]  # gives what the function builds, from the cache where it is there
 
 
@@ -53,6 +60,18 @@ class Wanted(NamedTuple):
     layout: str | None = None
 
 
+class Said(NamedTuple):
+    """What a user says of a source; None for nothing."""
+
+    layout: str | None = None
+    missing: str | None = None
+    like: DataSpec | None = None
+    columns: tuple[tuple[str, WantedType], ...] = ()
+    time: str | None = None
+    id: str | None = None
+    crop: int | None = None
+
+
 def open(
     source: str | Path,
     *,
@@ -63,15 +82,21 @@ def open(
     layout: str | None = None,
     missing: str | None = None,
     columns: Iterable[str] | Mapping[str, str] = (),
+    time: str | None = None,
+    id: str | None = None,
+    crop: int | None = None,
     like: DataSpec | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     """The data that `source` names: a known name (`names()`), `hf:NAME`, or a path.
 
-    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, IDX, or a table: .csv, .tsv,
+    A path is a folder of images, a .zip of images (or a folder in it: images.zip/test), .npy, .npz, IDX, a variable of a file of
+    HDF5, NetCDF or Zarr (FILE.h5?variable), a folder of WAV, FLAC or NIfTI files, or a table: .csv, .tsv,
     .parquet, .feather, .xlsx, or sqlite:FILE?table, of which `columns` says the types that are not to be guessed, as texts
-    NAME=TYPE or a mapping (`ornstein.data.column_types`). `size` is the side,
+    NAME=TYPE or a mapping (`ornstein.data.column_types`). `time` and `id` are the columns of a table in long form, of which each
+    value of `id` is a series (`ornstein.data.long_series`). `crop` cuts sounds and such series into pieces of so many numbers.
+    `size` is the side,
     or (height, width), that images are resized and cropped to (with `pad`: padded to); `channels` 1, 3 or 4 converts colours.
     Without them images keep their own. `limit` keeps that many items, evenly spaced. `layout` names the axes of an array where
     its shape has several readings (`ornstein.data.layout`); without it, items that fit `like` have its axes. `missing`
@@ -85,16 +110,18 @@ def open(
     wanted = Wanted(_sides(size), channels, pad, limit, layout)
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit} keeps nothing; give 1 or more.")
-    said = tuple(read_wanted(columns).items())
+    if crop is not None and crop < 1:
+        raise UsageError(f"crop={crop} leaves nothing; give 1 or more.")
+    said = Said(layout, missing, like, tuple(read_wanted(columns).items()), time, id, crop)
     if (isinstance(source, Path) or source not in packages.NAMED) and not is_table(source):
         place = Path(source).expanduser()
         if is_pairs(place):
             return _unchanged(open_pairs(place), wanted, layout, missing)
-    matched, name = _described(find(source), layout, missing, like, said), name_of(source)
+    matched, name = _described(source, said), name_of(source)
     folder, fingerprint = default_folder() if cache is None else cache, matched.fingerprint()
 
     def still() -> None:
-        if not str(source).startswith(HUB) and _fingerprint(source, layout, missing, like, said) != fingerprint:
+        if not str(source).startswith(HUB) and _fingerprint(source, said) != fingerprint:
             raise Changed(f"{name} changed while it was read; try again when it is whole.")
 
     keep = partial(cached, folder, (fingerprint, *wanted), source=name, describe=measure, still=still)
@@ -152,7 +179,7 @@ def names() -> tuple[str, ...]:
     return tuple(packages.NAMED)
 
 
-def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
+def find(source: str | Path) -> Matched:
     """Where the data of `source` are, without decoding them. A `Path` is never taken for a name.
 
     Raises `UsageError` when nothing is there (with the nearest name), or a package is not installed.
@@ -163,10 +190,15 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
         if source.startswith(HUB):
             return hub(source.removeprefix(HUB))
     if is_table(source) and place_of(source).is_file():
+        path = place_of(source)
+        if path.suffix.lower() in PARQUET and (rows := images_of([path], str(path))) is not None:
+            return rows
         return TableFile(str(source))
+    if (variable := variable_of(source)) is not None:
+        return variable
     path = place_of(source)
     if path.is_dir():
-        return image_files.folder(path)
+        return open_folder(path)
     if not path.exists() and (inside := image_files.within_archive(path)) is not None:
         return image_files.archive(*inside)
     if not path.is_file():
@@ -179,51 +211,70 @@ def find(source: str | Path) -> ArrayFile | ImageFiles | TableFile | Toy:
     if name.endswith((".idx", "-ubyte", "idx1", "idx2", "idx3", "idx4")):
         return ArrayFile(path, labels=idx_labels_of(path), images=True)
     raise UsageError(
-        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, an IDX file, or a "
-        "table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table)."
+        f"{path} is not a kind of data that is known; give a folder or a .zip of images, .npy, .npz, an IDX file, a "
+        "variable (FILE.h5?variable, .nc, .zarr), or a table (.csv, .tsv, .parquet, .feather, .xlsx, sqlite:FILE?table)."
     )
 
 
-def _described(
-    matched: ArrayFile | ImageFiles | TableFile | Toy,
-    layout: str | None,
-    missing: str | None,
-    like: DataSpec | None,
-    said: tuple[tuple[str, WantedType], ...] = (),
-) -> ArrayFile | ImageFiles | TableFile | Toy:
-    """With what the user says of an array or a table. Raises UsageError for a layout of what has known axes, holes in what has
-    none, and columns of what is no table."""
+def _described(source: str | Path, said: Said) -> Matched:
+    """A source with what the user says of it. Raises UsageError for a layout of what has known axes, holes in what has none,
+    columns of what is no table, pieces of what is not cut."""
+    matched, like = find(source), said.like
     if isinstance(matched, TableFile):
-        if layout is not None or missing is not None:
+        time, id = said.time, said.id
+        if like is not None and like.origin and like.origin[0] == LongForm.name and time is None and id is None:
+            form = form_of(like)
+            assert isinstance(form, LongForm)
+            time, id = form.time, form.id
+        if time is not None and id is not None:
+            shape = None if like is None else (like.layout, like.shape)
+            path, crop = matched.path, said.crop
+            return LongFile(
+                path=path, source=matched.source, time=time, id=id, wanted=said.columns, crop=crop, like=shape
+            )
+        if said.layout is not None or said.missing is not None:
             raise UsageError("layout and missing are for arrays; a table has columns, and empty cells are missing")
-        return replace(matched, like=like.columns) if isinstance(like, ColumnSpec) else replace(matched, wanted=said)
-    if said:
+        if time is not None or id is not None:
+            lacking = "id, the column that names each series" if id is None else "time, the column of its times"
+            raise UsageError(f"a table in long form needs {lacking}, too")
+        if said.crop is not None:
+            raise UsageError(
+                "crop: a table has rows, which are not cut; give time and id of one in long form, or leave it out"
+            )
+        return (
+            replace(matched, like=like.columns)
+            if isinstance(like, ColumnSpec)
+            else replace(matched, wanted=said.columns)
+        )
+    if said.time is not None or said.id is not None:
+        raise UsageError("time and id are columns of a table in long form, and this source is no table; leave them out")
+    if said.columns:
         raise UsageError("columns: these are for tables, and this source is none; leave --column out")
-    if is_masked(missing):
-        if not isinstance(matched, ArrayFile):
+    if said.crop is not None:
+        if not isinstance(matched, ItemFolder):
+            raise UsageError("crop: this is for folders of sounds and for tables in long form; leave it out")
+        matched = replace(matched, crop=said.crop)
+    if is_masked(said.missing):
+        if not isinstance(matched, ArraySource):
             raise UsageError(
                 "missing: this is for floating arrays, and image files and toy sets lack no numbers; leave it out"
             )
         matched = replace(matched, masked=True)
-    if isinstance(matched, ArrayFile) and layout is None:
-        return matched if like is None else replace(matched, like=(like.layout, like.shape))
-    if layout is None:
-        return matched
-    if not isinstance(matched, ArrayFile):
+    if said.layout is None:
+        return (
+            matched
+            if like is None or not isinstance(matched, ArraySource)
+            else replace(matched, like=(like.layout, like.shape))
+        )
+    if not isinstance(matched, ArraySource):
         raise UsageError("layout: this is for arrays, and the axes of image files and toy sets are known; leave it out")
-    return replace(matched, layout=layout)
+    return replace(matched, layout=said.layout)
 
 
-def _fingerprint(
-    source: str | Path,
-    layout: str | None,
-    missing: str | None,
-    like: DataSpec | None,
-    said: tuple[tuple[str, WantedType], ...],
-) -> str:
+def _fingerprint(source: str | Path, said: Said) -> str:
     """Content hash of the source as it is now; empty if it cannot be used."""
     try:
-        return _described(find(source), layout, missing, like, said).fingerprint()
+        return _described(source, said).fingerprint()
     except OrnsteinError:
         return ""
 
@@ -236,7 +287,7 @@ def _images(files: ImageFiles, wanted: Wanted, progress: Progress | None, keep: 
 
 
 def _arrays(
-    file: ArrayFile | TableFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path
+    file: ArraySource | TableFile | Toy, wanted: Wanted, progress: Progress | None, keep: Keep, folder: Path
 ) -> Arrays:
     size, channels, pad, limit, _ = wanted
 

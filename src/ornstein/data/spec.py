@@ -71,7 +71,9 @@ class DataSpec:
     - `whole`: of each dimension of floating vectors, whether all its numbers were whole;
     - `robust`: the channels that a few numbers would have decided the scale of: these lie outside `lows` and `highs`, and are
       learned as the nearest of both;
-    - `missing`: NaN among the items is a missing number: 0 for the network, and not part of the loss.
+    - `missing`: NaN among the items is a missing number: 0 for the network, and not part of the loss;
+    - `origin`: the kind of file that the items came from, and as JSON what of it goes back into files of samples
+      (`ornstein.data.origins`); empty where any file will do.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class DataSpec:
     whole: tuple[bool, ...] = ()
     robust: tuple[int, ...] = ()
     missing: bool = False
+    origin: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layout and self.kind in NAMED:
@@ -99,7 +102,8 @@ class DataSpec:
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain numbers, strings and lists."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return values if self.origin else {name: value for name, value in values.items() if name != "origin"}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> DataSpec:
@@ -433,6 +437,7 @@ def _check(spec: DataSpec) -> None:
         "robust": not all(type(i) is int and 0 <= i < held for i in spec.robust),
         "layout": LAYOUTS.get(spec.layout) is not kind,
         "missing": type(spec.missing) is not bool,
+        "origin": len(spec.origin) not in (0, 2) or not all(type(part) is str for part in spec.origin),
         "classes": not all(type(name) is str for name in spec.classes),
         "source": type(spec.source) is not str,
         "count": type(spec.count) is not int or spec.count < 1,

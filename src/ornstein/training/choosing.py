@@ -456,10 +456,11 @@ def masking(settings: Settings, spec: DataSpec) -> MaskLaw | None:
         raise UsageError(f"given: {brief(settings.given)} is a degradation; did you mean --degradation?")
     pick("given", name, dict.fromkeys(MASKINGS))
     whole = r"\d{1,9}"
-    forms = {"any": rf"({whole}(,{whole})*)?", "past": whole, "gaps": ""}
+    forms = {"any": rf"({whole}(,{whole})*)?", "past": whole, "gaps": "", "every": rf"{whole}(,{whole})?"}
     if not re.fullmatch(forms[name], rest) or (colon and not rest):
         raise UsageError(
-            f"given: {brief(settings.given)} is not one of any, any:1,3,1 (sizes of columns), past:64 (or another number), gaps"
+            f"given: {brief(settings.given)} is not one of any, any:1,3,1 (sizes of columns), past:64 (or another number), gaps, "
+            "every:4"
         )
     try:
         # the state of a number and the number are drawn apart, so that each can be given without the other
