@@ -17,7 +17,10 @@ FREE = (
 CHANGEABLE = ("learning_rate", "batch_size", "warmup", "weight_decay", "clip", "precision", "compile")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("given", "network", "preset", "time_features", "times", "batch_size", "precision", "threads")
+OPEN = (
+    *("given", "network", "preset", "time_features", "target", "weight", "times"),
+    *("batch_size", "precision", "threads"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,12 @@ class Settings:
     gaussian (random Fourier features) (default: slow; ddpm for the papers' presets)."""
     path: str = "linear"
     """Noise schedule: linear, cosine, trigonometric, vp, sub-vp, ve, edm, ddpm, ..."""
-    target: str = "velocity"
-    """Prediction of the network: velocity, noise, clean, v, score or edm."""
+    target: str | None = None
+    """Prediction of the network: velocity, noise, clean, v, score or edm (default: velocity; clean for tables)."""
     times: str | None = None
     """Distribution of training times: stratified, uniform, logit-normal or log-normal."""
-    weight: str = "one"
-    """Loss weight by noise level: one, min-snr, sigmoid, elbo or edm."""
+    weight: str | None = None
+    """Loss weight by noise level: one, min-snr, sigmoid, elbo or edm (default: one; edm for tables)."""
     uncertainty: bool = False
     """Learn the uncertainty of each noise level, so that all levels count equally in the loss."""
     learned_variance: bool = False
