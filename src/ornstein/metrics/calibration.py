@@ -8,7 +8,7 @@ Each of N items has K draws given what is known of it, and the truth. If both co
   sees how numbers hang together, and posteriors that are the prior;
 - a region of highest density of level p holds it too (Hermans et al. 2022, section 3), where densities are given.
 
-The continuous ranked probability score E|X − y| − ½E|X − X'| is lowest for the true distribution (Gneiting and Raftery 2007).
+The continuous ranked probability score of `metrics.crps` is lowest for the true distribution.
 """
 
 import math
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from ornstein.errors import UsageError
+from ornstein.metrics.crps import crps
 from ornstein.metrics.score import Score, proportion, smooth
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -101,12 +102,8 @@ def calibration(
     lost = np.isnan(truth)
     below = (draws < truth[:, None]).sum(1) + rng.random(truth.shape) * ((draws == truth[:, None]).sum(1) + 1)
     ranks = np.where(lost, np.nan, below / (each + 1))
-    near = np.abs(draws - truth[:, None]).mean(1)
-    ordered = np.sort(draws, axis=1)
-    weights = (2 * np.arange(1, each + 1) - each - 1) / (each * (each - 1))
-    crps = np.where(lost, np.nan, near - np.einsum("k,nkd->nd", weights, ordered))
     inner = None if densities is None else _above(*densities, rng)
-    return Calibration(each, ranks, _balls(draws, truth, rng), crps, inner, names)
+    return Calibration(each, ranks, _balls(draws, truth, rng), crps(draws, truth), inner, names)
 
 
 def _balls(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
