@@ -6,9 +6,9 @@
     python -m benchmarks.tables imputation --sets wine,breast-cancer,iris,diabetes,german --seconds 60
     python -m benchmarks.tables regression --sets diabetes --seconds 60
 
-A third of the rows is held out, of tables below 600 rows half. Seconds are of the processor, on one thread. A training of Ornstein has as many steps as fit, by
-the pace of its first ones; a peer is fitted as it comes, with its own defaults but for --levels and --copies, and
-what it took stands beside its scores.
+A third of the rows is held out, of tables below 600 rows half. Seconds are of the processor, on one thread. A training of
+Ornstein has as many steps as fit, by the pace of its first ones; a peer is fitted as it comes, with its own defaults but for
+--levels and --copies, and what it took stands beside its scores.
 
 - samples: as many as training rows; distances of marginals and of pairs and C2ST against the held-out rows, and boosted trees of
   scikit-learn trained on samples, tested on held-out rows, each beside as many training rows in the place of the samples.
@@ -38,6 +38,7 @@ from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.dataset import Dataset
 from ornstein.metrics import tabular
 from ornstein.metrics.c2st import c2st
+from ornstein.metrics.crps import crps
 from ornstein.metrics.score import Score
 
 Array = NDArray[np.float64]
@@ -215,13 +216,6 @@ def coverage(draws: Array, truth: Array, lost: NDArray[np.bool_], numeric: list[
 # Regression
 
 
-def crps(draws: Array, truth: Array) -> float:
-    """The mean over rows of E|X − y| − ½E|X − X'|, of draws (N, K) of values (N,)."""
-    count = draws.shape[1]
-    weights = (2 * np.arange(1, count + 1) - count - 1) / (count * (count - 1))
-    return float((np.abs(draws - truth[:, None]).mean(1) - np.sort(draws, 1) @ weights).mean())
-
-
 def trees(train: Dataset, rows: Array, place: int, seed: int) -> Array:
     """Draws of treeffuser with its defaults, on one thread."""
     import pandas as pd
@@ -255,13 +249,18 @@ def regression_of(name: str, seconds: float, seed: int, peers: bool) -> dict[str
     run, took = trained(train, "any", seconds, seed)
     began = time.process_time()
     drawn = run.predict(rows, target, draws=REGRESSION_DRAWS, seed=seed).draws
-    results = {"ornstein": {"CRPS": crps(drawn, truth), "train": took, "sample": time.process_time() - began}}
+    results = {
+        "ornstein": {"CRPS": float(crps(drawn, truth).mean()), "train": took, "sample": time.process_time() - began}
+    }
     if peers:
         began = time.process_time()
         made = trees(train, rows, place, seed)
-        results["treeffuser"] = {"CRPS": crps(made, truth), "train and sample": time.process_time() - began}
+        results["treeffuser"] = {
+            "CRPS": float(crps(made, truth).mean()),
+            "train and sample": time.process_time() - began,
+        }
     same = np.random.default_rng(seed).choice(np.asarray(train.items)[:, place], (1, REGRESSION_DRAWS))
-    results["training values"] = {"CRPS": crps(np.tile(same, (len(truth), 1)), truth)}
+    results["training values"] = {"CRPS": float(crps(np.tile(same, (len(truth), 1)), truth).mean())}
     return {who: {key: round(value, 4) for key, value in scores.items()} for who, scores in results.items()}
 
 

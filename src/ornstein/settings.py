@@ -40,6 +40,8 @@ class Settings:
     """Part of the items held out of the training, such as 0.1: for a validation loss, and by default for `evaluate`."""
     balance: bool = False
     """Draw each class equally often, whatever its number of items (default: each item equally often)."""
+    balance_by: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table, draw each category of this column equally often; samples have them equally often too (default: each row)."""
     layout: str | None = None
     """Axes of the array, if its shape has several readings: NHWC, NCHW, NHW, NCL, NLC, NL, NDHW, NCDHW, NDHWC, ND (default: from
     its shape)."""

@@ -1,8 +1,8 @@
 """The continuous ranked probability score of an ensemble: E|X − y| − ½ E|X − X'|, lowest where X is distributed as y.
 
-Gneiting and Raftery 2007, "Strictly proper scoring rules", equation 21. With K draws the second mean is over the K (K − 1) pairs of
-different draws (Ferro 2014, "Fair scores for ensemble forecasts", section 2): the estimate is unbiased for every K, and few draws
-are not punished. The K draws are sorted once: Σ_ij |x_i − x_j| = 2 Σ_k (2k − K − 1) x_(k).
+Gneiting and Raftery 2007, "Strictly proper scoring rules", equation 21. With K draws the second mean is over the K (K − 1) pairs
+of different draws (Ferro 2014, "Fair scores for ensemble forecasts", section 2): the estimate is unbiased for every K, and few
+draws are not punished. The K draws are sorted once: Σ_ij |x_i − x_j| = 2 Σ_k (2k − K − 1) x_(k).
 """
 
 import numpy as np
@@ -20,8 +20,8 @@ def crps(draws: Array, truth: Array) -> Array:
     """
     if draws.ndim < 2 or truth.shape != (len(draws), *draws.shape[2:]) or draws.shape[1] < 2:
         raise UsageError(
-            f"crps: draws of shape {draws.shape} and truth of shape {truth.shape} do not fit; give (N, K, ...) and (N, ...), K at "
-            "least 2"
+            f"crps: draws of shape {draws.shape} and truth of shape {truth.shape} do not fit; give (N, K, ...) and (N, ...), "
+            "K at least 2"
         )
     count = draws.shape[1]
     near = np.abs(draws - truth[:, None]).mean(1)

@@ -148,10 +148,11 @@ def _is_float32(precision: str) -> bool:
 
 def _learned(settings: Settings, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
     """The items to learn from, with how they are drawn, and those held out."""
-    if (settings.hold_out or settings.balance) and not dataset.is_indexed:
+    balance = settings.balance or settings.balance_by is not None
+    if (settings.hold_out or balance) and not dataset.is_indexed:
         raise UsageError("data: a stream cannot be held out or balanced; give data that can be indexed")
     learned, held_out = dataset.split(settings.hold_out) if settings.hold_out else (dataset, None)
-    return (learned.balanced() if settings.balance else learned), held_out
+    return (learned.balanced(settings.balance_by) if balance else learned), held_out
 
 
 def choose(
@@ -391,7 +392,7 @@ def _check_pairs(settings: Settings, dataset: Dataset, paired: bool) -> None:
             if paired
             else f"data: {source} holds pairs of noise and sample; give --coupling pairs with it"
         )
-    for key in ("hold_out", "balance", "flips", "augment"):
+    for key in ("hold_out", "balance", "balance_by", "flips", "augment"):
         if paired and getattr(settings, key):
             raise UsageError(f"{key}: pairs of noise and sample are learned from as they are; leave {key} out")
 
