@@ -139,7 +139,7 @@ def holes(rows: Array, random: bool, seed: int) -> NDArray[np.bool_]:
 
 
 def filled_by_regression(train: Dataset, rows: Array, seed: int) -> Array:
-    """IterativeImputer of scikit-learn on the training rows, one-hot codes in the place of categories."""
+    """IterativeImputer of scikit-learn on the training rows and these together, one-hot codes in the place of categories."""
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
@@ -157,8 +157,8 @@ def filled_by_regression(train: Dataset, rows: Array, seed: int) -> Array:
     center, scale = np.nanmean(both[0], 0), np.nanstd(both[0], 0)
     scale = np.where(scale > 0, scale, 1.0)
     imputer = IterativeImputer(random_state=seed, keep_empty_features=True)
-    imputer.fit((both[0] - center) / scale)
-    made = imputer.transform((both[1] - center) / scale) * scale + center
+    whole = imputer.fit_transform((np.concatenate(both) - center) / scale)  # fitted to whole rows alone it takes means
+    made = whole[len(known) :] * scale + center
     result, first = rows.copy(), 0
     for i, column in enumerate(spec.columns):
         width = coded[0][i].shape[1]
