@@ -139,7 +139,10 @@ def holes(rows: Array, random: bool, seed: int) -> NDArray[np.bool_]:
 
 
 def filled_by_regression(train: Dataset, rows: Array, seed: int) -> Array:
-    """IterativeImputer of scikit-learn on the training rows and these together, one-hot codes in the place of categories."""
+    """IterativeImputer of scikit-learn on the training rows and these together, with one-hot codes of categories.
+
+    The last category of each column has no code: with one, each is a sum of the others, of which nothing else is learned.
+    """
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
     from sklearn.impute import IterativeImputer
 
@@ -151,7 +154,7 @@ def filled_by_regression(train: Dataset, rows: Array, seed: int) -> Array:
             if column.is_numeric or not column.width:
                 side.append(values[:, None])
             else:
-                one = np.eye(len(column.state_names))[np.where(lost, 0, np.nan_to_num(values)).astype(int)]
+                one = np.eye(len(column.state_names))[np.where(lost, 0, np.nan_to_num(values)).astype(int), :-1]
                 side.append(np.where(lost[:, None], np.nan, one))
     both = [np.concatenate(side, 1) for side in coded]
     center, scale = np.nanmean(both[0], 0), np.nanstd(both[0], 0)
@@ -164,7 +167,9 @@ def filled_by_regression(train: Dataset, rows: Array, seed: int) -> Array:
         width = coded[0][i].shape[1]
         part = made[:, first : first + width]
         first += width
-        result[:, i] = part[:, 0] if column.is_numeric or not column.width else part.argmax(1)
+        if not column.is_numeric and column.width:
+            part = np.concatenate([part, 1 - part.sum(1, keepdims=True)], 1).argmax(1)[:, None]
+        result[:, i] = part[:, 0]
     return result
 
 
