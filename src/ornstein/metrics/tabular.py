@@ -104,10 +104,10 @@ def with_columns(
     elif training is not None:
         fresh = np.asarray(training.items[np.sort(np.random.default_rng(0).permutation(len(training))[:count])])
     made = tabular(samples, real, fresh, spec, target)
-    told = () if foretell is None else conditional(foretell, real, fresh, spec, target)
+    given = () if foretell is None else conditional(foretell, real, fresh, spec, target)
     return replace(
         evaluation,
-        rows=(*made.rows, *told, *evaluation.rows),
+        rows=(*made.rows, *given, *evaluation.rows),
         by_class=made.by_column,
         notes=(*made.notes, *evaluation.notes),
     )
@@ -231,17 +231,17 @@ def conditional(
     if len(rows) < 2:
         return ()
     truth, answers = rows[:, place], foretell(np.where(np.arange(rows.shape[1]) == place, np.nan, rows), place)
-    beside: Rows | None = None
+    marginal: Rows | None = None
     if column.is_numeric:
         name, each = f"CRPS of {column.name}, given the rest", crps(answers, truth)
         if len(others) > 1:
-            beside = crps(np.tile(others[None, :LEAST], (len(truth), 1)), truth)
+            marginal = crps(np.tile(others[None, :LEAST], (len(truth), 1)), truth)
     else:
         name, each = f"Brier score of {column.name}, given the rest", _brier(answers, truth)
         if len(others):
             shares = np.bincount(others.astype(np.int64), minlength=answers.shape[1]) / len(others)
-            beside = _brier(np.tile(shares, (len(truth), 1)), truth)
-    return (Row(_mean(name, each), None if beside is None else _mean(name, beside)),)
+            marginal = _brier(np.tile(shares, (len(truth), 1)), truth)
+    return (Row(_mean(name, each), None if marginal is None else _mean(name, marginal)),)
 
 
 def _brier(chances: Rows, truth: Rows) -> Rows:
