@@ -226,7 +226,7 @@ def train(
     network: nn.Module | str | None = None,
     out: str | Path | None = None,
     path: paths.Path | str = "linear",
-    target: targets.Target | str = "velocity",
+    target: targets.Target | str | None = None,
     objective: Any = None,
     steps: int | None = None,
     seed: int = 0,

@@ -17,7 +17,10 @@ FREE = (
 CHANGEABLE = ("learning_rate", "batch_size", "warmup", "weight_decay", "clip", "precision", "compile")
 
 # Keys that are chosen to fit the data and the machine when left open; a run that goes on keeps its choice.
-OPEN = ("given", "network", "preset", "time_features", "times", "batch_size", "precision", "threads")
+OPEN = (
+    *("given", "network", "preset", "time_features", "target", "weight", "times"),
+    *("batch_size", "precision", "threads"),
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Settings:
     """Part of the items held out of the training, such as 0.1: for a validation loss, and by default for `evaluate`."""
     balance: bool = False
     """Draw each class equally often, whatever its number of items (default: each item equally often)."""
+    balance_by: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table, draw each category of this column equally often; samples have them equally often too (default: each row)."""
     layout: str | None = None
     """Axes of the array, if its shape has several readings: NHWC, NCHW, NHW, NCL, NLC, NL, NDHW, NCDHW, NDHWC, ND (default: from
     its shape)."""
@@ -70,12 +75,12 @@ class Settings:
     gaussian (random Fourier features) (default: slow; ddpm for the papers' presets)."""
     path: str = "linear"
     """Noise schedule: linear, cosine, trigonometric, vp, sub-vp, ve, edm, ddpm, ..."""
-    target: str = "velocity"
-    """Prediction of the network: velocity, noise, clean, v, score or edm."""
+    target: str | None = None
+    """Prediction of the network: velocity, noise, clean, v, score or edm (default: velocity; clean for tables)."""
     times: str | None = None
     """Distribution of training times: stratified, uniform, logit-normal or log-normal."""
-    weight: str = "one"
-    """Loss weight by noise level: one, min-snr, sigmoid, elbo or edm."""
+    weight: str | None = None
+    """Loss weight by noise level: one, min-snr, sigmoid, elbo or edm (default: one; edm for tables)."""
     uncertainty: bool = False
     """Learn the uncertainty of each noise level, so that all levels count equally in the loss."""
     learned_variance: bool = False

@@ -50,6 +50,23 @@ def test_balanced_draws() -> None:
         data.dataset_of(x).balanced()
 
 
+def test_balanced_draws_of_a_table(tmp_path: Path) -> None:
+    rare = ["no"] * 90 + ["yes"] * 8 + [""] * 2
+    lines = [f"{i % 7}.5,{word}" for i, word in enumerate(rare)]
+    (tmp_path / "people.csv").write_text("\n".join(["age,income", *lines]))
+    table = data.open(tmp_path / "people.csv")
+    balanced = table.balanced("income")
+    drawn = [balanced.drawn(0, step, 100) for step in range(100)]
+    income = np.asarray(table.items)[np.concatenate([rows for _, rows in drawn]), 1]
+    assert [np.isnan(income).mean(), (income == 0).mean()] == pytest.approx([0.02, 0.49], abs=0.015)
+    assert drawn[3][0].step == (0, 3)
+    for wrong, reason in ((None, "--balance-by income"), ("age", "holds numbers"), ("incom", "did you mean income")):
+        with pytest.raises(UsageError, match=reason):
+            table.balanced(wrong)
+    with pytest.raises(UsageError, match="has no columns"):
+        data.open("moons", limit=100).balanced("income")
+
+
 @pytest.mark.slow
 def test_a_balanced_model_has_the_rare_class_as_often() -> None:
     """Without conditions the model is of what it was shown: half of each class, where the data have one in twenty."""

@@ -10,7 +10,7 @@ from ornstein.data.cells import NameCells, NumberCells
 from ornstein.data.column_spec import ColumnSpec, measure_columns
 from ornstein.data.column_types import Guess
 from ornstein.errors import UsageError
-from ornstein.metrics.tabular import Coded, tabular, target_of
+from ornstein.metrics.tabular import Coded, conditional, tabular, target_of
 
 Rows = np.ndarray
 
@@ -70,3 +70,22 @@ def test_models_trained_on_samples_are_worth_less_where_these_are_wrong() -> Non
     for target, name in (("c", "accuracy of c, trained on samples"), ("b", "R² of b, trained on samples")):
         (row,) = (r for r in tabular(apart, real, fresh, spec(), target).rows if r.score.name == name)
         assert row.score.high < row.floor.low  # type: ignore[union-attr]
+
+
+def test_what_is_foretold_given_the_rest_has_the_scores_of_the_true_distribution() -> None:
+    real, fresh, rng = rows(4000, 1), rows(4000, 2), np.random.default_rng(3)
+
+    def numbers(some: Rows, place: int) -> Rows:
+        assert np.isnan(some[:, place]).all()
+        return 0.8 * some[:, :1] + 0.6 * rng.normal(size=(len(some), 32))
+
+    def chances(some: Rows, place: int) -> Rows:
+        first = (some[:, 0] > 0)[:, None]
+        return np.where(first, [0.0, 0.9, 0.1], [0.9, 0.1, 0.0])
+
+    (told,) = conditional(numbers, real, fresh, spec(), "b")  # of a true N(m, s²) it is s/√π
+    assert told.score.name == "CRPS of b, given the rest"
+    assert told.score.low < 0.6 / np.sqrt(np.pi) < told.score.high < told.floor.low  # type: ignore[union-attr]
+    (told,) = conditional(chances, real, fresh, spec(), "c")  # of true chances p it is Σ p(1 − p)
+    assert told.score.name == "Brier score of c, given the rest"
+    assert told.score.low < 0.18 < told.score.high < told.floor.low  # type: ignore[union-attr]

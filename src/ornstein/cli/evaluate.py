@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,9 @@ def _measure(
             progress=lambda done, total: meter.update(done / total, names[done]),
         )
         if isinstance(spec, ColumnSpec):
-            evaluation = tabular.with_columns(evaluation, samples.items, data, training, spec, options.target)
+            known = options.samples is None and trained.model.conditions.known is not None
+            foretell = partial(_foretold, trained, options) if known else None
+            evaluation = tabular.with_columns(evaluation, samples.items, data, training, spec, options.target, foretell)
         elif trained.model.conditions.known is not None and not options.samples:
             evaluation = _with_forecasts(evaluation, trained, whole, options)
     seconds = {"classifier": round(prepared, 1), "measuring": round(time.monotonic() - began, 1)}
@@ -297,6 +300,22 @@ def draw(
             left = duration(seconds * (len(part) / made - 1))
             meter.update(made / len(part), f"{made:,} of {len(part):,}  {made / seconds:,.1f} a second  {left} left")
     return np.concatenate(batches)
+
+
+def _foretold(trained: "Run", options: Evaluate, rows: "NDArray[Any]", place: int) -> "NDArray[Any]":
+    """Draws of the numbers of a column of rows, or the chances of its states, given their other columns."""
+    from ornstein.data.column_spec import ColumnSpec
+    from ornstein.metrics.tabular import ENSEMBLE
+
+    spec, steps = trained.spec, guidance_flags.steps_of(options)
+    assert isinstance(spec, ColumnSpec)
+    column = spec.columns[place]
+    if column.is_numeric:
+        drawn = trained.impute(rows, ENSEMBLE, steps=steps, seed=options.seed, batch_size=options.batch_size)
+        return drawn[:, :, place].T
+    said = trained.predict(rows, column.name, seed=options.seed, batch_size=options.batch_size)
+    assert said.chances is not None
+    return said.chances
 
 
 def _from_file(options: Evaluate, trained: "Run", processes: Processes) -> Samples:

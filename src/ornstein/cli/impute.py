@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ornstein.files.output import Output
+    from ornstein.guidance import GuidanceConfig
     from ornstein.runs import Run
+    from ornstein.solvers import Solver
 
 ENDINGS = (".npy", ".npz")
 ELSEWHERE = {"run", "data", "out", "force", "device", "batch_size"}
@@ -62,18 +64,7 @@ def run(words: Sequence[str]) -> int:
     output = Output(out, recipe, options.force) if options.out else unused(out, recipe, options.force)
     output.check()
     must_have_room(out, (len(parts) or options.draws) * items.size * np.dtype(trained.spec.dtype).itemsize)
-    with Meter("filling", patience=1.0) as meter:
-        filled = trained.impute(
-            items,
-            options.draws,
-            label=options.label,
-            guide=guide,
-            solver=solver,
-            steps=guidance_flags.steps_of(options),
-            seed=options.seed,
-            batch_size=options.batch_size,
-            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
-        )
+    filled = _filled(options, trained, items, guide, solver)
     bad = first_not_finite(filled.reshape(-1, *trained.spec.item_shape))
     if bad is not None:
         raise OrnsteinError(
@@ -154,17 +145,7 @@ def _table(options: Impute, trained: "Run") -> int:
         )
     name = f"imputed-{Path(options.data).stem}-seed-{options.seed}.csv"
     output = table_output(trained, options.out, name, {"command": "impute", "rows": digest, **flags}, options.force)
-    with Meter("filling", patience=1.0) as meter:
-        filled = trained.impute(
-            rows,
-            options.draws,
-            guide=guide,
-            solver=solver,
-            steps=guidance_flags.steps_of(options),
-            seed=options.seed,
-            batch_size=options.batch_size,
-            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
-        )
+    filled = _filled(options, trained, rows, guide, solver)
     columns = list(spec.columns)
     if options.draws > 1:
         taken = [column.name for column in columns]
@@ -176,6 +157,24 @@ def _table(options: Impute, trained: "Run") -> int:
     each = f"{options.draws:,} draws of each" if options.draws > 1 else "one draw of each"
     say(f"{holes:,} holes of {len(rows):,} rows filled, {each}: {output.path.resolve()}")
     return 0
+
+
+def _filled(
+    options: Impute, trained: "Run", items: "NDArray[Any]", guide: "GuidanceConfig", solver: "Solver"
+) -> "NDArray[Any]":
+    """The draws of items (draws, N, ...), with progress."""
+    with Meter("filling", patience=1.0) as meter:
+        return trained.impute(
+            items,
+            options.draws,
+            label=options.label,
+            guide=guide,
+            solver=solver,
+            steps=guidance_flags.steps_of(options),
+            seed=options.seed,
+            batch_size=options.batch_size,
+            progress=lambda done, total: meter.update(done / total, f"{done:,} of {total:,}"),
+        )
 
 
 def write(output: "Output", array: "NDArray[Any]") -> None:

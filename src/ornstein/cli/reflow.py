@@ -57,5 +57,6 @@ def run(words: Sequence[str]) -> int:
             augment=0.0,
             hold_out=0.0,
             balance=False,
+            balance_by=None,
         )
         return retraining.train(teacher, settings, processes, "reflow", words)

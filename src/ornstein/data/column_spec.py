@@ -55,6 +55,16 @@ class ColumnSpec(DataSpec):
         return self.scaling.dimensions
 
     @property
+    def codes(self) -> dict[str, Any]:
+        states = []
+        for column, own in zip(self.columns, self.dimensions, strict=True):
+            first = own.states[0] if own.states else 0
+            for shares, scale in () if column.states is None else column.states.parts:
+                states.append((first, shares, scale))
+                first += len(shares)
+        return {"data_std": self.data_std, "states": states}
+
+    @property
     def item_shape(self) -> tuple[int, ...]:
         return (len(self.columns),)
 

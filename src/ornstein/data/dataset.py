@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ornstein.data import classes as naming
 from ornstein.data.annotations import Annotations
 from ornstein.data.arrays import Arrays
+from ornstein.data.balance import Balance
 from ornstein.data.content import DIGITS, FORM, chunks, content_hash, digest_of, item_bytes
 from ornstein.data.selected import select
 from ornstein.data.shuffle import order
@@ -93,8 +94,13 @@ class Dataset:
         rest = np.setdiff1d(np.arange(len(self)), held)
         return replace(self.take(rest), spec=self.spec), self.take(held)
 
-    def balanced(self) -> BalancedDataset:
-        """The same items, of which training draws each class as often. Raises UsageError for data without classes."""
+    def balanced(self, column: str | None = None) -> Dataset:
+        """The same items, of which training draws each class as often; of a table each category of a column.
+
+        Raises UsageError for data without classes, and for a column that is not there or holds no categories.
+        """
+        if column is not None:
+            raise UsageError(f"balance_by: {self.spec.source} has no columns; give balance, for classes")
         if self.labels is None or not self.classes:
             raise UsageError(f"balance: {self.spec.source} has no classes to draw alike; leave it out")
         return BalancedDataset(self.items, self.labels, self.spec, self.annotations, self.use)
@@ -215,18 +221,9 @@ class BalancedDataset(Dataset):
 
     def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
         """The data and the indices of the items of a training step: a function of (seed, step)."""
-        rows, starts, counts, chances = self._groups
-        rng = np.random.default_rng((seed, step, 0xBA1A))
-        group = rng.choice(len(counts), size=total, p=chances)
-        return self, rows[starts[group] + rng.integers(counts[group])]
+        return self, self._balance.drawn(seed, step, total)
 
     @cached_property
-    def _groups(self) -> tuple[NDArray[Any], ...]:
-        """The items in the order of their labels; of each group that has any, the first and the count, and its chance."""
+    def _balance(self) -> Balance:
         assert self.labels is not None
-        rows = np.argsort(self.labels, kind="stable")
-        labels, starts, counts = np.unique(self.labels[rows], return_index=True, return_counts=True)
-        missing = np.where(labels == len(self.classes), counts / len(self), 0.0)
-        known = labels < len(self.classes)
-        chances = np.where(known, (1 - missing.sum()) / max(known.sum(), 1), missing)
-        return rows, starts, counts, chances / chances.sum()
+        return Balance.of(self.labels, len(self.classes))

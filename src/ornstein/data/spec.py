@@ -120,6 +120,11 @@ class DataSpec:
         return tuple(ColumnDimensions(str(i), (), (i,)) for i in range(self.shape[0]))
 
     @property
+    def codes(self) -> dict[str, Any] | None:
+        """Arguments of `networks.codes.Codes`, where dimensions are coded states and numbers of variance 1."""
+        return None
+
+    @property
     def traits(self) -> Kind:
         """The kind of the data as a class: networks that fit, drawing, words."""
         return NAMED[self.kind]

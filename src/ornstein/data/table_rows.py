@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ornstein.data.balance import Balance
 from ornstein.data.column_spec import ColumnSpec
+from ornstein.data.content import chunks
 from ornstein.data.dataset import Dataset
 from ornstein.data.shuffle import order
+from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,13 +23,30 @@ TURN = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of SplitM
 
 @dataclass(frozen=True, eq=False)
 class ColumnDataset(Dataset):
-    """`step`: the seed and the step of a training whose batch is drawn; without, whole numbers lie in the middle of their bin."""
+    """`step`: the seed and the step of a training whose batch is drawn; without, whole numbers lie in the middle of their bin.
+
+    `balance`: how rows are drawn, where not each as often.
+    """
 
     spec: ColumnSpec
     step: tuple[int, int] | None = None
+    balance: Balance | None = None
+
+    def balanced(self, column: str | None = None) -> Dataset:
+        spec = self.spec
+        if column is None:
+            raise UsageError(f"balance: {spec.source} has several columns; say --balance-by {spec.columns[-1].name}")
+        place = spec.place(column)
+        chosen = spec.columns[place]
+        if chosen.is_numeric or not chosen.width:
+            held = "numbers" if chosen.is_numeric else "one value alone"
+            raise UsageError(f"balance_by: column {column} holds {held}; give a column of categories")
+        states = np.concatenate([chosen.state_of(np.asarray(chunk)[:, place]) for chunk in chunks(self.items)])
+        return replace(self, balance=Balance.of(states, len(chosen.state_names) - chosen.missing))
 
     def drawn(self, seed: int, step: int, total: int) -> tuple[Dataset, NDArray[np.int64]]:
-        return replace(self, step=(seed, step)), order(seed, step, total, len(self))
+        rows = order(seed, step, total, len(self)) if self.balance is None else self.balance.drawn(seed, step, total)
+        return replace(self, step=(seed, step)), rows
 
     def batch(
         self,

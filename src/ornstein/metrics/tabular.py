@@ -3,8 +3,10 @@
 Distances are the usual ones of the field: of a column of numbers the Kolmogorov–Smirnov statistic, of categories half the sum of
 absolute differences of shares (total variation); a missing value is a category of its own, in numbers too. Of a pair of numbers
 half the difference of the correlations; of all other pairs the total variation of their table of counts, numbers in tenths of the
-real data. Intervals are ±1.96 deviations over resampled rows of both sides (the bootstrap). Two samples of one distribution have
-positive distances as well, so each score stands beside that of other real data.
+real data. What a model says of one column given all others is scored by the CRPS of numbers, and by the Brier score of
+categories, Σ_k (p_k − 1[y = k])² (Gneiting and Raftery 2007), beside values of other rows. Intervals are ±1.96 deviations over
+resampled rows of both sides (the bootstrap). Two samples of one distribution have positive distances as well, so each score
+stands beside that of other real data.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ornstein import extras
@@ -23,8 +26,9 @@ from ornstein.data import Dataset
 from ornstein.data.column_spec import ColumnSpec
 from ornstein.data.columns import Column
 from ornstein.errors import UsageError
+from ornstein.metrics.crps import crps
 from ornstein.metrics.evaluation import Evaluation, Row
-from ornstein.metrics.score import Score, Z, need
+from ornstein.metrics.score import Score, Z, need, smooth
 
 DRAWS = 40  # resamplings
 BINS = 10  # of numbers in a table of counts
@@ -32,8 +36,13 @@ LEAST = 100
 MOST_PAIRS = 1000
 LARGEST = 40  # states of a column that is foretold
 TEST = 20_000  # rows that a model is tested on
+FORETOLD, ENSEMBLE = 200, 32  # rows of which a column is foretold, and draws of each
 
 Rows = NDArray[np.float64]
+
+
+Foretell = Callable[[Rows, int], Rows]
+"""Of rows (N, C), whose column at a place is NaN: draws of its numbers (N, K), or chances of its states (N, K)."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +82,18 @@ def tabular(
 
 
 def with_columns(
-    evaluation: Evaluation, samples: Rows, data: Dataset, training: Dataset | None, spec: ColumnSpec, target: str | None
+    evaluation: Evaluation,
+    samples: Rows,
+    data: Dataset,
+    training: Dataset | None,
+    spec: ColumnSpec,
+    target: str | None,
+    foretell: Foretell | None = None,
 ) -> Evaluation:
-    """An evaluation with the scores of columns before its own, on the same rows of the data and of the training data."""
+    """An evaluation with the scores of columns before its own, on the same rows of the data and of the training data.
+
+    foretell: what a model says of the target column of rows, given all others; None: it is of the joint distribution alone.
+    """
     count = len(samples)
     shuffled = np.random.default_rng(0).permutation(len(data))[: 2 * count]
     half = min(count, len(data) // 2) if training is data else count
@@ -86,9 +104,10 @@ def with_columns(
     elif training is not None:
         fresh = np.asarray(training.items[np.sort(np.random.default_rng(0).permutation(len(training))[:count])])
     made = tabular(samples, real, fresh, spec, target)
+    given = () if foretell is None else conditional(foretell, real, fresh, spec, target)
     return replace(
         evaluation,
-        rows=(*made.rows, *evaluation.rows),
+        rows=(*made.rows, *given, *evaluation.rows),
         by_class=made.by_column,
         notes=(*made.notes, *evaluation.notes),
     )
@@ -196,6 +215,41 @@ def _correlations(values: Rows, weights: NDArray[np.float64]) -> NDArray[np.floa
     covariance = (centred * weights[:, None]).T @ centred
     spread = np.sqrt(np.diag(covariance))
     return covariance / np.maximum(np.outer(spread, spread), 1e-300)
+
+
+def conditional(
+    foretell: Foretell, real: Rows, fresh: Rows | None, spec: ColumnSpec, target: str | None = None
+) -> tuple[Row, ...]:
+    """The CRPS of numbers of the target column, in their unit, or the Brier score of its categories, given the rest of each row.
+
+    Beside it that of values of other rows, without looking at the rest. None where the column is missing in nearly all rows.
+    """
+    place = target_of(spec, target)
+    column = spec.columns[place]
+    rows = _filled(real, column, place)[:FORETOLD]
+    others = _filled(rows[:0] if fresh is None else fresh, column, place)[:, place]
+    if len(rows) < 2:
+        return ()
+    truth, answers = rows[:, place], foretell(np.where(np.arange(rows.shape[1]) == place, np.nan, rows), place)
+    marginal: Rows | None = None
+    if column.is_numeric:
+        name, each = f"CRPS of {column.name}, given the rest", crps(answers, truth)
+        if len(others) > 1:
+            marginal = crps(np.tile(others[None, :LEAST], (len(truth), 1)), truth)
+    else:
+        name, each = f"Brier score of {column.name}, given the rest", _brier(answers, truth)
+        if len(others):
+            shares = np.bincount(others.astype(np.int64), minlength=answers.shape[1]) / len(others)
+            marginal = _brier(np.tile(shares, (len(truth), 1)), truth)
+    return (Row(_mean(name, each), None if marginal is None else _mean(name, marginal)),)
+
+
+def _brier(chances: Rows, truth: Rows) -> Rows:
+    return np.asarray(np.square(chances - np.eye(chances.shape[1])[truth.astype(np.int64)]).sum(1))
+
+
+def _mean(name: str, each: Rows) -> Score:
+    return smooth(name, float(each.mean()), torch.from_numpy(each))
 
 
 def target_of(spec: ColumnSpec, name: str | None) -> int:

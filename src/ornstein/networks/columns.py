@@ -8,13 +8,14 @@ as the feature tokens of Gorishniy et al. 2021, "Revisiting deep learning models
 zero at first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .codes import Codes
 from .dit import Block
 from .embedding import SLOW, Condition, Conditioning, concat_image
 from .layers import modulate, pick, zero_
@@ -45,6 +46,7 @@ class ColumnTransformer(nn.Module):
         out_channels: int | None = None,
         image: int = 0,
         aim: bool = False,
+        codes: Mapping[str, Any] | None = None,
     ) -> None:
         """dim: D; columns: how many dimensions each has, in order (none: one each); the rest as in `MLP` and `DiT`.
 
@@ -68,8 +70,9 @@ class ColumnTransformer(nn.Module):
             "out_channels": out_channels,
             "image": image,
             "aim": aim,
-        }
+        } | ({} if codes is None else {"codes": dict(codes)})
         self.takes_aim = aim
+        self.codes = None if codes is None else Codes(dim, **codes)
         self.dim, self.classes, self.image = dim, classes, image
         self._column = [k for k, size in enumerate(sizes) for _ in range(size)]  # of each dimension
         self.conditioning = Conditioning(2 * width, width, classes, vector, fourier, frequencies, aim)
@@ -109,7 +112,8 @@ class ColumnTransformer(nn.Module):
             h = block(h, c)
         shift, scale = self.modulation(c).unsqueeze(1).chunk(2, dim=-1)
         h = modulate(self.norm(h), shift, scale)[:, [self._column[i % self.dim] for i in range(len(self.head))]]
-        return (h * self.head.to(h.dtype)).sum(-1) + self.bias.to(h.dtype)
+        out = (h * self.head.to(h.dtype)).sum(-1) + self.bias.to(h.dtype)
+        return out if self.codes is None else self.codes(out, x, t)
 
     def _tokens(self, entered: Tensor) -> Tensor:
         """What enters by dimensions (B, D, width), added up by columns."""

@@ -7,12 +7,13 @@ output = W' ( LN(h)·(1 + scale(c)) + shift(c) )
 with scales and shifts linear in c, the silu of the embedding of time and condition.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .codes import Codes
 from .embedding import SLOW, Condition, Conditioning, concat_image
 from .layers import modulate, pick, xavier_, zero_
 
@@ -61,10 +62,12 @@ class MLP(nn.Module):
         out_channels: int | None = None,
         image: int = 0,
         aim: bool = False,
+        codes: Mapping[str, Any] | None = None,
     ) -> None:
         """dim: D; classes, vector, fourier, frequencies, aim: as in `Conditioning`; out_channels: of the output (None: D).
 
-        image: channels of an image as condition, which are vectors beside x here, (B, image, D).
+        image: channels of an image as condition, which are vectors beside x here, (B, image, D). codes: data_std and states of
+        `Codes`, with which it predicts the rows of a table.
         """
         super().__init__()
         self.config = {
@@ -79,8 +82,9 @@ class MLP(nn.Module):
             "out_channels": out_channels,
             "image": image,
             "aim": aim,
-        }
+        } | ({} if codes is None else {"codes": dict(codes)})
         self.takes_aim = aim
+        self.codes = None if codes is None else Codes(dim, **codes)
         self.dim, self.classes, self.image = dim, classes, image
         self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies, aim)
         self.stem = xavier_(nn.Linear((1 + image) * dim, width))
@@ -115,4 +119,4 @@ class MLP(nn.Module):
             h = block(h, c)
         shift, scale = self.modulation(c).chunk(2, dim=-1)
         out: Tensor = self.head(modulate(self.norm(h), shift, scale))
-        return out
+        return out if self.codes is None else self.codes(out, x, t)

@@ -39,7 +39,7 @@ from ornstein.preconditioning import Identity, Preconditioning
 from ornstein.processes import ALONE, LAUNCH, Processes
 from ornstein.settings import Settings
 from ornstein.solvers import Solver
-from ornstein.target import Target
+from ornstein.target import Clean, Target
 from ornstein.training import augment, loggers, schedule, shards, teaching
 from ornstein.training.freezing import freeze
 from ornstein.training.loggers import Logger
@@ -148,10 +148,11 @@ def _is_float32(precision: str) -> bool:
 
 def _learned(settings: Settings, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
     """The items to learn from, with how they are drawn, and those held out."""
-    if (settings.hold_out or settings.balance) and not dataset.is_indexed:
+    balance = settings.balance or settings.balance_by is not None
+    if (settings.hold_out or balance) and not dataset.is_indexed:
         raise UsageError("data: a stream cannot be held out or balanced; give data that can be indexed")
     learned, held_out = dataset.split(settings.hold_out) if settings.hold_out else (dataset, None)
-    return (learned.balanced() if settings.balance else learned), held_out
+    return (learned.balanced(settings.balance_by) if balance else learned), held_out
 
 
 def choose(
@@ -173,6 +174,7 @@ def choose(
     settings = replace(settings, given=_maskings(settings, spec, objects))
     if objects.network is None:
         settings = replace(settings, **_library_network(settings, spec))
+    settings = replace(settings, **_prediction(settings, spec, objects))
     precision = settings.precision
     if precision is None:
         precision = "bf16" if is_bf16_fast(device) else "float32"
@@ -296,6 +298,13 @@ def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
     return {"network": network, "preset": preset, "time_features": features}
 
 
+def _prediction(settings: Settings, spec: DataSpec, objects: Objects) -> dict[str, Any]:
+    """The names of the target and of the weight: of coded columns the data are predicted (`networks.codes`), by EDM's weight."""
+    coded = spec.codes is not None and objects.network is None
+    target = settings.target or ("clean" if coded else "velocity")
+    return {"target": target, "weight": settings.weight or ("edm" if coded and target == "clean" else "one")}
+
+
 def _adamw(peak: float, weight_decay: float, weights: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
     fused = weights[0].device.type in ("cpu", "cuda", "mps")
     return torch.optim.AdamW(weights, lr=peak, weight_decay=weight_decay, betas=(0.9, 0.99), fused=fused)
@@ -383,7 +392,7 @@ def _check_pairs(settings: Settings, dataset: Dataset, paired: bool) -> None:
             if paired
             else f"data: {source} holds pairs of noise and sample; give --coupling pairs with it"
         )
-    for key in ("hold_out", "balance", "flips", "augment"):
+    for key in ("hold_out", "balance", "balance_by", "flips", "augment"):
         if paired and getattr(settings, key):
             raise UsageError(f"{key}: pairs of noise and sample are learned from as they are; leave {key} out")
 
@@ -495,12 +504,13 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
         )
     own = objects.network
     inputs = objects.preconditioning or (None if own is None else Identity())
-    network = _network(settings, spec, declared) if own is None else copy.deepcopy(own)
+    target = objects.target or TARGETS.pick(_prediction(settings, spec, objects)["target"], spec.data_std)
+    network = _network(settings, spec, declared, target) if own is None else copy.deepcopy(own)
     judged = objects.objective is not None and not is_plain(objects.objective)  # it says itself what is learned
     made = Model(
         network=network,
         path=objects.path or PATHS.pick(settings.path),
-        target=objects.target or TARGETS.pick(settings.target, spec.data_std),
+        target=target,
         spec=spec,
         conditions=declared,
         coupling=_coupling(settings, objects),
@@ -514,7 +524,7 @@ def model(settings: Settings, spec: DataSpec, parts: tuple[Condition, ...], obje
     return made
 
 
-def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.nn.Module:
+def _network(settings: Settings, spec: DataSpec, declared: Conditions, target: Target) -> torch.nn.Module:
     name = settings.network if settings.network is not None else spec.traits.networks[0]
     preset = settings.preset if settings.preset is not None else "small"
     features = settings.time_features if settings.time_features is not None else "slow"
@@ -522,6 +532,8 @@ def _network(settings: Settings, spec: DataSpec, declared: Conditions) -> torch.
     arguments = declared.arguments | TIME_FEATURES.pick(features) | kind.fitted(spec.shape)
     if "columns" in arguments:  # a network that has a token for each
         arguments["columns"] = [len(column.all) for column in spec.dimensions if column.all]
+    if spec.codes is not None and isinstance(target, Clean):
+        arguments["codes"] = spec.codes
     if settings.learned_variance:
         arguments |= {"out_channels": 2 * spec.shape[0]}
     if settings.few_steps is not None:
@@ -544,7 +556,7 @@ def draws(settings: Settings, made: Model, objects: Objects = NOTHING) -> object
         else TIMES.pick("stratified" if settings.times is None else settings.times)
     )
     known = objects.weight is not None or objects.objective is not None
-    weight = objects.weight or objective.One() if known else WEIGHTS.pick(settings.weight, made.spec.data_std)
+    weight = objects.weight or objective.One() if known else WEIGHTS.pick(settings.weight or "one", made.spec.data_std)
     return objective.Objective(made.path, made.target, times, weight, stratified, made.coupling)
 
 

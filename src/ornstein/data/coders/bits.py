@@ -36,6 +36,10 @@ class AnalogBits(StateCoder):
     def words(self) -> str:
         return f"{self.width} analog bits for {self.states} states"
 
+    @property
+    def parts(self) -> tuple[tuple[tuple[float, ...], float], ...]:
+        return (((0.5,), 2.0),) * self.width
+
     def encode(self, states: NDArray[np.int64]) -> Numbers:
         return np.asarray(2.0 * ((states[:, None] >> np.arange(self.width)) & 1) - 1.0)
 

@@ -68,6 +68,11 @@ class StateCoder(Coder):
     def width(self) -> int:
         """The number of dimensions."""
 
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[tuple[tuple[float, ...], float], ...]:
+        """Of each independent part of the code, in order, the shares of its values and its scale (`networks.codes`)."""
+
     @abstractmethod
     def encode(self, states: NDArray[np.int64]) -> Numbers:
         """States (N,) to model units (N, width)."""

@@ -45,6 +45,10 @@ class OneHot(StateCoder):
     def words(self) -> str:
         return f"one-hot of {self.count}"
 
+    @property
+    def parts(self) -> tuple[tuple[tuple[float, ...], float], ...]:
+        return ((self.shares, self.scale),)
+
     def encode(self, states: NDArray[np.int64]) -> Numbers:
         return np.asarray(self.scale * (np.eye(self.count)[states] - np.array(self.shares)))
 

@@ -41,6 +41,10 @@ class Sign(StateCoder):
     def words(self) -> str:
         return "two states in one dimension"
 
+    @property
+    def parts(self) -> tuple[tuple[tuple[float, ...], float], ...]:
+        return (((self.share,), self.scale),)
+
     def encode(self, states: NDArray[np.int64]) -> Numbers:
         return np.asarray(self.scale * (states[:, None] - self.share), np.float64)
 
