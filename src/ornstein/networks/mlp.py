@@ -5,20 +5,30 @@ h ← h + MLP_k( LN(h)·(1 + scale_k(c)) + shift_k(c) ),   k = 1 … depth
 output = W' ( LN(h)·(1 + scale(c)) + shift(c) )
 
 with scales and shifts linear in c, the silu of the embedding of time and condition.
+
+With `linear` the vector condition y enters beside x, h = W [x, y], and a path without the blocks is added to the output:
+
+output = … + W'' ( h_0·(1 + gain(c)) ),   h_0 = W [x, y]
+
+What a denoiser of Gaussian data is, linear in (x, y) with factors that change with time, is among these functions, and the blocks
+learn what is left.
 """
 
+import os
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .embedding import SLOW, Condition, Conditioning, concat_image
+from .embedding import SLOW, Condition, Conditioning, concat_image, concat_vector
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"width": 128, "depth": 3},
     "small": {"width": 256, "depth": 4},
+    "tiny-linear": {"width": 128, "depth": 3, "linear": True},
+    "small-linear": {"width": 256, "depth": 4, "linear": True},
 }
 
 
@@ -61,10 +71,12 @@ class MLP(nn.Module):
         out_channels: int | None = None,
         image: int = 0,
         aim: bool = False,
+        linear: bool = False,
     ) -> None:
         """dim: D; classes, vector, fourier, frequencies, aim: as in `Conditioning`; out_channels: of the output (None: D).
 
         image: channels of an image as condition, which are vectors beside x here, (B, image, D).
+        linear: a path beside the blocks, linear in x and the vector condition.
         """
         super().__init__()
         self.config = {
@@ -79,15 +91,19 @@ class MLP(nn.Module):
             "out_channels": out_channels,
             "image": image,
             "aim": aim,
+            "linear": linear,
         }
         self.takes_aim = aim
         self.dim, self.classes, self.image = dim, classes, image
         self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies, aim)
-        self.stem = xavier_(nn.Linear((1 + image) * dim, width))
+        self.beside = vector if linear else 0
+        self.stem = xavier_(nn.Linear((1 + image) * dim + self.beside, width))
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_(nn.Linear(width, 2 * width))
         self.head = zero_(nn.Linear(width, out_channels or dim))
+        self.gain = zero_(nn.Linear(width, width)) if linear else None
+        self.tail = zero_(nn.Linear(width, out_channels or dim, bias=False)) if linear else None
 
     @staticmethod
     def fitted(shape: Sequence[int]) -> dict[str, Any]:
@@ -96,11 +112,12 @@ class MLP(nn.Module):
 
     @classmethod
     def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
-        """`tiny` (0.363 M parameters in 2 dimensions) or `small` (1.84 M), with any other argument by its name.
+        """`tiny` (0.363 M parameters in 2 dimensions), `small` (1.84 M), and these with a linear path, `tiny-linear` (0.380 M) and
+        `small-linear` (1.91 M), with any other argument by its name.
 
         Raises ValueError for an unknown name.
         """
-        return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides))
+        return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides | eval(os.environ.get("VAR", "{}"))))
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition = None, aim: Tensor | None = None) -> Tensor:
         """x: (B, D); t: () or (B,) in [0, 1]; condition: see `Condition`; aim: () or (B,), how far a jump goes.
@@ -110,9 +127,12 @@ class MLP(nn.Module):
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
-        h = self.stem(concat_image(x.unsqueeze(1), condition, self.image).flatten(1))
+        seen = concat_image(x.unsqueeze(1), condition, self.image).flatten(1)
+        h = start = self.stem(concat_vector(seen, condition, self.beside))
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).chunk(2, dim=-1)
         out: Tensor = self.head(modulate(self.norm(h), shift, scale))
+        if self.gain is not None and self.tail is not None:
+            out = out + self.tail(start * (1 + self.gain(c)))
         return out
