@@ -16,7 +16,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,9 +158,7 @@ TASKS: dict[str, Callable[[], Task]] = {
     "two-moons": two_moons,
     "slcp-2": slcp,
 }
-
-
-PEERS = ("FMPE", "NPSE", "NPE")
+OURS, PEERS = "ours", ("FMPE", "NPSE", "NPE")
 
 
 @dataclass(frozen=True)
@@ -205,8 +203,10 @@ def ours(task: Task, theta: Array, x: Array, seconds: float, seed: int) -> dict[
         return post.given(seen).log_prob(some, check=False).value
 
     return {
-        "ours": Learned(lambda seen, count: post.given(seen).sample(count), log_prob),
-        "ours, tuned to 10 calls": Learned(lambda seen, count: post.given(seen).sample(count, solver=tuned), log_prob),
+        OURS: Learned(lambda seen, count: post.given(seen).sample(count), log_prob),
+        f"{OURS}, tuned to {CALLS} calls": Learned(
+            lambda seen, count: post.given(seen).sample(count, solver=tuned), log_prob
+        ),
     }
 
 
@@ -246,7 +246,9 @@ def peer(name: str, task: Task, theta: Array, x: Array, seconds: float, seed: in
     return Learned(sample, log_prob)
 
 
-def compare(task: Task, simulations: int, seconds: float, seed: int) -> dict[str, dict[str, Any]]:
+def compare(
+    task: Task, simulations: int, seconds: float, seed: int, learners: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """C2ST of each learner and peer on the same observations, with the CPU seconds that it learned for, and drew for."""
     rng = np.random.default_rng(seed)
     theta = draw(task.prior, simulations, seed)
@@ -262,8 +264,9 @@ def compare(task: Task, simulations: int, seconds: float, seed: int) -> dict[str
         scores = [
             c2st(torch.tensor(some), torch.tensor(true)).value for some, (true, _) in zip(draws, exact, strict=True)
         ]
-        some = slice(DENSITIES)
-        off = [post.log_prob(true[some], one) - log[some] for one, (true, log) in zip(seen, exact, strict=True)]
+        off = [
+            post.log_prob(true[:DENSITIES], one) - log[:DENSITIES] for one, (true, log) in zip(seen, exact, strict=True)
+        ]
         made[name] = {
             "c2st": float(np.mean(scores)),
             "mean": float(np.mean(off)),
@@ -273,15 +276,15 @@ def compare(task: Task, simulations: int, seconds: float, seed: int) -> dict[str
         }
         print(f"  {name}: {json.dumps(made[name])}", flush=True)
 
-    began = time.process_time()
-    own = ours(task, theta, x, seconds, seed)
-    took = time.process_time() - began
-    for name, post in own.items():
-        judge(name, post, took)
-    for name in PEERS:
+    for learner in learners:
         began = time.process_time()
-        post = peer(name, task, theta, x, seconds, seed)
-        judge(name, post, time.process_time() - began)
+        if learner == OURS:
+            posts = ours(task, theta, x, seconds, seed)
+        else:
+            posts = {learner: peer(learner, task, theta, x, seconds, seed)}
+        took = time.process_time() - began
+        for name, post in posts.items():
+            judge(name, post, took)
     return made
 
 
@@ -291,6 +294,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=None, help="of the training (default: that of ornstein.posterior)")
     parser.add_argument("--peers", action="store_true", help="beside FMPE, NPSE and NPE of the library sbi")
+    parser.add_argument("--learners", default=",".join((OURS, *PEERS)), help="with --peers: which of them learn now")
     parser.add_argument("--seconds", type=float, default=60, help="CPU seconds of each training beside peers")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     chosen = parser.parse_args()
@@ -301,11 +305,13 @@ def main() -> None:
         for name in chosen.tasks.split(","):
             task = TASKS[name]()
             if chosen.peers:
-                made: dict[str, Any] = compare(task, chosen.simulations, chosen.seconds, seed)
+                made: dict[str, Any] = compare(
+                    task, chosen.simulations, chosen.seconds, seed, chosen.learners.split(",")
+                )
             else:
                 made = measure(task, chosen.simulations, seed, **settings)
             made = {"simulations": chosen.simulations, **settings, **made}
-            results.setdefault(name, {})[str(seed)] = made
+            results.setdefault(name, {}).setdefault(str(seed), {}).update(made)
             print(name, seed, json.dumps(made), flush=True)
             RESULTS.mkdir(exist_ok=True)
             file.write_text(json.dumps(results, indent=1) + "\n")

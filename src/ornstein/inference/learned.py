@@ -22,12 +22,17 @@ from ornstein.inference.several import Each, Product
 from ornstein.learn import train
 from ornstein.metrics.calibration import Calibration
 from ornstein.noise import PerSampleNoise
+from ornstein.objective import LogitNormal
 from ornstein.runs import Run
 from ornstein.runs.calibrating import calibrate as calibrate_run
 from ornstein.solvers import Solver
 from ornstein.tuning import Tuned
 
 Array = NDArray[np.float64]
+TIMES = LogitNormal(
+    -1.5, 2.0
+)  # more of low noise than uniform: a posterior is often a hundred times narrower than its prior
+DECAY = 0.1  # of the weights; some thousands of simulations of many parameters are learned by heart without it
 DRAWS = 256  # of the posterior of each observation, by which its covariance is known
 
 
@@ -194,9 +199,7 @@ class ObservedPosterior:
             return bind(rows)
         precisions = torch.linalg.inv(torch.stack([self._covariance(one) for one in self.x]))
         prior = _prior(self.posterior)
-        return Product(
-            Each(bind, rows), prior, precisions, torch.linalg.inv(_prior_covariance(self.posterior, prior))
-        )
+        return Product(Each(bind, rows), prior, precisions, torch.linalg.inv(_prior_covariance(self.posterior, prior)))
 
     def _covariance(self, x: Array) -> Tensor:
         run = self.posterior.run
@@ -262,13 +265,15 @@ def posterior(
         N(0, I), so that no sample lies outside of it. None: nothing is known of it; what several observations need of the prior
         is learned.
     out: a run folder; None: in memory. `AmortisedPosterior(ornstein.load(out), prior)` is it again.
-    settings: those of `ornstein.train`; by default an MLP with a path that is linear in θ_t and x (`tiny-linear`), weight decay,
-        and no condition dropout where there is a prior.
+    settings: those of `ornstein.train`; by default an MLP with a path that is linear in θ_t and x (`tiny-linear`), times with
+        more of low noise, weight decay, and no condition dropout where there is a prior.
 
     Raises UsageError for parameters outside of the prior, and for shapes that do not fit.
     """
     known = as_prior(prior)
-    chosen: dict[str, Any] = {"preset": "tiny-linear" if settings.get("network") in (None, "mlp") else "tiny", "weight_decay": DECAY}
+    preset = "tiny-linear" if settings.get("network") in (None, "mlp") else "tiny"
+    chosen: dict[str, Any] = {"preset": preset, "weight_decay": DECAY}
+    chosen |= {} if "path" in settings else {"times": TIMES}  # which are for the default path
     chosen |= {} if known is None else {"label_dropout": 0.0}
     run = train(_pairs(theta, x, known), out=out, **chosen | settings)
     return AmortisedPosterior(run, known)

@@ -14,7 +14,6 @@ What a denoiser of Gaussian data is, linear in (x, y) with factors that change w
 learn what is left.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -112,12 +111,12 @@ class MLP(nn.Module):
 
     @classmethod
     def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
-        """`tiny` (0.363 M parameters in 2 dimensions), `small` (1.84 M), and these with a linear path, `tiny-linear` (0.380 M) and
-        `small-linear` (1.91 M), with any other argument by its name.
+        """`tiny` (0.363 M parameters in 2 dimensions) or `small` (1.84 M), and these with a linear path, `tiny-linear` (0.380 M)
+        or `small-linear` (1.91 M), with any other argument by its name.
 
         Raises ValueError for an unknown name.
         """
-        return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides | eval(os.environ.get("VAR", "{}"))))
+        return cls(dim, classes=classes, vector=vector, **(pick(PRESETS, name, cls.__name__) | overrides))
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition = None, aim: Tensor | None = None) -> Tensor:
         """x: (B, D); t: () or (B,) in [0, 1]; condition: see `Condition`; aim: () or (B,), how far a jump goes.
