@@ -197,7 +197,7 @@ def ours(task: Task, theta: Array, x: Array, seconds: float, seed: int) -> dict[
     learned(task, theta, x, seed, steps=TRIAL)
     each = (time.process_time() - began) / TRIAL
     post = learned(task, theta, x, seed, steps=int(seconds / each))
-    tuned = post.tune(x, CALLS)
+    tuned = post.tune(x, CALLS, seconds=seconds / 2)
 
     def log_prob(some: Array, seen: Array) -> Array:
         return post.given(seen).log_prob(some, check=False).value

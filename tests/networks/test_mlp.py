@@ -10,7 +10,7 @@ from ornstein.networks.mlp import PRESETS
 
 
 def test_the_docstring_states_the_parameters():
-    stated = re.findall(r"`(\w+)` \(([\d.]+) M", MLP.preset.__doc__)
+    stated = re.findall(r"`([\w-]+)` \(([\d.]+) M", MLP.preset.__doc__)
     assert [name for name, _ in stated] == list(PRESETS)
     for name, millions in stated:
         count = sum(p.numel() for p in MLP.preset(name, dim=2).parameters())

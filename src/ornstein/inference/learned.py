@@ -32,7 +32,8 @@ Array = NDArray[np.float64]
 TIMES = LogitNormal(
     -1.5, 2.0
 )  # more of low noise than uniform: a posterior is often a hundred times narrower than its prior
-DECAY = 0.1  # of the weights; some thousands of simulations of many parameters are learned by heart without it
+DECAY = 0.3  # of the weights; some thousands of simulations of many parameters are learned by heart without it
+STEPS = 3000  # of a training whose length is left open
 DRAWS = 256  # of the posterior of each observation, by which its covariance is known
 
 
@@ -266,13 +267,14 @@ def posterior(
         is learned.
     out: a run folder; None: in memory. `AmortisedPosterior(ornstein.load(out), prior)` is it again.
     settings: those of `ornstein.train`; by default an MLP with a path that is linear in θ_t and x (`tiny-linear`), times with
-        more of low noise, weight decay, and no condition dropout where there is a prior.
+        more of low noise, weight decay, 3,000 steps, and no condition dropout where there is a prior.
 
     Raises UsageError for parameters outside of the prior, and for shapes that do not fit.
     """
     known = as_prior(prior)
     preset = "tiny-linear" if settings.get("network") in (None, "mlp") else "tiny"
     chosen: dict[str, Any] = {"preset": preset, "weight_decay": DECAY}
+    chosen |= {} if settings.get("minutes") is not None else {"steps": STEPS}
     chosen |= {} if "path" in settings else {"times": TIMES}  # which are for the default path
     chosen |= {} if known is None else {"label_dropout": 0.0}
     run = train(_pairs(theta, x, known), out=out, **chosen | settings)
