@@ -132,9 +132,9 @@ def test_samples_are_near_the_truth_and_never_outside(post: inference.AmortisedP
 def test_densities_integrate_to_one_in_parameters(post: inference.AmortisedPosterior) -> None:
     sides = [(np.arange(24) + 0.5) / 24 * (high - low) + low for low, high in zip(BOX.low, BOX.high, strict=True)]
     grid = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
-    value, error = post.given([1.2, -0.3]).log_prob(grid, steps=12, check=False)
+    value, error = post.given([1.2, -0.3]).log_prob(grid, steps=24, check=False)
     assert np.isnan(error).all()
-    assert np.exp(value).sum() * (2 / 24) ** 2 == pytest.approx(1, abs=0.03)
+    assert np.exp(value).sum() * (2 / 24) ** 2 == pytest.approx(1, abs=0.01)
     value, error = post.given([1.2, -0.3]).log_prob([[1.2, -0.3], [2.5, 0.0]], steps=24)
     assert np.isfinite(value[0])
     assert abs(error[0]) < 0.05
@@ -152,7 +152,7 @@ def test_several_observations_have_a_density_up_to_a_constant(post: inference.Am
     np.testing.assert_allclose(value[:2], sum(alone)[:2] + math.log(4))  # the prior is 1/4 in the box
     assert value[2] == -np.inf
     assert value[0] > value[1]
-    assert np.isnan(error).all()
+    assert np.isnan(error[:2]).all()
     unknown = inference.AmortisedPosterior(post.run).given(seen)
     with pytest.raises(UsageError, match="give prior= to"):
         unknown.unnormalised_log_prob(theta)

@@ -95,8 +95,8 @@ class MLP(nn.Module):
         self.takes_aim = aim
         self.dim, self.classes, self.image = dim, classes, image
         self.conditioning = Conditioning(width, width, classes, vector, fourier, frequencies, aim)
-        self.beside = vector if linear else 0
-        self.stem = xavier_(nn.Linear((1 + image) * dim + self.beside, width))
+        self.joined = vector if linear else 0
+        self.stem = xavier_(nn.Linear((1 + image) * dim + self.joined, width))
         self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = zero_(nn.Linear(width, 2 * width))
@@ -127,7 +127,7 @@ class MLP(nn.Module):
             raise ValueError(f"x must have shape (B, {self.dim}), not {tuple(x.shape)}")
         c = F.silu(self.conditioning(t, condition, x.shape[0], aim))
         seen = concat_image(x.unsqueeze(1), condition, self.image).flatten(1)
-        h = start = self.stem(concat_vector(seen, condition, self.beside))
+        h = start = self.stem(concat_vector(seen, condition, self.joined))
         for block in self.blocks:
             h = block(h, c)
         shift, scale = self.modulation(c).chunk(2, dim=-1)
