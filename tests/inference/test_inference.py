@@ -12,6 +12,7 @@ import torch
 import ornstein
 from ornstein import exact, inference, path
 from ornstein.cli import main
+from ornstein.cli.calibrate import _table
 from ornstein.errors import UsageError
 from ornstein.inference import Box, IndependentNormal, JoinedPriors
 from ornstein.inference.prior import draw, log_slope
@@ -131,9 +132,9 @@ def test_samples_are_near_the_truth_and_never_outside(post: inference.AmortisedP
 def test_densities_integrate_to_one_in_parameters(post: inference.AmortisedPosterior) -> None:
     sides = [(np.arange(24) + 0.5) / 24 * (high - low) + low for low, high in zip(BOX.low, BOX.high, strict=True)]
     grid = np.stack(np.meshgrid(*sides), -1).reshape(-1, 2)
-    value, error = post.given([1.2, -0.3]).log_prob(grid, steps=12, check=False)
+    value, error = post.given([1.2, -0.3]).log_prob(grid, steps=24, check=False)
     assert np.isnan(error).all()
-    assert np.exp(value).sum() * (2 / 24) ** 2 == pytest.approx(1, abs=0.03)
+    assert np.exp(value).sum() * (2 / 24) ** 2 == pytest.approx(1, abs=0.01)
     value, error = post.given([1.2, -0.3]).log_prob([[1.2, -0.3], [2.5, 0.0]], steps=24)
     assert np.isfinite(value[0])
     assert abs(error[0]) < 0.05
@@ -142,6 +143,35 @@ def test_densities_integrate_to_one_in_parameters(post: inference.AmortisedPoste
         post.given([[1.2, -0.3]] * 2).log_prob([[1.0, 0.0]])
     with pytest.raises(UsageError, match="an observation has 2 finite numbers"):
         post.given([1.0])
+
+
+def test_several_observations_have_a_density_up_to_a_constant(post: inference.AmortisedPosterior) -> None:
+    seen, theta = np.array([[1.2, -0.3], [1.3, -0.2]]), np.array([[1.2, -0.3], [1.0, -0.2], [2.5, 0.0]])
+    value, error = post.given(seen).unnormalised_log_prob(theta, steps=12, check=False)
+    alone = [post.given(x).log_prob(theta, steps=12, check=False).value for x in seen]
+    np.testing.assert_allclose(value[:2], sum(alone)[:2] + math.log(4))  # the prior is 1/4 in the box
+    assert value[2] == -np.inf
+    assert value[0] > value[1]
+    assert np.isnan(error[:2]).all()
+    unknown = inference.AmortisedPosterior(post.run).given(seen)
+    with pytest.raises(UsageError, match="give prior= to"):
+        unknown.unnormalised_log_prob(theta)
+
+
+def test_a_solver_is_tuned_to_the_posteriors_of_observations(post: inference.AmortisedPosterior) -> None:
+    observations = simulate(draw(BOX, 64, seed=5))
+    solver = post.tune(observations, 3, starts=32, held_out=32, iterations=4)
+    assert solver.fitted.calls == 3
+    assert solver.error < solver.untuned
+    x = [0.4, 0.2]
+    fine = post.given(x).sample(200, steps=60)
+    made = post.given(x).sample(200, solver=solver)
+
+    def off(draws: np.ndarray) -> float:
+        return float(np.abs(draws - fine).mean())
+
+    assert off(made) < off(post.given(x).sample(200, steps=3))
+    assert off(made) < 0.05
 
 
 def test_rounds_cut_the_prior_around_the_truth() -> None:
@@ -187,6 +217,8 @@ def test_true_posteriors_are_calibrated_and_narrow_ones_are_not() -> None:
     assert wrong["central 90%"].high < 0.8
     assert wrong["TARP 90%"].high < 0.88
     assert min(calibration(narrow, truth).uniform.values()) < 1e-6
+    assert "Ranks are uniform" in _table(found)[-1]
+    assert "Not uniform: " in _table(calibration(narrow, truth))[-1]
     moved = calibration(draws + 0.4, truth)
     assert moved.uniform["number 0"] < 1e-6
     assert wrong["CRPS"].value > right["CRPS"].value

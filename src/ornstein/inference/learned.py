@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein import conditions, exact, likelihood, sampling
+from ornstein import conditions, exact, likelihood, sampling, tuning
 from ornstein.data import dataset_of
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UsageError
@@ -22,11 +22,18 @@ from ornstein.inference.several import Each, Product
 from ornstein.learn import train
 from ornstein.metrics.calibration import Calibration
 from ornstein.noise import PerSampleNoise
+from ornstein.objective import LogitNormal
 from ornstein.runs import Run
 from ornstein.runs.calibrating import calibrate as calibrate_run
 from ornstein.solvers import Solver
+from ornstein.tuning import Tuned
 
 Array = NDArray[np.float64]
+TIMES = LogitNormal(
+    -1.5, 2.0
+)  # more of low noise than uniform: a posterior is often a hundred times narrower than its prior
+DECAY = 0.3  # of the weights; some thousands of simulations of many parameters are learned by heart without it
+STEPS = 3000  # of a training whose length is left open
 DRAWS = 256  # of the posterior of each observation, by which its covariance is known
 
 
@@ -64,6 +71,31 @@ class AmortisedPosterior:
         dataset = dataset_of(_pairs(theta, x, self.prior))
         return calibrate_run(self.run, dataset, count, draws, units=self.parameters, **arguments)
 
+    def tune(self, x: Any, steps: int = 10, *, seconds: float = 60.0, **arguments: Any) -> Tuned:
+        """A solver of so many network calls, fitted to the posteriors given the observations x (N, C): `tuning.fit`.
+
+            solver = post.tune(x, steps=10)
+            samples = post.given(x_o).sample(1000, solver=solver)
+
+        Each start of the fit has one of the observations, which are best some hundreds of simulations; those that were learned
+        from will do. The solver is then for any observation like them.
+        """
+        rows = self._rows(_observed(self, x))
+
+        def bind(starts: Tensor) -> Denoiser:
+            return _bound(self.run, rows[starts % len(rows)])
+
+        shape, device = self.run.spec.shape, self.run.model.device
+        chosen = tuning.effort(_bound(self.run, rows[:1]), shape, steps, seconds, device=device)
+        settings: dict[str, Any] = {**chosen._asdict(), "seconds": seconds, "model": self.run.weights_hash, **arguments}
+        return tuning.fit(_bound(self.run, rows[:1]), shape, steps, bind=bind, device=device, **settings)
+
+    def _rows(self, x: Array) -> Tensor:
+        """The network's condition for each of the observations x (n, C)."""
+        rows = self.run.model.conditions.requested(len(x), self.run.spec, condition={"vector": x})
+        assert rows is not None
+        return rows[0]
+
     def parameters(self, u: NDArray[Any]) -> Array:
         """Coordinates (N, D) as parameters."""
         wide = np.asarray(u, np.float64)
@@ -100,6 +132,8 @@ class ObservedPosterior:
         for others Langevin steps correct it: `solver=PredictorCorrector(DDIM(), corrections=2)`, `steps=50` or more.
         """
         run = self.posterior.run
+        if steps is None and isinstance(solver, Tuned):
+            steps = solver.fitted.calls
         if len(self.x) == 1:
             made = run.sample(
                 count,
@@ -127,10 +161,12 @@ class ObservedPosterior:
         support.
 
         Without `check` errors are NaN, and the work is a quarter. Raises UsageError for several observations, whose product is
-        not normalised.
+        not normalised: `unnormalised_log_prob` is its logarithm up to a constant.
         """
         if len(self.x) != 1:
-            raise UsageError("log_prob: the density of several observations is not normalised; give one observation")
+            raise UsageError(
+                "log_prob: the density of several observations is not normalised; unnormalised_log_prob gives it up to a constant"
+            )
         prior, run = self.posterior.prior, self.posterior.run
         values = np.atleast_2d(np.asarray(theta, np.float64))
         inside = np.ones(len(values), bool) if prior is None else prior.log_prob(values) > -np.inf
@@ -144,19 +180,34 @@ class ObservedPosterior:
             error[inside] = (parts.solver + parts.probe).double().cpu().numpy()
         return LogDensity(result, error)
 
+    def unnormalised_log_prob(self, theta: Any, *, steps: int = 96, check: bool = True) -> LogDensity:
+        """log p(θ | x_1 … x_n) of parameters (N, D) up to a constant, the same for all θ: Σ log p(θ | x_i) − (n − 1) log p(θ).
+
+        For ratios of densities, a mode, or Markov chains. The densities are those of `log_prob`, each with its own error of
+        learning, which add up. Raises UsageError where the prior is not known.
+        """
+        prior = self.posterior.prior
+        if prior is None:
+            raise UsageError(
+                "unnormalised_log_prob: it divides by the prior, which is not known; give prior= to ornstein.posterior"
+            )
+        values = np.atleast_2d(np.asarray(theta, np.float64))
+        alone = prior.log_prob(values)
+        parts = [self.posterior.given(x).log_prob(values, steps=steps, check=check) for x in self.x]
+        inside = np.where(np.isfinite(alone), alone, 0.0)
+        value = sum(part.value for part in parts) - (len(parts) - 1) * inside
+        return LogDensity(np.asarray(value), np.asarray(sum(part.error for part in parts)))
+
     def denoiser(self) -> Denoiser:
         """The denoiser of coordinates in model units given all observations, for `ornstein.sample` and all that takes one."""
         run = self.posterior.run
         bind = partial(_bound, run)
-        rows = run.model.conditions.requested(len(self.x), run.spec, condition={"vector": self.x})
-        assert rows is not None
+        rows = self.posterior._rows(self.x)
         if len(self.x) == 1:
-            return bind(rows[0])
+            return bind(rows)
         precisions = torch.linalg.inv(torch.stack([self._covariance(one) for one in self.x]))
         prior = _prior(self.posterior)
-        return Product(
-            Each(bind, rows[0]), prior, precisions, torch.linalg.inv(_prior_covariance(self.posterior, prior))
-        )
+        return Product(Each(bind, rows), prior, precisions, torch.linalg.inv(_prior_covariance(self.posterior, prior)))
 
     def _covariance(self, x: Array) -> Tensor:
         run = self.posterior.run
@@ -222,13 +273,18 @@ def posterior(
         N(0, I), so that no sample lies outside of it. None: nothing is known of it; what several observations need of the prior
         is learned.
     out: a run folder; None: in memory. `AmortisedPosterior(ornstein.load(out), prior)` is it again.
-    settings: those of `ornstein.train`; by default a tiny MLP, and no condition dropout where there is a prior.
+    settings: those of `ornstein.train`; by default an MLP with a path that is linear in θ_t and x (`tiny-linear`), times with
+        more of low noise, weight decay, 3,000 steps, and no condition dropout where there is a prior.
 
     Raises UsageError for parameters outside of the prior, and for shapes that do not fit.
     """
     known = as_prior(prior)
-    chosen = {"preset": "tiny", **({} if known is None else {"label_dropout": 0.0}), **settings}
-    run = train(_pairs(theta, x, known), out=out, **chosen)
+    preset = "tiny-linear" if settings.get("network") in (None, "mlp") else "tiny"
+    chosen: dict[str, Any] = {"preset": preset, "weight_decay": DECAY}
+    chosen |= {} if settings.get("minutes") is not None else {"steps": STEPS}
+    chosen |= {} if "path" in settings else {"times": TIMES}  # which are for the default path
+    chosen |= {} if known is None else {"label_dropout": 0.0}
+    run = train(_pairs(theta, x, known), out=out, **chosen | settings)
     return AmortisedPosterior(run, known)
 
 

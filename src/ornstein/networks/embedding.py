@@ -230,6 +230,14 @@ def concat_image(x: Tensor, condition: Condition, channels: int) -> Tensor:
     return torch.cat([x, image.to(x.dtype)], 1)
 
 
+def concat_vector(x: Tensor, condition: Condition, width: int) -> Tensor:
+    """x (B, N) with the vector in a condition of so many numbers behind its own, zeros where there is none."""
+    if not width:
+        return x
+    vector = _split(condition).vector
+    return torch.cat([x, x.new_zeros(len(x), width) if vector is None else vector.to(x.dtype)], 1)
+
+
 class _Parts(NamedTuple):
     labels: Tensor | None
     vector: Tensor | None
