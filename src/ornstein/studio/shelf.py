@@ -64,6 +64,7 @@ class Place:
 
 def facts(run: "Run") -> dict[str, Any]:
     """A run's data, model and what can be done with it."""
+    from ornstein.conditions import RandomMask
     from ornstein.runs.conditioning import has_null
 
     spec, model = run.spec, run.model
@@ -84,6 +85,8 @@ def facts(run: "Run") -> dict[str, Any]:
         "text": "text" in names,
         "vector": next((part.arguments["vector"] for part in conditions.parts if "vector" in part.names), 0),
         "image": conditions.image is not None,
+        "mask": conditions.image is not None and isinstance(conditions.image.degradation, RandomMask),
+        "past": pasts(run),
         "guided": bool(conditions) and has_null(run),
         "path": str(model.path),
         "target": str(model.target),
@@ -115,6 +118,18 @@ def solvers_of(run: "Run") -> dict[str, list[str]]:
         "ode": [name for name in usable if not SOLVERS[name].stochastic],
         "sde": [name for name in usable if SOLVERS[name].stochastic],
     }
+
+
+def pasts(run: "Run") -> list[int]:
+    """The least and the most places of a series that can be given to forecast the rest; empty for a run that does not forecast."""
+    from ornstein.conditions import Gaps, Past
+
+    part = run.model.conditions.known
+    if part is None or run.spec.traits.axes != "CL":
+        return []
+    if isinstance(part.law, Past):
+        return [part.law.length] * 2
+    return [1, run.spec.shape[1] - 1] if isinstance(part.law, Gaps) else []
 
 
 def tuned_steps(run: "Run") -> list[int]:

@@ -1,10 +1,10 @@
-// Table: histograms of each number, and pairs, of samples over the data.
+// Table: histograms of each number, and pairs, of samples over data: the run's own, or a file of the user's.
 
 import * as api from "../api.js";
 import { chart } from "../chart.js";
 import * as draw from "../draw.js";
 import { button, error, figure, h, repeat, savePNG, say, select, short } from "../ui.js";
-import { sampling, work } from "./common.js";
+import { ownFile, sampling, work } from "./common.js";
 
 export const title = "Table";
 export const fits = (run) => run?.ready && !run.drawn && !api.recorded;
@@ -18,7 +18,10 @@ export function open(main, { run, memory }) {
   const names = Array.from({ length: run.item[0] ?? 1 }, (_, i) => [i, run.columns[i] ?? `number ${i + 1}`]);
   const across = select("Across", names, memory.values.across ?? 0, (v) => { memory.set("across", v); paint(); });
   const up = select("Up", names, memory.values.up ?? Math.min(1, names.length - 1), (v) => { memory.set("up", v); paint(); });
-  let dims = names.length, made = null, real = null;
+  const [choose, file] = ownFile("Compare with a file", run.columns.length ? ".csv,.npy" : ".npy", run, said, (answer) => { own = answer.upload; back.hidden = false; go(); });
+  const back = button("Compare with the run's data", () => { own = ""; back.hidden = true; go(); }, "small");
+  back.hidden = true;
+  let dims = names.length, made = null, real = null, what = "data", own = "";
 
   const column = (rows, j) => { const values = []; for (let i = j; i < rows.length; i += dims) values.push(rows[i]); return values; };
   const limits = (...columns) => {
@@ -40,8 +43,8 @@ export function open(main, { run, memory }) {
     plots.replaceChildren(...names.slice(0, MOST).map(([j, name]) => {
       const a = column(made, j), b = real ? column(real, j) : [], ends = limits(a, b);
       const series = [{ name: "samples", ...histogram(a, ends), colour: 0 }];
-      if (real) series.push({ name: "data", ...histogram(b, ends), colour: 1 });
-      const words = `samples ${short(mean(a))} ± ${short(deviation(a))}${real ? `, data ${short(mean(b))} ± ${short(deviation(b))}` : ""}`;
+      if (real) series.push({ name: what, ...histogram(b, ends), colour: 1 });
+      const words = `samples ${short(mean(a))} ± ${short(deviation(a))}${real ? `, ${what} ${short(mean(b))} ± ${short(deviation(b))}` : ""}`;
       return h("figure", {}, h("figcaption", {}, h("b", {}, name), words), chart({ label: `${name}: ${words}`, series, ratio: 0.5 }).element);
     }));
     note.textContent = dims > MOST ? `The first ${MOST} of ${dims} numbers.` : "";
@@ -62,19 +65,19 @@ export function open(main, { run, memory }) {
       }
     }
     pen.globalAlpha = 1;
-    canvas.setAttribute("aria-label", `${names[i][1]} across, ${names[j][1]} up: samples${real ? " over data" : ""}`);
-    pair.note(real ? "samples over data" : "samples");
+    canvas.setAttribute("aria-label", `${names[i][1]} across, ${names[j][1]} up: samples${real ? ` over ${what}` : ""}`);
+    pair.note(real ? `samples over ${what}` : "samples");
   }
   const jobs = work("rows", memory, api, (event) => {
-    if (event.type === "begin") { dims = event.dims; said.set(""); without.textContent = event.why ? `Without the data: ${event.why}.` : ""; again.set(event); say("Sampling"); }
+    if (event.type === "begin") { dims = event.dims; what = event.what || "data"; said.set(""); without.textContent = event.why ? `Without data beside: ${event.why}.` : ""; again.set(event); say("Sampling"); }
     else if (event.type === "result") { made = api.doubles(event.samples); real = event.real ? api.doubles(event.real) : null; show(); }
     else if (event.type === "end") say("Drawn");
     else if (event.type === "error") said.set(event.message);
   }, (words) => said.set(words));
-  const go = () => jobs.begin(controls.ask());
+  const go = () => jobs.begin(own ? { ...controls.ask(), beside: own } : controls.ask());
   main.append(
     h("section", { class: "stage", "aria-label": "Histograms" }, said.element, without, plots, note),
-    h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Table"), h("p", {}, "How often each number occurs in samples and in the data, and pairs of them."), ...controls.elements, across.element, up.element, h("div", { class: "row" }, button("Sample", go, "main"))),
+    h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Table"), h("p", {}, "How often each number occurs in samples and in data, and pairs of them."), ...controls.elements, across.element, up.element, h("div", { class: "row" }, button("Sample", go, "main")), h("div", { class: "row" }, choose, file, back)),
     h("section", { class: "more", "aria-label": "A pair" }, h("div", { class: "tables" }, pair.element), h("div", { class: "buttons" }, button("Save PNG", () => made && savePNG(`${run.name}-pair.png`, [canvas]))), again.element),
   );
   if (!jobs.resume(go)) go();
