@@ -31,9 +31,7 @@ RECORDED_MIXTURES, RECORDED_PATHS = ("ring", "moons"), ("linear", "vp")
 CLIENT = "export"
 
 
-def write(
-    place: Path, folders: Sequence[Path], device: str, force: bool = False, data: str | None = None
-) -> Path:
+def write(place: Path, folders: Sequence[Path], device: str, force: bool = False, data: str | None = None) -> Path:
     """Write the page of these runs. Raises UsageError for a file that is there already, unless `force`."""
     if place.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--export {place} has another ending than .html; give such as studio.html")

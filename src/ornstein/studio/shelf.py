@@ -121,7 +121,7 @@ def solvers_of(run: "Run") -> dict[str, list[str]]:
 
 
 def pasts(run: "Run") -> list[int]:
-    """The least and the most places of a series that can be given to forecast the rest; empty for a run that does not forecast."""
+    """The least and the most places of a series that can be given to forecast the rest; empty where a run does not forecast."""
     from ornstein.conditions import Gaps, Past
 
     part = run.model.conditions.known

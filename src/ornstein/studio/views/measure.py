@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ornstein.denoiser import Denoiser
-from ornstein.errors import UsageError
 from ornstein.files.reading import read_lines
 from ornstein.guidance.config import PLAIN
 from ornstein.likelihood import ODE, FixedSteps
@@ -71,14 +70,15 @@ def levels(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     """Errors and calibration by noise level: on an upload, without conditions; on the data that the command line names; or on
     bundled training data, of which held-out items where there are some."""
     place = studio.shelf.place(fields.text("run", next(iter(studio.shelf.places), "")))
-    count, number = fields.whole("count", 200, 1, 1000), fields.whole("levels", 10, 3, 20)
+    count, number = fields.whole("count", 200, 100, 1000), fields.whole("levels", 10, 3, 20)
     own = fields.text("beside")
     fields.end()
     run = place.run()
     known, condition = run.model.conditions, None
     if own:
-        x = _some(studio.uploads.get(client, place.id, own).items, count)
-        x, source = run.spec.to_model(run.spec.within(x)), "upload.npy"
+        items = studio.uploads.get(client, place.id, own).items
+        items = items[np.random.default_rng(0).permutation(len(items))[:count]]
+        x, source = run.spec.to_model(run.spec.within(items)), "upload.npy"
     else:
         found = data.held_out(run, studio.data)
         dataset, source = found.dataset, found.name
@@ -90,13 +90,6 @@ def levels(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     denoiser = conditioned(run, len(x), None, condition, PLAIN, len(x))[0][0]
     measured = diagnose(denoiser, x, times(run.model.path, number), batch_size=len(x))
     return _levelled(place, measured, len(x), source)
-
-
-def _some(items: Any, count: int) -> Any:
-    """So many of them at random, the same for the same items. Raises UsageError for fewer than two."""
-    if len(items) < 2:
-        raise UsageError("beside: errors by noise level are means over items, and this upload holds one; give more")
-    return items[np.sort(np.random.default_rng(0).permutation(len(items))[:count])]
 
 
 def _levelled(place: "Place", measured: Iterator[Any], count: int, source: str) -> Iterator[Event]:
@@ -143,7 +136,9 @@ def _near(draw: draws.SampleRequest, own: Any, beside: data.Beside, k: int) -> I
         "labels": [] if own is not None else draw.names,
         "own": own is not None,
         "what": "training items" if beside.trained else f"items of {beside.name}",
-        "command": commands.command("evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": beside.name}),
+        "command": commands.command(
+            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": beside.name}
+        ),
         "python": f"{load}; from ornstein.metrics.distances import nearest\n"
         + ("" if own is not None else f"{line}; ")
         + f"near = nearest(run.spec.to_model({'items' if own is not None else 'result'}).flatten(1), x.flatten(1), k={k})",

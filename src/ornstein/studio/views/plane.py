@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from ornstein.studio.state import Studio
 
 NEAR, FAR = 0.002, 0.998  # times at which every path has finite rates
-DENSE = 200  # points whose density is integrated between two reports
+DENSE = 800  # points whose density is integrated between two reports
+STEPS = 16  # of that ODE
 WIDTH = 3.0  # half of the side of the view where data and noise have a scale of one
 Event = dict[str, Any]
 
@@ -129,18 +130,18 @@ def density(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     """log p_t on a grid by integrating the probability-flow ODE, for runs, whose density has no closed form."""
     chosen = model(studio, fields)
     t = fields.number("t", 0.5, 0.0, 1.0)
-    cells, steps = fields.whole("cells", 40, 2, 80), fields.whole("steps", 16, 12, 96)
+    cells = fields.whole("cells", 40, 2, 80)
     fields.end()
-    return _dense(chosen, min(max(t, NEAR), FAR), cells, steps)
+    return _dense(chosen, min(max(t, NEAR), FAR), cells)
 
 
-def _dense(chosen: PlaneModel, t: float, cells: int, steps: int) -> Iterator[Event]:
+def _dense(chosen: PlaneModel, t: float, cells: int) -> Iterator[Event]:
     side = width(chosen.path, t)
     yield {"type": "begin", "t": t, "width": side, "cells": cells, **repeated(chosen, t)}
     points = lattice(side, cells).to(chosen.like(1))
     work = stepping(
         lambda progress: log_prob(
-            chosen.denoiser, points, t, steps=steps, batch_size=min(DENSE, len(points)), progress=progress
+            chosen.denoiser, points, t, steps=STEPS, batch_size=min(DENSE, len(points)), progress=progress
         )
     )
     while True:
@@ -150,7 +151,11 @@ def _dense(chosen: PlaneModel, t: float, cells: int, steps: int) -> Iterator[Eve
             values: Tensor = end.value
             break
         yield {"type": "progress", "done": done, "total": total}
-    yield {"type": "result", "t": t, "log_prob": frames.text(values.double().cpu().nan_to_num(-1e9, -1e9, -1e9).numpy())}
+    yield {
+        "type": "result",
+        "t": t,
+        "log_prob": frames.text(values.double().cpu().nan_to_num(-1e9, -1e9, -1e9).numpy()),
+    }
     yield {"type": "end"}
 
 
@@ -188,7 +193,7 @@ def repeated(chosen: PlaneModel, t: float) -> dict[str, str]:
         at, given = round(t, 4), chosen.label
         lines = [f"f.{name}(x, {at:g})" for name in ("score", "velocity")]
         condition = "" if given is None else f".given(torch.full((len(x),), {given}))"
-        lines.insert(0, f"ornstein.likelihood.log_prob(f, x, {at:g})")
+        lines.insert(0, f"ornstein.likelihood.log_prob(f, x, {at:g}, steps={STEPS})")
         return {
             "command": commands.command("sample", [chosen.place.quoted], {"-n": 1000, "--out": "points.png"}),
             "python": f"{commands.loading(chosen.place, 'import torch')}\nf = run.denoiser{condition}; {', '.join(lines)}",
