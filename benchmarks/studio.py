@@ -2,7 +2,7 @@
 
     python -m benchmarks.studio RUN
     python -m benchmarks.studio page RUN                                     # needs playwright and Chromium
-    python -m benchmarks.studio soak RUN [RUN ...] --minutes 30 --data DATA
+    python -m benchmarks.studio soak RUN [RUN ...] --minutes 30
 
 A real server on a socket, asked as a page and as programs ask. Frames are of 16 samples with the defaults of the run; programs
 ask for one sample each, first one after the other, then 32 at once. In Chromium a frame counts when it is on the screen: the
@@ -31,6 +31,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import numpy as np
+
+from ornstein.data import names
 
 ROUNDS, ALONE, TOGETHER, AT_ONCE = 7, 32, 128, 32
 PATIENCE = 120  # seconds for an answer
@@ -180,7 +182,7 @@ class Client:
         self.rng.choice([self.watch, self.plane, self.programs, self.curves, *self.fitting(run)])(run)
 
     def fitting(self, run: dict[str, Any]) -> list[Callable[[dict[str, Any]], None]]:
-        some = [self.race, self.nearest, self.levels]
+        some = [self.race] + ([self.nearest, self.levels] if run["source"] in names() else [])
         some += [self.edit] if run["pixels"] else []
         some += [] if run["drawn"] else [self.rows]
         some += [self.forecast] if run["past"] else []
@@ -218,15 +220,19 @@ class Client:
         self.run("rows", run=run["id"], count=300, seed=self.seed())
 
     def forecast(self, run: dict[str, Any]) -> None:
-        self.run("forecast", run=run["id"], item=self.seed(), draws=20)
+        series = np.random.default_rng(self.seed()).normal(size=(3, *run["item"])).astype(np.float32)
+        self.run("forecast", run=run["id"], upload=self.upload(run, series), item=1, draws=20)
+
+    def upload(self, run: dict[str, Any], items: Any) -> str:
+        content = io.BytesIO()
+        np.save(content, items)
+        self.counts["uploads"] += 1
+        made: str = json.loads(self.send(f"/uploads/{run['id']}", content.getvalue(), "POST"))["upload"]
+        return made
 
     def nearest(self, run: dict[str, Any]) -> None:
-        content = io.BytesIO()
         self.run("nearest", run=run["id"], count=3, seed=self.seed())
-        np.save(content, np.zeros((2, *run["item"]), np.float32))
-        self.counts["uploads"] += 1
-        answer = json.loads(self.send(f"/uploads/{run['id']}", content.getvalue(), "POST"))
-        self.run("nearest", run=run["id"], of=answer["upload"])
+        self.run("nearest", run=run["id"], of=self.upload(run, np.zeros((2, *run["item"]), np.float32)))
 
     def levels(self, run: dict[str, Any]) -> None:
         self.run("levels", run=run["id"], count=100, levels=4)
@@ -247,10 +253,10 @@ def resident(process: int) -> float:
     return int(found[1]) / 1024
 
 
-def soak(runs: list[str], minutes: float, clients: int, data: list[str]) -> None:
+def soak(runs: list[str], minutes: float, clients: int) -> None:
     """Mixed use for so long."""
     counts: Counter[str] = Counter()
-    with serving(runs, *data) as (address, process):
+    with serving(runs) as (address, process):
         until = time.monotonic() + 60 * minutes
         memory = [resident(process)]
 
@@ -284,11 +290,10 @@ def main() -> None:
     parser.add_argument("words", nargs="+")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--data", action="append", default=[])
     options = parser.parse_args()
     first, *rest = options.words
     if first == "soak" and rest:
-        soak(rest, options.minutes, options.clients, [word for name in options.data for word in ("--data", name)])
+        soak(rest, options.minutes, options.clients)
     elif first == "page" and len(rest) == 1:
         page(rest[0])
     elif not rest:

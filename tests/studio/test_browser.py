@@ -183,7 +183,7 @@ def test_a_run_of_vectors_has_histograms_and_pairs(tab: Tab) -> None:
     page.get_by_label("Run", exact=True).select_option("moons")
     tab.view("Table")
     page.get_by_role("img", name=re.compile(r"number 2: samples .* data")).wait_for()
-    tab.drawn("samples over data")
+    tab.drawn("samples over training data")
     page.get_by_label("Run", exact=True).select_option("run-0")
 
 
@@ -333,6 +333,7 @@ def test_an_exported_page_works_from_a_file(
     monkeypatch.setattr(exporting, "RECORDED_PATHS", ("linear",))
     monkeypatch.setattr(exporting, "RACES", (3,))
     monkeypatch.setattr(exporting, "SCALES", (3,))
+    monkeypatch.setattr(exporting, "EDITING", 3)
     place = exporting.write(tmp_path / "page.html", [digits], "cpu")
     tab = Tab(chromium.new_page())
     tab.page.goto(place.as_uri())

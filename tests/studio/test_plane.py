@@ -48,15 +48,15 @@ def test_fields_of_a_run_are_its_denoisers(page: Any, studio: Any) -> None:
 
 
 def test_the_density_of_a_run_is_its_likelihood_and_has_mass_one(page: Any, studio: Any) -> None:
-    event = page.run("density", run="run-1", t=0.5, cells=24)
-    values = numbers(event[-2]["log_prob"], 24 * 24)
-    area = (2 * event[0]["width"] / 24) ** 2
+    event = page.run("density", run="run-1", t=0.5, cells=16)
+    values = numbers(event[-2]["log_prob"], 16 * 16)
+    area = (2 * event[0]["width"] / 16) ** 2
     assert np.exp(values).sum() * area == pytest.approx(1, abs=0.02)
-    x = plane.lattice(event[0]["width"], 24).float()[200:206]
+    x = plane.lattice(event[0]["width"], 16).float()[120:126]
     names: dict[str, Any] = {"x": x}
     first, call = event[0]["python"].split("\n")
     exec(f"{first}\n{call.replace('ornstein.likelihood', 'p = ornstein.likelihood', 1)}", names)
-    np.testing.assert_allclose(values[200:206], names["p"][0].numpy(), atol=1e-4)
+    np.testing.assert_allclose(values[120:126], names["p"][0].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize("dynamics", ["ode", "sde", "predictor-corrector"])

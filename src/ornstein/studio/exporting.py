@@ -25,8 +25,9 @@ SIZE = 2 << 20  # bytes of one recording of samples, about
 SEEDS = 3
 TIMES = 20  # steps of t in the plane
 PLANE = {"cells": 40, "arrows": 15}
-DENSE = 32  # cells along a side of the density of a run
+DENSE = 24  # cells along a side of the density of a run
 RACES, SCALES = (4, 8, 16), (0, 1.5, 2, 3, 5, 8)  # calls of the races, scales of the guidance
+EDITING = 20  # steps of the edits
 RECORDED_MIXTURES, RECORDED_PATHS = ("ring", "moons"), ("linear", "vp")
 CLIENT = "export"
 
@@ -167,7 +168,7 @@ def _edits(made: Recordings, run: dict[str, Any]) -> Iterator[tuple[str, dict[st
         return
     shown = made.events("items", {"run": run["id"], "count": 2, **({"label": -2} if run["classes"] else {})})
     first, other = next(event["uploads"] for event in shown if event["type"] == "items")
-    ask = {"run": run["id"], "upload": first, "count": 4, "seed": 0}
+    ask = {"run": run["id"], "upload": first, "count": 4, "seed": 0, "steps": EDITING}
     if run["pixels"]:
         height, width = run["cell"]
         mask = "".join("1" if 2 * column >= width else "0" for _ in range(height) for column in range(width))

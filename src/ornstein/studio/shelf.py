@@ -68,6 +68,7 @@ def facts(run: "Run") -> dict[str, Any]:
     from ornstein.runs.conditioning import has_null
 
     spec, model = run.spec, run.model
+    columns = getattr(spec, "columns", ())
     conditions = model.conditions
     label = conditions.label is not None
     names = [name for part in conditions.parts for name in part.names]
@@ -79,7 +80,8 @@ def facts(run: "Run") -> dict[str, Any]:
         "shape": list(spec.shape),
         "item": list(spec.item_shape),
         "cell": list(spec.traits.cell(spec.shape)) if spec.traits.drawn else [],
-        "columns": [clean(column.name) for column in getattr(spec, "columns", None) or ()],
+        "columns": [clean(column.name) for column in columns],
+        "categories": [[clean(str(name)) for name in getattr(column.cells, "names", ())] for column in columns],
         "classes": [clean(name) for name in spec.classes] if label else [],
         "conditions": [clean(part.description) for part in conditions.parts],
         "text": "text" in names,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ornstein.studio.state import Studio
 
 NEAR, FAR = 0.002, 0.998  # times at which every path has finite rates
-DENSE = 800  # points whose density is integrated between two reports
-STEPS = 16  # of that ODE
+DENSE = 200  # points whose density is integrated between two reports
+STEPS = 12  # of that ODE
 WIDTH = 3.0  # half of the side of the view where data and noise have a scale of one
 Event = dict[str, Any]
 
@@ -130,7 +130,7 @@ def density(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     """log p_t on a grid by integrating the probability-flow ODE, for runs, whose density has no closed form."""
     chosen = model(studio, fields)
     t = fields.number("t", 0.5, 0.0, 1.0)
-    cells = fields.whole("cells", 40, 2, 80)
+    cells = fields.whole("cells", 28, 2, 80)
     fields.end()
     return _dense(chosen, min(max(t, NEAR), FAR), cells)
 

@@ -60,7 +60,7 @@ export function open(main, { facts, memory }) {
     if (dense && dense.model === model.value && dense.t === field.t && dense.log_prob) return;
     timer = setTimeout(() => {
       stopDense.hidden = api.recorded !== null;
-      counting.begin(api.recorded ? { ...of(), cells: 32, t: time.value } : { ...of(), t: time.value });
+      counting.begin(api.recorded ? { ...of(), cells: 24, t: time.value } : { ...of(), t: time.value });
     }, 250);
   }
   const density = () => (field?.log_prob ? field : dense?.log_prob && isRun() && dense.model === model.value && dense.t === field?.t ? dense : null);
