@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
@@ -31,15 +32,15 @@ LOOP = [sys.executable, "-c", "while True: pass"]
 PRODUCTS = "import torch; torch.set_num_threads({n}); a = torch.randn(512, 512)\nwhile True: a @ a"
 
 
-def features(batch: int) -> Iterator[object]:
-    """A batch of features of a classifier for images of 28×28, again and again."""
+def features(count: int) -> Iterator[object]:
+    """Features of so many images of 28×28 by a classifier, again and again."""
     import numpy as np
 
     from ornstein import data
     from ornstein.metrics import cnn, extract
     from ornstein.metrics.classifier import ImageClassifier
 
-    images = data.dataset_of(np.random.default_rng(0).integers(0, 256, (batch, 28, 28, 1), np.uint8))
+    images = data.dataset_of(np.random.default_rng(0).integers(0, 256, (count, 28, 28, 1), np.uint8))
     extractor = cnn.cnn(ImageClassifier(images.spec.shape, 10).eval())
     while True:
         yield extract(extractor, images.items, images.spec)
@@ -50,13 +51,15 @@ def serve(kind: str, options: list[str]) -> None:
     import numpy as np
     import torch
 
-    from ornstein import data
+    from ornstein import cpu, data
     from ornstein.settings import Settings
     from ornstein.training.loop import train
     from ornstein.training.trainer import FolderTraining
 
+    if "at-once" in options:  # all threads on one batch after the other
+        cpu.in_order = lambda work, pieces, workers: map(work, pieces)
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder, batch = Path(name), 64
+        folder, batch, count = Path(name), 64, 64
         np.save(folder / "x.npy", np.random.default_rng(0).integers(0, 256, (256, 28, 28, 1), np.uint8))
         settings = Settings(
             data=str(folder / "x.npy"), out=str(folder / "run"), batch_size=batch, steps=10**6, network="unet", preset="small",
@@ -68,17 +71,19 @@ def serve(kind: str, options: list[str]) -> None:
         if kind == "train":
             steps: Iterator[object] = train(run.recipe, learner, run.batches(), state)
         elif kind == "evaluate":
-            steps = features(batch)
+            count = 1024
+            steps = features(count)
         else:
-            steps = run.model.sample(10**6, steps=10, batch_size=batch, network=state.average)
+            count = 256  # whole calls, since batches are begun before they are asked for
+            steps = ([*run.model.sample(count, steps=4, batch_size=batch, network=state.average)] for _ in repeat(None))
         next(steps)
         print(f"ready {torch.get_num_threads()}", flush=True)
         for _ in sys.stdin:
-            begun, count = time.perf_counter(), 0
+            begun, made = time.perf_counter(), 0
             while time.perf_counter() - begun < SECONDS:
                 next(steps)
-                count += batch
-            print(count / (time.perf_counter() - begun), flush=True)
+                made += count
+            print(made / (time.perf_counter() - begun), flush=True)
 
 
 @contextlib.contextmanager

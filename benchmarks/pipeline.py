@@ -1,10 +1,11 @@
 """A solver tuned to a pipeline of diffusers, at 6 calls, beside its DPM++2M at 18: both inside the pipeline.
 
-A `UNet2DModel` is trained on bundled digits as diffusers' own example does (noise prediction, EMA, cosine learning rate), saved
-as a `DDPMPipeline`, tuned by `ornstein tune FOLDER --out six.json`, and sampled by the pipeline with either scheduler from the
-same noises. The error of a sample is its RMSE to the endpoint of the same ODE in 200 calls. Writes results/pipeline.json.
+A `UNet2DModel` is trained as diffusers' own example does (noise prediction, EMA, cosine learning rate) on the bundled digits
+or on Fashion-MNIST, saved as a `DDPMPipeline`, tuned by `ornstein tune FOLDER --out six.json`, and sampled by the pipeline with
+either scheduler from the same noises. The error of a sample is its RMSE to the endpoint of the same ODE in 200 calls.
+Writes results/pipeline.json, an entry a data set.
 
-    python -m benchmarks.pipeline FOLDER [minutes]        needs the extra `diffusers`
+    python -m benchmarks.pipeline FOLDER [minutes] [digits|fashion-mnist]        minutes of CPU time; needs the extra `diffusers`
 """
 
 import json
@@ -24,22 +25,21 @@ from ornstein.cli import main as command
 from ornstein.interop import diffusers as interop
 
 RESULTS = Path(__file__).parent / "results"
-STARTS, SEED, FINE = 256, 10_000, 200
+STARTS, SEED, FINE = {"digits": 256, "fashion-mnist": 128}, 10_000, 200
 BATCH, RATE, WARMUP = 128, 2e-3, 100
 
 
-def train(folder: Path, minutes: float) -> dict[str, float]:
+def train(folder: Path, minutes: float, source: str) -> dict[str, float]:
     """diffusers' unconditional training loop, for so long, into a pipeline folder."""
     import diffusers as d
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(0)
-    items = data.open("digits")
-    images = items.spec.to_model(items.items)
+    spec = (items := data.open(source)).spec
     model = d.UNet2DModel(
-        sample_size=8,
-        in_channels=1,
-        out_channels=1,
+        sample_size=spec.shape[-1],
+        in_channels=spec.shape[0],
+        out_channels=spec.shape[0],
         block_out_channels=(32, 64, 64),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
@@ -53,7 +53,7 @@ def train(folder: Path, minutes: float) -> dict[str, float]:
         warm = min(1.0, (step + 1) / WARMUP)
         for group in optimizer.param_groups:
             group["lr"] = RATE * warm * (0.5 + 0.5 * math.cos(math.pi * spent / end))
-        clean = images[torch.randint(len(images), (BATCH,))]
+        clean = spec.to_model(items.items[torch.randint(len(items.items), (BATCH,))])
         noise, steps = torch.randn_like(clean), torch.randint(0, 1000, (BATCH,))
         predicted = model(scheduler.add_noise(clean, noise, steps), steps).sample
         cost = F.mse_loss(predicted, noise)
@@ -66,6 +66,12 @@ def train(folder: Path, minutes: float) -> dict[str, float]:
     ema.copy_to(model.parameters())
     d.DDPMPipeline(model, scheduler).save_pretrained(folder)
     return {"steps": step, "loss": loss}
+
+
+def shape_of(folder: Path) -> tuple[int, int, int]:
+    """The shape of an item of the pipeline's network."""
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    return config["in_channels"], config["sample_size"], config["sample_size"]
 
 
 def drawn(folder: Path, make: Any, steps: int, start: Tensor) -> tuple[Tensor, int]:
@@ -98,15 +104,15 @@ def theirs() -> dict[str, Any]:
     }
 
 
-def measure(folder: Path, steps: int = 6, calls: int = 18) -> dict[str, Any]:
+def measure(folder: Path, starts: int, steps: int = 6, calls: int = 18) -> dict[str, Any]:
     """Tune, and the median errors of both inside the pipeline."""
     solver = folder / f"tuned-{steps}.json"
     if not solver.exists():
         code = command(["tune", str(folder), "--steps", str(steps), "--seconds", "240", "--out", str(solver)])
         assert code == 0
     noise = PerSampleNoise(SEED)
-    start = noise(torch.zeros(STARTS, 1, 8, 8), 1.0, 1.0)
     denoiser = interop.denoiser(folder)
+    start = noise(torch.zeros(starts, *shape_of(folder)), 1.0, 1.0)
     goal = sample(denoiser, start=start, steps=FINE)
 
     def error(ends: Tensor) -> float:
@@ -125,15 +131,17 @@ def measure(folder: Path, steps: int = 6, calls: int = 18) -> dict[str, Any]:
     return {"median errors": rows, "ratio": rows[f"tuned, {steps} calls"] / best}
 
 
-def run(folder: str, minutes: float = 3.0) -> dict[str, Any]:
+def run(folder: str, minutes: str = "3", source: str = "digits") -> dict[str, Any]:
     """Both, written to results/pipeline.json."""
     warnings.simplefilter("ignore")
-    place = Path(folder)
-    trained = {} if (place / "model_index.json").exists() else train(place, minutes)
-    result = {"trained": trained, "starts": STARTS, "fine": FINE, **measure(place)}
-    (RESULTS / "pipeline.json").write_text(json.dumps(result, indent=1) + "\n")
+    place, file = Path(folder), RESULTS / "pipeline.json"
+    trained = {} if (place / "model_index.json").exists() else train(place, float(minutes), source)
+    starts = STARTS[source]
+    result = {"trained": trained, "starts": starts, "fine": FINE, **measure(place, starts)}
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**known, source: result}, indent=1) + "\n")
     return result
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(sys.argv[1], *map(float, sys.argv[2:3])), indent=1))
+    print(json.dumps(run(*sys.argv[1:]), indent=1))

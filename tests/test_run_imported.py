@@ -140,6 +140,10 @@ def test_what_needs_derivatives_is_refused_in_a_sentence(model: Path) -> None:
         run.log_prob(items, label="a", steps=8)
     with pytest.raises(UsageError, match="no derivatives"):
         run.tune(2, seconds=30)
+    labels = np.array(["a", "b", "c"])[np.arange(100) % 3]
+    np.savez("real.npz", images=run.sample(100, label=[*labels], steps=2), labels=labels)
+    code, _, err = said("diagnose", "run", "--data", "real.npz", "-n", "100", "--levels", "3")
+    assert (code, "no derivatives" in err) == (2, True), err
 
 
 def test_a_foreign_file_that_changed_or_went_is_refused_in_one_sentence(model: Path) -> None:

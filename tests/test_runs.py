@@ -184,7 +184,7 @@ def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
 
 def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_path: Path) -> None:
     run = ornstein.load(shutil.copytree(trained, tmp_path / "run"))
-    quick: dict[str, Any] = {"seconds": 8.0, "starts": 48, "teacher": 8}
+    quick: dict[str, Any] = {"seconds": 1.5, "starts": 48, "teacher": 8}
     run.tune(2, guide=GuidanceConfig(2.0), **quick)
     run.tune(2, label="3", guide=GuidanceConfig(2.0), **quick)
     assert sorted(file.name for file in (run.folder / "tuned").iterdir()) == [

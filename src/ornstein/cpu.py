@@ -43,7 +43,8 @@ def in_order(work: Callable[[P], T], pieces: Iterable[P], workers: int) -> Itera
     """work(piece) for each piece, in their order; `workers` of them at once, each with its part of this thread's threads.
 
     Pieces that do not wait for each other keep all cores at work where other programs take some of them away: the threads of one
-    operation would wait for the slowest of them each time.
+    operation would wait for the slowest of them each time. For the same reason a worker that is done goes on with a later piece
+    while an earlier one is under way: up to twice as many pieces as workers are begun and not yet taken.
     """
     if workers == 1:
         yield from map(work, pieces)
@@ -53,7 +54,7 @@ def in_order(work: Callable[[P], T], pieces: Iterable[P], workers: int) -> Itera
         try:
             for piece in pieces:
                 running.append(pool.submit(work, piece))
-                if len(running) == workers:
+                if len(running) == 2 * workers:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()

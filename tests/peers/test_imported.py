@@ -145,6 +145,10 @@ def test_an_exact_likelihood_and_a_posterior_of_a_foreign_model(tmp_path: Path) 
     run = take(saved(TINY.unet(), diffusers.DDPMScheduler(), tmp_path / "unet"), tmp_path / "run")
     items = run.sample(2, steps=4)
     assert np.isfinite(run.log_prob(items, steps=8)).all()
+    np.save(tmp_path / "items.npy", np.repeat(items, 50, 0))
+    words = ["--data", str(tmp_path / "items.npy"), "-n", "100", "--levels", "3", "--device", "cpu"]
+    assert main(["diagnose", str(tmp_path / "run"), *words]) == 0
+    assert [*(tmp_path / "run" / "evaluation").glob("diagnos*")]
     np.save(tmp_path / "item.npy", items[0])
     words = ["--operator", "blur", "--steps", "3", "--out", str(tmp_path / "restored.npz")]
     assert main(["restore", str(tmp_path / "run"), str(tmp_path / "item.npy"), *words]) == 0

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ornstein import cpu
 from ornstein.data import Dataset, DataSpec
 from ornstein.data.arrays import Arrays
 from ornstein.data.cache import Items, cached, default_folder
@@ -18,7 +19,7 @@ from ornstein.data.content import chunks
 from ornstein.errors import UsageError
 
 Progress = Callable[[int, int], None]  # done, total
-BATCH = 250
+BATCH = 64  # of one worker; the same for any number of them, so that features do not depend on it
 
 
 class Extractor(Protocol):
@@ -86,18 +87,30 @@ class Network:
 
 
 def extract(extractor: Extractor, items: NDArray[Any], spec: DataSpec, progress: Progress | None = None) -> Tensor:
-    """Features (N, D) of items in their own units, in batches.
+    """Features (N, D) of items in their own units, in batches; on the CPU one at a time a thread, see `cpu.in_order`.
 
     Raises UsageError that names the first item which holds NaN or infinity: a network may make a number of it.
     """
     if not spec.may_lack:
         must_be_finite(items)
-    features = []
-    for start in range(0, len(items), BATCH):
-        features.append(extractor(spec.to_model(np.array(items[start : start + BATCH]))))
+
+    def batch(start: int) -> Tensor:
+        return extractor(spec.to_model(np.array(items[start : start + BATCH])))
+
+    features = list[Tensor]()
+    starts = range(0, len(items), BATCH)
+    for done in cpu.in_order(batch, starts, torch.get_num_threads() if on_cpu(extractor) else 1):
+        features.append(done)
         if progress is not None:
-            progress(min(start + BATCH, len(items)), len(items))
+            progress(min(BATCH * len(features), len(items)), len(items))
     return torch.cat(features)
+
+
+def on_cpu(extractor: Extractor) -> bool:
+    """Whether all weights of the extractor are on the CPU, where it may be called from several threads at once."""
+    return not isinstance(extractor, Network) or all(
+        weight.device.type == "cpu" for weight in extractor.module.parameters()
+    )
 
 
 def must_be_finite(items: NDArray[Any]) -> None:
