@@ -35,7 +35,7 @@ import numpy as np
 from ornstein.data import names
 
 ROUNDS, ALONE, TOGETHER, AT_ONCE = 7, 32, 128, 32
-PATIENCE = 120  # seconds for an answer
+PATIENCE = 600  # seconds for an answer
 
 
 @contextmanager
@@ -278,7 +278,8 @@ def soak(runs: list[str], minutes: float, clients: int) -> None:
         while any(thread.is_alive() for thread in threads):
             time.sleep(min(60, max(1, until - time.monotonic())))
             memory.append(resident(process))
-            print(f"{len(memory) - 1} min: {memory[-1]:.0f} MB, {dict(counts)}", flush=True)
+            passed = minutes + (time.monotonic() - until) / 60
+            print(f"{passed:.1f} min: {memory[-1]:.0f} MB, {dict(counts)}", flush=True)
     part = max(1, len(memory) // 3)
     means = [round(sum(memory[i : i + part]) / len(memory[i : i + part])) for i in range(0, 3 * part, part)]
     print(f"memory: {memory[0]:.0f} MB at first, {means} MB in the thirds, {memory[-1]:.0f} MB at the end")

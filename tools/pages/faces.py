@@ -1,10 +1,15 @@
-"""Emoji of faces with their names as captions, for a picture of the gallery: `python -m tools.pages.faces FILE.npz`."""
+"""Emoji of faces by caption, for the gallery: `python -m tools.pages.faces faces.npz`, and `python -m tools.pages.faces RUN
+faces.png` for the picture."""
 
 import sys
 
 import numpy as np
 
+import ornstein
 from ornstein import data
+
+CAPTIONS = ("grinning face", "angry face", "smiling cat face with open mouth", "ghost", "skull", "blue heart")
+EACH = 8
 
 
 def faces(size: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -16,8 +21,20 @@ def faces(size: int = 32) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(emoji.items[places]), np.array(captions)
 
 
+def picture(folder: str, file: str) -> None:
+    """A row of samples for each caption, guided by 2."""
+    run = ornstein.load(folder)
+    guide = ornstein.guidance.GuidanceConfig(2.0)
+    rows = [run.sample(EACH, condition={"text": caption}, guide=guide) for caption in CAPTIONS]
+    data.grid_image(np.concatenate(rows), 2 * EACH, spec=run.spec, zoom=1).save(file)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("Give a file: `python -m tools.pages.faces faces.npz`.")
-    images, captions = faces()
-    np.savez(sys.argv[1], x=images, captions=captions)
+    words = sys.argv[1:]
+    if len(words) == 1:
+        images, texts = faces()
+        np.savez(words[0], x=images, captions=texts)
+    elif len(words) == 2:
+        picture(*words)
+    else:
+        sys.exit("Give a file, `python -m tools.pages.faces faces.npz`, or a run and a picture.")

@@ -132,7 +132,7 @@ def _watched(begin: Event, events: list[Event]) -> Film:
 
 def _raced(begin: Event, events: list[Event]) -> Film:
     made = [event["lanes"] for event in events if event["type"] == "frame"]
-    fine = next((event["clean"] for event in events if event["type"] == "fine"), None)
+    fine: Event = next((event["clean"] for event in events if event["type"] == "fine"), {})
     layout, count = begin["layout"], begin["count"]
 
     def frame(number: int) -> list[Picture]:
@@ -142,7 +142,7 @@ def _raced(begin: Event, events: list[Event]) -> Film:
             pictures.append((f"{one['name']}, call {state['calls']}", _items(state["clean"], layout, count)))
         return [*pictures, ("fine solve", _items(fine, layout, count))]
 
-    return Film(len(made) if fine is not None else 0, frame)
+    return Film(len(made) if fine else 0, frame)
 
 
 def _moved(begin: Event, events: list[Event]) -> Film:
