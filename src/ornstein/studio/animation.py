@@ -28,20 +28,20 @@ PATIENCE = 60  # seconds for ffmpeg
 _working = BoundedSemaphore(2)  # animations made at once
 
 Event = dict[str, Any]
-Picture = tuple[str, Image.Image]
+Panel = tuple[str, Image.Image]
 
 
 class Film(NamedTuple):
     """Frames that are drawn when they are wanted: each is pictures with their names."""
 
     length: int
-    frame: Callable[[int], list[Picture]]
+    frame: Callable[[int], list[Panel]]
 
 
-def gif(job: Job, beside: Job | None = None) -> bytes:
+def gif(job: Job, other: Job | None = None) -> bytes:
     """The frames of a job as a GIF. Raises UsageError where there are none, or they are too many pixels."""
     with _working:
-        images = list(_images(job, beside))
+        images = list(_images(job, other))
         stream = io.BytesIO()
         durations = [*[1000 // RATE] * (len(images) - 1), REST * 1000 // RATE]
         images[0].save(
@@ -50,13 +50,13 @@ def gif(job: Job, beside: Job | None = None) -> bytes:
     return stream.getvalue()
 
 
-def mp4(job: Job, beside: Job | None = None) -> bytes:
+def mp4(job: Job, other: Job | None = None) -> bytes:
     """The same as an MP4 by ffmpeg. Raises UsageError without it, OrnsteinError where it fails."""
     program = encoder()
     if program is None:
         raise UsageError("as: an mp4 is made by ffmpeg, which is not installed here; ask for a gif")
     with _working:
-        images = list(_images(job, beside))
+        images = list(_images(job, other))
         width, height = (side + side % 2 for side in images[0].size)
         words = [program, "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}"]
         words += ["-r", str(RATE), "-i", "-", "-pix_fmt", "yuv420p", "-threads", "1"]
@@ -85,10 +85,10 @@ def _padded(image: Image.Image, width: int, height: int) -> bytes:
     return whole.tobytes()
 
 
-def _images(job: Job, beside: Job | None) -> Iterator[Image.Image]:
+def _images(job: Job, other: Job | None) -> Iterator[Image.Image]:
     film = _film(job)
-    if beside is not None:
-        film = _together(film, _film(beside))
+    if other is not None:
+        film = _together(film, _film(other))
     if not film.length:
         raise UsageError("there is nothing to save yet")
     chosen = np.unique(np.linspace(0, film.length - 1, min(film.length, MOST)).round().astype(int)).tolist()
@@ -111,7 +111,7 @@ def _together(left: Film, right: Film) -> Film:
     """The clean estimates of two that were watched."""
     length = min(left.length, right.length) and max(left.length, right.length)
 
-    def frame(number: int) -> list[Picture]:
+    def frame(number: int) -> list[Panel]:
         part = number / max(1, length - 1)
         return [film.frame(round(part * (film.length - 1)))[-1] for film in (left, right)]
 
@@ -122,7 +122,7 @@ def _watched(begin: Event, events: list[Event]) -> Film:
     made = [event for event in events if event["type"] == "frame"]
     scale = f"scale {begin['scale']:g}" if begin.get("scale", 1) != 1 else "clean estimate"
 
-    def frame(number: int) -> list[Picture]:
+    def frame(number: int) -> list[Panel]:
         event = made[number]
         names = (("x", f"t = {event['t']:.3f}"), ("clean", scale))
         return [(name, _items(event[side], begin["layout"], begin["count"])) for side, name in names]
@@ -135,12 +135,12 @@ def _raced(begin: Event, events: list[Event]) -> Film:
     fine: Event = next((event["clean"] for event in events if event["type"] == "fine"), {})
     layout, count = begin["layout"], begin["count"]
 
-    def frame(number: int) -> list[Picture]:
-        pictures = []
+    def frame(number: int) -> list[Panel]:
+        panels = []
         for place, one in enumerate(begin["lanes"]):
             state = next(lanes[place] for lanes in reversed(made[: number + 1]) if lanes[place] is not None)
-            pictures.append((f"{one['name']}, call {state['calls']}", _items(state["clean"], layout, count)))
-        return [*pictures, ("fine solve", _items(fine, layout, count))]
+            panels.append((f"{one['name']}, call {state['calls']}", _items(state["clean"], layout, count)))
+        return [*panels, ("fine solve", _items(fine, layout, count))]
 
     return Film(len(made) if fine else 0, frame)
 
@@ -149,7 +149,7 @@ def _moved(begin: Event, events: list[Event]) -> Film:
     made = [event for event in events if event["type"] == "frame"]
     still = begin["dynamics"] == "langevin"
 
-    def frame(number: int) -> list[Picture]:
+    def frame(number: int) -> list[Panel]:
         event = made[number]
         points = frames.array(event["points"], "<f4", (begin["count"], 2)).astype(np.float64)
         half = np.full(2, event["width"])
@@ -170,10 +170,10 @@ def _edited(begin: Event, events: list[Event]) -> Film:
     versions = [{"data": frames.text(row), "channels": result["items"]["channels"]} for row in values]
     way = [*versions, *versions[-2:0:-1]] if begin["task"] == "interpolate" else [inputs[-1]["item"], *versions]
 
-    def frame(number: int) -> list[Picture]:
+    def frame(number: int) -> list[Panel]:
         names = [inputs[0]["name"], "result"] if begin["task"] != "interpolate" else ["on the way"]
-        shown = [inputs[0]["item"], way[number]][-len(names) :]
-        return [(name, _items(item, layout, 1, 240)) for name, item in zip(names, shown, strict=True)]
+        drawn = [inputs[0]["item"], way[number]][-len(names) :]
+        return [(name, _items(item, layout, 1, 240)) for name, item in zip(names, drawn, strict=True)]
 
     return Film(len(way), frame)
 
@@ -197,11 +197,11 @@ def _items(item: Event, layout: Event, count: int, side: int = 0) -> Image.Image
     return scatter_image(points[:, :4], limits=(low[:4], high[:4])).convert("RGB")
 
 
-def _joined(pictures: list[Picture]) -> Image.Image:
+def _joined(panels: list[Panel]) -> Image.Image:
     """Side by side, with their names."""
-    whole = sum(image.width for _, image in pictures) + GAP * (len(pictures) - 1)
+    whole = sum(image.width for _, image in panels) + GAP * (len(panels) - 1)
     shrunk = math.ceil(max(1.0, whole / SIDE))
-    images = [(name, image.reduce(shrunk) if shrunk > 1 else image) for name, image in pictures]
+    images = [(name, image.reduce(shrunk) if shrunk > 1 else image) for name, image in panels]
     width = sum(image.width for _, image in images) + GAP * (len(images) - 1)
     both = Image.new("RGB", (width, NAME + max(image.height for _, image in images)), "white")
     pen, left = ImageDraw.Draw(both), 0

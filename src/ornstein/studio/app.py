@@ -236,11 +236,11 @@ FORMATS: dict[str, Callable[[DataSpec, NDArray[Any]], Response]] = {"json": _as_
 
 async def _animation(request: Request) -> Response:
     """The frames of a job, beside those of another where `beside` names one, as an animated GIF, or MP4 by `as`."""
-    studio, client, asked = _studio(request), _client(request), request.query_params
-    jobs = [_job(request), *(studio.jobs.get(client, name) for name in asked.getlist("beside")[:1])]
+    studio, client, query = _studio(request), _client(request), request.query_params
+    jobs = [_job(request), *(studio.jobs.get(client, name) for name in query.getlist("beside")[:1])]
     if None in jobs:
         return _json_error(404, "this job is not here any more; begin it again")
-    kind = Fields({"as": asked.get("as", "gif")}).choice("as", "gif", animation.KINDS)
+    kind = Fields({"as": query.get("as", "gif")}).choice("as", "gif", animation.KINDS)
     media, write = animation.KINDS[kind]
     return Response(await run_in_threadpool(write, *jobs), media_type=media)
 

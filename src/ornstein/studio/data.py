@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from ornstein.data import Dataset
     from ornstein.runs import Run
 
-_held: dict[tuple[str, str], "Beside"] = {}
+_held: dict[tuple[str, str], "StudioData"] = {}
 _lock = threading.Lock()
 HELD = 8  # opened data that are kept
 
 
-class Beside(NamedTuple):
+class StudioData(NamedTuple):
     """Data in the units of a run, and whether it was trained on them."""
 
     dataset: "Dataset"
@@ -28,7 +28,7 @@ class Beside(NamedTuple):
         return clean(self.dataset.spec.source)
 
 
-def beside(run: "Run", named: str | None) -> Beside:
+def reference(run: "Run", named: str | None) -> StudioData:
     """The data `named`, or else what the run was trained on. Raises UsageError where there are none, or they do not fit."""
     from ornstein import data
     from ornstein.data.content import is_of
@@ -54,20 +54,20 @@ def beside(run: "Run", named: str | None) -> Beside:
                 dataset = encoded(dataset, settings["text"])
             while len(_held) >= HELD:
                 del _held[next(iter(_held))]
-            _held[key] = Beside(run.model.conditions.matched(dataset)[0].adopt(spec)[0], trained)
+            _held[key] = StudioData(run.model.conditions.matched(dataset)[0].adopt(spec)[0], trained)
         return _held[key]
 
 
-def learned(run: "Run", named: str | None = None) -> Beside:
+def learned(run: "Run", named: str | None = None) -> StudioData:
     """Of training data the part that the run learned from; all of others."""
     return _part(run, named, 0)
 
 
-def held_out(run: "Run", named: str | None = None) -> Beside:
+def held_out(run: "Run", named: str | None = None) -> StudioData:
     """Of training data the part that the run did not learn from, where there is one; all of others."""
     return _part(run, named, 1)
 
 
-def _part(run: "Run", named: str | None, place: int) -> Beside:
-    whole, part = beside(run, named), run.settings["hold_out"]
+def _part(run: "Run", named: str | None, place: int) -> StudioData:
+    whole, part = reference(run, named), run.settings["hold_out"]
     return whole._replace(dataset=whole.dataset.split(part)[place]) if part and whole.trained else whole

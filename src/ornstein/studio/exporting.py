@@ -127,15 +127,15 @@ def _short(t: float) -> float | int:
     return int(t) if t == int(t) else t
 
 
-def _count(run: dict[str, Any], shown: int, most: int = 16) -> int:
+def _count(run: dict[str, Any], sheets: int, most: int = 16) -> int:
     """As many samples as fit where so many sheets of them are shown."""
     numbers = (run["cell"][0] * run["cell"][1] * 3) if run["drawn"] else 8 * run["shape"][0]
-    return min(most if run["drawn"] else 600, max(1, SIZE // (4 * numbers * shown)))
+    return min(most if run["drawn"] else 600, max(1, SIZE // (4 * numbers * sheets)))
 
 
-def _common(run: dict[str, Any], shown: int, most: int = 16) -> dict[str, Any]:
+def _common(run: dict[str, Any], sheets: int, most: int = 16) -> dict[str, Any]:
     label = {"label": -2} if run["classes"] else {}
-    return {"run": run["id"], "count": _count(run, shown, most), **label}
+    return {"run": run["id"], "count": _count(run, sheets, most), **label}
 
 
 def _samples(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,8 +166,8 @@ def _edits(made: Recordings, run: dict[str, Any]) -> Iterator[tuple[str, dict[st
     """Edits of samples of a run that is drawn."""
     if not run["drawn"]:
         return
-    shown = made.events("items", {"run": run["id"], "count": 2, **({"label": -2} if run["classes"] else {})})
-    first, other = next(event["uploads"] for event in shown if event["type"] == "items")
+    samples = made.events("items", {"run": run["id"], "count": 2, **({"label": -2} if run["classes"] else {})})
+    first, other = next(event["uploads"] for event in samples if event["type"] == "items")
     ask = {"run": run["id"], "upload": first, "count": 4, "seed": 0, "steps": EDITING}
     if run["pixels"]:
         height, width = run["cell"]

@@ -89,8 +89,8 @@ def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     if upload:
         items, what = studio.uploads.get(client, place.id, upload).items, "upload"
     else:
-        found = data.held_out(run, studio.data)
-        items, what = found.dataset.items, found.name
+        source = data.held_out(run, studio.data)
+        items, what = source.dataset.items, source.name
     number %= len(items)
     own = np.asarray(items[np.array([number])])[0]
     if own.dtype.kind == "f" and not np.isfinite(own).all():

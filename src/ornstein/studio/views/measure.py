@@ -80,8 +80,8 @@ def levels(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
         items = items[np.random.default_rng(0).permutation(len(items))[:count]]
         x, source = run.spec.to_model(run.spec.within(items)), "upload.npy"
     else:
-        found = data.held_out(run, studio.data)
-        dataset, source = found.dataset, found.name
+        reference = data.held_out(run, studio.data)
+        dataset, source = reference.dataset, reference.name
         indices = np.sort(np.random.default_rng(0).permutation(len(dataset))[:count])
         x = dataset.batch(indices)[0]
         if known:
@@ -125,19 +125,19 @@ def nearest(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
 
 
 @torch.no_grad()
-def _near(draw: draws.SampleRequest, own: Any, beside: data.Beside, k: int) -> Iterator[Event]:
+def _near(draw: draws.SampleRequest, own: Any, reference: data.StudioData, k: int) -> Iterator[Event]:
     from ornstein.metrics.distances import nearest as nearest_of
 
-    run, spec, dataset = draw.run, draw.run.spec, beside.dataset
+    run, spec, dataset = draw.run, draw.run.spec, reference.dataset
     load, line = commands.python(draw.place, "sample", draw.arguments()).split("\n")
     yield {
         "type": "begin",
         "layout": frames.layout(spec),
         "labels": [] if own is not None else draw.names,
         "own": own is not None,
-        "what": "training items" if beside.trained else f"items of {beside.name}",
+        "what": "training items" if reference.trained else f"items of {reference.name}",
         "command": commands.command(
-            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": beside.name}
+            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": reference.name}
         ),
         "python": f"{load}; from ornstein.metrics.distances import nearest\n"
         + ("" if own is not None else f"{line}; ")

@@ -34,8 +34,8 @@ def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
         real, what = _even(studio.uploads.get(client, draw.place.id, own).items), "upload"
     else:
         try:
-            found = data.learned(run, studio.data)
-            real, what = _even(found.dataset.items), "training data" if found.trained else found.name
+            reference = data.learned(run, studio.data)
+            real, what = _even(reference.dataset.items), "training data" if reference.trained else reference.name
         except OrnsteinError as error:
             why = clean(str(error))
     return _rows(draw, name, solver, steps, real, {"what": what, "why": why})
