@@ -2,6 +2,7 @@
 run's files name, nothing else is opened unasked."""
 
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ornstein.errors import UsageError
@@ -23,9 +24,14 @@ class StudioData(NamedTuple):
     trained: bool
 
     @property
-    def name(self) -> str:
-        """Where they come from, as text."""
+    def source(self) -> str:
+        """Where they come from, for a command."""
         return clean(self.dataset.spec.source)
+
+    @property
+    def name(self) -> str:
+        """The same without folders, for the page."""
+        return self.source if self.source.startswith("hf:") else Path(self.source).name
 
 
 def reference(run: "Run", named: str | None) -> StudioData:

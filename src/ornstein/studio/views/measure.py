@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def levels(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
         x, source = run.spec.to_model(run.spec.within(items)), "upload.npy"
     else:
         reference = data.held_out(run, studio.data)
-        dataset, source = reference.dataset, reference.name
+        dataset, source = reference.dataset, reference.source
         indices = np.sort(np.random.default_rng(0).permutation(len(dataset))[:count])
         x = dataset.batch(indices)[0]
         if known:
@@ -96,7 +97,7 @@ def _levelled(place: "Place", measured: Iterator[Any], count: int, source: str) 
     yield {
         "type": "begin",
         "items": count,
-        "source": source,
+        "source": Path(source).name,
         "command": commands.command("diagnose", [place.quoted], {"--data": source, "-n": count}),
         "python": commands.loading(place, "from ornstein.metrics.diagnostics import diagnose")
         + "\nlevels = list(diagnose(run.denoiser.given(labels), x))",
@@ -137,7 +138,7 @@ def _near(draw: draws.SampleRequest, own: Any, reference: data.StudioData, k: in
         "own": own is not None,
         "what": "training items" if reference.trained else f"items of {reference.name}",
         "command": commands.command(
-            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": reference.name}
+            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": reference.source}
         ),
         "python": f"{load}; from ornstein.metrics.distances import nearest\n"
         + ("" if own is not None else f"{line}; ")

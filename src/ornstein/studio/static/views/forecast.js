@@ -38,7 +38,7 @@ export function open(main, { run, memory }) {
       if (bands) {
         const [low, lower, middle, upper, high] = [0, 1, 2, 3, 4].map((k) => rest(row(bands, k)));
         series.unshift({ name: "90 % of draws", x, y: middle, low, high, colour: 0, kind: "faint" }, { name: "median, and 50 %", x, y: middle, low: lower, high: upper, colour: 0 });
-        for (let k = 0; k < result.drawn; k++) series.push({ x, y: rest(row(paths, k)), kind: "faint", colour: 4 });
+        for (let k = 0; k < result.drawn; k++) series.push({ name: k ? "" : `${result.drawn} draws`, x, y: rest(row(paths, k)), kind: "faint", colour: 4 });
       }
       const made = chart({ label: `Channel ${c + 1}: ${known} places given, ${length - known} foretold`, series, xName: "place", ratio: 0.5 });
       made.mark(known - 0.5);
