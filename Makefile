@@ -8,7 +8,7 @@ demo:       ## install once, train on the bundled digits, sample, print where th
 	@$(BIN)/ornstein demo
 
 test: lint  ## everything CI runs
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-slow:  ## the long suites
 	@$(PYTHON) bootstrap.py test

@@ -72,15 +72,12 @@ def log_prob(
     if rows is None:
         _must_have_null(run, "give a label or condition")
     denoiser, units = _exact(run), _units(run)
-    size, results = batch_size or _batch_size(run), []
-    for first in range(0, len(x), size):
-        part = slice(first, first + size)
-        bound = denoiser if rows is None else _bound(run, denoiser, tuple(row[part] for row in rows))
-        measured = method(bound, x[part], units, PerSampleNoise(seed, first), False)
-        results.append(-measured.nats.double().cpu())
-        if progress is not None:
-            progress(min(first + size, len(x)), len(x))
-    return torch.cat(results).numpy()
+
+    def nats(first: int, last: int) -> Tensor:
+        bound = denoiser if rows is None else _bound(run, denoiser, tuple(row[first:last] for row in rows))
+        return method(bound, x[first:last], units, PerSampleNoise(seed, first), False).nats
+
+    return _by_batch(nats, len(x), batch_size or _batch_size(run), progress)
 
 
 def _of_rows(
@@ -95,12 +92,24 @@ def _of_rows(
     from ornstein.runs.row_likelihoods import measured
 
     rows = run.spec.adopt(np.asarray(items, np.float64), "items").items
-    denoiser, size, results = _exact(run), batch_size or _batch_size(run), []
-    for first in range(0, len(rows), size):
-        done = measured(run, denoiser, rows[first : first + size], method, seed, first)
-        results.append(-done.nats)
+    denoiser = _exact(run)
+
+    def nats(first: int, last: int) -> Tensor:
+        return measured(run, denoiser, rows[first:last], method, seed, first).nats
+
+    return _by_batch(nats, len(rows), batch_size or _batch_size(run), progress)
+
+
+def _by_batch(
+    nats: Callable[[int, int], Tensor], count: int, size: int, progress: Callable[[int, int], object] | None
+) -> NDArray[np.float64]:
+    """log p of `count` items from the −log p of items first..last−1."""
+    results = []
+    for first in range(0, count, size):
+        last = min(first + size, count)
+        results.append(-nats(first, last).double().cpu())
         if progress is not None:
-            progress(min(first + size, len(rows)), len(rows))
+            progress(last, count)
     return torch.cat(results).numpy()
 
 
