@@ -275,11 +275,14 @@ def soak(runs: list[str], minutes: float, clients: int) -> None:
         threads = [threading.Thread(target=use, args=(seed,)) for seed in range(clients)]
         for thread in threads:
             thread.start()
-        while any(thread.is_alive() for thread in threads):
-            time.sleep(min(60, max(1, until - time.monotonic())))
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(60, left))
             memory.append(resident(process))
             passed = minutes + (time.monotonic() - until) / 60
             print(f"{passed:.1f} min: {memory[-1]:.0f} MB, {dict(counts)}", flush=True)
+        for thread in threads:
+            thread.join()
+        memory.append(resident(process))
     part = max(1, len(memory) // 3)
     means = [round(sum(memory[i : i + part]) / len(memory[i : i + part])) for i in range(0, 3 * part, part)]
     print(f"memory: {memory[0]:.0f} MB at first, {means} MB in the thirds, {memory[-1]:.0f} MB at the end")
