@@ -101,11 +101,11 @@ WATCHED = """() => new Promise((resolve) => {
   const began = performance.now();
   let due = false;
   const seen = new MutationObserver(() => {
+    const last = canvas.getAttribute("aria-label").startsWith("x_t at t = 0:");
+    if (last) setTimeout(() => { seen.disconnect(); resolve(times); }, 300);
     if (due) return;
     due = true;
     requestAnimationFrame(() => setTimeout(() => { due = false; times.push((performance.now() - began) / 1000); }));
-    const last = canvas.getAttribute("aria-label").startsWith("x_t at t = 0:");
-    if (last) setTimeout(() => { seen.disconnect(); resolve(times); }, 200);
   });
   seen.observe(canvas, { attributes: true, attributeFilter: ["aria-label"] });
   [...document.querySelectorAll("button")].find((one) => one.textContent === "Sample").click();
