@@ -282,7 +282,15 @@ def test_a_page_is_exported_as_one_file_without_a_server(
 ) -> None:
     from ornstein.studio import exporting
 
-    for name, value in (("TIMES", 1), ("SEEDS", 1), ("RACES", (3,)), ("SCALES", (2,)), ("DENSE", 2), ("SIZE", 1 << 12)):
+    for name, value in (
+        ("TIMES", 1),
+        ("SEEDS", 1),
+        ("RACES", (3,)),
+        ("SCALES", (2,)),
+        ("DENSE", 2),
+        ("SIZE", 1 << 12),
+        ("RECORDED_PATHS", ("linear",)),
+    ):
         monkeypatch.setattr(exporting, name, value)
     place = exporting.write(tmp_path / "page.html", [moons], "cpu")
     text = place.read_text(encoding="utf-8")
