@@ -1,11 +1,13 @@
 """A server of the studio in the process of the tests, with small runs; skipped where the extra is not installed."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="the studio needs starlette: pip install 'ornstein[studio]'")
@@ -41,6 +43,24 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def waves(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of series of two channels, of which the first 10 of 16 places are given."""
+    folder = tmp_path_factory.mktemp("studio") / "waves"
+    x = np.sin(np.arange(16) * np.linspace(0.2, 0.9, 40)[:, None])
+    series = np.stack([x, 10 + 2 * x], 1).astype(np.float32)
+    ornstein.train(series, out=folder, layout="NCL", given="past:10", preset="tiny", steps=2, batch_size=8, samples=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def holes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of digits that fills in what a mask hides."""
+    folder = tmp_path_factory.mktemp("studio") / "holes"
+    ornstein.train("digits:train", out=folder, degradation="mask", steps=2, batch_size=8, samples=0)
+    return folder
+
+
 class Browser:
     """A page of the studio: a client with its cookie, that sends what a browser would."""
 
@@ -67,6 +87,16 @@ class Browser:
             assert answer.status_code == 200
             lines = [line[6:] for line in answer.iter_lines() if line.startswith("data: ")]
         return [json.loads(line) for line in lines][:-1]  # the last says that there are no more
+
+    def upload(self, run: str, content: Any) -> dict[str, Any]:
+        """What is answered to a file: its bytes, or an array that becomes a .npy."""
+        if isinstance(content, np.ndarray):
+            stream = io.BytesIO()
+            np.save(stream, content)
+            content = stream.getvalue()
+        answer = self.http.post(f"/uploads/{run}", content=content)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
 
     def run(self, view: str, **ask: Any) -> list[dict[str, Any]]:
         events = self.events(self.start(view, **ask))

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("playwright", reason="the tests in a browser need playwright")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -74,8 +76,8 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def served(digits: Path, moons: Path) -> Iterator[Server]:
-    made = Server([digits, moons])
+def served(digits: Path, moons: Path, waves: Path, holes: Path) -> Iterator[Server]:
+    made = Server([digits, moons, waves, holes])
     made.start()
     yield made
     made.stop()
@@ -181,7 +183,37 @@ def test_a_run_of_vectors_has_histograms_and_pairs(tab: Tab) -> None:
     page.get_by_label("Run", exact=True).select_option("moons")
     tab.view("Table")
     page.get_by_role("img", name=re.compile(r"number 2: samples .* data")).wait_for()
-    tab.drawn("samples over data")
+    tab.drawn("samples over training data")
+    page.get_by_label("Run", exact=True).select_option("run-0")
+
+
+def test_a_series_has_a_forecast_with_bands(tab: Tab, tmp_path: Path) -> None:
+    page = tab.page
+    page.get_by_label("Run", exact=True).select_option("waves")
+    tab.view("Forecast")
+    expect(page.locator(".error")).to_contain_text("--data")  # the data do not come with the library
+    tab.wrong.clear()  # the refusal is in the console
+    np.save(tmp_path / "own.npy", np.ones((1, 2, 16), np.float32))
+    page.get_by_label("Foretell a file").set_input_files(tmp_path / "own.npy")
+    page.get_by_role("img", name="Channel 2: 10 places given, 6 foretold").locator("path.band").first.wait_for()
+    expect(page.get_by_label("Python", exact=True)).to_contain_text("known=known")
+    tab.fits()
+    page.get_by_label("Run", exact=True).select_option("run-0")
+
+
+def test_an_image_with_a_painted_hole_is_a_condition(tab: Tab, tmp_path: Path) -> None:
+    page = tab.page
+    page.get_by_label("Run", exact=True).select_option("holes")
+    Image.linear_gradient("L").save(tmp_path / "own.png")
+    page.get_by_label("The image of the condition").set_input_files(tmp_path / "own.png")
+    board = page.get_by_role("application")
+    board.press("Space")
+    expect(board).to_have_attribute("aria-label", re.compile("1 of 64 pixels are painted"))
+    page.get_by_role("button", name="Sample", exact=True).click()
+    expect(page.get_by_label("Python", exact=True)).to_contain_text("'mask': mask")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Save GIF").click()
+    assert saved.value.suggested_filename.endswith(".gif")
     page.get_by_label("Run", exact=True).select_option("run-0")
 
 
@@ -299,6 +331,9 @@ def test_an_exported_page_works_from_a_file(
 
     monkeypatch.setattr(exporting, "SEEDS", 2)
     monkeypatch.setattr(exporting, "RECORDED_PATHS", ("linear",))
+    monkeypatch.setattr(exporting, "RACES", (3,))
+    monkeypatch.setattr(exporting, "SCALES", (3,))
+    monkeypatch.setattr(exporting, "EDITING", 3)
     place = exporting.write(tmp_path / "page.html", [digits], "cpu")
     tab = Tab(chromium.new_page())
     tab.page.goto(place.as_uri())
@@ -310,6 +345,13 @@ def test_an_exported_page_works_from_a_file(
     tab.drawn("at t = 0.8")
     tab.page.get_by_role("button", name="Move particles").click()
     tab.drawn("particles at t = 0")
+    tab.view("Race")
+    tab.page.get_by_role("img", name=re.compile("Mean error by call")).wait_for()
+    tab.view("Guide")
+    tab.drawn("at scale 3")
+    tab.view("Edit")
+    tab.page.get_by_label("Recorded").select_option("3")
+    tab.drawn("8 results")
     tab.view("Measure")
     tab.page.get_by_role("img", name=re.compile("^Loss by step")).wait_for()
     tab.page.close()

@@ -161,6 +161,7 @@ def strange_fields(rng: random.Random, page: Any, stranger: Any) -> Any:
         "calls",
         "start",
         "dynamics",
+        *("beside", "of", "item", "past", "draws", "cells", "other", "task"),
         word(rng),
     ]
     ask = {name: value(rng) for name in rng.sample(names, rng.randrange(1, 4))}
@@ -202,7 +203,9 @@ def strange_upload(rng: random.Random, page: Any, stranger: Any) -> Any:
         b"<svg xmlns='http://www.w3.org/2000/svg'>",
     ]
     return page.post(
-        f"/uploads/{rng.choice(['run-0', 'run-1'])}", content=rng.choice(heads) + rng.randbytes(rng.randrange(2000))
+        f"/uploads/{rng.choice(['run-0', 'run-1'])}",
+        params={"as": rng.choice(["items", "mask", SCRIPT, "../items", "\0"])},
+        content=rng.choice(heads) + rng.randbytes(rng.randrange(2000)),
     )
 
 
@@ -222,7 +225,13 @@ def unknown(rng: random.Random, page: Any, stranger: Any) -> Any:
         ["run-99", "0" * 16, "watch.js", "__init__", SCRIPT.replace("/", ""), "%00", "run-0%2f..%2frun-1"]
     )
     path = rng.choice(
-        [f"/jobs/{name}/events", f"/jobs/{name}/animation", f"/curves/{name}", f"/views/{name}x", f"/{name}"]
+        [
+            f"/jobs/{name}/events",
+            f"/jobs/{name}/animation?as=mp4&beside={name}",
+            f"/curves/{name}",
+            f"/views/{name}x",
+            f"/{name}",
+        ]
     )
     return page.get(path, headers={"last-event-id": word(rng).encode("ascii", "ignore").strip().hex()})
 

@@ -47,6 +47,18 @@ def test_fields_of_a_run_are_its_denoisers(page: Any, studio: Any) -> None:
     assert np.abs(numbers(event["score"], 25, 2) - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
+def test_the_density_of_a_run_is_its_likelihood_and_has_mass_one(page: Any, studio: Any) -> None:
+    event = page.run("density", run="run-1", t=0.5, cells=16)
+    values = numbers(event[-2]["log_prob"], 16 * 16)
+    area = (2 * event[0]["width"] / 16) ** 2
+    assert np.exp(values).sum() * area == pytest.approx(1, abs=0.02)
+    x = plane.lattice(event[0]["width"], 16).float()[120:126]
+    names: dict[str, Any] = {"x": x}
+    first, call = event[0]["python"].split("\n")
+    exec(f"{first}\n{call.replace('ornstein.likelihood', 'p = ornstein.likelihood', 1)}", names)
+    np.testing.assert_allclose(values[120:126], names["p"][0].numpy(), atol=1e-4)
+
+
 @pytest.mark.parametrize("dynamics", ["ode", "sde", "predictor-corrector"])
 @pytest.mark.parametrize("path", ["linear", "vp", "edm"])
 def test_particles_arrive_at_the_data(page: Any, path: str, dynamics: str) -> None:

@@ -1,5 +1,6 @@
 """Who is served, what is served, and the queue of jobs."""
 
+import json
 import re
 import threading
 import time
@@ -281,13 +282,26 @@ def test_a_page_is_exported_as_one_file_without_a_server(
 ) -> None:
     from ornstein.studio import exporting
 
-    monkeypatch.setattr(exporting, "TIMES", 1)
-    monkeypatch.setattr(exporting, "SEEDS", 1)
+    for name, value in (
+        ("TIMES", 1),
+        ("SEEDS", 1),
+        ("RACES", (3,)),
+        ("SCALES", (2,)),
+        ("DENSE", 2),
+        ("SIZE", 1 << 12),
+        ("RECORDED_PATHS", ("linear",)),
+    ):
+        monkeypatch.setattr(exporting, name, value)
     place = exporting.write(tmp_path / "page.html", [moons], "cpu")
     text = place.read_text(encoding="utf-8")
     assert "Content-Security-Policy" in text
     assert not re.findall(r"^(?:import|export) ", text.split('id="recorded"')[1].split("<script>")[1], re.MULTILINE)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', text)
+    held = json.loads(text.split('id="recorded">')[1].split("</script>")[0])
+    for view, asks in held["asks"].items():
+        assert bool(asks) == (view != "edit"), view  # points are not edited
+        jobs = {"guide": "watch"}.get(view, view)
+        assert view == "field" or all(exporting.key(jobs, one["ask"]) in held["jobs"] for one in asks)
     with pytest.raises(UsageError, match="is there already"):
         exporting.write(place, [moons], "cpu")
 

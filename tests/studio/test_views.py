@@ -225,13 +225,159 @@ def test_rows_are_samples_and_data(page: Any, studio: Any) -> None:
     assert page.http.post("/jobs/rows", json={"run": "run-0"}).status_code == 400
 
 
-def test_a_trajectory_is_saved_as_an_animation(page: Any) -> None:
-    for run in ("run-0", "run-1"):
-        job = page.start("watch", run=run, count=4, steps=5)
+FILMS: list[tuple[str, dict[str, Any], int]] = [
+    ("watch", {"run": "run-0", "count": 4, "steps": 5}, 6),
+    ("watch", {"run": "run-1", "count": 4, "steps": 5}, 6),
+    ("race", {"run": "run-0", "count": 2, "calls": 3, "solvers": ["abm", "heun"]}, 4),
+    ("particles", {"mixture": "pair", "count": 20, "steps": 3}, 4),
+]
+
+
+@pytest.mark.parametrize(("view", "ask", "length"), FILMS, ids=range(4))
+def test_what_was_watched_is_saved_as_a_film(page: Any, view: str, ask: dict[str, Any], length: int) -> None:
+    job = page.start(view, **ask)
+    page.events(job)
+    with Image.open(io.BytesIO(page.http.get(f"/jobs/{job}/animation").content)) as image:
+        assert image.format == "GIF"
+        # frames that are alike become one, which is shown longer
+        assert 2 <= image.n_frames <= length
+        image.seek(image.n_frames - 1)
+        assert image.info["duration"] >= 1000
+    assert page.http.get(f"/jobs/{job}/animation", params={"as": "exe"}).status_code == 400
+
+
+def test_films_of_edits_and_of_guided_samples_beside_others(page: Any, uploads: list[str]) -> None:
+    ask = {"run": "run-0", "task": "interpolate", "upload": uploads[0], "other": uploads[1], "frames": 4, "steps": 2}
+    edit = page.start("edit", **ask)
+    page.events(edit)
+    with Image.open(io.BytesIO(page.http.get(f"/jobs/{edit}/animation").content)) as image:
+        assert image.n_frames == 6  # there and back
+    jobs = [page.start("watch", run="run-0", count=4, label=3, steps=3, scale=scale) for scale in (1, 4)]
+    for job in jobs:
         page.events(job)
-        answer = page.http.get(f"/jobs/{job}/animation")
-        with Image.open(io.BytesIO(answer.content)) as image:
-            assert (image.format, image.n_frames) == ("GIF", 6)
+    sizes = []
+    for beside in ({}, {"beside": jobs[1]}):
+        with Image.open(io.BytesIO(page.http.get(f"/jobs/{jobs[0]}/animation", params=beside).content)) as image:
+            sizes.append(image.size)
+    assert sizes[0] == sizes[1]  # x_t and the estimate; both estimates
+    assert page.http.get(f"/jobs/{jobs[0]}/animation", params={"beside": edit}).status_code == 200
+    assert page.http.get(f"/jobs/{jobs[0]}/animation", params={"beside": "0" * 16}).status_code == 404
+
+
+def test_an_mp4_is_made_where_ffmpeg_is(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ornstein.studio import animation
+
+    job = page.start("particles", mixture="pair", count=20, steps=3)
+    page.events(job)
+    answer = page.http.get(f"/jobs/{job}/animation", params={"as": "mp4"})
+    if animation.encoder() is not None:
+        assert answer.status_code == 200
+        assert answer.content[4:8] == b"ftyp"
+    monkeypatch.setattr(animation, "encoder", lambda: None)
+    assert page.http.get("/about").json()["animations"] == ["gif"]
+    answer = page.http.get(f"/jobs/{job}/animation", params={"as": "mp4"})
+    assert (answer.status_code, "ffmpeg" in answer.json()["error"]) == (400, True)
+
+
+def test_a_forecast_is_the_runs_own_samples_of_the_rest(page: Any, waves: Path, studio: Any) -> None:
+    from ornstein.studio.shelf import Place
+
+    studio.shelf.places["run-2"] = Place("run-2", waves)
+    assert page.http.get("/about").json()["runs"][2]["past"] == [10, 10]
+    series = np.stack([np.cos(np.arange(16) * 0.4 + i) * np.ones((2, 1)) for i in range(3)]).astype(np.float32)
+    refused = page.http.post("/jobs/forecast", json={"run": "run-2"})
+    assert "--data" in refused.json()["error"]  # these data do not come with the library
+    upload = page.upload("run-2", series)
+    assert upload["count"] == 3
+    events = page.run("forecast", run="run-2", upload=upload["upload"], item=1, draws=12, seed=4, steps=2)
+    begin, result = events[0], events[-2]
+    np.testing.assert_array_equal(frames.array(begin["truth"], "<f8", (2, 16)), series[1])
+    known = series[1].astype(float)
+    known[:, 10:] = np.nan
+    names: dict[str, Any] = {"known": known}
+    exec(begin["python"], names)
+    bands = frames.array(result["bands"], "<f8", (5, 2, 16))
+    np.testing.assert_allclose(bands, np.quantile(names["result"].astype(float), result["quantiles"], axis=0))
+    np.testing.assert_array_equal(bands[:, :, :10], np.broadcast_to(series[1, :, :10], (5, 2, 10)))
+    inside = (series[1] >= bands[0]) & (series[1] <= bands[4])
+    assert result["within"] == pytest.approx(inside[:, 10:].mean())
+    assert understood(begin["command"]).known == "known.npy"
+    for ask in ({"past": 9}, {"draws": 1}, {"item": -1}, {"upload": "x"}):
+        assert page.http.post("/jobs/forecast", json={"run": "run-2", **ask}).status_code == 400
+    assert page.http.post("/jobs/forecast", json={"run": "run-0"}).status_code == 400
+
+
+def test_data_of_the_command_line_are_beside_a_run(page: Any, waves: Path, studio: Any, tmp_path: Path) -> None:
+    from ornstein.studio.shelf import Place
+
+    studio.shelf.places["run-2"] = Place("run-2", waves)
+    other = np.cos(np.arange(16) * np.linspace(0.2, 0.9, 120)[:, None])
+    np.save(tmp_path / "other.npy", np.stack([other, 10 + 2 * other], 1).astype(np.float32))
+    studio.data = str(tmp_path / "other.npy")
+    assert page.run("forecast", run="run-2", draws=2, steps=1)[0]["what"].startswith("item 0 of ")
+    assert page.run("levels", run="run-2", count=100, levels=3)[0]["items"] == 100
+    assert page.run("nearest", run="run-2", count=1)[0]["what"].startswith("items of ")
+    assert page.http.post("/jobs/nearest", json={"run": "run-0"}).status_code in (400, 422)  # other items
+
+
+def test_a_mask_and_its_image_are_a_condition(page: Any, holes: Path, studio: Any) -> None:
+    from ornstein.studio.shelf import Place
+
+    studio.shelf.places["run-2"] = Place("run-2", holes)
+    image = np.asarray(ornstein.data.open("digits:test").items[0])
+    upload = page.upload("run-2", image)["upload"]
+    stream = io.BytesIO()
+    Image.fromarray(np.repeat(np.array([[0, 255]], np.uint8), 8, 0).repeat(4, 1)).save(stream, "PNG")
+    mask = page.http.post("/uploads/run-2", params={"as": "mask"}, content=stream.getvalue()).json()["mask"]
+    assert mask == "00001111" * 8
+    begin, *_, last, _ = page.run("watch", run="run-2", count=2, image=upload, mask=mask, label=1, steps=2)
+    names = {"image": image, "mask": np.array([bit == "1" for bit in mask]).reshape(8, 8)}
+    exec(begin["python"], names)
+    np.testing.assert_array_equal(images(last["x"], 2), names["run"].spec.cells(names["result"]))  # type: ignore[attr-defined]
+    assert understood(begin["command"]).mask == "mask.png"
+    for strange in ("", "0" * 64, "01"):
+        answer = page.http.post("/jobs/watch", json={"run": "run-2", "image": upload, "mask": strange})
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("mask")
+    assert page.http.post("/uploads/run-1", params={"as": "mask"}, content=stream.getvalue()).status_code == 400
+
+
+def test_what_is_uploaded_is_measured_and_drawn_beside(page: Any, studio: Any) -> None:
+    moons = np.asarray(ornstein.data.open("moons").items)
+    upload = page.upload("run-1", moons[:120])["upload"]
+    begin, result, _ = page.run("rows", run="run-1", count=5, steps=1, beside=upload)
+    assert begin["what"] == "upload"
+    np.testing.assert_allclose(frames.array(result["real"], "<f8", (120, 2)), moons[:120])
+    begin, row, *_ = page.run("nearest", run="run-1", of=upload, neighbours=1)
+    assert begin["what"] == "training items"
+    assert row["distance"] == pytest.approx([0], abs=1e-6)  # it is one of them
+    begin, *measured, _ = page.run("levels", run="run-1", beside=upload, levels=3, count=100)
+    assert (begin["items"], len(measured)) == (100, 3)
+    few = page.upload("run-1", moons[:9])["upload"]
+    assert "100 or more" in page.events(page.start("levels", run="run-1", beside=few))[-1]["message"]
+
+
+def test_rows_of_a_table_are_uploaded_as_text(tmp_path: Path) -> None:
+    from ornstein.errors import OrnsteinError
+    from ornstein.studio import uploads
+
+    lines = [f"{i % 7}.5,{'red' if i % 3 else 'blue'}" for i in range(60)]
+    (tmp_path / "people.csv").write_text("\n".join(["size,colour", *lines]))
+    spec = ornstein.data.open(tmp_path / "people.csv", cache=tmp_path / "cache").spec
+    rows = uploads.items(b"colour,size\nblue,2.5\nred,0.5\n", spec)
+    assert rows[:, 0].tolist() == [2.5, 0.5]
+    assert rows[0, 1] != rows[1, 1]
+    for content in (
+        b"",
+        b"a,b\n1,2\n",
+        b"size,colour\n1\n",
+        b"\0\xff" * 40,
+        b"size,colour\nx,red\n",
+        b'size,colour\n"1,red',
+    ):
+        with pytest.raises(OrnsteinError) as refused:
+            uploads.items(content, spec)
+        assert "/" not in str(refused.value).replace("ornstein data", "")  # no path of the server
 
 
 def test_samples_for_programs_are_batched_and_the_same_as_alone(server: Any, page: Any, key: Any) -> None:

@@ -646,6 +646,8 @@ class StudioPage(OnDevice):
     unencrypted."""
     no_browser: bool = False
     """Print the address, and open no browser."""
+    data: str | None = None
+    """Data to measure and draw beside the runs, as `train --data` takes them (default: bundled training data alone)."""
     export: str | None = field(default=None, metadata={"name": "FILE.html"})
     """Write one file that works without a server, and serve nothing."""
     force: bool = False

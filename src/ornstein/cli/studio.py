@@ -23,6 +23,10 @@ def run(words: Sequence[str]) -> int:
         raise UsageError(f"studio shows at most {MOST} runs, and these are {len(folders)}; give fewer")
     for folder in folders:
         must_be_run(folder)
+    if options.data is not None:
+        from ornstein.data import find
+
+        find(options.data)  # raises where there are none
     if not options.export:
         if options.force:
             raise UsageError("--force replaces the file of --export; leave it out")
@@ -45,7 +49,7 @@ def run(words: Sequence[str]) -> int:
         if not options.no_browser:
             webbrowser.open(address)
 
-    serve(folders, options.host, options.port, device, ready)
+    serve(folders, options.host, options.port, device, ready, options.data)
     return 0
 
 
@@ -53,6 +57,6 @@ def _export(options: StudioPage, folders: Sequence[Path], device: str) -> int:
     from ornstein.studio.exporting import write
 
     assert options.export is not None
-    place = write(Path(options.export).expanduser(), folders, device, options.force)
+    place = write(Path(options.export).expanduser(), folders, device, options.force, options.data)
     say(f"The page: {place.resolve()}")
     return 0

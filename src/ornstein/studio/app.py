@@ -29,7 +29,7 @@ from ornstein.studio.jobs import Busy, Job, sentence
 from ornstein.studio.pages import page_files
 from ornstein.studio.security import LARGEST, Guard, Hosts, Key, Refused
 from ornstein.studio.state import Studio
-from ornstein.studio.uploads import item
+from ornstein.studio.uploads import items, mask
 from ornstein.studio.views import measure
 
 TYPES = {
@@ -112,6 +112,7 @@ async def _about(request: Request) -> Response:
             "mixtures": {name: (make.__doc__ or "").rstrip(".") for name, make in mixtures.ALL.items()},
             "paths": list(PATHS),
             "guidance": list(GUIDANCE),
+            "animations": [kind for kind in animation.KINDS if kind != "mp4" or animation.encoder() is not None],
         }
     )
 
@@ -234,29 +235,31 @@ FORMATS: dict[str, Callable[[DataSpec, NDArray[Any]], Response]] = {"json": _as_
 
 
 async def _animation(request: Request) -> Response:
-    """The frames of a job as an animated GIF."""
-    job = _job(request)
-    if job is None:
-        return _json_error(404, "this job is not here any more; sample again")
-    return Response(await run_in_threadpool(animation.gif, job), media_type="image/gif")
+    """The frames of a job, beside those of another where `beside` names one, as an animated GIF, or MP4 by `as`."""
+    studio, client, query = _studio(request), _client(request), request.query_params
+    jobs = [_job(request), *(studio.jobs.get(client, name) for name in query.getlist("beside")[:1])]
+    if None in jobs:
+        return _json_error(404, "this job is not here any more; begin it again")
+    kind = Fields({"as": query.get("as", "gif")}).choice("as", "gif", animation.KINDS)
+    media, write = animation.KINDS[kind]
+    return Response(await run_in_threadpool(write, *jobs), media_type=media)
 
 
 async def _upload(request: Request) -> Response:
-    """One item for a run: the content of a .npy or an image file."""
+    """Items for a run: the content of a .npy, an image or a .csv file; or, `as` a mask, what is to be painted."""
     studio, client = _studio(request), _client(request)
     place = studio.shelf.place(request.path_params["run"])
+    kind = Fields({"as": request.query_params.get("as", "items")}).choice("as", "items", ("items", "mask"))
     content = await _body(request, LARGEST)
 
     def read() -> dict[str, Any]:
         spec = place.run().spec
-        own = item(content, spec)
+        if kind == "mask":
+            return {"mask": "".join(map(str, mask(content, spec).astype(int).ravel().tolist()))}
+        own = items(content, spec)
         upload = studio.uploads.add(client, place.id, own)
-        drawn = (
-            frames.cells(spec, own[None])
-            if spec.traits.drawn
-            else {"data": frames.text(own.astype("f4")), "channels": 0}
-        )
-        return {"upload": upload.id, "layout": frames.layout(spec), "item": drawn}
+        drawn = frames.own_items(spec, own[:1])
+        return {"upload": upload.id, "count": len(own), "layout": frames.layout(spec), "item": drawn}
 
     return JSONResponse(await run_in_threadpool(read), status_code=201)
 

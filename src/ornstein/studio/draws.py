@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ornstein import conditions
-from ornstein.conditions import Rows
+from ornstein.conditions import ImageCondition, RandomMask, Rows
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, GuidanceConfig, NegativeLabel, unconditional
 from ornstein.names import GUIDANCE, SOLVERS
@@ -43,13 +43,14 @@ class SampleRequest:
     text: str | None
     vector: list[float] | None
     image: Any
+    mask: Any
     guide: GuidanceConfig
     words: dict[str, Any]  # flags of the guidance
 
     @property
     def condition(self) -> dict[str, Any] | None:
         """What is given besides a class."""
-        values = {"text": self.text, "vector": self.vector, "image": self.image}
+        values = {"text": self.text, "vector": self.vector, "image": self.image, "mask": self.mask}
         there = {name: value for name, value in values.items() if value is not None}
         return there or None
 
@@ -106,6 +107,7 @@ class SampleRequest:
             else "image.png"
             if self.image is not None
             else None,
+            "--mask": None if self.mask is None else "mask.png",
             "--seed": self.seed,
             **self.words,
         }
@@ -122,10 +124,17 @@ class SampleRequest:
             "label_index": Code(f"[i % {len(classes)} for i in range({self.count})]")
             if self.label == IN_TURN
             else None,
-            "condition": there or (Code("{'image': image}") if self.image is not None else None),
+            "condition": there or self._image_code(),
             "guide": None if self.guide.plain else Code(guide_code(self.guide)),
             "seed": self.seed,
         }
+
+    def _image_code(self) -> str | None:
+        """The image, and the mask where there is one, as variables."""
+        from ornstein.studio.commands import Code
+
+        names = [name for name in ("image", "mask") if getattr(self, name) is not None]
+        return Code(f"{{{', '.join(f'{name!r}: {name}' for name in names)}}}") if names else None
 
 
 def draw(studio: "Studio", client: str, fields: Fields, count: int = 16, guided: bool = True) -> SampleRequest:
@@ -152,10 +161,22 @@ def draw(studio: "Studio", client: str, fields: Fields, count: int = 16, guided:
         vector = fields.numbers("vector", [0.0] * size, size, 1e6)
     upload = fields.text("image")
     image = studio.uploads.get(client, place.id, upload).own if upload else None
+    mask = _mask(known.image, fields) if image is not None and known.image is not None else None
     guide, words = guidance(run, fields) if guided else (PLAIN, {})
-    made = SampleRequest(place, run, count, seed, label, labels, text, vector, image, guide, words)
+    made = SampleRequest(place, run, count, seed, label, labels, text, vector, image, mask, guide, words)
     condition_rows(run, 1, None, made.condition, None if labels is None else labels[:1])  # raises for what does not fit
     return made
+
+
+def _mask(part: ImageCondition, fields: Fields) -> Any:
+    """Where the image is hidden, (H, W), of a run that fills in what a mask hides. Raises UsageError."""
+    if not isinstance(part.degradation, RandomMask):
+        return None
+    _, height, width = part.shape
+    hidden = fields.bits("mask", height * width).reshape(height, width)
+    if not hidden.any():
+        raise UsageError("mask: paint what to fill in")
+    return hidden
 
 
 def guidance(run: "Run", fields: Fields) -> tuple[GuidanceConfig, dict[str, Any]]:

@@ -19,23 +19,26 @@ from ornstein.studio.shelf import Shelf
 from ornstein.studio.state import Studio
 from ornstein.studio.views import measure
 
-MODULES = ("api", "ui", "draw", "chart", "player", "views/common")
+MODULES = ("api", "ui", "draw", "chart", "player", "easel", "given", "views/common")
 """Before the views and `main`: each imports none that comes later."""
 SIZE = 2 << 20  # bytes of one recording of samples, about
 SEEDS = 3
 TIMES = 20  # steps of t in the plane
 PLANE = {"cells": 40, "arrows": 15}
+DENSE = 24  # cells along a side of the density of a run
+RACES, SCALES = (4, 8, 16), (0, 1.5, 2, 3, 5, 8)  # calls of the races, scales of the guidance
+EDITING = 20  # steps of the edits
 RECORDED_MIXTURES, RECORDED_PATHS = ("ring", "moons"), ("linear", "vp")
 CLIENT = "export"
 
 
-def write(place: Path, folders: Sequence[Path], device: str, force: bool = False) -> Path:
+def write(place: Path, folders: Sequence[Path], device: str, force: bool = False, data: str | None = None) -> Path:
     """Write the page of these runs. Raises UsageError for a file that is there already, unless `force`."""
     if place.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--export {place} has another ending than .html; give such as studio.html")
     if place.is_dir() or (place.exists() and not force):
         raise UsageError(f"--export {place} is there already; give another name, or --force to replace it")
-    studio = Studio(Shelf(folders, device))
+    studio = Studio(Shelf(folders, device), data)
     try:
         content = page(recorded(studio))
     finally:
@@ -51,26 +54,30 @@ def recorded(studio: Studio) -> dict[str, Any]:
     for run in runs:
         if not run["ready"]:
             raise OrnsteinError(f"{run['folder']} cannot be shown: {run['why']}")
-    jobs: dict[str, list[dict[str, Any]]] = {}
-    calls: dict[str, dict[str, Any]] = {}
-    asks: dict[str, list[dict[str, Any]]] = {"watch": [], "particles": [], "field": []}
+    made = Recordings(studio)
     for run in runs:
         for title, ask in _samples(run):
-            jobs[key("watch", ask)] = _events(studio, "watch", ask)
-            asks["watch"].append({"title": title, "ask": ask})
-    for mixture in RECORDED_MIXTURES:
-        for path in RECORDED_PATHS:
-            plane = {"mixture": mixture, "path": path}
-            asks["field"].append(plane)
-            for i in range(TIMES + 1):
-                ask = {**plane, **PLANE, "t": _short(i / TIMES)}
-                calls[key("field", ask)] = views.CALLS["field"](studio, CLIENT, Fields(ask))()
-            for dynamics in ("ode", "sde"):
-                ask = {**plane, "dynamics": dynamics, "count": 400, "steps": 40}
-                jobs[key("particles", ask)] = _events(studio, "particles", ask)
-                asks["particles"].append({"ask": ask})
-    for path in RECORDED_PATHS:
-        calls[key("path", {"path": path})] = views.CALLS["path"](studio, CLIENT, Fields({"path": path}))()
+            made.job("watch", "watch", ask, title=title)
+        for title, ask in _races(run):
+            made.job("race", "race", ask, title=title)
+        for title, ask, base in _guided(run):
+            made.job("guide", "watch", ask, title=title, base=base)
+            made.jobs[key("watch", base)] = made.events("watch", base)
+        for title, ask in _edits(made, run):
+            made.job("edit", "edit", ask, title=title)
+    flat = [{"run": run["id"]} for run in runs if run["shape"] == [2]]
+    exact = [{"mixture": mixture, "path": path} for mixture in RECORDED_MIXTURES for path in RECORDED_PATHS]
+    for plane in [*exact, *flat]:
+        made.asks["field"].append(plane)
+        for i in range(TIMES + 1):
+            t = _short(i / TIMES)
+            made.call("field", {**plane, **PLANE, "t": t})
+            if plane in flat:
+                made.job("density", "density", {**plane, "cells": DENSE, "t": t})
+        for dynamics in ("ode", "sde"):
+            made.job("particles", "particles", {**plane, "dynamics": dynamics, "count": 400, "steps": 40})
+    for ask in [*({"path": path} for path in RECORDED_PATHS), *flat]:
+        made.call("path", ask)
     pages = {f"curves/{place.id}?after=-1": measure.curves(place) for place in studio.shelf.places.values()}
     about = {
         "version": __version__,
@@ -78,8 +85,37 @@ def recorded(studio: Studio) -> dict[str, Any]:
         "mixtures": {name: (make.__doc__ or "").rstrip(".") for name, make in mixtures.ALL.items()},
         "paths": list(PATHS),
         "guidance": list(GUIDANCE),
+        "animations": [],
     }
-    return {"about": about, "jobs": jobs, "calls": calls, "pages": pages, "asks": asks}
+    return {"about": about, "jobs": made.jobs, "calls": made.calls, "pages": pages, "asks": made.asks}
+
+
+class Recordings:
+    """Answers by the page's names for them, and what can be asked for in each view."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self.jobs: dict[str, list[dict[str, Any]]] = {}
+        self.calls: dict[str, dict[str, Any]] = {}
+        self.asks: dict[str, list[dict[str, Any]]] = {
+            name: [] for name in ("watch", "race", "guide", "edit", "particles", "density", "field")
+        }
+
+    def events(self, job: str, ask: dict[str, Any]) -> list[dict[str, Any]]:
+        """All events of a job."""
+        return list(views.JOBS[job](self.studio, CLIENT, Fields(ask)))
+
+    def job(self, view: str, job: str, ask: dict[str, Any], **more: Any) -> None:
+        """Record a job for a view; what the run has not the means for is left out."""
+        try:
+            self.jobs[key(job, ask)] = self.events(job, ask)
+        except UsageError:
+            return
+        self.asks[view].append({**more, "ask": ask})
+
+    def call(self, name: str, ask: dict[str, Any]) -> None:
+        """Record a short answer."""
+        self.calls[key(name, ask)] = views.CALLS[name](self.studio, CLIENT, Fields(ask))()
 
 
 def key(name: str, ask: dict[str, Any]) -> str:
@@ -91,18 +127,58 @@ def _short(t: float) -> float | int:
     return int(t) if t == int(t) else t
 
 
-def _samples(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What is recorded of a run: seeds, and classes in turn where there are some; as many samples as fit."""
+def _count(run: dict[str, Any], sheets: int, most: int = 16) -> int:
+    """As many samples as fit where so many sheets of them are shown."""
     numbers = (run["cell"][0] * run["cell"][1] * 3) if run["drawn"] else 8 * run["shape"][0]
-    most = max(1, SIZE // (4 * numbers * (run["steps"] + 1)))
-    count = min(16 if run["drawn"] else 600, most)
+    return min(most if run["drawn"] else 600, max(1, SIZE // (4 * numbers * sheets)))
+
+
+def _common(run: dict[str, Any], sheets: int, most: int = 16) -> dict[str, Any]:
     label = {"label": -2} if run["classes"] else {}
+    return {"run": run["id"], "count": _count(run, sheets, most), **label}
+
+
+def _samples(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What is recorded of samples: seeds, and classes in turn where there are some."""
+    ask = _common(run, run["steps"] + 1)
     for seed in range(SEEDS):
-        yield f"{count} {run['plural']}, seed {seed}", {"run": run["id"], "count": count, "seed": seed, **label}
+        yield f"{ask['count']} {run['plural']}, seed {seed}", {**ask, "seed": seed}
 
 
-def _events(studio: Studio, view: str, ask: dict[str, Any]) -> list[dict[str, Any]]:
-    return list(views.JOBS[view](studio, CLIENT, Fields(ask)))
+def _races(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Races of the usual solvers at a few numbers of calls."""
+    solvers = [name for name in ("abm", "heun", "ddim") if name in run["solvers"]["ode"]]
+    for calls in RACES:
+        ask = {**_common(run, len(solvers) * calls, 9), "seed": 0, "solvers": solvers, "calls": calls}
+        yield f"{', '.join(solvers)} at {calls} calls", ask
+
+
+def _guided(run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Scales of guidance, of runs with classes, and the same samples without it."""
+    if not (run["guided"] and run["classes"]):
+        return
+    base = {**_common(run, 26), "seed": 0, "steps": 12}
+    for scale in SCALES:
+        yield f"scale {scale}", {**base, "scale": scale, "method": "cfg"}, base
+
+
+def _edits(made: Recordings, run: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Edits of samples of a run that is drawn."""
+    if not run["drawn"]:
+        return
+    samples = made.events("items", {"run": run["id"], "count": 2, **({"label": -2} if run["classes"] else {})})
+    first, other = next(event["uploads"] for event in samples if event["type"] == "items")
+    ask = {"run": run["id"], "upload": first, "count": 4, "seed": 0, "steps": EDITING}
+    if run["pixels"]:
+        height, width = run["cell"]
+        mask = "".join("1" if 2 * column >= width else "0" for _ in range(height) for column in range(width))
+        yield "inpaint the right half", {**ask, "task": "inpaint", "mask": mask}
+    for strength in (0.3, 0.6):
+        yield f"vary, strength {strength}", {**ask, "task": "vary", "strength": strength}
+    yield "interpolate between two", {**ask, "task": "interpolate", "other": other, "frames": 8}
+    if run["pixels"]:
+        yield "restore from blur", {**ask, "task": "blur", "width": 1}
+        yield "restore from coarse pixels", {**ask, "task": "coarse", "factor": 2}
 
 
 def page(content: dict[str, Any]) -> str:

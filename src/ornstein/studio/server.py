@@ -21,8 +21,9 @@ def serve(
     port: int | None,
     device: str,
     ready: Callable[[str], object],
+    data: str | None = None,
 ) -> None:
-    """Serve until a signal ends it; `ready(address)` is called when the server listens.
+    """Serve until a signal ends it; `ready(address)` is called when the server listens. `data` are those beside the runs.
 
     Without a port, the first free one from 8765 on. Raises UsageError for a port or a host that cannot be had.
     """
@@ -36,7 +37,7 @@ def serve(
     listening = _socket(host, port)
     number = listening.getsockname()[1]
     key = Key(f"ornstein-studio-{number}")
-    studio = Studio(shelf)
+    studio = Studio(shelf, data)
     app = application(studio, key, Hosts(host))
     config = uvicorn.Config(
         app,

@@ -64,9 +64,11 @@ class Place:
 
 def facts(run: "Run") -> dict[str, Any]:
     """A run's data, model and what can be done with it."""
+    from ornstein.conditions import RandomMask
     from ornstein.runs.conditioning import has_null
 
     spec, model = run.spec, run.model
+    columns = getattr(spec, "columns", ())
     conditions = model.conditions
     label = conditions.label is not None
     names = [name for part in conditions.parts for name in part.names]
@@ -78,12 +80,15 @@ def facts(run: "Run") -> dict[str, Any]:
         "shape": list(spec.shape),
         "item": list(spec.item_shape),
         "cell": list(spec.traits.cell(spec.shape)) if spec.traits.drawn else [],
-        "columns": [clean(column.name) for column in getattr(spec, "columns", None) or ()],
+        "columns": [clean(column.name) for column in columns],
+        "categories": [[clean(str(name)) for name in getattr(column.cells, "names", ())] for column in columns],
         "classes": [clean(name) for name in spec.classes] if label else [],
         "conditions": [clean(part.description) for part in conditions.parts],
         "text": "text" in names,
         "vector": next((part.arguments["vector"] for part in conditions.parts if "vector" in part.names), 0),
         "image": conditions.image is not None,
+        "mask": conditions.image is not None and isinstance(conditions.image.degradation, RandomMask),
+        "past": pasts(run),
         "guided": bool(conditions) and has_null(run),
         "path": str(model.path),
         "target": str(model.target),
@@ -115,6 +120,18 @@ def solvers_of(run: "Run") -> dict[str, list[str]]:
         "ode": [name for name in usable if not SOLVERS[name].stochastic],
         "sde": [name for name in usable if SOLVERS[name].stochastic],
     }
+
+
+def pasts(run: "Run") -> list[int]:
+    """The least and the most places of a series that can be given to forecast the rest; empty where a run does not forecast."""
+    from ornstein.conditions import Gaps, Past
+
+    part = run.model.conditions.known
+    if part is None or run.spec.traits.axes != "CL":
+        return []
+    if isinstance(part.law, Past):
+        return [part.law.length] * 2
+    return [1, run.spec.shape[1] - 1] if isinstance(part.law, Gaps) else []
 
 
 def tuned_steps(run: "Run") -> list[int]:

@@ -9,8 +9,9 @@ from ornstein.studio.uploads import Uploads
 
 @dataclass(eq=False)
 class Studio:
-    """The runs, the queue, what was uploaded."""
+    """The runs, the queue, what was uploaded, and the data that the command line names to measure beside."""
 
     shelf: Shelf
+    data: str | None = None
     jobs: Jobs = field(default_factory=Jobs)
     uploads: Uploads = field(default_factory=Uploads)

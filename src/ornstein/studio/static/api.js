@@ -51,10 +51,13 @@ export async function get(path) {
   return request(path);
 }
 
-export async function upload(run, file) {
+export async function upload(run, file, as = "items") {
   if (file.size > 8 << 20) throw new Failure("Uploads hold at most 8 MB.");
-  return request(`uploads/${encodeURIComponent(run)}`, { method: "POST", body: file });
+  return request(`uploads/${encodeURIComponent(run)}?as=${as}`, { method: "POST", body: file });
 }
+
+// Whether a view has something to show of a run: on a page that was exported, what was recorded.
+export const holds = (view, run) => !recorded || recorded.asks[view].some((one) => one.ask.run === run.id);
 
 // Begins a job and calls onEvent for each of its events; `replaces` is a job that is not wanted any more.
 export async function start(view, ask, onEvent, replaces = null) {
@@ -94,8 +97,8 @@ export function follow(job, onEvent) {
   };
 }
 
-export async function animation(job) {
-  const answer = await fetch(`jobs/${job}/animation`, { credentials: "same-origin" });
+export async function animation(kind, job, beside = null) {
+  const answer = await fetch(`jobs/${job}/animation?as=${kind}${beside ? `&beside=${beside}` : ""}`, { credentials: "same-origin" });
   if (!answer.ok) throw new Failure((await answer.json()).error);
   return answer.blob();
 }

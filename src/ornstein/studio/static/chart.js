@@ -26,8 +26,8 @@ function ticks(low, high, log) {
   return made;
 }
 
-// series: {name, x, y, kind: "line" | "faint" | "dots" | "bars", low, high}; values that are null leave a gap.
-export function chart({ label, series, xName = "", yName = "", logX = false, logY = false, ratio = 0.5, clip = null, legend = true }) {
+// xLabels: [place, words] in place of numbers under the axis. series: {name, x, y, kind: "line" | "faint" | "dots" | "bars", low, high}; values that are null leave a gap.
+export function chart({ label, series, xName = "", yName = "", logX = false, logY = false, ratio = 0.5, clip = null, legend = true, xLabels = null }) {
   const W = 520, H = Math.round(W * ratio), left = 56, right = 12, top = 12, bottom = 40;
   const tx = (v) => (logX ? Math.log10(v) : v), ty = (v) => (logY ? Math.log10(v) : v);
   const good = (v) => v !== null && Number.isFinite(v);
@@ -59,7 +59,7 @@ export function chart({ label, series, xName = "", yName = "", logX = false, log
   if (!clip) { y0 -= pad; y1 += pad; }
   const X = (v) => left + ((v - x0) / (x1 - x0)) * (W - left - right), Y = (v) => H - bottom - ((Math.max(y0 - 1, Math.min(y1 + 1, v)) - y0) / (y1 - y0)) * (H - top - bottom);
   for (const [v, words] of ticks(y0, y1, logY)) svg.append(s("line", { class: "tick", x1: left, x2: W - right, y1: Y(v), y2: Y(v) }), s("text", { x: left - 7, y: Y(v) + 4, "text-anchor": "end" }, words));
-  for (const [v, words] of ticks(x0, x1, logX)) svg.append(s("text", { x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, words));
+  for (const [v, words] of xLabels ?? ticks(x0, x1, logX)) svg.append(s("text", { x: X(v), y: H - bottom + 17, "text-anchor": "middle" }, words));
   svg.append(s("text", { x: W - right, y: H - 6, "text-anchor": "end" }, xName));
   if (yName) svg.append(s("text", { x: left, y: top - 1, "text-anchor": "start" }, yName));
   series.forEach((one, k) => {

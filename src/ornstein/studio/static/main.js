@@ -3,6 +3,7 @@
 import { about, onTrouble, recorded } from "./api.js";
 import { button, error, h, memory, say } from "./ui.js";
 import * as edit from "./views/edit.js";
+import * as forecast from "./views/forecast.js";
 import * as guide from "./views/guide.js";
 import * as measure from "./views/measure.js";
 import * as plane from "./views/plane.js";
@@ -10,7 +11,7 @@ import * as race from "./views/race.js";
 import * as rows from "./views/rows.js";
 import * as watch from "./views/watch.js";
 
-const VIEWS = { watch, race, guide, edit, rows, plane, measure };
+const VIEWS = { watch, race, guide, edit, rows, forecast, plane, measure };
 const main = document.getElementById("main"), nav = document.getElementById("views"), tools = document.getElementById("tools");
 const chosen = memory("page");
 let facts = null, view = null, name = "";

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ornstein.studio.fields import Fields
-from ornstein.studio.views import edit, measure, plane, race, rows, watch
+from ornstein.studio.views import edit, forecast, measure, plane, race, rows, watch
 
 if TYPE_CHECKING:
     from ornstein.studio.state import Studio
@@ -15,6 +15,8 @@ Call = Callable[["Studio", str, Fields], Callable[[], dict[str, Any]]]
 JOBS: dict[str, Prepare] = {
     "watch": watch.prepare,
     "particles": plane.particles,
+    "density": plane.density,
+    "forecast": forecast.prepare,
     "race": race.prepare,
     "items": edit.items,
     "edit": edit.prepare,

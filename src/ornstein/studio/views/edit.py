@@ -75,9 +75,14 @@ def items(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
 def _sampled(studio: "Studio", client: str, draw: draws.SampleRequest) -> Iterator[Event]:
     run = draw.run
     count = min(draw.count, 12)
-    yield {"type": "begin", "layout": frames.layout(run.spec)}
+    yield {
+        "type": "begin",
+        "layout": frames.layout(run.spec),
+        "command": commands.command("sample", [draw.place.quoted], draw.flags()),
+        "python": commands.python(draw.place, "sample", draw.arguments()),
+    }
     made = run.sample(draw.count, label_index=draw.labels, condition=draw.condition, seed=draw.seed)[:count]
-    ids = [studio.uploads.add(client, draw.place.id, item).id for item in made]
+    ids = [studio.uploads.add(client, draw.place.id, item[None]).id for item in made]
     yield {"type": "items", "uploads": ids, "count": count, "items": frames.own_items(run.spec, made)}
     yield {"type": "end"}
 
@@ -98,13 +103,14 @@ def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     source = Source(studio, client, place, run, item, count, seed, steps, None if label < 0 else label, guide, words)
     work = TASKS[task](source, fields)
     fields.end()
-    return _edited(run, work)
+    return _edited(run, work, task)
 
 
-def _edited(run: "Run", work: Work) -> Iterator[Event]:
+def _edited(run: "Run", work: Work, task: str) -> Iterator[Event]:
     began, spec = time.monotonic(), run.spec
     yield {
         "type": "begin",
+        "task": task,
         "layout": frames.layout(spec),
         "inputs": [{"name": name, "item": frames.own_items(spec, own[None])} for name, own in work.inputs],
         "command": work.command,

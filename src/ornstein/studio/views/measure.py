@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from ornstein.studio import commands, data, draws, frames
 from ornstein.studio.commands import Code
 from ornstein.studio.fields import Fields
 from ornstein.studio.jobs import stepping
+from ornstein.terminal import clean
 
 if TYPE_CHECKING:
     from ornstein.studio.shelf import Place
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 POINTS = 1500  # of a curve
 KEYS = ("loss", "held_out", "rate", "gradient")
 BATCH = 4096  # of training items that are read at once
+MOST = 12  # items of an upload that are compared
 LIVE = 30.0  # seconds within which a training has written
 Event = dict[str, Any]
 
@@ -47,7 +50,16 @@ def curves(place: "Place", after: float = -1.0) -> Event:
     for key in KEYS:
         made[key] = [_number(line.get(key)) for line in lines]
     made["seconds"] = [_number(line.get("seconds")) for line in lines]
-    return made
+    return {**made, **_repeated(place)}
+
+
+def _repeated(place: "Place") -> dict[str, str]:
+    """How to see the curves without the studio."""
+    metrics = clean(str(place.folder / "metrics.jsonl"))
+    return {
+        "command": commands.command("report", [place.quoted], {}),
+        "python": f"import json, pathlib\nlines = [json.loads(line) for line in pathlib.Path({metrics!r}).open()]",
+    }
 
 
 def _number(value: Any) -> float | None:
@@ -56,25 +68,36 @@ def _number(value: Any) -> float | None:
 
 
 def levels(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
-    """Errors and calibration by noise level, on data that come with the library: held-out items where there are some."""
+    """Errors and calibration by noise level: on an upload, without conditions; on the data that the command line names; or on
+    bundled training data, of which held-out items where there are some."""
     place = studio.shelf.place(fields.text("run", next(iter(studio.shelf.places), "")))
     count, number = fields.whole("count", 200, 100, 1000), fields.whole("levels", 10, 3, 20)
+    own = fields.text("beside")
     fields.end()
     run = place.run()
-    dataset = data.held_out(run)
-    indices = np.sort(np.random.default_rng(0).permutation(len(dataset))[:count])
-    x = dataset.batch(indices)[0].to(run.model.device, run.model.dtype)
-    known = run.model.conditions
-    condition = ConditionBatch(known.of_items(known.fitted(dataset, run.folder), indices)) if known else None
+    known, condition = run.model.conditions, None
+    if own:
+        items = studio.uploads.get(client, place.id, own).items
+        items = items[np.random.default_rng(0).permutation(len(items))[:count]]
+        x, source = run.spec.to_model(run.spec.within(items)), "upload.npy"
+    else:
+        reference = data.held_out(run, studio.data)
+        dataset, source = reference.dataset, reference.source
+        indices = np.sort(np.random.default_rng(0).permutation(len(dataset))[:count])
+        x = dataset.batch(indices)[0]
+        if known:
+            condition = ConditionBatch(known.of_items(known.fitted(dataset, run.folder), indices))
+    x = x.to(run.model.device, run.model.dtype)
     denoiser = conditioned(run, len(x), None, condition, PLAIN, len(x))[0][0]
     measured = diagnose(denoiser, x, times(run.model.path, number), batch_size=len(x))
-    return _levelled(place, measured, len(x), dataset.spec.source)
+    return _levelled(place, measured, len(x), source)
 
 
 def _levelled(place: "Place", measured: Iterator[Any], count: int, source: str) -> Iterator[Event]:
     yield {
         "type": "begin",
         "items": count,
+        "source": Path(source).name,
         "command": commands.command("diagnose", [place.quoted], {"--data": source, "-n": count}),
         "python": commands.loading(place, "from ornstein.metrics.diagnostics import diagnose")
         + "\nlevels = list(diagnose(run.denoiser.given(labels), x))",
@@ -94,34 +117,41 @@ def _levelled(place: "Place", measured: Iterator[Any], count: int, source: str) 
 
 
 def nearest(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
-    """The training items that are nearest to samples, with their distances."""
+    """The training items that are nearest to samples, or to an upload, with their distances."""
     draw = draws.draw(studio, client, fields, 6, guided=False)
-    k = fields.whole("neighbours", 4, 1, 8)
+    k, own = fields.whole("neighbours", 4, 1, 8), fields.text("of")
     fields.end()
-    return _near(draw, data.learned(draw.run), k)
+    some = studio.uploads.get(client, draw.place.id, own).items[:MOST] if own else None
+    return _near(draw, some, data.learned(draw.run, studio.data), k)
 
 
 @torch.no_grad()
-def _near(draw: draws.SampleRequest, dataset: Any, k: int) -> Iterator[Event]:
-    import numpy as np
-
+def _near(draw: draws.SampleRequest, own: Any, reference: data.StudioData, k: int) -> Iterator[Event]:
     from ornstein.metrics.distances import nearest as nearest_of
 
-    run, spec = draw.run, draw.run.spec
+    run, spec, dataset = draw.run, draw.run.spec, reference.dataset
+    load, line = commands.python(draw.place, "sample", draw.arguments()).split("\n")
     yield {
         "type": "begin",
         "layout": frames.layout(spec),
-        "labels": draw.names,
-        "command": commands.command("evaluate", [draw.place.quoted], {"--metrics": "memorisation"}),
-        "python": commands.python(draw.place, "sample", draw.arguments()),
+        "labels": [] if own is not None else draw.names,
+        "own": own is not None,
+        "what": "training items" if reference.trained else f"items of {reference.name}",
+        "command": commands.command(
+            "evaluate", [draw.place.quoted], {"--metrics": "memorisation", "--data": reference.source}
+        ),
+        "python": f"{load}; from ornstein.metrics.distances import nearest\n"
+        + ("" if own is not None else f"{line}; ")
+        + f"near = nearest(run.spec.to_model({'items' if own is not None else 'result'}).flatten(1), x.flatten(1), k={k})",
     }
-    made = run.sample(draw.count, label_index=draw.labels, condition=draw.condition, seed=draw.seed)
+    made = own
+    if made is None:
+        made = run.sample(draw.count, label_index=draw.labels, condition=draw.condition, seed=draw.seed)
     x = spec.to_model(made).flatten(1)
-    items = torch.cat(
-        [dataset.batch(np.arange(i, min(i + 4096, len(dataset))))[0].flatten(1) for i in range(0, len(dataset), 4096)]
-    )
+    parts = (np.arange(i, min(i + BATCH, len(dataset))) for i in range(0, len(dataset), BATCH))
+    items = torch.cat([dataset.batch(part)[0].flatten(1) for part in parts])
     neighbours = nearest_of(x, items, k=min(k, len(items)))
-    for i in range(draw.count):
+    for i in range(len(made)):
         places = neighbours.place[i].numpy()
         rows = np.asarray(dataset.items[np.sort(places)])[np.argsort(np.argsort(places))]
         yield {

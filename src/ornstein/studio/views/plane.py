@@ -13,6 +13,7 @@ from ornstein import grid, sde
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UsageError
 from ornstein.exact import Exact
+from ornstein.likelihood import log_prob
 from ornstein.names import PATHS, SOLVERS
 from ornstein.noise import PerSampleNoise, repeat
 from ornstein.path import Path
@@ -20,12 +21,15 @@ from ornstein.sampling import trajectory
 from ornstein.solvers import EulerMaruyama, Heun, PredictorCorrector
 from ornstein.studio import commands, frames, mixtures
 from ornstein.studio.fields import Fields
+from ornstein.studio.jobs import stepping
 
 if TYPE_CHECKING:
     from ornstein.studio.shelf import Place
     from ornstein.studio.state import Studio
 
 NEAR, FAR = 0.002, 0.998  # times at which every path has finite rates
+DENSE = 200  # points whose density is integrated between two reports
+STEPS = 12  # of that ODE
 WIDTH = 3.0  # half of the side of the view where data and noise have a scale of one
 Event = dict[str, Any]
 
@@ -38,6 +42,7 @@ class PlaneModel(NamedTuple):
     exact: Exact | None
     place: "Place | None"
     path_name: str = ""
+    label: int | None = None
 
     @property
     def path(self) -> Path:
@@ -82,7 +87,8 @@ def model(studio: "Studio", fields: Fields) -> PlaneModel:
     from ornstein.guidance.config import PLAIN
     from ornstein.runs.editing import for_all
 
-    return PlaneModel(place.name, for_all(trained, None, None, PLAIN, None if label < 0 else label), None, place)
+    index = None if label < 0 else label
+    return PlaneModel(place.name, for_all(trained, None, None, PLAIN, index), None, place, label=index)
 
 
 def width(path: Path, t: float) -> float:
@@ -120,6 +126,39 @@ def field(studio: "Studio", client: str, fields: Fields) -> Callable[[], Event]:
     return work
 
 
+def density(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
+    """log p_t on a grid by integrating the probability-flow ODE, for runs, whose density has no closed form."""
+    chosen = model(studio, fields)
+    t = fields.number("t", 0.5, 0.0, 1.0)
+    cells = fields.whole("cells", 28, 2, 80)
+    fields.end()
+    return _dense(chosen, min(max(t, NEAR), FAR), cells)
+
+
+def _dense(chosen: PlaneModel, t: float, cells: int) -> Iterator[Event]:
+    side = width(chosen.path, t)
+    yield {"type": "begin", "t": t, "width": side, "cells": cells, **repeated(chosen, t)}
+    points = lattice(side, cells).to(chosen.like(1))
+    work = stepping(
+        lambda progress: log_prob(
+            chosen.denoiser, points, t, steps=STEPS, batch_size=min(DENSE, len(points)), progress=progress
+        )
+    )
+    while True:
+        try:
+            done, total = next(work)
+        except StopIteration as end:
+            values: Tensor = end.value
+            break
+        yield {"type": "progress", "done": done, "total": total}
+    yield {
+        "type": "result",
+        "t": t,
+        "log_prob": frames.text(values.double().cpu().nan_to_num(-1e9, -1e9, -1e9).numpy()),
+    }
+    yield {"type": "end"}
+
+
 def lattice(side: float, count: int) -> Tensor:
     """The centres of count × count cells of [−side, side]², (count², 2): rows from the top, as an image has them."""
     along = ((torch.arange(count, dtype=torch.float64) + 0.5) / count * 2 - 1) * side
@@ -151,9 +190,13 @@ def _finite(function: Callable[[Tensor], Tensor], at: Tensor) -> float | None:
 def repeated(chosen: PlaneModel, t: float) -> dict[str, str]:
     """How to get the same in Python, and the command that is next to it."""
     if chosen.place is not None:
+        at, given = round(t, 4), chosen.label
+        lines = [f"f.{name}(x, {at:g})" for name in ("score", "velocity")]
+        condition = "" if given is None else f".given(torch.full((len(x),), {given}))"
+        lines.insert(0, f"ornstein.likelihood.log_prob(f, x, {at:g}, steps={STEPS})")
         return {
             "command": commands.command("sample", [chosen.place.quoted], {"-n": 1000, "--out": "points.png"}),
-            "python": commands.python(chosen.place, "denoiser.score", {"0": commands.Code("x_t"), "1": round(t, 4)}),
+            "python": f"{commands.loading(chosen.place, 'import torch')}\nf = run.denoiser{condition}; {', '.join(lines)}",
         }
     views = ", ".join(f"data.{name}(x, {t:g})" for name in ("log_prob", "score", "velocity"))
     return {

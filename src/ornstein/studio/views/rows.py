@@ -1,4 +1,4 @@
-"""Table: samples of a run of vectors beside the data, for histograms of each number and for pairs."""
+"""Table: samples of a run of vectors beside data, for histograms of each number and for pairs."""
 
 import time
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.studio import commands, data, draws, frames
@@ -20,29 +21,41 @@ Event = dict[str, Any]
 
 
 def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
-    """Samples, and as many rows of the training data where these come with the library."""
+    """Samples, and rows of an upload, of the data that the command line names, or of bundled training data."""
     draw = draws.draw(studio, client, fields, ROWS)
     name, solver, steps = draws.solver(draw.run, fields)
+    own = fields.text("beside")
     fields.end()
-    if draw.run.spec.traits.drawn:
-        raise UsageError(f"histograms are of runs of vectors, and this one makes {draw.run.spec.traits.plural}")
-    return _rows(draw, name, solver, steps)
+    run = draw.run
+    if run.spec.traits.drawn:
+        raise UsageError(f"histograms are of runs of vectors, and this one makes {run.spec.traits.plural}")
+    real, what, why = None, "", ""
+    if own:
+        real, what = _even(studio.uploads.get(client, draw.place.id, own).items), "upload"
+    else:
+        try:
+            reference = data.learned(run, studio.data)
+            real, what = _even(reference.dataset.items), "training data" if reference.trained else reference.name
+        except OrnsteinError as error:
+            why = clean(str(error))
+    return _rows(draw, name, solver, steps, real, {"what": what, "why": why})
+
+
+def _even(rows: Any) -> NDArray[Any]:
+    count = min(ROWS, len(rows))
+    return np.asarray(rows[np.arange(count) * len(rows) // count])
 
 
 @torch.no_grad()
-def _rows(draw: draws.SampleRequest, name: str, solver: Any, steps: int) -> Iterator[Event]:
+def _rows(
+    draw: draws.SampleRequest, name: str, solver: Any, steps: int, real: Any, words: dict[str, str]
+) -> Iterator[Event]:
     run, began = draw.run, time.monotonic()
-    try:
-        dataset = data.learned(run)
-        real = np.asarray(dataset.items[np.arange(min(ROWS, len(dataset))) * len(dataset) // min(ROWS, len(dataset))])
-        why = ""
-    except OrnsteinError as error:
-        real, why = None, clean(str(error))
     yield {
         "type": "begin",
         "count": draw.count,
         "dims": run.spec.item_shape[0] if run.spec.item_shape else 1,
-        "why": why,
+        **words,
         "command": commands.command(
             "sample", [draw.place.quoted], {"--solver": name, "--steps": steps, **draw.flags(), "--out": "rows.npz"}
         ),

@@ -44,6 +44,7 @@ def _watched(
         "type": "begin",
         "count": draw.count,
         "labels": draw.names,
+        "scale": draw.words.get("--guidance", 1),
         "layout": frames.layout(spec),
         "times": times.tolist(),
         "table": table(solver, path, times),

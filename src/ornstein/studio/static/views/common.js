@@ -1,6 +1,8 @@
-// Controls that several views have: samples, classes and other conditions, solver, steps.
+// Controls that several views have: samples, classes and other conditions, solver, steps; films; what was recorded; uploads.
 
-import { number, select, slider, text } from "../ui.js";
+import * as api from "../api.js";
+import { given } from "../given.js";
+import { button, h, number, save, select, slider, text } from "../ui.js";
 
 export function sampling(run, memory, onChange, { count = 16, solvers = true } = {}) {
   const saved = memory.values, change = (key) => (value) => { memory.set(key, value); onChange?.(key); };
@@ -11,6 +13,7 @@ export function sampling(run, memory, onChange, { count = 16, solvers = true } =
     parts.label = select("Class", [[-1, "as often as in the data"], [-2, "each in turn"], ...run.classes.map((name, i) => [i, name])], saved.label ?? -2, change("label"));
   if (run.text) parts.text = text("Caption", saved.text ?? "", change("text"));
   if (run.vector) parts.vector = text(`Condition: ${run.vector} numbers`, saved.vector ?? new Array(run.vector).fill(0).join(", "), change("vector"));
+  if (run.image) parts.given = given(run, memory, () => onChange?.("given"));
   if (solvers) {
     const groups = [...run.solvers.ode, ...run.solvers.sde.map((name) => [name, `${name} (adds noise)`])];
     parts.solver = select("Solver", run.tuned.length ? [...groups, ["tuned", `tuned (${run.tuned.join(", ")} steps)`]] : groups, saved.solver ?? run.solver, (value) => {
@@ -27,6 +30,7 @@ export function sampling(run, memory, onChange, { count = 16, solvers = true } =
       if (parts.label) made.label = Number(parts.label.value);
       if (parts.text?.value) made.text = parts.text.value;
       if (parts.vector) made.vector = parts.vector.value.split(/[\s,;]+/).filter(Boolean).map(Number);
+      if (parts.given) Object.assign(made, parts.given.ask());
       if (parts.solver) { made.solver = parts.solver.value; made.steps = parts.steps.value; }
       return made;
     },
@@ -83,4 +87,41 @@ export function work(view, memory, { start, follow }, onEvent, onFailure) {
     get busy() { return job !== null; },
     get last() { return last; },
   };
+}
+
+// Buttons that save what a view's jobs showed as an animation, in each way that the server has.
+export function films(name, facts, jobs, said) {
+  if (api.recorded) return { elements: [], ready() {} };
+  const elements = facts.animations.map((kind) => button(`Save ${kind.toUpperCase()}`, async (event) => {
+    const pressed = event.currentTarget;
+    pressed.disabled = true;
+    try {
+      save(`${name}.${kind}`, await api.animation(kind, ...jobs()));
+    } catch (failure) { said.set(failure.message); }
+    pressed.disabled = false;
+  }));
+  const ready = (is) => elements.forEach((one) => (one.disabled = !is));
+  ready(false);
+  return { elements, ready };
+}
+
+// On a page that was exported: a choice among what was recorded of a run for a view.
+export function recordings(view, run, onPick) {
+  const all = api.recorded.asks[view].filter((one) => one.ask.run === run.id);
+  const picked = select("Recorded", all.map((one, i) => [i, one.title]), 0, onPick);
+  return { element: picked.element, get one() { return all[Number(picked.value)]; } };
+}
+
+// A file of the user's own: `then(answer)` gets the upload.
+export function ownFile(label, accept, run, said, then) {
+  const input = h("input", { type: "file", accept, class: "quiet", tabindex: -1, "aria-label": label });
+  input.addEventListener("change", async () => {
+    if (!input.files[0]) return;
+    try {
+      said.set("");
+      then(await api.upload(run.id, input.files[0]));
+    } catch (failure) { said.set(failure.message); }
+    input.value = "";
+  });
+  return [button(`${label} …`, () => input.click()), input];
 }

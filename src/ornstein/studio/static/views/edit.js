@@ -2,11 +2,12 @@
 
 import * as api from "../api.js";
 import * as draw from "../draw.js";
+import { easel } from "../easel.js";
 import { button, error, figure, h, number, repeat, savePNG, say, select, slider } from "../ui.js";
-import { work } from "./common.js";
+import { films, recordings, work } from "./common.js";
 
 export const title = "Edit";
-export const fits = (run) => run?.ready && run.drawn && !api.recorded;
+export const fits = (run) => run?.ready && run.drawn && api.holds("edit", run);
 
 const TASKS = [["inpaint", "Inpaint where painted"], ["vary", "Vary (SDEdit)"], ["interpolate", "Interpolate between two"], ["blur", "Restore from blur"], ["coarse", "Restore from coarse pixels"]];
 
@@ -18,11 +19,10 @@ function one(item, layout, index) {
   return { data: btoa(text), channels: item.channels };
 }
 
-export function open(main, { run, memory }) {
+export function open(main, { run, facts, memory }) {
   const saved = memory.values, said = error(), again = repeat(), results = h("canvas", { role: "img" }), made = figure("Result", results);
-  const easel = h("canvas", { tabindex: 0, role: "application", class: "pixels", "aria-roledescription": "painting" }), board = figure("Image", easel);
   const inputs = h("div", { class: "inputs" }), thumbs = h("div", { class: "thumbs" });
-  let layout = null, sources = [], first = 0, last = 1, mask = null, cursor = [0, 0], begun = null, result = null;
+  let layout = null, sources = [], first = 0, last = 1, begun = null, result = null;
 
   const keep = (name, then) => (value) => { memory.set(name, value); then?.(); };
   const tasks = TASKS.filter(([key]) => run.pixels || ["vary", "interpolate"].includes(key));
@@ -42,8 +42,11 @@ export function open(main, { run, memory }) {
   const file = h("input", { type: "file", accept: run.pixels ? "image/*,.npy" : ".npy", class: "quiet", id: "upload", tabindex: -1 });
   const choose = button("Upload an image …", () => file.click());
   const parts = { inpaint: [brush, inpainting, count], vary: [strength, count], interpolate: [shots], blur: [width, noise, posterior, count], coarse: [factor, noise, posterior, count] };
-  const own = h("div", { class: "controls-of" }), clear = button("Clear the mask", () => { mask?.fill(0); paint(); }, "small");
+  const own = h("div", { class: "controls-of" }), clear = button("Clear the mask", () => board.clear(), "small");
   const progress = h("p", { class: "facts", role: "status" });
+  const board = easel({ title: "Image", name: () => `Image ${first + 1}`, brushing: () => task.value === "inpaint" && run.pixels, size: () => brush.value });
+  const film = films(`${run.name}-edited`, facts, () => [jobs.last], said);
+  const picked = api.recorded ? recordings("edit", run, go) : null;
 
   function arrange() {
     own.replaceChildren(...parts[task.value].map((part) => part.element));
@@ -58,7 +61,7 @@ export function open(main, { run, memory }) {
       const pressed = i === first || (two && i === last), words = `Image ${i + 1}${two ? (i === first ? ", first" : i === last ? ", last" : "") : ""}`;
       return h("button", { type: "button", class: "thumb", "aria-pressed": String(pressed), "aria-label": words, title: words, onclick: () => {
         if (two && i !== first) last = i;
-        else { first = i; mask?.fill(0); }
+        else { first = i; board.clear(); }
         if (two && first === last) last = (first + 1) % sources.length;
         marks();
         paint();
@@ -66,59 +69,12 @@ export function open(main, { run, memory }) {
       } }, canvas);
     }));
   }
-  function paint() {
-    if (!layout || !sources[first]) return;
-    draw.sheet(easel, sources[first].item, layout, 1);
-    const pen = easel.getContext("2d"), brushing = task.value === "inpaint" && run.pixels;
-    if (brushing) {
-      pen.fillStyle = "rgba(224, 84, 38, .78)";
-      mask.forEach((bit, i) => bit && pen.fillRect(i % layout.width, Math.floor(i / layout.width), 1, 1));
-      if (document.activeElement === easel) { pen.fillStyle = "rgba(60, 140, 255, .75)"; pen.fillRect(...cursor, 1, 1); }
-    }
-    const painted = mask ? mask.reduce((a, b) => a + b, 0) : 0;
-    board.note(brushing ? (painted ? `${painted} of ${mask.length} pixels painted` : "paint what to make anew") : "");
-    easel.setAttribute("aria-label", brushing ? `Image ${first + 1}; ${painted} of ${mask.length} pixels are painted. Arrow keys move the brush, now at column ${cursor[0] + 1}, row ${cursor[1] + 1}; Space paints, Backspace clears.` : `Image ${first + 1}`);
-  }
-  function dab(x, y, value = 1) {
-    const r = (brush.value - 1) / 2;
-    for (let j = Math.ceil(y - r - 0.25); j <= y + r + 0.25; j++)
-      for (let i = Math.ceil(x - r - 0.25); i <= x + r + 0.25; i++)
-        if (i >= 0 && j >= 0 && i < layout.width && j < layout.height && (i - x) ** 2 + (j - y) ** 2 <= (r + 0.35) ** 2) mask[j * layout.width + i] = value;
-    paint();
-  }
-  const place = (event) => {
-    const box = easel.getBoundingClientRect();
-    return [Math.floor(((event.clientX - box.left) / box.width) * layout.width), Math.floor(((event.clientY - box.top) / box.height) * layout.height)];
-  };
-  let erasing = 0;
-  easel.addEventListener("pointerdown", (event) => {
-    if (task.value !== "inpaint" || !mask) return;
-    easel.setPointerCapture(event.pointerId);
-    const [x, y] = place(event);
-    erasing = event.button === 2 || event.shiftKey ? 0 : 1;
-    cursor = [x, y];
-    dab(x, y, erasing);
-  });
-  easel.addEventListener("pointermove", (event) => event.buttons && task.value === "inpaint" && mask && dab(...place(event), erasing));
-  easel.addEventListener("contextmenu", (event) => event.preventDefault());
-  for (const name of ["focus", "blur"]) easel.addEventListener(name, () => paint());
-  easel.addEventListener("keydown", (event) => {
-    if (task.value !== "inpaint" || !mask) return;
-    const by = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-    if (by) cursor = [Math.max(0, Math.min(layout.width - 1, cursor[0] + by[0])), Math.max(0, Math.min(layout.height - 1, cursor[1] + by[1]))];
-    else if (event.key === " ") dab(...cursor);
-    else if (event.key === "Backspace" || event.key === "Delete") dab(...cursor, 0);
-    else return;
-    event.preventDefault();
-    if (by && event.shiftKey) dab(...cursor);
-    paint();
-  });
+  const paint = () => layout && sources[first] && board.show(sources[first].item, layout);
 
   const quiet = { values: {}, set() {} };
   const loading = work("items", quiet, api, (event) => {
-    if (event.type === "begin") layout = event.layout;
+    if (event.type === "begin") { layout = event.layout; again.set(event); }
     else if (event.type === "items") {
-      mask ??= new Uint8Array(layout.width * layout.height);
       sources = [...event.uploads.map((upload, i) => ({ upload, item: one(event.items, layout, i) })), ...sources.filter((source) => source.mine)];
       arrange();
     } else if (event.type === "error") said.set(event.message);
@@ -129,7 +85,6 @@ export function open(main, { run, memory }) {
     try {
       const answer = await api.upload(run.id, file.files[0]);
       layout = answer.layout;
-      mask ??= new Uint8Array(layout.width * layout.height);
       sources.push({ upload: answer.upload, item: answer.item, mine: true });
       first = sources.length - 1;
       said.set("");
@@ -143,6 +98,7 @@ export function open(main, { run, memory }) {
     if (event.type === "begin") {
       begun = event;
       layout ??= event.layout;
+      film.ready(false);
       said.set("");
       again.set(event);
       inputs.replaceChildren(...event.inputs.map((input) => {
@@ -156,28 +112,35 @@ export function open(main, { run, memory }) {
       result = event;
       draw.sheet(results, event.items, begun.layout, event.count, event.count > 6 ? 4 : Math.min(event.count, 2));
       results.setAttribute("aria-label", `${event.count} results`);
-    } else if (event.type === "end") { progress.textContent = ""; say("Done"); }
+    } else if (event.type === "end") { progress.textContent = ""; film.ready(true); say("Done"); }
     else if (event.type === "error") { progress.textContent = ""; said.set(event.message); }
   }, (words) => said.set(words));
   function go() {
-    if (!sources[first]) return;
     said.set("");
+    if (picked) return jobs.begin(picked.one.ask);
+    if (!sources[first]) return;
     const ask = { run: run.id, task: task.value, upload: sources[first].upload, seed: seed.value, count: count.value };
     if (label) ask.label = Number(label.value);
-    if (task.value === "inpaint") Object.assign(ask, { mask: [...mask].join(""), inpainting: inpainting.value });
+    if (task.value === "inpaint") Object.assign(ask, { mask: board.bits, inpainting: inpainting.value });
     if (task.value === "vary") ask.strength = strength.value;
     if (task.value === "interpolate") Object.assign(ask, { other: sources[last]?.upload ?? "", frames: shots.value });
     if (task.value === "blur") Object.assign(ask, { width: width.value, noise: noise.value, posterior: posterior.value });
     if (task.value === "coarse") Object.assign(ask, { factor: Number(factor.value), noise: noise.value, posterior: posterior.value });
     jobs.begin(ask);
   }
+  const choices = picked ? [picked.element] : [thumbs, h("div", { class: "row" }, choose, file), task.element, own, label?.element, seed.element].filter(Boolean);
+  const other = button("Other samples", () => { seed.set(seed.value + 1); memory.set("seed", seed.value); load(); });
   main.append(
-    h("section", { class: "stage", "aria-label": "Image and result" }, said.element, h("div", { class: "pair" }, h("div", {}, board.element, h("div", { class: "buttons" }, clear)), h("div", {}, made.element, progress))),
-    h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Edit"), h("p", {}, "Samples of this run, or an upload of yours."), thumbs, h("div", { class: "row" }, choose, file), task.element, own, label?.element, seed.element,
-      h("div", { class: "row" }, button("Go", go, "main"), button("Stop", () => { jobs.stop(); progress.textContent = ""; }))),
-    h("section", { class: "more", "aria-label": "Inputs" }, inputs, h("div", { class: "buttons" }, button("Save PNG", () => result && savePNG(`${run.name}-edited.png`, [results])), button("Other samples", () => { seed.set(seed.value + 1); memory.set("seed", seed.value); load(); })), again.element),
+    h("section", { class: "stage", "aria-label": "Image and result" }, said.element,
+      h("div", { class: "pair" }, picked ? inputs : h("div", {}, board.element, h("div", { class: "buttons" }, clear)), h("div", {}, made.element, progress))),
+    h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Edit"), h("p", {}, picked ? "Edits of a sample, as they were recorded." : "Samples of this run, or an upload of yours."), ...choices,
+      h("div", { class: "row" }, button("Go", go, "main"), picked ? null : button("Stop", () => { jobs.stop(); progress.textContent = ""; }))),
+    h("section", { class: "more", "aria-label": "Inputs" }, picked ? null : inputs, h("div", { class: "buttons" }, button("Save PNG", () => result && savePNG(`${run.name}-edited.png`, [results])), film.elements, picked ? null : other), again.element),
   );
-  load();
-  jobs.resume();
+  if (picked) go();
+  else {
+    load();
+    jobs.resume();
+  }
   return { redraw: paint, close() { loading.stop(); jobs.stop(); } };
 }

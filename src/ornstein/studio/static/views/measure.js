@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { chart } from "../chart.js";
 import * as draw from "../draw.js";
 import { button, error, figure, h, repeat, say, select, short } from "../ui.js";
-import { work } from "./common.js";
+import { ownFile, work } from "./common.js";
 
 export const title = "Measure";
 export const fits = (run) => run !== null;
@@ -41,6 +41,7 @@ export function open(main, { run, memory }) {
       const next = await api.get(`curves/${run.id}?after=${data?.step.at(-1) ?? -1}`);
       if (!open) return;
       const fresh = next.step.length > 0;
+      if (!data) again.set(next);
       if (data) for (const key of ["step", "loss", "held_out", "rate", "gradient", "seconds"]) data[key] = data[key].concat(next[key]);
       else data = next;
       live.textContent = next.live ? "the training is at work" : "";
@@ -56,11 +57,13 @@ export function open(main, { run, memory }) {
   const quiet = () => ({ values: {}, set() {} });
   const sections = [];
   if (run.ready && !api.recorded) {
+    const accept = run.columns.length ? ".csv,.npy" : run.pixels ? "image/*,.npy" : ".npy";
     // Errors by noise level, one point after the other.
     const errors = h("div", { class: "many" }), levelError = error();
+    const measuredOn = h("p", { class: "facts" });
     let found = [];
     const level = work("levels", quiet(), api, (event) => {
-      if (event.type === "begin") { found = []; levelError.set(""); again.set(event); }
+      if (event.type === "begin") { found = []; levelError.set(""); again.set(event); measuredOn.textContent = `${event.items} items of ${event.source}`; }
       else if (event.type === "level") {
         found.push(event);
         const x = found.map((one) => one.log_snr), pick = (name, i) => found.map((one) => one[name][i]);
@@ -70,20 +73,21 @@ export function open(main, { run, memory }) {
       } else if (event.type === "end") say("Measured");
       else if (event.type === "error") levelError.set(event.message);
     }, (words) => levelError.set(words));
-    sections.push(h("h2", {}, "By noise level"), h("p", { class: "lead" }, "Errors of both estimates on held-out data, with 95 % intervals; and whether the denoiser knows its own error."), levelError.element, errors,
-      h("div", { class: "buttons" }, button("Measure by noise level", () => level.begin({ run: run.id }))));
+    sections.push(h("h2", {}, "By noise level"), h("p", { class: "lead" }, "Errors of both estimates on held-out data, with 95 % intervals; and whether the denoiser knows its own error."), levelError.element, errors, measuredOn,
+      h("div", { class: "buttons" }, button("Measure by noise level", () => level.begin({ run: run.id })),
+        ownFile("Measure on a file", accept, run, levelError, (answer) => level.begin({ run: run.id, beside: answer.upload }))));
 
     // Nearest training items.
-    const rows = h("div", {}), nearError = error();
+    const rows = h("div", {}), nearError = error(), words = h("p", { class: "lead" }, "The training items that are nearest to samples, or to items of yours. At distance 0 one is a copy.");
     let begun = null;
     const near = work("nearest", quiet(), api, (event) => {
-      if (event.type === "begin") { begun = event; rows.replaceChildren(); nearError.set(""); again.set(event); }
+      if (event.type === "begin") { begun = event; rows.replaceChildren(); words.textContent = `Left ${event.labels.length || !event.own ? "a sample" : "your item"}, then the ${event.what} nearest to it; root mean square distances in model units. At distance 0 it is a copy.`; nearError.set(""); again.set(event); }
       else if (event.type === "row") {
         if (begun.layout.as !== "images") {
           rows.append(h("p", { class: "facts" }, `distances ${event.distance.map(short).join(", ")}`));
           return;
         }
-        const a = h("canvas", { role: "img", "aria-label": "sample" }), b = h("canvas", { role: "img", "aria-label": `nearest training items, at ${event.distance.map(short).join(", ")}` });
+        const a = h("canvas", { role: "img", "aria-label": "sample" }), b = h("canvas", { role: "img", "aria-label": `nearest ${begun.what}, at ${event.distance.map(short).join(", ")}` });
         draw.sheet(a, event.sample, begun.layout, 1);
         draw.sheet(b, event.items, begun.layout, event.count, event.count);
         a.style.width = "64px";
@@ -94,15 +98,16 @@ export function open(main, { run, memory }) {
         rows.append(row);
       } else if (event.type === "error") nearError.set(event.message);
     }, (words) => nearError.set(words));
-    sections.push(h("h2", {}, "Nearest training items"), h("p", { class: "lead" }, "Left a sample, then the training items nearest to it; root mean square distances in model units. A sample at distance 0 is a copy."), nearError.element, rows,
-      h("div", { class: "buttons" }, button("Compare six samples", () => near.begin({ run: run.id, count: 6, ...(run.classes.length ? { label: -2 } : {}) }))));
+    sections.push(h("h2", {}, "Nearest training items"), words, nearError.element, rows,
+      h("div", { class: "buttons" }, button("Compare six samples", () => near.begin({ run: run.id, count: 6, ...(run.classes.length ? { label: -2 } : {}) })),
+        ownFile("Compare a file", accept, run, nearError, (answer) => near.begin({ run: run.id, of: answer.upload }))));
 
     // Likelihood of an uploaded item.
     const answer = h("p", { class: "facts", role: "status" }), likeError = error(), canvas = h("canvas", { role: "img", "aria-label": "the item" });
     canvas.hidden = true;
     canvas.style.width = "96px";
     const label = run.classes.length ? select("Class", [[-1, "none"], ...run.classes.map((name, i) => [i, name])], -1) : null;
-    const file = h("input", { type: "file", accept: run.pixels ? "image/*,.npy" : ".npy", "aria-label": "The item" });
+    const file = h("input", { type: "file", accept, "aria-label": "The item" });
     let upload = null;
     file.addEventListener("change", async () => {
       try {

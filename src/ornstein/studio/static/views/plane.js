@@ -5,7 +5,7 @@ import { chart } from "../chart.js";
 import * as draw from "../draw.js";
 import { player } from "../player.js";
 import { button, checks, error, figure, h, repeat, savePNG, say, select, short, slider } from "../ui.js";
-import { work } from "./common.js";
+import { films, work } from "./common.js";
 
 export const title = "Plane";
 export const shared = true;
@@ -20,7 +20,7 @@ export function open(main, { facts, memory }) {
   const numbers = h("p", { class: "facts" }), curves = h("div", { class: "many" });
   const flat = facts.runs.filter((run) => run.ready && run.shape.length === 1 && run.shape[0] === 2);
   const exact = Object.keys(facts.mixtures).map((name) => [name, facts.mixtures[name]]);
-  let field = null, line = null, moving = null, marks = [], wanted = false, waiting = false;
+  let field = null, line = null, moving = null, marks = [], wanted = false, waiting = false, dense = null, timer = null;
   let start = saved.start ?? [0.9, 0.6];
 
   const keep = (name, then) => (value) => { memory.set(name, value); then?.(); };
@@ -33,6 +33,7 @@ export function open(main, { facts, memory }) {
     layers.set(value);
     keep("layers")(value);
     paint();
+    integrate();
   });
   const dynamics = select("Particles", DYNAMICS, saved.dynamics ?? "ode", keep("dynamics", () => release()));
   const eta = slider("Noise of the SDE, times g", { min: 0, max: 2, step: 0.05, value: saved.eta ?? 1, text: (v) => v.toFixed(2), onChange: keep("eta", () => release()) });
@@ -41,6 +42,28 @@ export function open(main, { facts, memory }) {
     return kind === "run" ? { run: name } : { mixture: name, path: path.value };
   };
   const isRun = () => model.value.startsWith("run ");
+
+  // The density of a run is integrated along the ODE, when the slider rests; that of a mixture comes with its field.
+  const progress = h("span", {}), stopDense = button("Stop", () => { counting.stop(); progress.textContent = ""; stopDense.hidden = true; }, "small");
+  const counted = h("p", { class: "facts", role: "status" }, progress, stopDense);
+  stopDense.hidden = true;
+  const counting = work("density", { values: {}, set() {} }, api, (event) => {
+    if (event.type === "begin") dense = { ...event, model: model.value, log_prob: null };
+    else if (event.type === "progress") progress.textContent = `density: ${event.done} of ${event.total} points`;
+    else if (event.type === "result") { dense.log_prob = event.log_prob; if (!moving) paint(); }
+    else if (event.type === "error") said.set(event.message);
+    if (["end", "error", "cancelled", "lost"].includes(event.type)) { progress.textContent = ""; stopDense.hidden = true; }
+  }, (words) => said.set(words));
+  function integrate() {
+    clearTimeout(timer);
+    if (!isRun() || !field || !layers.value.includes("density")) return;
+    if (dense && dense.model === model.value && dense.t === field.t && dense.log_prob) return;
+    timer = setTimeout(() => {
+      stopDense.hidden = api.recorded !== null;
+      counting.begin(api.recorded ? { ...of(), cells: 24, t: time.value } : { ...of(), t: time.value });
+    }, 250);
+  }
+  const density = () => (field?.log_prob ? field : dense?.log_prob && isRun() && dense.model === model.value && dense.t === field?.t ? dense : null);
 
   async function ask() {
     if (waiting) { wanted = true; return; }
@@ -53,6 +76,7 @@ export function open(main, { facts, memory }) {
         said.set("");
         if (!api.recorded && layers.value.includes("line")) line = await api.call("curve", { ...of(), t: field.t, start });
         paint();
+        integrate();
         again.set(field);
         marks.forEach((mark) => mark(field.t));
         const p = field.point;
@@ -69,9 +93,10 @@ export function open(main, { facts, memory }) {
     pen.fillRect(0, 0, width, width);
     const at = ([x, y], side = half) => [((x / side + 1) / 2) * width, ((1 - y / side) / 2) * width];
     if (field && (!frame || Math.abs(frame.t - field.t) < 0.6 / 200 || dynamics.value === "langevin")) {
-      if (layers.value.includes("density") && field.log_prob) {
-        const values = api.doubles(field.log_prob), top = values.reduce((a, b) => Math.max(a, b), -Infinity);
-        draw.map(pen, values.map((v) => 0.72 * Math.exp((v - top) / 1.6)), field.cells, width, draw.rgb(draw.ink("cool")));
+      const known = density();
+      if (layers.value.includes("density") && known) {
+        const values = api.doubles(known.log_prob), top = values.reduce((a, b) => Math.max(a, b), -Infinity);
+        draw.map(pen, values.map((v) => 0.72 * Math.exp((v - top) / 1.6)), known.cells, width, draw.rgb(draw.ink("cool")));
       }
       for (const name of ["velocity", "score"]) if (layers.value.includes(name)) draw.arrows(pen, api.doubles(field[name]), field.arrows, width, draw.ink(frame ? "line" : "soft"));
     }
@@ -131,13 +156,14 @@ export function open(main, { facts, memory }) {
   const play = player((frame) => { moving = frame; paint(); }, (frame) => (dynamics.value === "langevin" ? `step ${frame.number}` : `t = ${short(frame.t)}`));
   play.element.hidden = true;
   const jobs = work("particles", memory, api, (event) => {
-    if (event.type === "begin") { play.clear(); play.element.hidden = false; said.set(""); say("Particles move"); }
+    if (event.type === "begin") { play.clear(); play.element.hidden = false; film.ready(false); said.set(""); say("Particles move"); }
     else if (event.type === "frame") play.add(event);
-    else if (event.type === "end") say("The particles have arrived");
+    else if (event.type === "end") { film.ready(true); say("The particles have arrived"); }
     else if (event.type === "error") said.set(event.message);
   }, (words) => said.set(words));
-  function release() { jobs.stop(); play.clear(); play.element.hidden = true; moving = null; if (field) paint(); }
-  const recordedParticles = () => api.recorded.asks.particles.find((one) => one.ask.mixture === of().mixture && one.ask.path === of().path && one.ask.dynamics === dynamics.value)?.ask ?? {};
+  const film = films("plane", facts, () => [jobs.last], said);
+  function release() { jobs.stop(); film.ready(false); play.clear(); play.element.hidden = true; moving = null; if (field) paint(); }
+  const recordedParticles = () => api.recorded.asks.particles.find(({ ask }) => ask.mixture === of().mixture && ask.run === of().run && ask.path === of().path && ask.dynamics === dynamics.value)?.ask ?? {};
   const go = () => jobs.begin(api.recorded ? recordedParticles() : { ...of(), dynamics: dynamics.value, eta: eta.value, t: time.value });
 
   function place(event) {
@@ -166,21 +192,21 @@ export function open(main, { facts, memory }) {
   if (api.recorded) {
     const kinds = [...new Set(api.recorded.asks.particles.map((one) => one.ask.dynamics))];
     for (const option of [...dynamics.input.options]) if (!kinds.includes(option.value)) option.remove();
-    const paths = new Set(api.recorded.asks.field.map((one) => one.path)), mixtures = new Set(api.recorded.asks.field.map((one) => `mixture ${one.mixture}`));
+    const paths = new Set(api.recorded.asks.field.map((one) => one.path ?? "linear")), models = new Set(api.recorded.asks.field.map((one) => (one.run ? `run ${one.run}` : `mixture ${one.mixture}`)));
     for (const option of [...path.input.options]) if (!paths.has(option.value)) option.remove();
-    for (const option of [...model.input.options]) if (!mixtures.has(option.value)) option.remove();
+    for (const option of [...model.input.options]) if (!models.has(option.value)) option.remove();
     path.set(path.input.options[0].value);
     model.set(model.input.options[0].value);
     dynamics.set(dynamics.input.options[0].value);
     layers.set(["density", "velocity"]);
   }
-  const stage = h("section", { class: "stage", "aria-label": "The plane" }, said.element, picture.element, play.element, numbers);
+  const stage = h("section", { class: "stage", "aria-label": "The plane" }, said.element, picture.element, play.element, numbers, counted);
   main.append(
     stage, h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Plane"), h("p", {}, "Data of two numbers, noised to time t. Drag the dot, or move it by the arrow keys: the line is where the ODE takes it, to data and, dashed, to noise."),
       model.element, path.element, time.element, layers.element, dynamics.element, api.recorded ? null : eta.element,
       h("div", { class: "row" }, button("Move particles", go, "main"), button("Clear", release))),
-    h("section", { class: "more", "aria-label": "The path" }, h("div", { class: "buttons" }, button("Save PNG", () => savePNG("plane.png", [canvas]))), h("h2", {}, "The path"), curves, again.element),
+    h("section", { class: "more", "aria-label": "The path" }, h("div", { class: "buttons" }, button("Save PNG", () => savePNG("plane.png", [canvas])), film.elements), h("h2", {}, "The path"), curves, again.element),
   );
   changed();
-  return { player: play, redraw: () => { if (field) paint(); }, close: () => jobs.stop() };
+  return { player: play, redraw: () => { if (field) paint(); }, close() { clearTimeout(timer); counting.stop(); jobs.stop(); } };
 }

@@ -5,14 +5,14 @@ import { chart } from "../chart.js";
 import * as draw from "../draw.js";
 import { player } from "../player.js";
 import { button, checks, error, figure, h, repeat, savePNG, say, short, slider } from "../ui.js";
-import { sampling, work } from "./common.js";
+import { films, recordings, sampling, work } from "./common.js";
 
 export const title = "Race";
-export const fits = (run) => run?.ready && run.solvers.ode.length > 1 && !api.recorded;
+export const fits = (run) => run?.ready && run.solvers.ode.length > 1 && api.holds("race", run);
 
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;
 
-export function open(main, { run, memory }) {
+export function open(main, { run, facts, memory }) {
   const said = error(), again = repeat(), saved = memory.values;
   const fineCanvas = h("canvas", { role: "img", "aria-label": "The fine solve" }), fine = figure("Fine solve, 100 steps", fineCanvas);
   const lanes = h("div", { class: "pair" }), charts = h("div", { class: "many" }), note = h("p", { class: "facts" });
@@ -24,7 +24,9 @@ export function open(main, { run, memory }) {
     memory.set("solvers", solvers.value);
   });
   const calls = slider("Network calls of each", { min: 1, max: 40, step: 1, value: saved.calls ?? 8, onChange: (v) => { memory.set("calls", v); go(); } });
-  const controls = sampling(run, memory, () => {}, { count: 9, solvers: false });
+  const picked = api.recorded ? recordings("race", run, () => go()) : null;
+  const controls = picked ? null : sampling(run, memory, () => {}, { count: 9, solvers: false });
+  const film = films(`${run.name}-race`, facts, () => [jobs.last], said);
 
   const play = player((frame) => {
     frame.lanes.forEach((state, i) => {
@@ -62,6 +64,7 @@ export function open(main, { run, memory }) {
       begun = event;
       frames = [];
       marks = [];
+      film.ready(false);
       said.set("");
       play.clear();
       again.set(event);
@@ -76,15 +79,15 @@ export function open(main, { run, memory }) {
     } else if (event.type === "progress") fine.note(`${event.done} of ${event.total}`);
     else if (event.type === "fine") { fine.note(""); draw.items(fineCanvas, event.clean, begun.layout, begun.count); begun.fine = event; }
     else if (event.type === "frame") { frames.push(event); play.add(event); }
-    else if (event.type === "end") { finish(); say("The race is over"); }
+    else if (event.type === "end") { finish(); film.ready(true); say("The race is over"); }
     else if (event.type === "error") said.set(event.message);
   }, (words) => said.set(words));
-  const go = () => { said.set(""); jobs.begin({ ...controls.ask(), solvers: solvers.value, calls: calls.value }); };
+  const go = () => { said.set(""); jobs.begin(picked ? picked.one.ask : { ...controls.ask(), solvers: solvers.value, calls: calls.value }); };
   main.append(
     h("section", { class: "stage", "aria-label": "The race" }, said.element, lanes, play.element, note),
     h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Race"), h("p", {}, "All start from the same noise and may call the network equally often. How near does each come to the exact way?"),
-      solvers.element, calls.element, ...controls.elements, h("div", { class: "row" }, button("Race", go, "main"), button("Stop", () => jobs.stop()))),
-    h("section", { class: "more", "aria-label": "Errors" }, charts, h("div", { class: "buttons" }, button("Save PNG", () => canvases.length && savePNG(`${run.name}-race.png`, [...canvases.map(([c]) => c), fineCanvas]))), again.element),
+      ...(picked ? [picked.element] : [solvers.element, calls.element, ...controls.elements]), h("div", { class: "row" }, button("Race", go, "main"), button("Stop", () => jobs.stop()))),
+    h("section", { class: "more", "aria-label": "Errors" }, charts, h("div", { class: "buttons" }, button("Save PNG", () => canvases.length && savePNG(`${run.name}-race.png`, [...canvases.map(([c]) => c), fineCanvas])), film.elements), again.element),
   );
   if (!jobs.resume(go)) go();
   return { player: play, redraw: () => { if (begun?.fine) draw.items(fineCanvas, begun.fine.clean, begun.layout, begun.count); play.again(); }, close: () => jobs.stop() };

@@ -3,13 +3,13 @@
 import * as api from "../api.js";
 import * as draw from "../draw.js";
 import { player } from "../player.js";
-import { button, error, figure, h, repeat, save, savePNG, say, select, short } from "../ui.js";
-import { sampling, work } from "./common.js";
+import { button, error, figure, h, repeat, savePNG, say, short } from "../ui.js";
+import { films, recordings, sampling, work } from "./common.js";
 
 export const title = "Watch";
 export const fits = (run) => run !== null;
 
-export function open(main, { run, memory }) {
+export function open(main, { run, facts: offered, memory }) {
   if (!run.ready) {
     main.className = "wide";
     main.append(h("p", { class: "empty" }, `${run.name} holds no model yet: ${run.why}`));
@@ -53,32 +53,26 @@ export function open(main, { run, memory }) {
     } else if (event.type === "error") { said.set(event.message); finish(); }
     else if (event.type === "lost") { finish(); job = null; }
   }, (words) => { said.set(words); finish(); });
-  const finish = () => { stop.disabled = true; gif.disabled = png.disabled = !begun || !play.frames.length; };
+  const finish = () => { stop.disabled = true; png.disabled = !begun || !play.frames.length; film.ready(!png.disabled); };
 
   const sample = async () => {
     said.set("");
     stop.disabled = false;
-    png.disabled = gif.disabled = true;
-    job = jobs.begin(controls ? controls.ask() : recordedAsk());
+    png.disabled = true;
+    film.ready(false);
+    job = jobs.begin(controls ? controls.ask() : picked.one.ask);
     await job;
   };
   const stop = button("Stop", () => { jobs.stop(); finish(); });
   stop.disabled = true;
   const png = button("Save PNG", () => savePNG(`${run.name}-samples.png`, [x, clean]));
-  const gif = button("Save GIF", async () => {
-    try {
-      gif.disabled = true;
-      save(`${run.name}-noise-to-data.gif`, await api.animation(jobs.last));
-    } catch (failure) { said.set(failure.message); }
-    gif.disabled = false;
-  });
-  png.disabled = gif.disabled = true;
+  const film = films(`${run.name}-noise-to-data`, offered, () => [jobs.last], said);
+  png.disabled = true;
 
   let controls = null, picked = null;
-  const recordedAsk = () => api.recorded.asks.watch.filter((one) => one.ask.run === run.id)[Number(picked.value)].ask;
   const panel = h("section", { class: "controls", "aria-label": "Choices" }, h("h2", {}, "Watch"), h("p", {}, "Samples form from noise. Move the slider below the pictures to any call, and back."));
   if (api.recorded) {
-    picked = select("Recorded", api.recorded.asks.watch.filter((one) => one.ask.run === run.id).map((one, i) => [i, one.title]), 0, sample);
+    picked = recordings("watch", run, sample);
     panel.append(picked.element);
   } else {
     controls = sampling(run, memory, () => {});
@@ -86,7 +80,7 @@ export function open(main, { run, memory }) {
   }
   panel.append(h("div", { class: "row" }, button("Sample", sample, "main"), api.recorded ? null : stop));
   const stage = h("section", { class: "stage", "aria-label": "Samples" }, said.element, h("div", { class: "pair" }, left.element, right.element), play.element, facts);
-  const more = h("section", { class: "more", "aria-label": "More" }, h("div", { class: "buttons" }, png, api.recorded ? null : gif), h("div", { class: "tables" }, tableFigure.element), again.element);
+  const more = h("section", { class: "more", "aria-label": "More" }, h("div", { class: "buttons" }, png, film.elements), h("div", { class: "tables" }, tableFigure.element), again.element);
   main.append(stage, panel, more);
   if (!jobs.resume(sample)) sample();
   else stop.disabled = false;
