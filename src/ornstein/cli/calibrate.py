@@ -62,7 +62,8 @@ def run(words: Sequence[str]) -> int:
         what = f"{len(measured.balls):,} items of {data.spec.source}, {measured.draws:,} draws of each"
         record = {
             "title": "Calibration",
-            "about": f"{what}: how often an interval of the model's draws holds the truth, and the CRPS, in the data's units.",
+            "about": f"{what}: how often an interval of the model's draws holds the truth, and the CRPS, in the data's units, of "
+            "columns each in its own.",
             **measured.to_json(),
             "weights": trained.weights_hash,
             "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "count": len(measured.balls)},
