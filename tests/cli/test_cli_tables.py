@@ -198,6 +198,44 @@ def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> No
     assert record["rows"].keys() == {"−log p", "states of columns", "numbers, given these"}
 
 
+def test_calibration_is_by_columns_each_in_its_own_unit(table: Path, run: Path) -> None:
+    out = table.parent / "calibration.json"
+    words = ["-n", "40", "--draws", "20", "--steps", "5", "--out", str(out)]
+    assert main(["calibrate", str(run), "--data", str(table), *words]) == 0
+    record = json.loads(out.read_text(encoding="utf-8"))
+    names = {score["name"] for score in record["scores"]}
+    assert {name for name in names if name.startswith("CRPS")} == {"CRPS of age", "CRPS of gain", "CRPS of price"}
+    assert record["uniform"].keys() == {"age", "job", "gain", "price", "TARP"}
+
+
+def test_weights_of_another_prediction_are_refused(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--data", str(table), "--steps", "1", "--samples", "0", "--preset", "tiny", "--from", str(run)]
+    words += ["--cache", str(table.parent / "cache"), "--out", str(table.parent / "from")]
+    assert main([*words, "--target", "velocity"]) == 2
+    assert "predicts clean, and this training is to predict velocity; give --target clean" in capsys.readouterr().err
+    assert main(words) == 0
+
+
+def test_nothing_else_is_made_of_a_run_of_known_columns(
+    table: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("distil", "reflow"):
+        assert main([command, str(run), "--out", str(table.parent / command), "--steps", "1"]) == 2
+        assert "was trained with --given any, and a" in capsys.readouterr().err
+
+
+def test_columns_that_lack_are_said(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = table.parent / "less.csv", table.parent / "less-filled.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(line[:3] for line in rows_of(table)[:9])
+    assert main(["impute", str(run), str(file), "--out", str(out)]) == 0
+    assert "lacks price, which is missing in all rows then" in capsys.readouterr().out
+    assert (
+        main(["predict", str(run), str(file), "--column", "price", "--draws", "2", "--out", str(out), "--force"]) == 0
+    )
+    assert "lacks" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_likelihood_is_that_of_a_known_distribution(tmp_path: Path) -> None:
     """A category of .3 and .7, and two numbers that are normal given it: −log p of the same rows, in the numbers' own units."""

@@ -44,9 +44,10 @@ def must_take_no_known_numbers(teacher: "Run", made: str) -> None:
     """Raises UsageError for a run of --given, of which nothing else can be made."""
     known = teacher.model.conditions.known
     if known is not None:
+        law = str(known.law).partition(":")[0]
         raise UsageError(
-            f"{teacher.folder} was trained with --given {str(known.law).partition(":")[0]}, and {made} takes no known numbers; train a run with --given "
-            "none for that"
+            f"{teacher.folder} was trained with --given {law}, and {made} takes no known numbers; train a run with --given none "
+            "for that"
         )
 
 

@@ -36,7 +36,9 @@ def read_rows(trained: "Run", name: str, besides: str | None = None) -> "tuple[N
     arrays = read_like(opened, spec.columns, optional=True)
     there = {besides, *opened.header()[0]}
     if lacking := [column.name for column in spec.columns if column.width and column.name not in there]:
-        say(f"Note: {name} lacks {', '.join(lacking[:6])}{', ...' * (len(lacking) > 6)}, which is missing in all rows then.")
+        say(
+            f"Note: {name} lacks {', '.join(lacking[:6])}{', ...' * (len(lacking) > 6)}, which is missing in all rows then."
+        )
     for note in arrays.notes:
         say(f"Note: {note}")
     rows = np.asarray(arrays.items)
