@@ -234,7 +234,7 @@ def test_a_tuned_solver_serves_the_conditions_that_it_was_fitted_to(tmp_path: Pa
     with pytest.raises(UsageError, match="takes 2 finite numbers"):
         run.tune(2, condition=[1.0, 2.0, 3.0], **quick)
     shutil.copy(own, out / "tuned" / "steps-2.json")
-    with pytest.raises(OrnsteinError, match="it was tuned for label None and condition [0-9a-f]{16} with"):
+    with pytest.raises(OrnsteinError, match=r"it was tuned for label None and condition [0-9a-f]{16} with"):
         run.tuned(2)
 
 

@@ -143,7 +143,7 @@ class Model:
         return self.conditions.network_input(self.drawn_rows(first, last, seed))
 
     def drawn_rows(self, first: int, last: int, seed: int) -> Rows | None:
-        """The default condition of those samples: classes (`labels`), and the null of all other conditions; None: without classes."""
+        """The default condition of those samples: classes (`labels`), and the null of all others; None without classes."""
         labels = self.labels(first, last, seed)
         if labels is None:
             return None

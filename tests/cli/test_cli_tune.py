@@ -162,10 +162,10 @@ def test_a_solver_is_for_the_condition_that_is_said(tmp_path: Path, capsys: pyte
     sample = ["sample", str(out), "-n", "2", "--solver", "tuned", "--steps", "2", "--out", str(tmp_path / "s.npz")]
     assert main([*sample, "--condition", "1,2"]) == 2
     assert f"make it with `ornstein tune {out} --steps 2 --condition 1,2`" in capsys.readouterr().err
-    assert main(["tune", str(out), *QUICK]) == 0
+    assert main(["tune", str(out), *QUICK, "--seconds", "0.2"]) == 0
     assert "is for samples without a condition" in capsys.readouterr().out
     assert main([*sample, "--condition", "1,2"]) == 2
-    assert main(["tune", str(out), *QUICK, "--condition", str(seen)]) == 0
+    assert main(["tune", str(out), *QUICK, "--seconds", "0.2", "--condition", str(seen)]) == 0
     said = capsys.readouterr().out
     assert "Each noise has one of 20 conditions." in said
     assert f"--solver tuned --steps 2 --condition {seen}" in said

@@ -163,7 +163,7 @@ def _asked(
     run: "Run", label: Label | None, condition: Any, known: Any, guide: Guidance
 ) -> "tuple[Rows | None, Purpose]":
     """The rows of what a user asks for, and the purpose of a solver for it. Raises UsageError."""
-    purpose = {"label": None, "condition": None, "guidance": str(guide)}
+    purpose: Purpose = {"label": None, "condition": None, "guidance": str(guide)}
     rows = different_rows(run, label, condition, known)
     if condition is None and known is None and isinstance(label, (int, str)) and run.model.conditions.label is not None:
         purpose["label"] = int(label_ids(run, label, 1))
