@@ -43,7 +43,7 @@ def flags(options: ConditionFlags) -> list[str]:
 
 
 def batch(trained: "Run", options: ConditionFlags) -> "ConditionBatch | None":
-    """The conditions of the flags, as many rows as their files have; None where they name a class of a run of classes, or nothing."""
+    """The conditions of the flags, as many rows as their files have; None where they name a class alone, or nothing."""
     from ornstein.runs import ConditionBatch
     from ornstein.runs.conditioning import different_rows
 
