@@ -69,9 +69,11 @@ def run(arguments: Sequence[str]) -> int:
 def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
     from ornstein import cpu
     from ornstein.device import choose_device
+    from ornstein.metrics.evaluation import must_be_metrics
     from ornstein.metrics.holes import alike
     from ornstein.runs import load
 
+    must_be_metrics("--metrics", wanted or ())
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)

@@ -107,14 +107,14 @@ def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
     Raises UsageError for a run that needs one.
     """
     from ornstein.runs import ConditionBatch
-    from ornstein.runs.conditioning import condition_rows, known_numbers, must_be_given
+    from ornstein.runs.conditioning import condition_rows, known_numbers, must_have_condition
 
     condition = condition_flags.read(
         trained, options.condition, options.mask, options.text, options.known, options.where
     )
     if condition is None:
         if options.label is None and options.label_index is None:
-            must_be_given(trained)
+            must_have_condition(trained)
         return None
     rows = condition_rows(trained, options.count, options.label, condition, options.label_index)
     return None if rows is None else ConditionBatch(rows, known_numbers(trained, options.count, condition))

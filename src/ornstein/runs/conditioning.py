@@ -90,7 +90,7 @@ def _length(run: Run, value: Any) -> int:
         return 1
 
 
-def must_be_given(run: Run) -> None:
+def must_have_condition(run: Run) -> None:
     """Raises UsageError for a run that was never trained without its condition, where none is given."""
     needed = [part for part in run.model.conditions.parts if not part.optional]
     if needed and not has_null(run):
@@ -105,7 +105,7 @@ def with_known(run: Run, condition: Any, known: Any) -> dict[str, Any]:
     """A condition and known numbers as one. Raises UsageError for a run that takes none."""
     if run.model.conditions.known is None:
         raise UsageError(
-            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors), past:N or gaps"
+            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors), past:N, gaps or every:N"
         )
     return {**run.model.conditions.by_name(condition), "known": known}
 

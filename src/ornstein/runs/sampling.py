@@ -13,7 +13,7 @@ from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import NoiseSource
-from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers, must_be_given
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers, must_have_condition
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def batches(
     )
 
     if rows is None:
-        must_be_given(run)
+        must_have_condition(run)
 
     def inputs(begin: int, end: int) -> Any:
         if rows is None:

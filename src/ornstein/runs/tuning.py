@@ -18,7 +18,7 @@ from ornstein.files.atomic import new_file
 from ornstein.files.lock import hold
 from ornstein.files.reading import read_json
 from ornstein.guidance.config import PLAIN, Guidance, GuidanceConfig
-from ornstein.runs.conditioning import ConditionBatch, Label, different_rows, indexed_guide, label_ids, must_be_given
+from ornstein.runs.conditioning import ConditionBatch, Label, different_rows, indexed_guide, label_ids, must_have_condition
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ def tune(
     tunes this run, and when the disk refuses.
     """
     guide = indexed_guide(run, guide)
-    rows, purpose = _asked(run, label, condition, known, guide)
+    rows, purpose = _requested(run, label, condition, known, guide)
     file = _place(run, steps, purpose, guide)
     model, shape, device = run.model, run.spec.shape, run.model.device
     most = 2 * max(starts, 32)  # with those held out; the cost of a call is measured on 32
     if rows is None:
-        must_be_given(run)
+        must_have_condition(run)
         rows = model.drawn_rows(0, most, seed)
 
     def bind(some: Tensor) -> Denoiser:
@@ -137,7 +137,7 @@ def tuned(
     command = command or f"`ornstein tune {run.folder} --steps {steps}`"
     if file is not None:
         return _read(run, Path(file), steps, None, command)
-    purpose = _asked(run, label, condition, known, guide)[1]
+    purpose = _requested(run, label, condition, known, guide)[1]
     for served in _served_by(run, purpose):
         own = _place(run, steps, served, guide)
         if os.path.lexists(own):
@@ -159,7 +159,7 @@ def _served_by(run: "Run", purpose: Purpose) -> list[Purpose]:
     return wider
 
 
-def _asked(
+def _requested(
     run: "Run", label: Label | None, condition: Any, known: Any, guide: Guidance
 ) -> "tuple[Rows | None, Purpose]":
     """The rows of what a user asks for, and the purpose of a solver for it. Raises UsageError."""
