@@ -463,7 +463,14 @@ def within_reach(low: float, high: float) -> bool:
     return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
-def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0, masked: bool = False) -> None:
+def must_be_finite(
+    items: NDArray[Any],
+    where: str,
+    layout: str,
+    first: int = 0,
+    masked: bool = False,
+    mend: str = "remove it or mend it",
+) -> None:
     """Raises `OrnsteinError` that names the first number of items (N, ...) which is NaN or infinite, by its axes.
 
     The items are those from number `first` on. `masked`: NaN is allowed.
@@ -479,7 +486,7 @@ def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0,
             position = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
             kinds = "infinite numbers" if masked else "NaN or infinite numbers"
             raise NotFinite(
-                f"Item {start + item} of {where} holds {kinds}{f' ({position})' if position else ''}; remove it or mend it."
+                f"Item {start + item} of {where} holds {kinds}{f' ({position})' if position else ''}; {mend}."
             )
         start += len(chunk)
 
