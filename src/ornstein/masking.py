@@ -145,7 +145,8 @@ class Gaps(MaskLaw):
 class Every(MaskLaw):
     """Every `step`-th place along an axis besides channels, from the first on: super-resolution along that axis.
 
-    `axis` 1 is the first such axis: of a series its length, of a volume its depth.
+    `axis` 1 is the first such axis: of a series its length, of a volume its depth. Raises ValueError for a step below 2 and an
+    axis below 1.
     """
 
     step: int

@@ -59,7 +59,7 @@ def test_too_few_rows_are_refused_and_the_target_is_a_category() -> None:
         tabular(rows(50, 0), rows(500, 1), None, spec())
     assert target_of(spec(), None) == 2
     assert target_of(spec(), "a") == 0
-    with pytest.raises(UsageError, match="no column d"):
+    with pytest.raises(UsageError, match="no column 'd'"):
         target_of(spec(), "d")
 
 

@@ -78,7 +78,7 @@ class AmortisedPosterior:
             samples = post.given(x_o).sample(1000, solver=solver)
 
         Each start of the fit has one of the observations, which are best some hundreds of simulations; those that were learned
-        from will do. The solver is then for any observation like them.
+        from will do. The solver is then for any observation like them. Raises UsageError for observations of another shape.
         """
         rows = self._rows(_observed(self, x))
 
@@ -181,7 +181,7 @@ class ObservedPosterior:
         return LogDensity(result, error)
 
     def unnormalised_log_prob(self, theta: Any, *, steps: int = 96, check: bool = True) -> LogDensity:
-        """log p(θ | x_1 … x_n) of parameters (N, D) up to a constant, the same for all θ: Σ log p(θ | x_i) − (n − 1) log p(θ).
+        """log p(θ | x_1 … x_n) of parameters (N, D) in nats, up to a constant: Σ log p(θ | x_i) − (n − 1) log p(θ).
 
         For ratios of densities, a mode, or Markov chains. The densities are those of `log_prob`, each with its own error of
         learning, which add up. Raises UsageError where the prior is not known.
