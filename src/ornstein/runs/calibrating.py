@@ -59,6 +59,8 @@ def calibrate(
         raise UsageError(
             f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; use evaluate"
         )
+    if density and known.known is not None:
+        raise UsageError("density: regions of highest density are for runs with other conditions than known numbers")
     dataset, _ = dataset.adopt(run.spec)
     dataset, table = known.fitted(dataset, run.folder), run.spec if isinstance(run.spec, ColumnSpec) else None
     if table is not None:
@@ -89,10 +91,6 @@ def calibrate(
     samples = np.concatenate(made).astype(np.float64)
     chances = None
     if density:
-        if judged is not None:
-            raise UsageError(
-                "density: regions of highest density are for runs with other conditions than known numbers"
-            )
         both = np.concatenate([samples.reshape(count, draws, *items.shape[1:]), items[:, None]], 1)
         values = _densities(run, both, rows)
         chances = values[:, :-1], values[:, -1]
