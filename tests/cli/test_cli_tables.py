@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ornstein
+from ornstein import export
 from ornstein.cli import main
+from ornstein.cli.predict import _table
+from ornstein.data.arrays import Arrays
+from ornstein.data.cells import DateCells
+from ornstein.data.column_spec import measure_columns
+from ornstein.data.column_types import Guess
+from ornstein.errors import UsageError
+from ornstein.runs.predicting import ColumnPrediction
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +89,46 @@ def test_samples_are_a_file_of_the_same_form(table: Path, run: Path, capsys: pyt
 def test_what_would_lose_the_columns_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--to", "safetensors", "--out", str(run.parent / "some.safetensors")]) == 2
     assert "use `ornstein sample`" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="use `ornstein sample`"):
+        export.write(ornstein.load(run), export.Safetensors(), run.parent / "some.safetensors")
+
+
+@pytest.mark.parametrize("command", ["distil", "reflow"])
+def test_nothing_else_is_made_of_a_run_that_takes_known_numbers(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(run), "--out", str(run.parent / "made"), "--steps", "1"]) == 2
+    assert "train a run with --given none" in capsys.readouterr().err
+    assert not (run.parent / "made").exists()
+
+
+def test_each_column_of_numbers_has_a_score_in_its_own_unit(
+    table: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = table.parent / "calibration.json"
+    words = [
+        "calibrate",
+        str(run),
+        "--data",
+        str(table),
+        "-n",
+        "40",
+        "--draws",
+        "20",
+        "--steps",
+        "4",
+        "--out",
+        str(out),
+    ]
+    assert main(words) == 0
+    scores = {score["name"]: score for score in json.loads(out.read_text(encoding="utf-8"))["scores"]}
+    assert {name for name in scores if "CRPS" in name} == {"CRPS of age", "CRPS of gain", "CRPS of price"}
+    assert all(
+        0 < scores[f"CRPS of {name}"]["value"] < most for name, most in (("age", 30), ("gain", 500), ("price", 45))
+    )
+    capsys.readouterr()
+    assert main([*words, "--density", "--force"]) == 2  # before anything is drawn
+    assert "other conditions than known numbers" in capsys.readouterr().err
 
 
 def test_the_page_of_a_run_shows_its_columns(run: Path) -> None:
@@ -133,6 +182,7 @@ def test_samples_in_which_columns_have_these_values(table: Path, run: Path, caps
         ("age=old", "it is no number"),
         ("age=", "a missing value cannot be given"),
         ("age", "give COLUMN=VALUE"),
+        ("=3", "give COLUMN=VALUE"),
     ):
         assert main([*words, "--where", where]) == 2
         assert sentence in capsys.readouterr().err
@@ -179,9 +229,25 @@ def test_a_column_is_predicted_from_the_others(table: Path, run: Path, capsys: p
     assert made[0] == ["age mean", "age 5%", "age 25%", "age 50%", "age 75%", "age 95%"]
     numbers = np.array(made[1:], float)
     assert (np.diff(numbers[:, 1:], axis=1) >= 0).all()
+    assert all(len(line[0].partition(".")[2]) <= 2 for line in made[1:])  # two decimals more than the column itself
+    some = table.parent / "some-columns.csv"
+    some.write_text("gain,job\n0,cook\n5000,cook\n", encoding="utf-8")
     capsys.readouterr()
+    assert main(["predict", str(run), str(some), "--column", "age", "--draws", "2", "--out", str(out), "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "lacks price: missing in all rows" in said
+    assert "1 of 2 numbers of column gain" in said
     assert main(["predict", str(run), str(table), "--out", str(out)]) == 2
     assert "needs --column" in capsys.readouterr().err
+
+
+def test_the_mean_of_dates_is_a_date() -> None:
+    """And not a number of days."""
+    days = Guess("day", "date", DateCells("%d.%m.%Y"), "")
+    spec = measure_columns(Arrays(np.arange(100.0)[:, None], layout="NK", columns=(days,)), "here")
+    columns, values = _table(spec.columns[0], ColumnPrediction((), None, np.array([[0.0, 1.0, 3.0]])))
+    assert columns[0].name == "day mean"
+    assert columns[0].cells.write(values[:, 0]) == ["02.01.1970"]
 
 
 def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> None:
@@ -196,6 +262,26 @@ def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> No
     nats = np.array(record["items"]["nats"])
     assert nats[20:].mean() > nats[:20].mean() + 1
     assert record["rows"].keys() == {"−log p", "states of columns", "numbers, given these"}
+
+
+def test_rows_that_the_model_has_no_state_for_are_not_measured(
+    table: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No training row lacks its job or age; a missing one has no probability, and least of all that of another job."""
+    lines = rows_of(table)[:5]
+    lines[2][1] = lines[3][0] = ""
+    file, out = table.parent / "lacking.csv", table.parent / "lacking.json"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+    assert main(["likelihood", str(run), "--data", str(file), "--steps", "12", "--per-item", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 rows of" in said
+    assert "a missing value in column job, and are left out" in said
+    assert len(json.loads(out.read_text(encoding="utf-8"))["items"]["nats"]) == 2
+    loaded = ornstein.load(run)
+    rows = np.asarray(ornstein.data.open(file, like=loaded.spec).items)
+    with pytest.raises(UsageError, match="row 1 has nan in column job"):
+        loaded.log_prob(rows)
 
 
 @pytest.mark.slow
