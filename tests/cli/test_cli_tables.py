@@ -285,31 +285,48 @@ def test_rows_that_the_model_has_no_state_for_are_not_measured(
 
 
 @pytest.mark.slow
-def test_the_likelihood_is_that_of_a_known_distribution(tmp_path: Path) -> None:
-    """A category of .3 and .7, and two numbers that are normal given it: −log p of the same rows, in the numbers' own units."""
-    import ornstein
-    from ornstein import data
-
+def test_answers_are_those_of_a_known_distribution(tmp_path: Path) -> None:
+    """A category and two numbers, normal given it: log p of rows, and p(category | rest) of any part of the rest."""
     rng = np.random.default_rng(0)
+    share, mean, std, shift, slope, noise = [0.3, 0.7], [20.0, 32.0], [4.0, 8.0], [0.15, 0.0], 0.02, 0.1
 
-    def normal(x: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
-        return 0.5 * ((x - mean) / std) ** 2 + np.log(std) + 0.5 * np.log(2 * np.pi)
+    def density(x: np.ndarray, mean: np.ndarray | float, std: float) -> np.ndarray:
+        return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
 
-    def draw(count: int, file: Path) -> np.ndarray:
-        """Writes rows, and gives −log p of each."""
-        kind = rng.random(count) < 0.3
-        mean, std = np.where(kind, 20.0, 60.0), np.where(kind, 2.0, 8.0)
-        a = mean + std * rng.normal(size=count)
-        b = 0.01 * a + 0.1 * rng.normal(size=count)
+    def written(count: int, file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The categories, and log p(category, the numbers that are named), (N, 2)."""
+        kind = (rng.random(count) < share[1]).astype(int)
+        a = np.take(mean, kind) + np.take(std, kind) * rng.normal(size=count)
+        b = slope * a + np.take(shift, kind) + noise * rng.normal(size=count)
         with file.open("w", newline="", encoding="utf-8") as stream:
-            lines = ([["x", "y"][int(k)], f"{u:.6f}", f"{v:.6f}"] for k, u, v in zip(kind, a, b, strict=True))
+            lines = ([["x", "y"][k], f"{u:.6f}", f"{v:.6f}"] for k, u, v in zip(kind, a, b, strict=True))
             csv.writer(stream, lineterminator="\n").writerows([["kind", "a", "b"], *lines])
-        return normal(a, mean, std) + normal(b, 0.01 * a, 0.1) - np.log(np.where(kind, 0.3, 0.7))
+        exact: dict[str, list[np.ndarray]] = {"a": [], "b": [], "ab": []}
+        for k in range(2):
+            own = np.log(share[k]) + density(a, mean[k], std[k])
+            exact["a"].append(own)
+            exact["ab"].append(own + density(b, slope * a + shift[k], noise))
+            alone = density(b, slope * mean[k] + shift[k], float(np.hypot(slope * std[k], noise)))
+            exact["b"].append(np.log(share[k]) + alone)
+        return kind, {key: np.stack(both, 1) for key, both in exact.items()}
 
-    draw(20_000, tmp_path / "a.csv")
-    exact = draw(1500, tmp_path / "b.csv")
-    learned = data.open(tmp_path / "a.csv", columns=["a=numeric:standard", "b=numeric:standard"])
-    run = ornstein.train(learned, steps=2500, preset="tiny", samples=0, seed=0)
-    fresh = data.open(tmp_path / "b.csv", like=run.spec)
-    measured = -run.log_prob(np.asarray(fresh.items), steps=32)
-    assert (measured - exact).mean() == pytest.approx(0, abs=0.03)
+    written(20_000, tmp_path / "a.csv")
+    kind, exact = written(1500, tmp_path / "b.csv")
+    learned = ornstein.data.open(tmp_path / "a.csv", columns=["a=numeric:standard", "b=numeric:standard"])
+    run = ornstein.train(learned, steps=2500, preset="tiny", samples=0, seed=0, threads=1)
+    rows = np.asarray(ornstein.data.open(tmp_path / "b.csv", like=run.spec).items)
+    each, place = np.arange(len(rows)), {"a": 1, "b": 2}
+    measured = run.log_prob(rows, steps=32)
+    off = measured - exact["ab"][each, kind]
+    print("log p", off.mean(), off.std() / len(off) ** 0.5)
+    assert off.mean() == pytest.approx(0, abs=0.03)
+    for given, both in exact.items():
+        some = rows.copy()
+        some[:, [0, *(p for name, p in place.items() if name not in given)]] = np.nan
+        truth = both - np.logaddexp(both[:, 0], both[:, 1])[:, None]
+        chances = run.predict(some, "kind").chances
+        apart = (np.exp(truth) * (truth - np.log(chances))).sum(1)  # Kullback and Leibler
+        certain = (np.exp(truth) * truth).sum(1)
+        print(given, apart.mean(), apart.std() / len(apart) ** 0.5, "entropy", -certain.mean())
+        assert 0 <= apart.mean() < 0.03
+        assert -certain.mean() > 0.1  # so that the line above says something
