@@ -318,7 +318,6 @@ def test_answers_are_those_of_a_known_distribution(tmp_path: Path) -> None:
     each, place = np.arange(len(rows)), {"a": 1, "b": 2}
     measured = run.log_prob(rows, steps=32)
     off = measured - exact["ab"][each, kind]
-    print("log p", off.mean(), off.std() / len(off) ** 0.5)
     assert off.mean() == pytest.approx(0, abs=0.03)
     for given, both in exact.items():
         some = rows.copy()
@@ -327,6 +326,5 @@ def test_answers_are_those_of_a_known_distribution(tmp_path: Path) -> None:
         chances = run.predict(some, "kind").chances
         apart = (np.exp(truth) * (truth - np.log(chances))).sum(1)  # Kullback and Leibler
         certain = (np.exp(truth) * truth).sum(1)
-        print(given, apart.mean(), apart.std() / len(apart) ** 0.5, "entropy", -certain.mean())
         assert 0 <= apart.mean() < 0.03
         assert -certain.mean() > 0.1  # so that the line above says something
