@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.arguments import CHECKS, Report, as_tensor, as_whole
+from ornstein.arguments import Report, as_tensor, as_whole, keywords
 from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ornstein.runs.run import Run
 
 
+@keywords
 def sample(
     run: "Run",
     count: int | None = None,
@@ -63,6 +64,7 @@ def sample(
     return np.concatenate(list(made))
 
 
+@keywords
 def batches(
     run: "Run",
     count: int | None = None,
@@ -107,9 +109,6 @@ def batches(
     those after it are made in halves, with a warning. Raises UsageError for a label that does not exist, guidance that the run
     has not the means for, and a shape that the network does not take, ValueError for a bad grid.
     """
-    for name, value in (("grid", grid), ("progress", progress)):
-        if value is not None:
-            CHECKS[name](name, value)
     count, shape = _sizes(run, count, shape, start)
     guide = indexed_guide(run, guide)
     rows, given = (
