@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ornstein.cli import guidance_flags, made_before
 from ornstein.cli.drawing import recipe
-from ornstein.cli.features import chosen, recognition, words
+from ornstein.cli.features import chosen, must_be_metrics, recognition, words
 from ornstein.cli.options import Evaluate
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import columns, duration, say, say_if_busy
@@ -73,6 +73,7 @@ def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Proc
     from ornstein.runs import load
 
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
+    must_be_metrics(wanted)
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
     _must_have_target(options, trained)

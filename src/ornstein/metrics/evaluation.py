@@ -96,7 +96,7 @@ def evaluate(
     wanted = usual(kind) if names is None else names
     for name in wanted:
         if name not in by_name():
-            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(by_name())}")
+            raise UsageError(f"names: there is no metric {name!r}; there are {', '.join(by_name())}")
     rows: list[Row] = []
     by_class: dict[str, Score] = {}
     memorised: Memorisation | None = None
