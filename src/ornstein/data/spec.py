@@ -476,9 +476,9 @@ def must_be_finite(
     for chunk in chunks(items):
         finite = ~np.isinf(chunk) if masked else np.isfinite(chunk)
         if not finite.all():
-            found = np.argwhere(~np.atleast_1d(finite))[0]
-            item, *place = found.tolist()
-            other = mend if np.isnan(np.atleast_1d(chunk)[tuple(found)]) else ""
+            first_bad = np.argwhere(~np.atleast_1d(finite))[0]
+            item, *place = first_bad.tolist()
+            other = mend if np.isnan(np.atleast_1d(chunk)[tuple(first_bad)]) else ""
             axes = ["column" if LAYOUTS[layout].spatial == 0 else AXES[axis] for axis in layout[1:]]
             position = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
             kinds = "infinite numbers" if masked else "NaN or infinite numbers"
