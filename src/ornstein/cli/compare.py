@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ornstein.cli.drawing import MOST_STEPS
-from ornstein.cli.features import chosen, must_be_metrics, recognition, words
+from ornstein.cli.features import chosen, recognition, words
 from ornstein.cli.guidance_flags import TUNED, must_take
 from ornstein.cli.options import Compare
 from ornstein.cli.parse import parse, within
@@ -73,7 +73,7 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
 
     from ornstein import cpu
     from ornstein.device import choose_device
-    from ornstein.metrics import evaluate, extract, reference
+    from ornstein.metrics import BY_NAME, evaluate, extract, reference
     from ornstein.metrics.holes import alike
     from ornstein.runs import load
     from ornstein.runs.conditioning import like_labels
@@ -90,7 +90,9 @@ def _compare(options: Compare, steps: tuple[int, ...] | None, out: Path, process
     record, image = _outputs(options, out, data.spec.content_hash)
     processes.on_all(lambda: _must_be_free(record, image, candidates))
     names = words(options.metrics) or DEFAULT["image" if spec.traits.pixels else "vector"]
-    must_be_metrics(names)
+    for name in names:
+        if name not in BY_NAME:
+            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(BY_NAME)}")
     extractor, net = processes.in_turn(lambda: chosen(options.features, data, "agreement" in names))
     if not options.metrics:
         names = tuple(name for name in names if name != "agreement" or (net is not None and spec.classes))

@@ -98,15 +98,6 @@ def recognition(
     return Labels(requested, cnn.recognised(net, hidden), cnn.accuracy(net, data), data.classes, known)
 
 
-def must_be_metrics(names: tuple[str, ...] | None) -> None:
-    """Raises UsageError for a name of --metrics that is none of a metric."""
-    from ornstein.metrics import BY_NAME
-
-    for name in names or ():
-        if name not in BY_NAME:
-            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(BY_NAME)}")
-
-
 def words(names: str | None) -> tuple[str, ...] | None:
     """The names in a flag, separated by commas or spaces."""
     return None if names is None else tuple(names.replace(",", " ").split())
