@@ -382,6 +382,10 @@ def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> N
     """
     if not isinstance(start, Run):
         raise UsageError(f"start: a {type(start).__name__} is no run; give ornstein.load(FOLDER)")
+    if start.model.is_imported:
+        raise UsageError(
+            f"start: {start.folder} is an imported model, which is not trained; give a run of `ornstein train`"
+        )
     _must_see_time_alike(start, network)
     theirs, mine = start.model.network.state_dict(), network.state_dict()
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
