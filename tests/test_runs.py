@@ -1,7 +1,9 @@
 """A run loaded in two lines: samples in the data's own units, seeds per sample, and files that are checked."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.noise import PerSampleNoise
-from ornstein.runs import ConditionBatch
+from ornstein.runs import ConditionBatch, Run
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
 from ornstein.tuning import Progress
@@ -212,6 +214,21 @@ def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_p
     shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
     with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):
         run.tuned(2)
+
+
+@pytest.mark.parametrize(
+    ("do", "says"),
+    [
+        (lambda run: run.sample(2, labels=3), "sample has no labels=; did you mean label=?"),
+        (lambda run: run.sample(2, num_inference_steps=3), "sample has no num_inference_steps=; did you mean steps=?"),
+        (lambda run: next(run.batches(2, sampler="heun")), "batches has no sampler=; did you mean solver=?"),
+        (lambda run: run.tune(6, second=3), "tune has no second=; did you mean seconds=?"),
+        (lambda run: run.sample(2, steps=2.5), "steps = 2.5 must be a whole number"),
+    ],
+)
+def test_a_keyword_that_is_none_is_named(trained: Path, do: Callable[[Run], object], says: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(says)):
+        do(ornstein.load(trained))
 
 
 def test_a_tuned_solver_serves_the_conditions_that_it_was_fitted_to(tmp_path: Path) -> None:

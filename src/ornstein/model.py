@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path as File
 from threading import Lock
 from typing import Any, TypeVar
@@ -280,8 +281,7 @@ def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, w
     warned = list[bool]()
     size = most
     parts = (rows[i : i + size] for i in range(0, len(rows), size))
-    for arrays in map(tried, parts) if workers == 1 else cpu.in_order(tried, parts, workers):
-        yield from arrays
+    return chain.from_iterable(map(tried, parts) if workers == 1 else cpu.in_order(tried, parts, workers))
 
 
 def to_config(value: Any) -> dict[str, Any]:

@@ -347,7 +347,7 @@ def test_numbers_outside_of_the_valid_range_are_missing_and_never_written(bounds
         file["a"] = np.arange(96).reshape(4, 4, 6).astype("f4")
         file["a"].attrs.update({key: np.float32(value) for key, value in bounds.items()})
     assert int(np.isnan(np.asarray(quietly(tmp_path / "a.h5", layout="NHW").items)).sum()) == 45
-    with pytest.raises(UsageError, match="its attribute valid_range is .* must be 2 numbers"):
+    with pytest.raises(UsageError, match=r"its attribute valid_range is .* must be 2 numbers"):
         Packing.of(np.dtype("i2"), {"valid_range": 3}, "x")
 
 

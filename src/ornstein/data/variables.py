@@ -90,8 +90,8 @@ class Reader(ABC):
 
 @dataclass(frozen=True)
 class Packing:
-    """How numbers are stored: `fills`, and those below `low` and above `high`, are missing; with a `scale` or an `offset` they are
-    floating numbers once read."""
+    """How numbers are stored: `fills`, and those below `low` and above `high`, are missing; with a `scale` or an `offset` they
+    are floating numbers once read."""
 
     stored: np.dtype[Any]
     scale: float | None = None
@@ -327,7 +327,8 @@ class VariableFile(ArraySource):
         notes = [] if not note else [note]
         if holes:
             notes.append(
-                f"{where} has missing numbers, by its fill value or its valid range: they are 0 for the network and no part of the loss."
+                f"{where} has missing numbers, by its fill value or valid range: they are 0 for the network and no part of the "
+                "loss."
             )
         items, layout = as_items(items, where, layout, like=self.like)
         return Arrays(items, layout=layout, masked=holes, notes=tuple(notes), origin=form.origin)
