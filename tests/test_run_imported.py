@@ -211,6 +211,8 @@ def test_a_run_that_is_not_trained_here_is_not_trained_on(model: Path) -> None:
         "distil run --out few --steps 2",
         "reflow run --out few --steps 2",
         "export run --to safetensors --out a.safetensors",
+        "export run --to onnx --out a.onnx",
+        "export run --to torch --out a.pt2",
     )
     for line in lines:
         code, _, err = said(*line.split())

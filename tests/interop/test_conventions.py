@@ -359,6 +359,34 @@ def test_refusals() -> None:
         lucidrains.convention(OWN, "pred")
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "match"),
+    [
+        (
+            "FlowMatchEulerDiscreteScheduler",
+            {"shift": 1.0, "beta_schedule": "linear"},
+            r"beta_schedule: 'linear' is of a β",
+        ),
+        (
+            "FlowMatchEulerDiscreteScheduler",
+            {"shift": 1.0, "prediction_type": "epsilon"},
+            "prediction_type: 'epsilon' is of",
+        ),
+        ("CMStochasticIterativeScheduler", {"sigma_data": 0.5, "clip_denoised": True}, "clip_denoised: CMStochastic"),
+        (
+            "CogVideoXDDIMScheduler",
+            {"beta_schedule": "scaled_linear", "snr_shift_scale": 3.0},
+            "snr_shift_scale: CogVideoX",
+        ),
+        ("IPNDMScheduler", {"num_train_timesteps": 1000, "trained_betas": None}, "^IPNDMScheduler has noise levels"),
+        ("ScoreSdeVeScheduler", {"snr": 0.15, "sigma_min": 0.01, "sigma_max": 1348.0}, "snr: ScoreSdeVeScheduler has"),
+    ],
+)
+def test_schedulers_of_other_levels_are_not_taken_for_tables(name: str, keys: dict[str, Any], match: str) -> None:
+    with pytest.raises(UsageError, match=match):
+        diffusers({"_class_name": name, **keys})
+
+
 @pytest.mark.parametrize("clock", [TimeClock(999.0), TimeClock(-1.0, 1.0), NoiseClock(1000.0), EDMClock(0.4)], ids=repr)
 @pytest.mark.parametrize("p", path.ALL, ids=repr)
 def test_every_clock_inverts_on_every_path(clock: Any, p: path.Path) -> None:

@@ -46,6 +46,8 @@ def write(
     if place.suffix.lower() != form.ending:
         named = f"a {form.ending} file" if form.ending else "a folder, whose name has no ending"
         raise UsageError(f"--out {out}: this format is {named}; give such a name")
+    if run.model.is_imported:
+        raise UsageError(f"{run.folder} is an imported model, which is not exported; export it where it came from")
     loop = Loop(run, solver, steps, guide)
     _, table = loop.times_and_table()
     recipe = {
@@ -66,10 +68,6 @@ def loop_file_of(out: Path) -> Path:
 
 def must_be_built_in(run: Run, what: str) -> None:
     """Raises UsageError for a network that no file says how to build."""
-    if run.model.is_imported:
-        raise UsageError(
-            f"{run.folder} is an imported model, so there can be no {what} of it; export it where it came from"
-        )
     if run.model.is_own:
         raise UsageError(
             f"{run.folder} has a network of its own, {type(run.model.network).__name__}, which no file says how to build, so "

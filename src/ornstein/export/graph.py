@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ornstein.errors import UsageError
 from ornstein.export.loop import Loop
 
 
@@ -40,3 +41,10 @@ class Graph(nn.Module):
         axes = {0: batch}
         others = tuple(axes for _ in self.names[2:])
         return (axes, axes, others) if others else (axes, axes)
+
+    def frozen(self) -> UsageError:
+        """The error of a network whose work depends on the length of its batch, so that its graph would serve no other."""
+        return UsageError(
+            f"the network {type(self.network).__name__} does work that depends on the number of its samples, so no graph of it "
+            "serves any batch; take sizes from x.shape, and never len(x) or a number"
+        )

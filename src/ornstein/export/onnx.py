@@ -53,6 +53,8 @@ class ONNX:
             )
         assert program is not None
         proto = program.model_proto
+        if not proto.graph.input[0].type.tensor_type.shape.dim[0].dim_param:
+            raise graph.frozen()
         for key, value in metadata(loop, graph_file.stamp).items():
             entry = proto.metadata_props.add()
             entry.key, entry.value = key, value

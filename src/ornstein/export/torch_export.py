@@ -26,10 +26,15 @@ class TorchExport:
         loop_file = replace(graph_file, path=loop_file_of(out))
         for place in (graph_file, loop_file):
             place.check()
+        from torch._dynamo.exc import UserError  # slow to import, and loaded by an export anyway
+
         graph = Graph(loop)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(graph, example(loop, 2), dynamic_shapes=graph.shapes())
+            try:
+                program = torch.export.export(graph, example(loop, 2), dynamic_shapes=graph.shapes())
+            except UserError as error:
+                raise graph.frozen() from error
         with graph_file.write() as file:
             torch.export.save(program, str(file))
             with zipfile.ZipFile(file, "a") as archive:

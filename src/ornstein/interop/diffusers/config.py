@@ -20,6 +20,10 @@ from ornstein.target import Clean, Combination, Noise, Target, V
 PREDICTIONS: dict[str, Target] = {"epsilon": Noise(), "v_prediction": V(), "sample": Clean()}
 FLOW = "flow_prediction"
 MOST_STEPS = 100_000
+OF_TABLES = ("beta_schedule", "trained_betas")
+OF_OTHERS = ("clip_denoised", "s_churn", "scaler", "snr", "snr_shift_scale")
+"""Keys that only schedulers have whose levels or clock are of no convention here: those of consistency models, score-SDE's VE,
+Karras' VE, Würstchen and CogVideoX."""
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
@@ -39,13 +43,33 @@ def shift_of(config: Mapping[str, Any]) -> float:
     return float(config.get("shift") or config.get("flow_shift") or 1.0)
 
 
+def must_be_known(config: Mapping[str, Any]) -> None:
+    """Raises UsageError where a class of diffusers means other levels than its keys would, had another class them."""
+    name = str(config.get("_class_name", "this scheduler"))[:80]
+    told = [key for key in OF_TABLES if config.get(key) is not None]
+    if name.startswith("FlowMatch") and (told or config.get("prediction_type", FLOW) != FLOW):
+        wrong = (told or ["prediction_type"])[0]
+        raise UsageError(
+            f"{wrong}: {brief(config[wrong])} is of a β-table, but {name} is of flows; give the configuration that the model was "
+            "trained with"
+        )
+    other = [key for key in OF_OTHERS if key in config]
+    if other or ("_class_name" in config and not (told or is_edm(config) or is_flow(config))):
+        key = f"{other[0]}: " if other else ""
+        raise UsageError(
+            f"{key}{name} has noise levels or a clock that no configuration here says; give the model's convention "
+            "(--convention NAME, or ornstein.interop.wrap)"
+        )
+
+
 def convention(
     config: Mapping[str, Any], call: Call = positional, *, variance: bool = False, discrete: bool = False
 ) -> Convention:
     """The convention of a network that was trained with this scheduler's configuration.
 
-    Raises UsageError for a table, or a kind of prediction, that it does not know.
+    Raises UsageError for a scheduler, a table, or a kind of prediction, that it does not know.
     """
+    must_be_known(config)
     total = _steps(config)
     if is_flow(config):
         shift = shift_of(config)
