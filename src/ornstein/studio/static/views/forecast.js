@@ -6,7 +6,8 @@ import { button, error, h, number, repeat, say, select, short, slider } from "..
 import { ownFile, work } from "./common.js";
 
 export const title = "Forecast";
-export const fits = (run) => run?.ready && run.past.length > 0 && !api.recorded;
+export const wants = (run) => run?.ready && run.past.length > 0;
+export const fits = (run) => wants(run) && !api.recorded;
 
 const MOST = 6; // channels that are drawn
 
