@@ -57,7 +57,7 @@ class AnyColumns(MaskLaw):
 
     def check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 1:
-            raise ValueError("any is for vectors; give past:N, for the first N of a series, or gaps")
+            raise ValueError("any is for vectors; give past:N, for the first N of a series, gaps or every:N")
         if self.sizes and sum(self.sizes) != shape[0]:
             raise ValueError(
                 f"{self}: the columns have {sum(self.sizes)} dimensions, and the vectors {shape[0]}; give sizes that add up"

@@ -59,6 +59,28 @@ class GuidanceFlags(Shared):
 
 
 @dataclass(frozen=True)
+class ConditionFlags:
+    """What samples are drawn given."""
+
+    label: str | None = None
+    """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
+    often as they occur in the data)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
+    condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
+    mask: str | None = field(default=None, metadata={"name": "FILE"})
+    """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
+    known: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """Known numbers, for a run trained with --given: a .npy of one item, or of one for each sample, with NaN where it is unknown;
+    or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
+    text: str | None = None
+    """The caption, for a run trained on captions."""
+    where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
+    """Of a table: samples whose column has this value, such as income=>50K; once for each such column."""
+
+
+@dataclass(frozen=True)
 class Writes(Shared):
     """What happens to a file that is already where results are written."""
 
@@ -122,7 +144,7 @@ class Train(Settings, Cached):
 
 
 @dataclass(frozen=True)
-class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
+class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes, ConditionFlags):
     """Draw samples from a trained run."""
 
     count: int = field(default=64, metadata={"short": "-n"})
@@ -134,22 +156,6 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     runs jump)."""
     steps: int | None = None
     """Steps from noise to data. More steps are slower and, up to a point, better (default: 20; for a few-step run 4)."""
-    label: str | None = None
-    """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
-    often as they occur in the data)."""
-    label_index: int | None = None
-    """A class by its place among the classes, from 0, in place of --label."""
-    condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
-    mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
-    known: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """Known numbers, for a run trained with --given: a .npy of one item, or of one for each sample, with NaN where it is unknown;
-    or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
-    text: str | None = None
-    """The caption, for a run trained on captions."""
-    where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
-    """Of a table: samples whose column has this value, such as income=>50K; once for each such column."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
@@ -356,17 +362,16 @@ class Restore(OneRun, OnDevice, GuidanceFlags, Writes):
 
 
 @dataclass(frozen=True)
-class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
-    """Fit a few-step solver to a run, for the quality of many more network calls."""
+class Tune(OneRun, OnDevice, GuidanceFlags, Writes, ConditionFlags):
+    """Fit a few-step solver to a run, for the quality of many more network calls.
+
+    Fitted to several conditions, the rows of a file, it serves any condition like them; fitted to one, that one alone.
+    """
 
     steps: int = 6
     """Network calls of the solver."""
     seconds: float = 60.0
     """Time limit of the fit."""
-    label: str | None = None
-    """Fit to this class alone, by its name in the data (default: classes as often as they occur in the data)."""
-    label_index: int | None = None
-    """A class by its place among the classes, from 0, in place of --label."""
     starts: int = 768
     """Largest number of starting noises to fit to; fewer are used if network calls are slow."""
     teacher: int = 100
@@ -758,6 +763,7 @@ EXAMPLES = {
         "ornstein tune runs/digits --steps 6",
         "ornstein sample runs/digits --solver tuned --steps 6",
         "ornstein tune runs/digits --steps 6 --guidance 2",
+        "ornstein tune runs/posterior --steps 10 --condition observations.npy",
         "ornstein tune models/ddpm-cifar10 --steps 6 --out six.json",
         "ornstein sample runs/digits --solver tuned --steps 6 --guidance 2 --label 3",
     ],

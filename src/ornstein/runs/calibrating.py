@@ -59,7 +59,7 @@ def calibrate(
     dataset = known.fitted(dataset, run.folder)
     count, draws = min(as_whole("count", count, 1), len(dataset)), as_whole("draws", draws, 2)
     indices = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    rows = _rows(run, dataset, indices, seed)
+    rows = rows_as_trained(run, dataset, indices, seed)
     items = np.asarray(dataset.items[indices], np.float64)
     judged = known.scored(rows)
     made, done, each = [], 0, 64
@@ -101,7 +101,7 @@ def calibrate(
     return calibration(measured, truth, seed, chances, names)
 
 
-def _rows(run: Run, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
+def rows_as_trained(run: Run, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
     """The conditions of items as in training, also what a mask law draws: a function of (seed, index)."""
     known, x = run.model.conditions, dataset.batch(indices)[0]
     numbers, generator = torch.zeros(len(indices), known.numbers), torch.Generator()

@@ -13,7 +13,7 @@ from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import NoiseSource
-from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers, must_have_condition
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def batches(
         comes back unchanged, and the samples are draws of the rest given that.
     guide: guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the condition of a
         batch, or None, to another denoiser will do.
-    solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4.
+    solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4; a tuned solver has its own number of steps.
     seed, first: sample i depends on (seed, first + i) alone.
     shape: of one sample, in place of the data's own, for networks that allow other sizes: with all axes, or the sides alone, such
         as (H, W) of images and (L,) of series.
@@ -106,8 +106,10 @@ def batches(
     progress: called as progress(done, total), in samples times steps.
 
     Samples are made where the network is, in the type of its numbers: see `Run.to`. Where memory is short for a batch, it and
-    those after it are made in halves, with a warning. Raises UsageError for a label that does not exist, guidance that the run
-    has not the means for, and a shape that the network does not take, ValueError for a bad grid.
+    those after it are made in halves, with a warning.
+
+    Raises UsageError for a label that does not exist, where a condition is left out that training never left out, for guidance
+    that the run has not the means for, and a shape that the network does not take, ValueError for a bad grid.
     """
     count, shape = _sizes(run, count, shape, start)
     guide = indexed_guide(run, guide)
@@ -115,6 +117,9 @@ def batches(
         condition_rows(run, count, label, condition, label_index, known),
         known_numbers(run, count, condition, known),
     )
+
+    if rows is None:
+        must_have_condition(run)
 
     def inputs(begin: int, end: int) -> Any:
         if rows is None:
