@@ -324,6 +324,7 @@ def test_a_server_that_goes_and_comes_is_said(chromium: BrowserContext, moons: P
         server.stop()
 
 
+@pytest.mark.filterwarnings("ignore:.*lie outside the range of the training data")  # samples of a run of few steps
 def test_an_exported_page_works_from_a_file(
     chromium: BrowserContext, digits: Path, waves: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,7 +96,9 @@ def _known(trained: "Run", name: str) -> "NDArray[Any]":
     from ornstein.data.arrays import plain_items
 
     if trained.model.conditions.known is None:
-        raise UsageError(f"--known {name[:80]}: {_lacks(trained, 'known')}; train with --given any, past:N, gaps or every:N")
+        raise UsageError(
+            f"--known {name[:80]}: {_lacks(trained, 'known')}; train with --given any, past:N, gaps or every:N"
+        )
     file = Path(name).expanduser()
     try:
         if file.suffix.lower() in (".npy", ".npz") and file.is_file():

@@ -18,7 +18,14 @@ from ornstein.files.atomic import new_file
 from ornstein.files.lock import hold
 from ornstein.files.reading import read_json
 from ornstein.guidance.config import PLAIN, Guidance, GuidanceConfig
-from ornstein.runs.conditioning import ConditionBatch, Label, different_rows, indexed_guide, label_ids, must_have_condition
+from ornstein.runs.conditioning import (
+    ConditionBatch,
+    Label,
+    different_rows,
+    indexed_guide,
+    label_ids,
+    must_have_condition,
+)
 from ornstein.tuning import Effort, Progress, Tuned, effort, fit
 
 if TYPE_CHECKING:

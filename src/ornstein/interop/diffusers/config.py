@@ -46,15 +46,15 @@ def shift_of(config: Mapping[str, Any]) -> float:
 def must_be_known(config: Mapping[str, Any]) -> None:
     """Raises UsageError where a class of diffusers means other levels than its keys would, had another class them."""
     name = str(config.get("_class_name", "this scheduler"))[:80]
-    told = [key for key in OF_TABLES if config.get(key) is not None]
-    if name.startswith("FlowMatch") and (told or config.get("prediction_type", FLOW) != FLOW):
-        wrong = (told or ["prediction_type"])[0]
+    tables = [key for key in OF_TABLES if config.get(key) is not None]
+    if name.startswith("FlowMatch") and (tables or config.get("prediction_type", FLOW) != FLOW):
+        wrong = (tables or ["prediction_type"])[0]
         raise UsageError(
             f"{wrong}: {brief(config[wrong])} is of a β-table, but {name} is of flows; give the configuration that the model was "
             "trained with"
         )
     other = [key for key in OF_OTHERS if key in config]
-    if other or ("_class_name" in config and not (told or is_edm(config) or is_flow(config))):
+    if other or ("_class_name" in config and not (tables or is_edm(config) or is_flow(config))):
         key = f"{other[0]}: " if other else ""
         raise UsageError(
             f"{key}{name} has noise levels or a clock that no configuration here says; give the model's convention "
