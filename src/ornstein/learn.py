@@ -20,8 +20,8 @@ from ornstein.errors import UsageError, reject_class
 from ornstein.files.formats import renamed
 from ornstein.folder import config
 from ornstein.meter import Meter
-from ornstein.model import from_config, to_config
-from ornstein.names import TIME_FEATURES
+from ornstein.model import Model, from_config, to_config
+from ornstein.names import TARGETS, TIME_FEATURES
 from ornstein.processes import current
 from ornstein.runs import Run, load
 from ornstein.settings import KEYS, Settings
@@ -165,7 +165,7 @@ class Trainer:
             _must_be_writable({**own, "preconditioning": preconditioning})
             self._training = FolderTraining(full, dataset, tell, objects, change)
         if start is not None:
-            start_from(start, self._training.model.network, tell)
+            start_from(start, self._training.model, tell)
 
     @property
     def settings(self) -> Settings:
@@ -375,14 +375,20 @@ def _must_be_writable(objects: Mapping[str, Any]) -> None:
             )
 
 
-def start_from(start: Run, network: nn.Module, tell: Callable[[str], None]) -> None:
-    """Copies a run's weights into a network of the same kind, but for a table of classes of another size.
+def start_from(start: Run, model: Model, tell: Callable[[str], None]) -> None:
+    """Copies a run's weights into the network of a model of the same kind, but for a table of classes of another size.
 
-    Raises UsageError that names the first tensor which does not fit.
+    Raises UsageError where they were learned for another prediction, and names the first tensor which does not fit.
     """
     if not isinstance(start, Run):
         raise UsageError(f"start: a {type(start).__name__} is no run; give ornstein.load(FOLDER)")
+    if start.model.is_imported:
+        raise UsageError(
+            f"start: {start.folder} is an imported model, which is not trained; give a run of `ornstein train`"
+        )
+    network = model.network
     _must_see_time_alike(start, network)
+    _must_predict_alike(start, model)
     theirs, mine = start.model.network.state_dict(), network.state_dict()
     tables = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, nn.Embedding)}
     taken = {}
@@ -413,3 +419,18 @@ def _must_see_time_alike(start: Run, network: nn.Module) -> None:
         f"start: {start.folder} sees time through frequencies of {theirs[0]:g} to {theirs[1]:g}, and this training of "
         f"{mine[0]:g} to {mine[1]:g}{mend}"
     )
+
+
+def _must_predict_alike(start: Run, model: Model) -> None:
+    """Raises UsageError where the weights of a run give another prediction than the one to be learned."""
+    theirs, mine = (_target_name(one.target, one.spec.data_std) for one in (start.model, model))
+    if theirs == mine:
+        return
+    mend = f"; give --target {theirs} (in Python target={theirs!r})" if theirs in TARGETS else ""
+    raise UsageError(f"start: {start.folder} predicts {theirs}, and this training is to predict {mine}{mend}")
+
+
+def _target_name(target: Any, data_std: float) -> str:
+    """As the settings call it; EDM's by any deviation of the data."""
+    kinds = {type(TARGETS.pick(name, data_std)): name for name in TARGETS}
+    return kinds.get(type(target), type(target).__name__)

@@ -62,7 +62,8 @@ def run(words: Sequence[str]) -> int:
         what = f"{len(measured.balls):,} items of {data.spec.source}, {measured.draws:,} draws of each"
         record = {
             "title": "Calibration",
-            "about": f"{what}: how often an interval of the model's draws holds the truth, and the CRPS, in the data's units.",
+            "about": f"{what}: how often an interval of the model's draws holds the truth, and the CRPS, in the data's units, of "
+            "columns each in its own.",
             **measured.to_json(),
             "weights": trained.weights_hash,
             "data": {"source": data.spec.source, "content_hash": data.spec.content_hash, "count": len(measured.balls)},
@@ -82,8 +83,10 @@ def run(words: Sequence[str]) -> int:
 
 def _table(measured: "Calibration") -> list[str]:
     """A line for each score, and one for what is not uniform."""
+    width = max(20, *(len(score.name) for score in measured.scores))
     lines = [
-        f"  {score.name:<20} {score.value:8.4g}  ({score.low:.4g} to {score.high:.4g})" for score in measured.scores
+        f"  {score.name:<{width}} {score.value:8.4g}  ({score.low:.4g} to {score.high:.4g})"
+        for score in measured.scores
     ]
     odd = {name: chance for name, chance in measured.uniform.items() if chance < UNLIKELY / len(measured.uniform)}
     if not odd:

@@ -19,6 +19,7 @@ def run(words: Sequence[str]) -> int:
 
     teacher = load(options.run)
     retraining.must_be_a_library_network(teacher, "distil it in Python with ornstein.distil")
+    retraining.must_take_no_known_numbers(teacher, "a flow map")
     reason = None if options.data is not None else why_closed(teacher)
     if reason is not None:
         raise UsageError(f"name the data that {options.run} was trained on by --data: {reason}")

@@ -235,7 +235,7 @@ def _forecasting(trained: "Run", data: "Dataset", options: Evaluate) -> "Solver"
     from ornstein.runs import ConditionBatch
     from ornstein.runs.calibrating import rows_as_trained
 
-    rows = rows_as_trained(trained, data, np.arange(min(2, len(data))), options.seed)
+    rows = rows_as_trained(trained.model.conditions, data, np.arange(min(2, len(data))), options.seed)
     return guidance_flags.solver(options, trained, None, PLAIN, ConditionBatch(rows))
 
 

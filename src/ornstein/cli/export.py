@@ -26,10 +26,6 @@ def run(words: Sequence[str]) -> int:
     from ornstein.solvers.solver import TableSolver
 
     trained = load(options.run)
-    if trained.spec.may_lack:
-        raise UsageError(
-            f"{trained.folder} was trained on a table, whose columns no other program turns into cells; use `ornstein sample`"
-        )
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
     solver = guidance_flags.solver(options, trained, None, guide)

@@ -124,6 +124,16 @@ class Data(Cached):
     column: str | None = field(default=None, metadata={"repeats": True, "name": "NAME=TYPE"})
     """Of a table, the type of a column: numeric, integer, category, boolean, date, bounded or drop, once for each such column;
     with a way of coding where there are several: numeric:standard, category:bits, date:%d.%m.%Y, bounded:0:100."""
+    layout: str | None = None
+    """Axes of an array, as in `ornstein train`."""
+    missing: str | None = None
+    """mask: NaN is a missing number, as in `ornstein train`."""
+    time: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column of times, as in `ornstein train`."""
+    id: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column that names the series of a row."""
+    crop: int | None = None
+    """Cut sounds, and series in long form, into pieces of this length."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +173,9 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes, ConditionFlags):
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """An image of all samples (grid.png), an animation from noise to data (way.gif: x_t and the estimate of the data), a folder
     of files, which the same command resumes, or arrays (samples.npz) (default: an image in the run folder)."""
+    size: str | None = field(default=None, metadata={"name": "N|H,W"})
+    """Other sides than those of the data, where the network allows them: 96 or 96,128 of images, 4096 of series, D,H,W of
+    volumes."""
     compile: bool = False
     """Compile the network first: a minute that pays off for many samples. Used only if its outputs stay the same."""
 

@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
     if not isinstance(trained.spec, ColumnSpec):
         raise UsageError(f"{trained.folder} was trained on {trained.spec.traits.plural}, and predict is for tables")
     column = trained.spec.columns[trained.spec.place(options.column)]
-    rows, digest = read_rows(trained, options.data)
+    rows, digest = read_rows(trained, options.data, options.column)
     flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
     name = f"predictions-{Path(options.data).stem}-{options.column}-seed-{options.seed}.csv"
     output = table_output(trained, options.out, name, {"command": "predict", "rows": digest, **flags}, options.force)
@@ -85,8 +85,12 @@ def _table(column: "Column", predicted: "Any") -> "tuple[list[Column], NDArray[A
     if predicted.draws is not None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # of rows without any number
-            columns.append(replace(number(f"{column.name} mean", 6), cells=NumberCells()))
-            values.append(np.nanmean(predicted.draws, axis=1))
+            cells = column.cells  # of dates, whose mean is one; a number has two decimals more than its column
+            if isinstance(cells, NumberCells):
+                cells = NumberCells(None if cells.decimals is None else min(cells.decimals + 2, 20), mark=cells.mark)
+            columns.append(replace(column, name=f"{column.name} mean", cells=cells))
+            mean = np.nanmean(predicted.draws, axis=1)
+            values.append(cells.rounded(mean) if isinstance(cells, NumberCells) else np.round(mean))
             for part in QUANTILES:
                 columns.append(replace(column, name=f"{column.name} {100 * part:g}%"))
                 values.append(np.nanquantile(predicted.draws, part, axis=1, method="nearest"))

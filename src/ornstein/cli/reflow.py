@@ -25,6 +25,7 @@ def run(words: Sequence[str]) -> int:
     with joined() as processes:
         teacher = load(options.run, choose_device(options.device, processes))
         retraining.must_be_a_library_network(teacher, "make its pairs in Python with ornstein.runs.pairs.make_pairs")
+        retraining.must_take_no_known_numbers(teacher, "a model of pairs")
         if options.guidance != 1 and teacher.model.conditions.label is None:
             raise UsageError(f"--guidance {options.guidance:g}: {options.run} has no classes to guide to; leave it out")
         place = Path(options.out).expanduser() / "pairs"

@@ -40,6 +40,14 @@ def must_be_a_library_network(teacher: "Run", otherwise: str) -> None:
         raise UsageError(f"{teacher.folder} has a network of your own; {otherwise}")
 
 
+def must_take_no_known_numbers(teacher: "Run", made: str) -> None:
+    """Raises UsageError for a run of --given; `made` says what its weights cannot begin."""
+    if teacher.model.conditions.known is not None:
+        raise UsageError(
+            f"{teacher.folder} was trained to take known numbers, and {made} takes none; train a run with --given none for that"
+        )
+
+
 def settings_of(options: Distil | Reflow, teacher: "Run", /, **changes: Any) -> Settings:
     """The settings of the teacher, but for how long is trained, where to, and `changes`."""
     base = Settings(**teacher.settings)
@@ -70,6 +78,6 @@ def train(teacher: "Run", settings: Settings, processes: Processes, command: str
     from ornstein.learn import start_from
 
     training = following.begun(settings, processes)
-    processes.on_all(lambda: start_from(teacher, training.model.network, say))
+    processes.on_all(lambda: start_from(teacher, training.model, say))
     say(following.describe(training))
     return following.follow(training, " ".join([processes.command(command), *map(quote, words)]))

@@ -127,6 +127,7 @@ def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Pa
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     label += "" if options.known is None else "-known-" + re.sub(r"[^\w.?]+", "-", Path(options.known).stem)[:40]
     label += "" if options.where is None else "-where-" + re.sub(r"[^\w.=]+", "-", options.where)[:60].strip("-")
+    label += "" if options.size is None else "-size-" + re.sub(r"\D+", "x", options.size)
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     from ornstein.data.origins import form_of

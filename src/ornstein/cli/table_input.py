@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from ornstein.runs import Run
 
 
-def read_rows(trained: "Run", name: str) -> "tuple[NDArray[Any], str]":
+def read_rows(trained: "Run", name: str, besides: str | None = None) -> "tuple[NDArray[Any], str]":
     """The rows (N, C) of a table in the columns of a run, NaN where they are missing, and a hash of them.
 
-    Columns that are not there are missing, and so are categories that the run does not have, with a note.
+    Columns that are not there are missing, and so are categories that the run does not have, with a note; none of the column
+    `besides`, which is to be found.
     """
     import numpy as np
 
@@ -31,10 +32,15 @@ def read_rows(trained: "Run", name: str) -> "tuple[NDArray[Any], str]":
         raise UsageError(
             f"{name}: there is no such table; give a .csv, .tsv, .parquet, .feather, .xlsx or sqlite:FILE?table"
         )
-    arrays = read_like(reader(name), spec.columns, optional=True)
-    for note in arrays.notes:
-        say(f"Note: {note}")
+    opened = reader(name)
+    arrays = read_like(opened, spec.columns, optional=True)
+    there = {besides, *opened.header()[0]}
+    if lacking := [column.name for column in spec.columns if column.width and column.name not in there]:
+        listed = f"{', '.join(lacking[:6])}{', ...' * (len(lacking) > 6)}"
+        say(f"Note: {name} lacks {listed}: missing in all rows.")
     rows = np.asarray(arrays.items)
+    for note in (*arrays.notes, *spec.notes_on(rows, name)):
+        say(f"Note: {note}")
     return rows, sha256(np.ascontiguousarray(rows, "<f8").tobytes()).hexdigest()
 
 

@@ -52,7 +52,7 @@ def _start(training: "FolderTraining", folder: str) -> None:
         begun = load(folder)
     except OrnsteinError as error:
         raise UsageError(f"--from {folder}: {error}") from error
-    training.processes.on_all(lambda: start_from(begun, training.model.network, training.tell))
+    training.processes.on_all(lambda: start_from(begun, training.model, training.tell))
 
 
 def _options(words: Sequence[str]) -> Train:

@@ -223,7 +223,7 @@ class DateCells(Cells):
         try:
             at = datetime.strptime(text, self.form)
         except ValueError:
-            raise ValueError(f"it is no date of the form {self.form}") from None
+            raise ValueError(f"it is no date of the form {self.form}, such as {self.text(0.0)}") from None
         if not any(part in self.form for part in ("%Y", "%y")):
             at = at.replace(year=1970, month=1, day=1)
         return float((at - EPOCH) // timedelta(microseconds=1) // UNITS[self.unit])

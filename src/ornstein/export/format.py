@@ -39,9 +39,13 @@ def write(
 
     solver, steps, guide: of the loop that goes with the network, as in `Run.sample`. Nothing but an export of the same run with
     the same choices is written over, unless by `force`. Raises UsageError for a name with another ending, a model that the
-    format has no way to say, and a place that is taken; MissingExtra for a library
+    format has no way to say, a run of a table or of an imported model, and a place that is taken; MissingExtra for a library
     that is not installed, OrnsteinError where the disk refuses.
     """
+    if run.spec.may_lack:
+        raise UsageError(
+            f"{run.folder} was trained on a table, whose columns no other program turns into cells; use `ornstein sample`"
+        )
     place = Path(out).expanduser()
     if place.suffix.lower() != form.ending:
         named = f"a {form.ending} file" if form.ending else "a folder, whose name has no ending"

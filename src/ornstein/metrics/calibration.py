@@ -31,7 +31,10 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True, eq=False)
 class Calibration:
     """What ranks say, each a part of 1: `ranks` (N, D) of each number among its draws, NaN where it was known; `balls` (N,) of
-    the whole by TARP; `densities` (N,) by log-density, where these were computed. `crps` (N, D) in the units of the numbers."""
+    the whole by TARP; `densities` (N,) by log-density, where these were computed. `crps` (N, D) in the units of the numbers.
+
+    `names` of the numbers are of columns, each with a unit of its own; without, all have one.
+    """
 
     draws: int
     ranks: Array
@@ -42,13 +45,18 @@ class Calibration:
 
     @property
     def scores(self) -> list[Score]:
-        """Coverage of central intervals, TARP and regions of highest density by level, and CRPS, with 95 % intervals."""
+        """Coverage of central intervals, TARP and regions of highest density by level, and CRPS, with 95 % intervals.
+
+        CRPS is the mean over numbers, which have one unit; of columns it is of each of numbers, in its own.
+        """
         scores = [_together(f"central {level:.0%}", self.ranks, level) for level in LEVELS]
         scores += [_held(f"TARP {level:.0%}", self.balls <= level) for level in LEVELS]
         if self.densities is not None:
             scores += [_held(f"highest density {level:.0%}", self.densities <= level) for level in LEVELS]
-        each = torch.from_numpy(np.nanmean(self.crps, axis=1))
-        return [*scores, smooth("CRPS", float(each.mean()), each)]
+        if not self.names:
+            return [*scores, _mean("CRPS", np.nanmean(self.crps, axis=1))]
+        columns = [(name, column[~np.isnan(column)]) for name, column in zip(self.names, self.crps.T, strict=True)]
+        return [*scores, *(_mean(f"CRPS of {name}", column) for name, column in columns if len(column) > 1)]
 
     @property
     def uniform(self) -> dict[str, float]:
@@ -85,12 +93,20 @@ class Calibration:
 
 
 def calibration(
-    draws: Array, truth: Array, seed: int = 0, densities: tuple[Array, Array] | None = None, names: tuple[str, ...] = ()
+    draws: Array,
+    truth: Array,
+    seed: int = 0,
+    densities: tuple[Array, Array] | None = None,
+    names: tuple[str, ...] = (),
+    judged: NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """draws (N, K, D) and truth (N, D), NaN where a number was known: see `Calibration`.
 
-    densities: log-densities of the draws (N, K) and of the truth (N,). Raises UsageError for shapes that do not fit, and for
-    fewer than two draws.
+    densities: log-densities of the draws (N, K) and of the truth (N,).
+    judged: (N, D), which numbers were not known. NaN is then a missing value, an outcome like others: below all numbers for
+        ranks, and no number for the CRPS.
+
+    Raises UsageError for shapes that do not fit, and for fewer than two draws.
     """
     count, each, size = draws.shape
     if truth.shape != (count, size) or each < 2 or not count:
@@ -99,34 +115,44 @@ def calibration(
             "K at least 2"
         )
     rng = np.random.default_rng(seed)
-    lost = np.isnan(truth)
-    below = (draws < truth[:, None]).sum(1) + rng.random(truth.shape) * ((draws == truth[:, None]).sum(1) + 1)
-    ranks = np.where(lost, np.nan, below / (each + 1))
-    inner = None if densities is None else _above(*densities, rng)
-    return Calibration(each, ranks, _balls(draws, truth, rng), crps(draws, truth), inner, names)
+    lost = np.isnan(truth) if judged is None else ~judged
+    score = crps(draws, np.where(lost, np.nan, truth))
+    if judged is not None:
+        draws, truth = _outcomes(draws, truth)
+    ranks = np.where(lost, np.nan, _part(draws, truth, rng))
+    inner = None if densities is None else _part(-densities[0], -densities[1], rng)  # of higher density than the truth
+    return Calibration(each, ranks, _balls(draws, truth, lost, rng), score, inner, names)
 
 
-def _balls(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
+def _outcomes(draws: Array, truth: Array) -> tuple[Array, Array]:
+    """Both with a number below all others of its column where a value is missing."""
+    both = np.concatenate([draws.reshape(-1, truth.shape[1]), truth])
+    low, high = np.fmin.reduce(both), np.fmax.reduce(both)
+    missing = np.nan_to_num(low - np.maximum(high - low, 1.0))
+    return np.where(np.isnan(draws), missing, draws), np.where(np.isnan(truth), missing, truth)
+
+
+def _balls(draws: Array, truth: Array, lost: NDArray[np.bool_], rng: np.random.Generator) -> Array:
     """The part of the draws that is nearer to a random reference point than the truth, uniform under calibration."""
-    lost = np.isnan(truth)
     there, count = np.where(lost, 0.0, truth), np.maximum((~lost).sum(0), 1)
     middle = there.sum(0) / count
     scale = np.sqrt(np.where(lost, 0.0, np.square(there - middle)).sum(0) / count)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     reference = middle + scale * rng.uniform(-2, 2, truth.shape)
-    off = (draws - reference[:, None]) / scale
+    off = (np.concatenate([draws, truth[:, None]], 1) - reference[:, None]) / scale
     far = np.square(np.where(lost[:, None], 0.0, off)).sum(2)
-    own = np.square(np.where(lost, 0.0, (truth - reference) / scale)).sum(1)
-    return _part(far < own[:, None], rng)
+    return _part(far[:, :-1], far[:, -1], rng)
 
 
-def _above(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
-    return _part(draws > truth[:, None], rng)
+def _part(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
+    """(rank + u)/(K + 1) of truth (N, ...) among draws (N, K, ...), ties broken at random: uniform on (0, 1), of outcomes that
+    repeat too."""
+    below, ties = (draws < truth[:, None]).sum(1), (draws == truth[:, None]).sum(1)
+    return np.asarray((below + rng.random(truth.shape) * (ties + 1)) / (draws.shape[1] + 1))
 
 
-def _part(inside: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """(rank + u)/(K + 1) with a uniform u: uniform on (0, 1), not only on K + 1 places."""
-    return np.asarray((inside.sum(1) + rng.random(len(inside))) / (inside.shape[1] + 1))
+def _mean(name: str, each: Array) -> Score:
+    return smooth(name, float(each.mean()), torch.from_numpy(each))
 
 
 def _held(name: str, inside: NDArray[np.bool_]) -> Score:

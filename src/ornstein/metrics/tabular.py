@@ -253,9 +253,12 @@ def _mean(name: str, each: Rows) -> Score:
 
 
 def target_of(spec: ColumnSpec, name: str | None) -> int:
-    """The place of the column that is foretold. Raises UsageError for a name that is none."""
+    """The place of the column that is foretold. Raises UsageError for a name that is none, and for a constant column."""
     if name is not None:
-        return spec.place(name)
+        place = spec.place(name)
+        if not spec.columns[place].width:
+            raise UsageError(f"column {name} is constant in the training data; there is nothing to predict")
+        return place
     few = [
         i for i, c in enumerate(spec.columns) if c.states is not None and c.value is None and c.states.count <= LARGEST
     ]

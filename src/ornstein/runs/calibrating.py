@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein.arguments import Report, as_whole
-from ornstein.conditions import Rows
+from ornstein.conditions import Conditions, Known, Rows
+from ornstein.data.column_spec import ColumnSpec
 from ornstein.errors import UsageError
+from ornstein.masking import AnyColumns
 from ornstein.metrics.calibration import Calibration, calibration
 from ornstein.noise import mix
 from ornstein.runs.conditioning import ConditionBatch
@@ -43,7 +46,8 @@ def calibrate(
     """Ranks and coverage of `count` items of the data among `draws` samples each, given what the run is given of them.
 
     Of a run with conditions these are each item's own (a vector, for a posterior). Of a run with known numbers, those that its
-    mask law draws are given, and the others are judged. Items are best held out from the training.
+    mask law draws are given, and the others are judged; of a table whole columns, where a missing value is an outcome like
+    others and each column of numbers has a CRPS in its own unit. Items are best held out from the training.
     density: also by regions of highest density, which takes draws + 1 likelihoods of each item.
     units: from samples and items (N, D) in the run's units to those in which they are judged.
     names: of the numbers of an item, in order.
@@ -55,11 +59,15 @@ def calibrate(
         raise UsageError(
             f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; use evaluate"
         )
+    if density and known.known is not None:
+        raise UsageError("density: regions of highest density are for runs with other conditions than known numbers")
     dataset, _ = dataset.adopt(run.spec)
-    dataset = known.fitted(dataset, run.folder)
+    dataset, table = known.fitted(dataset, run.folder), run.spec if isinstance(run.spec, ColumnSpec) else None
+    if table is not None:
+        known, names = _by_columns(known, table), tuple(column.name for column in table.columns)
     count, draws = min(as_whole("count", count, 1), len(dataset)), as_whole("draws", draws, 2)
     indices = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    rows = rows_as_trained(run, dataset, indices, seed)
+    rows = rows_as_trained(known, dataset, indices, seed)
     items = np.asarray(dataset.items[indices], np.float64)
     judged = known.scored(rows)
     made, done, each = [], 0, 64
@@ -83,16 +91,17 @@ def calibrate(
     samples = np.concatenate(made).astype(np.float64)
     chances = None
     if density:
-        if judged is not None:
-            raise UsageError(
-                "density: regions of highest density are for runs with other conditions than known numbers"
-            )
         both = np.concatenate([samples.reshape(count, draws, *items.shape[1:]), items[:, None]], 1)
         values = _densities(run, both, rows)
         chances = values[:, :-1], values[:, -1]
     move = units or (lambda x: np.asarray(x, np.float64))
     truth = move(items).reshape(count, -1)
     measured = move(samples).reshape(count, draws, -1)
+    if judged is not None and table is not None:
+        hidden = np.stack([judged[:, own.all].numpy().any(1) for own in table.dimensions], 1)
+        made_of = calibration(measured, truth, seed, None, names, hidden)
+        numbers = [column.is_numeric for column in table.columns]  # those of categories are places in a list
+        return replace(made_of, crps=np.where(numbers, made_of.crps, np.nan))
     if judged is not None:
         truth = np.where(_flat(run, judged).numpy() > 0, truth, np.nan)
         if np.isnan(truth).all(1).any():
@@ -101,9 +110,15 @@ def calibrate(
     return calibration(measured, truth, seed, chances, names)
 
 
-def rows_as_trained(run: Run, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
+def _by_columns(known: Conditions, table: ColumnSpec) -> Conditions:
+    """Conditions that give or hide a column as a whole, whether there is a number and which it is."""
+    law = AnyColumns(tuple(column.width for column in table.columns if column.width))
+    return replace(known, parts=tuple(replace(p, law=law) if isinstance(p, Known) else p for p in known.parts))
+
+
+def rows_as_trained(known: Conditions, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
     """The conditions of items as in training, also what a mask law draws: a function of (seed, index)."""
-    known, x = run.model.conditions, dataset.batch(indices)[0]
+    x = dataset.batch(indices)[0]
     numbers, generator = torch.zeros(len(indices), known.numbers), torch.Generator()
     for row, index in zip(numbers, indices.tolist(), strict=True):
         row.uniform_(generator=generator.manual_seed(mix(seed, index, 0xCA11)))

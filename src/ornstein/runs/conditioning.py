@@ -105,7 +105,8 @@ def with_known(run: Run, condition: Any, known: Any) -> dict[str, Any]:
     """A condition and known numbers as one. Raises UsageError for a run that takes none."""
     if run.model.conditions.known is None:
         raise UsageError(
-            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors), past:N, gaps, every:N"
+            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors and tables), past:N, "
+            "gaps or every:N"
         )
     return {**run.model.conditions.by_name(condition), "known": known}
 

@@ -1,6 +1,7 @@
 """Samples of a run, in the data's own type and range."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, kno
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
+    from ornstein.data.spec import DataSpec
     from ornstein.runs.run import Run
 
 
@@ -175,7 +177,15 @@ def _sizes(
     return count, wanted
 
 
-def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
+def sized(run: "Run", shape: Sequence[int], name: str = "shape") -> "DataSpec":
+    """What samples of a `shape` are. Raises UsageError, which calls it by this name, where the network takes none such."""
+    wanted = _model_shape(run, tuple(shape), name)
+    if wanted != run.spec.shape:
+        _must_take(run, wanted, name)
+    return replace(run.spec, shape=wanted)
+
+
+def _model_shape(run: "Run", shape: tuple[int, ...], name: str = "shape") -> tuple[int, ...]:
     """The model shape of that of an item in the layout of the data, or of its sides without the channels."""
     spec, own = run.spec, run.spec.item_shape
     wanted: tuple[int, ...] = ()
@@ -187,16 +197,16 @@ def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
     if wanted[:1] != spec.shape[:1]:
         sizes = " or ".join(map(str, dict.fromkeys((own, spec.shape[1:] if spec.traits.spatial else own))))
         raise UsageError(
-            f"shape = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
+            f"{name} = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
         )
     return wanted
 
 
-def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
+def _must_take(run: "Run", shape: tuple[int, ...], name: str = "shape") -> None:
     """Raises UsageError for a shape that the network does not take, which one call of it tells."""
     conditions, model = run.model.conditions, run.model
     if conditions.image is not None or conditions.known is not None:
-        raise UsageError(f"shape: the condition of {run.folder} has the shape {run.spec.item_shape}; leave shape out")
+        raise UsageError(f"{name}: the condition of {run.folder} has the shape {run.spec.item_shape}; leave {name} out")
     x = torch.zeros(1, *shape, device=model.device, dtype=model.dtype)
     try:
         with torch.inference_mode():
@@ -206,7 +216,7 @@ def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
         fits, reason = False, next(iter(str(error).splitlines()), type(error).__name__)
     if not fits:
         raise UsageError(
-            f"shape: the network of {run.folder} ({type(model.network).__name__}) does not take items of shape {shape} "
+            f"{name}: the network of {run.folder} ({type(model.network).__name__}) does not take items of shape {shape} "
             f"({reason}); its own is {run.spec.shape}"
         )
 

@@ -20,10 +20,8 @@ from ornstein.target import Clean, Combination, Noise, Target, V
 PREDICTIONS: dict[str, Target] = {"epsilon": Noise(), "v_prediction": V(), "sample": Clean()}
 FLOW = "flow_prediction"
 MOST_STEPS = 100_000
-OF_TABLES = ("beta_schedule", "trained_betas")
-OF_OTHERS = ("clip_denoised", "s_churn", "scaler", "snr", "snr_shift_scale")
-"""Keys that only schedulers have whose levels or clock are of no convention here: those of consistency models, score-SDE's VE,
-Karras' VE, Würstchen and CogVideoX."""
+TABLE = ("beta_schedule", "beta_start", "beta_end")
+"""What the configuration of a scheduler of β-tables says, at least in part."""
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
@@ -44,21 +42,26 @@ def shift_of(config: Mapping[str, Any]) -> float:
 
 
 def must_be_known(config: Mapping[str, Any]) -> None:
-    """Raises UsageError where a class of diffusers means other levels than its keys would, had another class them."""
-    name = str(config.get("_class_name", "this scheduler"))[:80]
-    tables = [key for key in OF_TABLES if config.get(key) is not None]
-    if name.startswith("FlowMatch") and (tables or config.get("prediction_type", FLOW) != FLOW):
-        wrong = (tables or ["prediction_type"])[0]
+    """Raises UsageError for a scheduler whose networks are trained on no β-table, flow or EDM levels, such as score_sde's VE.
+
+    `clip_denoised` is of consistency models alone, which answer with an end of the ODE; `snr_shift_scale` shifts a table.
+    """
+    flows, tables = str(config.get("_class_name", "")).startswith("FlowMatch"), [key for key in TABLE if key in config]
+    if flows and tables:
         raise UsageError(
-            f"{wrong}: {brief(config[wrong])} is of a β-table, but {name} is of flows; give the configuration that the model was "
-            "trained with"
+            f"{tables[0]}: {brief(config[tables[0]])} is of a β-table, but {config['_class_name']} is of flows; give the "
+            "configuration that the model was trained with"
         )
-    other = [key for key in OF_OTHERS if key in config]
-    if other or ("_class_name" in config and not (tables or is_edm(config) or is_flow(config))):
-        key = f"{other[0]}: " if other else ""
+    other = not (
+        is_flow(config) or is_edm(config) or any(key in config for key in TABLE) or config.get("trained_betas")
+    )
+    marks = config.keys() & {"_class_name", "_use_default_values", "sigma_min", "sigma_max", "trained_betas"}
+    shifted = config.get("snr_shift_scale", 1.0) != 1.0
+    if (other and marks) or "clip_denoised" in config or shifted or config.get("_class_name") == "IPNDMScheduler":
+        name = brief(config.get("_class_name", "this scheduler")).strip("'")
         raise UsageError(
-            f"{key}{name} has noise levels or a clock that no configuration here says; give the model's convention "
-            "(--convention NAME, or ornstein.interop.wrap)"
+            f"{name}: what its networks see and predict is no β-table, flow or EDM level as this library reads them; say their "
+            "convention (`ornstein import --convention`, or interop.wrap), or give the scheduler that they were trained with"
         )
 
 
@@ -67,7 +70,7 @@ def convention(
 ) -> Convention:
     """The convention of a network that was trained with this scheduler's configuration.
 
-    Raises UsageError for a scheduler, a table, or a kind of prediction, that it does not know.
+    Raises UsageError for a scheduler, a table or a kind of prediction that it does not know.
     """
     must_be_known(config)
     total = _steps(config)

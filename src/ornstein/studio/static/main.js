@@ -48,10 +48,6 @@ function open() {
   main.replaceChildren();
   document.title = `${VIEWS[next].title} – Ornstein studio`;
   view = VIEWS[next].open(main, { run: run(), facts, memory: memory(`${next} ${VIEWS[next].shared ? "" : (run()?.name ?? "")}`) });
-  const left = recorded ? Object.values(VIEWS).filter((one) => one.wants?.(run())).map((one) => one.title) : [];
-  const words = document.getElementById("left");
-  words.hidden = left.length === 0;
-  words.textContent = `Not in this file, and shown by \u201cornstein studio ${run()?.folder}\u201d: ${left.join(", ")}.`;
   say(`${VIEWS[next].title} is open`);
 }
 

@@ -6,8 +6,7 @@ import { button, error, h, number, repeat, say, select, short, slider } from "..
 import { ownFile, work } from "./common.js";
 
 export const title = "Forecast";
-export const wants = (run) => run?.ready && run.past.length > 0;
-export const fits = (run) => wants(run) && !api.recorded;
+export const fits = (run) => run?.ready && run.past.length > 0 && !api.recorded;
 
 const MOST = 6; // channels that are drawn
 

@@ -7,8 +7,7 @@ import { button, error, figure, h, repeat, savePNG, say, select, short } from ".
 import { ownFile, sampling, work } from "./common.js";
 
 export const title = "Table";
-export const wants = (run) => run?.ready && !run.drawn;
-export const fits = (run) => wants(run) && !api.recorded;
+export const fits = (run) => run?.ready && !run.drawn && !api.recorded;
 
 const BINS = 32, MOST = 16;
 
