@@ -355,6 +355,8 @@ def test_refusals() -> None:
         diffusers({"prediction_type": "eps"})
     with pytest.raises(UsageError, match="beta_schedule: 'laplace' is not one of"):
         diffusers({"beta_schedule": "laplace"})
+    with pytest.raises(UsageError, match=r"beta_start: 0.1 is of a β-table, but FlowMatch\w+ is of flows"):
+        diffusers({"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_start": 0.1})
     with pytest.raises(UsageError, match="objective: 'pred' is not one of"):
         lucidrains.convention(OWN, "pred")
 

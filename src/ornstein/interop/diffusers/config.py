@@ -46,6 +46,12 @@ def must_be_known(config: Mapping[str, Any]) -> None:
 
     `clip_denoised` is of consistency models alone, which answer with an end of the ODE; `snr_shift_scale` shifts a table.
     """
+    flows, tables = str(config.get("_class_name", "")).startswith("FlowMatch"), [key for key in TABLE if key in config]
+    if flows and tables:
+        raise UsageError(
+            f"{tables[0]}: {brief(config[tables[0]])} is of a β-table, but {config['_class_name']} is of flows; give the "
+            "configuration that the model was trained with"
+        )
     other = not (
         is_flow(config) or is_edm(config) or any(key in config for key in TABLE) or config.get("trained_betas")
     )
