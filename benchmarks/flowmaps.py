@@ -1,6 +1,6 @@
 """Flow maps trained on a ring of eight Gaussians: how far one and eight jumps end from the exact flow.
 
-    python -m benchmarks.flowmaps [SECONDS] [SEEDS] [METHOD ...]
+    python -m benchmarks.flowmaps [SECONDS] [SEEDS] [METHOD ...]    # by default 22 0,1,2 and all
     python -m benchmarks.flowmaps digits ...    # images: see `benchmarks.flowmaps_images`
     python -m benchmarks.flowmaps cost [ROUNDS] # a step of each method over a flow-matching step of the same rows
 
@@ -168,14 +168,27 @@ METHODS: dict[str, Callable[[NetworkFlowMap], Loss]] = {
 }
 
 
-def main(seconds: float = 22.0, seeds: int = 3, *names: str) -> None:
-    """Train and measure the methods of these names, by default all; the median over seeds."""
+def main(seconds: float = 22.0, seeds: str = "0,1,2", *names: str) -> None:
+    """Train and measure the methods of these names, by default all; kept and printed are all seeds that are known by then."""
     torch.set_num_threads(1)
+    table = f"rmse after {seconds:g} seconds"
     for name in names or METHODS:
-        runs = [(errors(student), steps) for student, steps in (train(METHODS[name], seconds, i) for i in range(seeds))]
-        row = {str(n): median(run[n] for run, _ in runs) for n in runs[0][0]} | {"steps": median(n for _, n in runs)}
-        print(f"{name:50}", *(f"{value:9.3f}" for value in row.values()), flush=True)
-        _keep(f"rmse after {seconds:g} seconds", {name: {"seeds": seeds, **row}})
+        for seed in map(int, seeds.split(",")):
+            student, steps = train(METHODS[name], seconds, seed)
+            values = {**{str(n): value for n, value in errors(student).items()}, "steps": steps}
+            row = with_seed(_known().get(table, {}).get(name, {}), seed, values)
+            _keep(table, {name: row})
+        print(f"{name:50}", *(f"{key}: {_spread(row[key])}" for key in values), flush=True)
+
+
+def with_seed(row: dict[str, list], seed: int, values: dict[str, float]) -> dict[str, list]:
+    """A row of lists, one number a seed, with those of this seed in place of earlier ones or at its place by size."""
+    known = {s: {key: row[key][i] for key in values} for i, s in enumerate(row.get("seeds", []))} | {seed: values}
+    return {"seeds": sorted(known), **{key: [known[s][key] for s in sorted(known)] for key in values}}
+
+
+def _spread(values: list[float]) -> str:
+    return f"{median(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 
 STEPS: dict[str, Distillation | None] = {
@@ -233,9 +246,13 @@ def cost(rounds: int = 9) -> None:
     _keep("cost of a step", found)
 
 
+def _known() -> dict[str, Any]:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
 def _keep(table: str, rows: dict[str, Any]) -> None:
     """Into a table of the file of results, in place of what it has of these rows."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = _known()
     RESULTS.write_text(json.dumps(known | {table: known.get(table, {}) | rows}, indent=1) + "\n")
 
 
@@ -263,4 +280,4 @@ if __name__ == "__main__":
     elif sys.argv[1:2] and sys.argv[1] in flowmaps_images.MINUTES:
         flowmaps_images.main(*sys.argv[1:])
     else:
-        main(*map(float, sys.argv[1:2]), *map(int, sys.argv[2:3]), *sys.argv[3:])
+        main(*map(float, sys.argv[1:2]), *sys.argv[2:])

@@ -147,7 +147,7 @@ def train(source: str, kind: str, folder: Path, minutes: float) -> None:
         teach = recipe.loss_module.args[1]  # type: ignore[attr-defined]
         recipe = replace(recipe, loss_module=partial(FlowMapLossModule, objective, teach))
     if settings.teacher is not None:
-        start_from(ornstein.load(base), recipe.model.network, print)
+        start_from(ornstein.load(base), recipe.model, print)
     run.recipe = replace(recipe, length=ThreadMinutes(minutes, time.process_time()))
     for event in run:
         step = event.progress

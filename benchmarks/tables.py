@@ -69,9 +69,11 @@ def spec_of(data: Dataset) -> ColumnSpec:
     return data.spec
 
 
-def said(score: Score | None) -> list[float] | None:
+def said(score: Score | None) -> dict[str, float] | None:
     """Value and interval."""
-    return None if score is None else [round(number, 4) for number in (score.value, score.low, score.high)]
+    if score is None:
+        return None
+    return {key: round(number, 4) for key, number in (("value", score.value), ("low", score.low), ("high", score.high))}
 
 
 # Samples
@@ -120,10 +122,10 @@ def samples_of(name: str, seed: int, chosen: argparse.Namespace) -> dict[str, An
     results: dict[str, Any] = {}
     for who, (rows, took_each) in made.items():
         scored = tabular.tabular(rows, real, known, spec, TABLES[name].target, seed)
-        lines = {line.score.name: [said(line.score), said(line.floor)] for line in scored.rows}
+        lines = {line.score.name: {"samples": said(line.score), "data": said(line.floor)} for line in scored.rows}
         told = c2st(*(spec.to_model(side).double() for side in (rows, real[:count])))
         apart = c2st(*(spec.to_model(side).double() for side in (known, real[:count])))
-        results[who] = {**lines, "C2ST": [said(told), said(apart)], "seconds": rounded(took_each)}
+        results[who] = {**lines, "C2ST": {"samples": said(told), "data": said(apart)}, "seconds": rounded(took_each)}
     return results
 
 

@@ -48,4 +48,6 @@ def sample(model, count, seed=0, noise=None, **conditions):
 if __name__ == "__main__":
     model, count, *named = sys.argv[1:]
     made = sample(model, int(count), **{name: float(value) for name, value in (word.split("=") for word in named)})
-    np.savez(Path(model).with_suffix(".npz"), samples=made)
+    out = Path(model).with_suffix(".npz")
+    np.savez(out, samples=made)
+    print(f"Written: {out}")

@@ -38,6 +38,16 @@ def test_the_material_of_smoke_is_python() -> None:
     compile(runpy.run_path(str(ROOT / "tools" / "dist.py"))["IMAGES"], "material", "exec")
 
 
+def test_the_material_is_made_before_the_lines_that_need_it(tmp_path: Path) -> None:
+    smoke = runpy.run_path(str(ROOT / "tools" / "dist.py"))["smoke"]
+    done: list[str] = []
+    found = f"{tmp_path}/ornstein edit"
+    answer = lambda python, away, code: done.append(code) or found  # noqa: E731
+    smoke.__globals__.update(answer=answer, run=lambda python, *words, **others: done.append(words[3]), say=len)
+    smoke(tmp_path / "bin" / "python", tmp_path)
+    assert done.index(smoke.__globals__["IMAGES"]) < done.index("edit")
+
+
 def test_the_version_is_written_once_and_the_changelog_begins_with_it() -> None:
     about = project()
     assert "version" in about["project"]["dynamic"]

@@ -68,6 +68,10 @@ def outside(file: Path) -> set[str]:
     return {name.split(".")[0] for name in names} - sys.stdlib_module_names
 
 
+def test_every_version_that_is_there_is_known() -> None:
+    assert "of unknown version" not in {found for _, modules in installed() for found in modules.values()}
+
+
 def test_whatever_is_imported_is_required_or_an_extra() -> None:
     known = CORE | FREE | {module for modules in EXTRAS.values() for module in modules}
     strange = {f"{file.name}: {name}" for file in SOURCES.rglob("*.py") for name in outside(file) - known}

@@ -373,6 +373,10 @@ def test_a_start_of_another_run(tmp_path: Path) -> None:
     assert "conditioning.labels.weight" in said[0]
     with pytest.raises(UsageError, match="another network"):
         ornstein.Trainer(Net(), None, POINTS, start=first, **SHORT)
+    with pytest.raises(
+        UsageError, match="predicts velocity, and this training is to predict v; give --target velocity"
+    ):
+        ornstein.Trainer(None, None, (POINTS, LABELS), start=first, target="v", **SHORT)
 
 
 def test_the_command_starts_from_a_run(tmp_path: Path) -> None:

@@ -10,7 +10,19 @@ from tools.pages import notes
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted(page for page in DOCS.rglob("*.md") if notes.blocks(page))
 CONCEPTS = (
-    *("ito", "paths", "posterior", "elbo", "score", "fokker-planck", "dynamics", "fields", "flow-matching", "steps"),
+    *(
+        "ito",
+        "paths",
+        "targets",
+        "posterior",
+        "elbo",
+        "score",
+        "fokker-planck",
+        "dynamics",
+        "fields",
+        "flow-matching",
+        "steps",
+    ),
     *("langevin", "guiding", "fourier", "time", "attention", "dit", "density", "couplings", "flow-maps"),
 )
 """The notes of the field's concepts, in the order in which a learner meets them."""

@@ -22,6 +22,7 @@ import ornstein
 from ornstein import interop
 from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
+from ornstein.learn import start_from
 from ornstein.runs.imported import Choices, take
 
 SPREAD, MEANS = 0.15, np.array([-0.6, 0.0, 0.6, 0.0], np.float32)  # of the data, whose last class is none of the three
@@ -161,6 +162,16 @@ def test_a_foreign_file_that_changed_or_went_is_refused_in_one_sentence(model: P
     assert "is missing" in said("info", "run")[1]
     model.write_bytes(old)
     assert said("sample", "run", "-n", "2", "--steps", "2", "--out", "s.npz")[0] == 0
+
+
+def test_a_foreign_model_is_not_exported_or_trained_on(model: Path) -> None:
+    run = imported()
+    for words in (("onnx", "a.onnx"), ("torch", "a.pt2"), ("safetensors", "a.safetensors"), ("diffusers", "a")):
+        code, _, err = said("export", "run", "--to", words[0], "--out", words[1])
+        assert (code, "imported model, which is not exported" in err) == (2, True)
+        assert not Path(words[1]).exists()
+    with pytest.raises(UsageError, match="imported model, which is not trained"):
+        start_from(run, run.model.network, print)
 
 
 def test_the_same_import_again_changes_nothing_and_another_is_refused(model: Path) -> None:

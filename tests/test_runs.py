@@ -1,7 +1,9 @@
 """A run loaded in two lines: samples in the data's own units, seeds per sample, and files that are checked."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from ornstein.cli import main
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.guidance import APG, ClassifierFree, Clip, GuidanceConfig, NegativeLabel, WeakModel
 from ornstein.noise import PerSampleNoise
+from ornstein.runs import ConditionBatch, Run
 from ornstein.settings import Settings
 from ornstein.training.trainer import FolderTraining
+from ornstein.tuning import Progress
 from ornstein.weights import hashed
 
 
@@ -182,9 +186,15 @@ def test_earlier_weights(trained: Path, tmp_path: Path) -> None:
             run.earlier(wrong)
 
 
+def briefly() -> dict[str, Any]:
+    """Arguments of fits that begin from the tables of one grid and end after an iteration, however busy the machine."""
+    told = [Progress(1.0, 0.0, 0.0)]
+    ends = {"progress": told.append, "stop": lambda: told[-1].done > 0}
+    return {"seconds": 600.0, "starts": 48, "teacher": 8, **ends}
+
+
 def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_path: Path) -> None:
-    run = ornstein.load(shutil.copytree(trained, tmp_path / "run"))
-    quick: dict[str, Any] = {"seconds": 1.5, "starts": 48, "teacher": 8}
+    run, quick = ornstein.load(shutil.copytree(trained, tmp_path / "run")), briefly()
     run.tune(2, guide=GuidanceConfig(2.0), **quick)
     run.tune(2, label="3", guide=GuidanceConfig(2.0), **quick)
     assert sorted(file.name for file in (run.folder / "tuned").iterdir()) == [
@@ -204,6 +214,56 @@ def test_a_tuned_solver_is_kept_for_each_label_and_guidance(trained: Path, tmp_p
     shutil.copy(run.folder / "tuned" / "steps-2-guidance-2.json", run.folder / "tuned" / "steps-2.json")
     with pytest.raises(OrnsteinError, match="it was tuned for label None with guidance 2"):
         run.tuned(2)
+
+
+@pytest.mark.parametrize(
+    ("do", "says"),
+    [
+        (lambda run: run.sample(2, labels=3), "sample has no labels=; did you mean label=?"),
+        (lambda run: run.sample(2, num_inference_steps=3), "sample has no num_inference_steps=; did you mean steps=?"),
+        (lambda run: next(run.batches(2, sampler="heun")), "batches has no sampler=; did you mean solver=?"),
+        (lambda run: run.tune(6, second=3), "tune has no second=; did you mean seconds=?"),
+        (lambda run: run.sample(2, steps=2.5), "steps = 2.5 must be a whole number"),
+    ],
+)
+def test_a_keyword_that_is_none_is_named(trained: Path, do: Callable[[Run], object], says: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(says)):
+        do(ornstein.load(trained))
+
+
+def test_a_tuned_solver_serves_the_conditions_that_it_was_fitted_to(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 2)).astype(np.float32)
+    data, out = {"x": x, "conditions": x + 0.1}, tmp_path / "run"
+    run, quick = ornstein.train(data, out=out, steps=20, preset="tiny", device="cpu"), briefly()
+    one, other = {"vector": [0.1, 0.2]}, [0.3, 0.4]
+    assert run.tune(2, condition=one, **quick) == run.tuned(2, condition=[0.1, 0.2])
+    (own,) = (out / "tuned").iterdir()
+    for condition, says in ((other, "tuned for this condition yet"), (None, "steps-2.json is missing")):
+        with pytest.raises(UsageError, match=says):
+            run.tuned(2, condition=condition)
+    several = run.tune(2, condition=x[:20] + 0.1, **quick)
+    assert run.tuned(2, condition=other) == run.tuned(2, condition=ConditionBatch((torch.rand(5, 3),))) == several
+    assert run.tuned(2, condition=one) != several
+    assert json.loads((out / "tuned" / "steps-2-given-several.json").read_text())["made"]["conditions"] == 20
+    plain = run.tune(2, **quick)
+    assert plain == run.tuned(2) != several
+    np.testing.assert_array_equal(run.sample(3, solver=plain), run.sample(3, solver=plain, steps=2))
+    with pytest.raises(UsageError, match="takes 2 finite numbers"):
+        run.tune(2, condition=[1.0, 2.0, 3.0], **quick)
+    shutil.copy(own, out / "tuned" / "steps-2.json")
+    with pytest.raises(OrnsteinError, match=r"it was tuned for label None and condition [0-9a-f]{16} with"):
+        run.tuned(2)
+
+
+def test_a_run_that_was_always_given_its_condition_needs_one(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((64, 2)).astype(np.float32)
+    settings: dict[str, Any] = {"steps": 1, "preset": "tiny", "device": "cpu", "label_dropout": 0.0}
+    run = ornstein.train({"x": x, "conditions": x}, out=tmp_path / "run", **settings)
+    for draw in (lambda: run.sample(2), lambda: run.tune(2, **briefly())):
+        with pytest.raises(UsageError, match=r"label_dropout 0, so .* give one \(vector\)"):
+            draw()
+    assert run.sample(2, condition=[0.0, 1.0]).shape == (2, 2)
+    assert ornstein.train(x, given="any", **settings).sample(2).shape == (2, 2)  # the law gives nothing at times
 
 
 # Compiling
@@ -302,7 +362,7 @@ def test_the_hash_is_that_of_the_weights_in_memory(trained: Path, tmp_path: Path
     assert len(reads) == 2
     assert all(torch.equal(found[name], tensor) for name, tensor in new.items())
     assert digest == sha256(file.read_bytes()).hexdigest() != run.weights_hash
-    made = run.tune(2, seconds=0.5, starts=48, teacher=8)
+    made = run.tune(2, **briefly())
     assert made.model == json.loads((run.folder / "tuned" / "steps-2.json").read_text())["model"] == run.weights_hash
     with pytest.raises(UsageError, match="tuned for other weights"):
         ornstein.load(run.folder).tuned(2)

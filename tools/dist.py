@@ -149,6 +149,7 @@ def smoke(python: Path, away: Path) -> None:
     where, *commands = answer(python, away, COMMANDS).split()
     if not Path(where).resolve().is_relative_to(python.parents[1].resolve()):
         sys.exit(f"make dist: not the wheel but {where} was imported")
+    answer(python, away, IMAGES)
     lines = {**SMOKE, **{name: name for name in commands if name not in SMOKE}}
     for line in (line for name, line in lines.items() if name in commands):
         say(f"ornstein {line}")

@@ -26,6 +26,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "volumes": ("nibabel",),
 }
 """The modules of each extra in pyproject.toml."""
+PACKAGES = {"sklearn": "scikit-learn"}
+"""The package that a module comes in, where it has another name."""
 USES = {
     "ode": "adaptive solvers and likelihoods",
     "ot": "optimal-transport coupling",
@@ -91,6 +93,6 @@ def installed() -> Iterator[tuple[str, dict[str, str | None]]]:
 
 def _version(module: str) -> str:
     try:
-        return version(module)
+        return version(PACKAGES.get(module, module))
     except PackageNotFoundError:
         return "of unknown version"

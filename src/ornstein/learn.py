@@ -382,6 +382,10 @@ def start_from(start: Run, model: Model, tell: Callable[[str], None]) -> None:
     """
     if not isinstance(start, Run):
         raise UsageError(f"start: a {type(start).__name__} is no run; give ornstein.load(FOLDER)")
+    if start.model.is_imported:
+        raise UsageError(
+            f"start: {start.folder} is an imported model, which is not trained; give a run of `ornstein train`"
+        )
     network = model.network
     _must_see_time_alike(start, network)
     _must_predict_alike(start, model)

@@ -57,7 +57,7 @@ class AnyColumns(MaskLaw):
 
     def check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 1:
-            raise ValueError("any is for vectors; give past:N, for the first N of a series, or gaps")
+            raise ValueError("any is for vectors; give past:N, for the first N of a series, gaps or every:N")
         if self.sizes and sum(self.sizes) != shape[0]:
             raise ValueError(
                 f"{self}: the columns have {sum(self.sizes)} dimensions, and the vectors {shape[0]}; give sizes that add up"
@@ -145,7 +145,8 @@ class Gaps(MaskLaw):
 class Every(MaskLaw):
     """Every `step`-th place along an axis besides channels, from the first on: super-resolution along that axis.
 
-    `axis` 1 is the first such axis: of a series its length, of a volume its depth.
+    `axis` 1 is the first such axis: of a series its length, of a volume its depth. Raises ValueError for a step below 2 and an
+    axis below 1.
     """
 
     step: int

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path as File
 from threading import Lock
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from ornstein import conditions, coupling, cpu, networks, path, preconditioning, target
 from ornstein.arguments import Report, as_noise, as_solver, as_times, check_denoiser, check_units
-from ornstein.conditions import Condition, Conditions, Label
+from ornstein.conditions import Condition, Conditions, Label, Rows
 from ornstein.coupling import Coupling, Independent
 from ornstein.data.spec import DataSpec
 from ornstein.denoiser import NetworkDenoiser
@@ -34,6 +35,7 @@ from ornstein.noise import NoiseSource, PerSampleNoise, skip
 from ornstein.preconditioning import Preconditioning, UnitVariance
 from ornstein.sampling import begin, steps_done
 from ornstein.solvers import Solver
+from ornstein.solvers.solver import own_steps
 from ornstein.variance import VarianceDenoiser
 from ornstein.weights import hashed, is_floating, loaded, must_be, shapes, shapes_in, shapes_of
 
@@ -138,12 +140,16 @@ class Model:
         return None if label is None else label.drawn(first, last, seed)
 
     def drawn(self, first: int, last: int, seed: int) -> Any:
-        """The default condition of those samples: classes (`labels`), and the null of all other conditions."""
+        """The default condition of those samples, as a network takes it."""
+        return self.conditions.network_input(self.drawn_rows(first, last, seed))
+
+    def drawn_rows(self, first: int, last: int, seed: int) -> Rows | None:
+        """The default condition of those samples: classes (`labels`), and the null of all others; None without classes."""
         labels = self.labels(first, last, seed)
         if labels is None:
             return None
         parts = zip(self.conditions.parts, self.conditions.null(last - first), strict=True)
-        return self.conditions.network_input(tuple(labels if isinstance(part, Label) else null for part, null in parts))
+        return tuple(labels if isinstance(part, Label) else null for part, null in parts)
 
     def sample(
         self,
@@ -182,7 +188,9 @@ class Model:
             self.dtype,
         )
         method = as_solver(self.solver if solver is None else solver)
-        times = as_times(self.path, method, self.steps if steps is None else steps, grid, falling=True)
+        times = as_times(
+            self.path, method, own_steps(method, self.steps) if steps is None else steps, grid, falling=True
+        )
         source = PerSampleNoise(seed, first) if noise is None else as_noise(noise, 0)
         counted = None if progress is None else _Counted(progress, count * (len(times) - 1))
         compiling = (network or self.network)._compiled_call_impl is not None
@@ -273,8 +281,7 @@ def _in_batches(make: Callable[[range], NDArray[Any]], rows: range, size: int, w
     warned = list[bool]()
     size = most
     parts = (rows[i : i + size] for i in range(0, len(rows), size))
-    for arrays in map(tried, parts) if workers == 1 else cpu.in_order(tried, parts, workers):
-        yield from arrays
+    return chain.from_iterable(map(tried, parts) if workers == 1 else cpu.in_order(tried, parts, workers))
 
 
 def to_config(value: Any) -> dict[str, Any]:

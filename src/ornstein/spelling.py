@@ -18,7 +18,7 @@ def near(word: str, names: Iterable[str]) -> str | None:
     word = _plain(word[:LONGEST])
     for place, name in enumerate(names):
         plain = _plain(name)
-        least = max(1, min(len(word), len(plain)) // 3)
+        least = min(len(word), len(plain)) // 3
         wrong = least if len(word) > 2 and plain.startswith(f"{word}-") else _distance(word, plain)
         if wrong <= least and wrong < max(len(word), len(plain)):
             candidates.append((wrong, -SequenceMatcher(None, word, plain).ratio(), place, name))

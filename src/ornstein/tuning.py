@@ -77,6 +77,11 @@ class Tuned(TableSolver):
     def stochastic(self) -> bool:
         return self.fitted.stochastic
 
+    @property
+    def only_steps(self) -> int:
+        """The number of network calls that it was fitted to, which `run.sample` takes where none is given."""
+        return self.fitted.calls
+
     def grid(self, path: Path, steps: int) -> Tensor:
         if steps != self.fitted.calls:
             raise ValueError(f"this solver was tuned for {self.fitted.calls} steps, not {steps}; tune one for {steps}")

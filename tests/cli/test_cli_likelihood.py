@@ -146,7 +146,20 @@ def test_derivatives_along_many_vectors_are_taken_at_once(digits: Path, monkeypa
 
 
 def test_images_by_the_ode_in_any_batches(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["likelihood", str(digits), "--data", "digits:test", "-n", "2", "--device", "cpu", "--steps", "12"]
+    words = [
+        "likelihood",
+        str(digits),
+        "--data",
+        "digits:test",
+        "-n",
+        "2",
+        "--device",
+        "cpu",
+        "--steps",
+        "12",
+        "--dequantise",
+        "path",
+    ]
     means = []
     for size in ("1", "2"):
         assert main([*words, "--batch-size", size]) == 0
@@ -215,7 +228,18 @@ def test_held_out_vectors_are_measured_in_the_units_of_the_training(points: Path
     means = []
     for name, items in (("near", draw), ("far", draw + np.array([20.0, 1.0]))):
         np.save(tmp_path / f"{name}.npy", items)
-        words = ["--data", str(tmp_path / f"{name}.npy"), "-n", "40", "--device", "cpu", "--trace", "exact"]
+        words = [
+            "--data",
+            str(tmp_path / f"{name}.npy"),
+            "-n",
+            "40",
+            "--device",
+            "cpu",
+            "--trace",
+            "exact",
+            "--steps",
+            "24",
+        ]
         assert main(["likelihood", str(points), *words]) == 0
         (file,) = (points / "evaluation").glob(f"*{name}*.json")
         means.append(json.loads(file.read_text())["rows"]["−log p"]["mean"])

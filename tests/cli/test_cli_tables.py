@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import ornstein
+from ornstein import export
 from ornstein.cli import main
+from ornstein.cli.predict import _table
+from ornstein.data.arrays import Arrays
+from ornstein.data.cells import DateCells
+from ornstein.data.column_spec import measure_columns
+from ornstein.data.column_types import Guess
+from ornstein.errors import UsageError
+from ornstein.runs.predicting import ColumnPrediction
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +89,46 @@ def test_samples_are_a_file_of_the_same_form(table: Path, run: Path, capsys: pyt
 def test_what_would_lose_the_columns_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--to", "safetensors", "--out", str(run.parent / "some.safetensors")]) == 2
     assert "use `ornstein sample`" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="use `ornstein sample`"):
+        export.write(ornstein.load(run), export.Safetensors(), run.parent / "some.safetensors")
+
+
+@pytest.mark.parametrize("command", ["distil", "reflow"])
+def test_nothing_else_is_made_of_a_run_that_takes_known_numbers(
+    command: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(run), "--out", str(run.parent / "made"), "--steps", "1"]) == 2
+    assert "train a run with --given none" in capsys.readouterr().err
+    assert not (run.parent / "made").exists()
+
+
+def test_each_column_of_numbers_has_a_score_in_its_own_unit(
+    table: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = table.parent / "calibration.json"
+    words = [
+        "calibrate",
+        str(run),
+        "--data",
+        str(table),
+        "-n",
+        "40",
+        "--draws",
+        "20",
+        "--steps",
+        "4",
+        "--out",
+        str(out),
+    ]
+    assert main(words) == 0
+    scores = {score["name"]: score for score in json.loads(out.read_text(encoding="utf-8"))["scores"]}
+    assert {name for name in scores if "CRPS" in name} == {"CRPS of age", "CRPS of gain", "CRPS of price"}
+    assert all(
+        0 < scores[f"CRPS of {name}"]["value"] < most for name, most in (("age", 30), ("gain", 500), ("price", 45))
+    )
+    capsys.readouterr()
+    assert main([*words, "--density", "--force"]) == 2  # before anything is drawn
+    assert "other conditions than known numbers" in capsys.readouterr().err
 
 
 def test_the_page_of_a_run_shows_its_columns(run: Path) -> None:
@@ -133,6 +182,7 @@ def test_samples_in_which_columns_have_these_values(table: Path, run: Path, caps
         ("age=old", "it is no number"),
         ("age=", "a missing value cannot be given"),
         ("age", "give COLUMN=VALUE"),
+        ("=3", "give COLUMN=VALUE"),
     ):
         assert main([*words, "--where", where]) == 2
         assert sentence in capsys.readouterr().err
@@ -179,9 +229,25 @@ def test_a_column_is_predicted_from_the_others(table: Path, run: Path, capsys: p
     assert made[0] == ["age mean", "age 5%", "age 25%", "age 50%", "age 75%", "age 95%"]
     numbers = np.array(made[1:], float)
     assert (np.diff(numbers[:, 1:], axis=1) >= 0).all()
+    assert all(len(line[0].partition(".")[2]) <= 2 for line in made[1:])  # two decimals more than the column itself
+    some = table.parent / "some-columns.csv"
+    some.write_text("gain,job\n0,cook\n5000,cook\n", encoding="utf-8")
     capsys.readouterr()
+    assert main(["predict", str(run), str(some), "--column", "age", "--draws", "2", "--out", str(out), "--force"]) == 0
+    said = capsys.readouterr().out
+    assert "lacks price: missing in all rows" in said
+    assert "1 of 2 numbers of column gain" in said
     assert main(["predict", str(run), str(table), "--out", str(out)]) == 2
     assert "needs --column" in capsys.readouterr().err
+
+
+def test_the_mean_of_dates_is_a_date() -> None:
+    """And not a number of days."""
+    days = Guess("day", "date", DateCells("%d.%m.%Y"), "")
+    spec = measure_columns(Arrays(np.arange(100.0)[:, None], layout="NK", columns=(days,)), "here")
+    columns, values = _table(spec.columns[0], ColumnPrediction((), None, np.array([[0.0, 1.0, 3.0]])))
+    assert columns[0].name == "day mean"
+    assert columns[0].cells.write(values[:, 0]) == ["02.01.1970"]
 
 
 def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> None:
@@ -198,70 +264,67 @@ def test_the_likelihood_of_rows_tells_strange_ones(table: Path, run: Path) -> No
     assert record["rows"].keys() == {"−log p", "states of columns", "numbers, given these"}
 
 
-def test_calibration_is_by_columns_each_in_its_own_unit(table: Path, run: Path) -> None:
-    out = table.parent / "calibration.json"
-    words = ["-n", "40", "--draws", "20", "--steps", "5", "--out", str(out)]
-    assert main(["calibrate", str(run), "--data", str(table), *words]) == 0
-    record = json.loads(out.read_text(encoding="utf-8"))
-    names = {score["name"] for score in record["scores"]}
-    assert {name for name in names if name.startswith("CRPS")} == {"CRPS of age", "CRPS of gain", "CRPS of price"}
-    assert record["uniform"].keys() == {"age", "job", "gain", "price", "TARP"}
-
-
-def test_weights_of_another_prediction_are_refused(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["train", "--data", str(table), "--steps", "1", "--samples", "0", "--preset", "tiny", "--from", str(run)]
-    words += ["--cache", str(table.parent / "cache"), "--out", str(table.parent / "from")]
-    assert main([*words, "--target", "velocity"]) == 2
-    assert "predicts clean, and this training is to predict velocity; give --target clean" in capsys.readouterr().err
-    assert main(words) == 0
-
-
-def test_nothing_else_is_made_of_a_run_of_known_columns(
+def test_rows_that_the_model_has_no_state_for_are_not_measured(
     table: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command in ("distil", "reflow"):
-        assert main([command, str(run), "--out", str(table.parent / command), "--steps", "1"]) == 2
-        assert "was trained with --given any, and a" in capsys.readouterr().err
-
-
-def test_columns_that_lack_are_said(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file, out = table.parent / "less.csv", table.parent / "less-filled.csv"
+    """No training row lacks its job or age; a missing one has no probability, and least of all that of another job."""
+    lines = rows_of(table)[:5]
+    lines[2][1] = lines[3][0] = ""
+    file, out = table.parent / "lacking.csv", table.parent / "lacking.json"
     with file.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows(line[:3] for line in rows_of(table)[:9])
-    assert main(["impute", str(run), str(file), "--out", str(out)]) == 0
-    assert "lacks price, which is missing in all rows then" in capsys.readouterr().out
-    assert (
-        main(["predict", str(run), str(file), "--column", "price", "--draws", "2", "--out", str(out), "--force"]) == 0
-    )
-    assert "lacks" not in capsys.readouterr().out
+        csv.writer(stream, lineterminator="\n").writerows(lines)
+    assert main(["likelihood", str(run), "--data", str(file), "--steps", "12", "--per-item", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 rows of" in said
+    assert "a missing value in column job, and are left out" in said
+    assert len(json.loads(out.read_text(encoding="utf-8"))["items"]["nats"]) == 2
+    loaded = ornstein.load(run)
+    rows = np.asarray(ornstein.data.open(file, like=loaded.spec).items)
+    with pytest.raises(UsageError, match="row 1 has nan in column job"):
+        loaded.log_prob(rows)
 
 
 @pytest.mark.slow
-def test_the_likelihood_is_that_of_a_known_distribution(tmp_path: Path) -> None:
-    """A category of .3 and .7, and two numbers that are normal given it: −log p of the same rows, in the numbers' own units."""
-    import ornstein
-    from ornstein import data
-
+def test_answers_are_those_of_a_known_distribution(tmp_path: Path) -> None:
+    """A category and two numbers, normal given it: log p of rows, and p(category | rest) of any part of the rest."""
     rng = np.random.default_rng(0)
+    share, mean, std, shift, slope, noise = [0.3, 0.7], [20.0, 32.0], [4.0, 8.0], [0.15, 0.0], 0.02, 0.1
 
-    def normal(x: np.ndarray, mean: np.ndarray, std: np.ndarray | float) -> np.ndarray:
-        return 0.5 * ((x - mean) / std) ** 2 + np.log(std) + 0.5 * np.log(2 * np.pi)
+    def density(x: np.ndarray, mean: np.ndarray | float, std: float) -> np.ndarray:
+        return -0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
 
-    def draw(count: int, file: Path) -> np.ndarray:
-        """Writes rows, and gives −log p of each."""
-        kind = rng.random(count) < 0.3
-        mean, std = np.where(kind, 20.0, 60.0), np.where(kind, 2.0, 8.0)
-        a = mean + std * rng.normal(size=count)
-        b = 0.01 * a + 0.1 * rng.normal(size=count)
+    def written(count: int, file: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The categories, and log p(category, the numbers that are named), (N, 2)."""
+        kind = (rng.random(count) < share[1]).astype(int)
+        a = np.take(mean, kind) + np.take(std, kind) * rng.normal(size=count)
+        b = slope * a + np.take(shift, kind) + noise * rng.normal(size=count)
         with file.open("w", newline="", encoding="utf-8") as stream:
-            lines = ([["x", "y"][int(k)], f"{u:.6f}", f"{v:.6f}"] for k, u, v in zip(kind, a, b, strict=True))
+            lines = ([["x", "y"][k], f"{u:.6f}", f"{v:.6f}"] for k, u, v in zip(kind, a, b, strict=True))
             csv.writer(stream, lineterminator="\n").writerows([["kind", "a", "b"], *lines])
-        return normal(a, mean, std) + normal(b, 0.01 * a, 0.1) - np.log(np.where(kind, 0.3, 0.7))
+        exact: dict[str, list[np.ndarray]] = {"a": [], "b": [], "ab": []}
+        for k in range(2):
+            own = np.log(share[k]) + density(a, mean[k], std[k])
+            exact["a"].append(own)
+            exact["ab"].append(own + density(b, slope * a + shift[k], noise))
+            alone = density(b, slope * mean[k] + shift[k], float(np.hypot(slope * std[k], noise)))
+            exact["b"].append(np.log(share[k]) + alone)
+        return kind, {key: np.stack(both, 1) for key, both in exact.items()}
 
-    draw(20_000, tmp_path / "a.csv")
-    exact = draw(1500, tmp_path / "b.csv")
-    learned = data.open(tmp_path / "a.csv", columns=["a=numeric:standard", "b=numeric:standard"])
-    run = ornstein.train(learned, steps=2500, preset="tiny", samples=0, seed=0)
-    fresh = data.open(tmp_path / "b.csv", like=run.spec)
-    measured = -run.log_prob(np.asarray(fresh.items), steps=32)
-    assert (measured - exact).mean() == pytest.approx(0, abs=0.03)
+    written(20_000, tmp_path / "a.csv")
+    kind, exact = written(1500, tmp_path / "b.csv")
+    learned = ornstein.data.open(tmp_path / "a.csv", columns=["a=numeric:standard", "b=numeric:standard"])
+    run = ornstein.train(learned, steps=2500, preset="tiny", samples=0, seed=0, threads=1)
+    rows = np.asarray(ornstein.data.open(tmp_path / "b.csv", like=run.spec).items)
+    each, place = np.arange(len(rows)), {"a": 1, "b": 2}
+    measured = run.log_prob(rows, steps=32)
+    off = measured - exact["ab"][each, kind]
+    assert off.mean() == pytest.approx(0, abs=0.03)
+    for given, both in exact.items():
+        some = rows.copy()
+        some[:, [0, *(p for name, p in place.items() if name not in given)]] = np.nan
+        truth = both - np.logaddexp(both[:, 0], both[:, 1])[:, None]
+        chances = run.predict(some, "kind").chances
+        apart = (np.exp(truth) * (truth - np.log(chances))).sum(1)  # Kullback and Leibler
+        certain = (np.exp(truth) * truth).sum(1)
+        assert 0 <= apart.mean() < 0.03
+        assert -certain.mean() > 0.1  # so that the line above says something

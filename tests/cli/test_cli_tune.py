@@ -152,3 +152,21 @@ def test_ctrl_c_saves_the_best_so_far_and_a_second_one_nothing(
         assert code == 130
         assert after == before
         assert "nothing was saved" in capsys.readouterr().err
+
+
+def test_a_solver_is_for_the_condition_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = np.random.default_rng(0).standard_normal((32, 2)).astype(np.float32)
+    out, seen = tmp_path / "run", tmp_path / "seen.npy"
+    ornstein.train({"x": x, "conditions": x}, out=out, steps=1, preset="tiny", device="cpu")
+    np.save(seen, x[:20])
+    sample = ["sample", str(out), "-n", "2", "--solver", "tuned", "--steps", "2", "--out", str(tmp_path / "s.npz")]
+    assert main([*sample, "--condition", "1,2"]) == 2
+    assert f"make it with `ornstein tune {out} --steps 2 --condition 1,2`" in capsys.readouterr().err
+    assert main(["tune", str(out), *QUICK, "--seconds", "0.2"]) == 0
+    assert "is for samples without a condition" in capsys.readouterr().out
+    assert main([*sample, "--condition", "1,2"]) == 2
+    assert main(["tune", str(out), *QUICK, "--seconds", "0.2", "--condition", str(seen)]) == 0
+    said = capsys.readouterr().out
+    assert "Each noise has one of 20 conditions." in said
+    assert f"--solver tuned --steps 2 --condition {seen}" in said
+    assert main([*sample, "--condition", "1,2"]) == 0

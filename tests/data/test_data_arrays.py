@@ -286,3 +286,9 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert np.array_equal(whole[60:90], data.order(1, 2, 30, 100))  # batches cut one stream
     with pytest.raises(ValueError, match="seed=-1"):
         data.order(-1, 0, 1, 1)
+
+
+def test_time_is_an_axis_of_films_and_of_series(tmp_path: Path) -> None:
+    for shape, layout, own in (((4, 3, 2, 8, 8), "NCTHW", "NCDHW"), ((4, 3, 9), "NCT", "NCL")):
+        np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=shape).astype(np.float32))
+        assert data.open(str(tmp_path / "a.npy"), layout=layout).spec.layout == own

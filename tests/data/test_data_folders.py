@@ -115,6 +115,11 @@ def test_files_that_are_passed_over_are_counted_by_their_endings(tmp_path: Path)
     for part in ("2 .heic", "1 .mp4", "1 without an ending", "1 .gz", "1 .txt"):
         assert part in note
     assert len(dataset) == 6
+    assert "metadata" not in note
+    (tmp_path / "labels.csv").write_text("file_name,label\na/0.png,1\n")
+    with pytest.warns(match=r"a table of labels or captions such as labels.csv is read where it is named metadata\.$"):
+        data.open(tmp_path)
+    (tmp_path / "labels.csv").unlink()
     (tmp_path / "b" / "more.heic").write_bytes(b"x")
     with pytest.warns(match="3 .heic"):
         data.open(tmp_path)

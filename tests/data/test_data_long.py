@@ -120,7 +120,7 @@ def test_what_is_no_series_is_one_sentence(change, words: str, tmp_path: Path) -
 def test_times_that_are_not_even_are_refused(tmp_path: Path) -> None:
     text = "t,id,v\n" + "".join(f"{t},{i},{t}\n" for i in range(2) for t in (0, 1, 2, 3.5))
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(UsageError, match=r"the times of id 0 are not even: .*"):
+    with pytest.raises(UsageError, match=r"the times are not even: .* of id 0 is no whole number of steps"):
         opened(tmp_path / "a.csv", time="t", id="id")
     with pytest.raises(UsageError, match="needs id"):
         data.open(tmp_path / "a.csv", time="t")

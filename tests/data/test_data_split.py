@@ -60,7 +60,7 @@ def test_balanced_draws_of_a_table(tmp_path: Path) -> None:
     income = np.asarray(table.items)[np.concatenate([rows for _, rows in drawn]), 1]
     assert [np.isnan(income).mean(), (income == 0).mean()] == pytest.approx([0.02, 0.49], abs=0.015)
     assert drawn[3][0].step == (0, 3)
-    for wrong, reason in ((None, "--balance-by income"), ("age", "holds numbers"), ("incom", "did you mean income")):
+    for wrong, reason in ((None, "--balance-by income"), ("age", "holds numbers"), ("incom", "did you mean 'income'")):
         with pytest.raises(UsageError, match=reason):
             table.balanced(wrong)
     with pytest.raises(UsageError, match="has no columns"):

@@ -317,6 +317,40 @@ def test_a_declared_size_that_no_disk_holds_is_refused(tmp_path: Path) -> None:
         quietly(f"{source}?fields/t2m", layout="NHW", cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("shape", "chunks"), [((4, 50_000, 50_000), (1, 100, 100)), ((40, 8, 8), (40_000, 10_000, 10))]
+)
+def test_pieces_that_take_too_much_memory_are_refused_by_their_declared_size(shape, chunks, tmp_path: Path) -> None:
+    """Nothing of them is on the disk."""
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=shape, chunks=chunks, dtype="f4")
+    with pytest.raises(OrnsteinError, match=r"is read in pieces of 1[06] GB .* save smaller ones"):
+        data.open(str(tmp_path / "a.zarr"), layout="NHW")
+
+
+def test_what_was_never_written_is_missing(tmp_path: Path) -> None:
+    """Where the file says by another number than 0 what it holds there."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 4, 6), chunks=(4, 4, 6), dtype="i2", fill_value=-99)
+    array[:4] = values("int16", (4, 4, 6))
+    items = np.asarray(quietly(tmp_path / "a.zarr", layout="NHW").items)
+    np.testing.assert_array_equal(items[:4], values("int16", (4, 4, 6)))
+    assert np.isnan(items[4:]).all()
+
+
+@pytest.mark.parametrize("bounds", [{"valid_range": [0, 50]}, {"valid_min": 0, "valid_max": 50}])
+def test_numbers_outside_of_the_valid_range_are_missing_and_never_written(bounds, tmp_path: Path) -> None:
+    """Packed: the range is of stored numbers."""
+    packing = Packing.of(np.dtype("i2"), {**bounds, "scale_factor": 0.5}, "x")
+    unpacked = packing.unpack(np.array([-1, 0, 50, 51], "i2"), True)
+    np.testing.assert_array_equal(unpacked, [np.nan, 0.0, 25.0, np.nan])
+    np.testing.assert_array_equal(packing.pack(np.array([-3.0, 7.5, 99.0])), [0, 15, 50])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.arange(96).reshape(4, 4, 6).astype("f4")
+        file["a"].attrs.update({key: np.float32(value) for key, value in bounds.items()})
+    assert int(np.isnan(np.asarray(quietly(tmp_path / "a.h5", layout="NHW").items)).sum()) == 45
+    with pytest.raises(UsageError, match=r"its attribute valid_range is .* must be 2 numbers"):
+        Packing.of(np.dtype("i2"), {"valid_range": 3}, "x")
+
+
 def test_large_files_are_read_through_the_cache(tmp_path: Path) -> None:
     numbers = values(shape=(300, 64, 64))
     with h5py.File(tmp_path / "a.h5", "w") as file:

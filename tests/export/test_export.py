@@ -257,6 +257,14 @@ def test_what_has_no_place_in_a_format_is_refused(tmp_path: Path, monkeypatch: p
     own = toys.run_of(Own(2, 16, 1), toys.spec((2,)))
     with pytest.raises(UsageError, match="no file says how to build"):
         export.write(own, export.Safetensors(), tmp_path / "a.safetensors")
+
+    class OneSize(networks.MLP):
+        def forward(self, x: torch.Tensor, *others: Any) -> torch.Tensor:
+            return super().forward(x, *others) + torch.zeros(len(x), 1)
+
+    frozen = toys.run_of(OneSize(2, 16, 1), toys.spec((2,)))
+    with pytest.raises(UsageError, match=r"OneSize cannot be exported for batches of any size.* x\.shape\[0\]"):
+        export.write(frozen, export.TorchExport(), tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ from ornstein.errors import UsageError
 from ornstein.inference import Box, IndependentNormal, JoinedPriors
 from ornstein.inference.prior import draw, log_slope
 from ornstein.inference.several import Each, Product
-from ornstein.metrics.calibration import calibration
+from ornstein.metrics.calibration import Calibration, calibration
 from ornstein.metrics.score import Score
 
 PRIORS = (
@@ -238,6 +238,29 @@ def test_known_numbers_are_not_judged_and_densities_are() -> None:
     assert abs(scores(draws, truth, densities=density)["highest density 90%"].value - 0.9) < 0.06
     with pytest.raises(UsageError, match="do not fit"):
         calibration(draws, truth[:, :1])
+
+
+def test_a_missing_value_of_a_table_is_an_outcome() -> None:
+    """Draws of the true distribution are calibrated, those that are missing too often are not; each column has its own CRPS."""
+    draws, truth, _ = gaussian(400)
+    rng = np.random.default_rng(5)
+    judged = rng.random(truth.shape) < 0.7
+    lost = np.where(rng.random(truth.shape) < 0.3, np.nan, truth)
+
+    def made(rate: float, scale: float = 1.0) -> Calibration:
+        lacking = np.where(rng.random(draws.shape) < rate, np.nan, draws)
+        return calibration(lacking * [1, scale], lost * [1, scale], names=("a", "b"), judged=judged)
+
+    right, wrong = made(0.3), made(0.6)
+    assert np.isnan(right.ranks).sum() == (~judged).sum()
+    assert min(right.uniform.values()) > 1e-3
+    assert max(wrong.uniform["a"], wrong.uniform["b"]) < 1e-6
+    some = np.random.default_rng(6).integers(0, 3, (400, 41, 2)).astype(float)  # of which most balls hold as many
+    assert min(calibration(some[:, 1:], some[:, 0], judged=judged).uniform.values()) > 1e-3
+    found = [{s.name: s.value for s in made(0.3, scale).scores} for scale in (1.0, 100.0)]
+    assert "CRPS" not in found[0]
+    assert found[1]["CRPS of b"] == pytest.approx(100 * found[0]["CRPS of b"], rel=0.1)
+    assert found[1]["CRPS of a"] == pytest.approx(found[0]["CRPS of a"], rel=0.1)
 
 
 def test_the_command_calibrates_posteriors_and_runs_of_known_numbers(

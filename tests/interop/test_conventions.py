@@ -355,6 +355,8 @@ def test_refusals() -> None:
         diffusers({"prediction_type": "eps"})
     with pytest.raises(UsageError, match="beta_schedule: 'laplace' is not one of"):
         diffusers({"beta_schedule": "laplace"})
+    with pytest.raises(UsageError, match=r"beta_start: 0.1 is of a β-table, but FlowMatch\w+ is of flows"):
+        diffusers({"_class_name": "FlowMatchEulerDiscreteScheduler", "beta_start": 0.1})
     with pytest.raises(UsageError, match="objective: 'pred' is not one of"):
         lucidrains.convention(OWN, "pred")
 
@@ -371,3 +373,19 @@ def test_times_of_noise_end_with_the_path() -> None:
     times = time_of_noise(p, torch.tensor([0.0, 40.0, 80.0, 100.0], dtype=F64))
     assert torch.allclose(times, torch.tensor([0, 0.5, 1, 1], dtype=F64), rtol=0, atol=1e-12)
     assert times[[0, 2, 3]].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_class_name": "ScoreSdeVeScheduler", "num_train_timesteps": 2000, "sigma_min": 0.01, "sigma_max": 1348.0},
+        {"num_train_timesteps": 1000, "sigma_min": 0.02, "sigma_max": 100, "s_churn": 80},  # KarrasVe, as in a pipeline
+        {"_class_name": "IPNDMScheduler", "num_train_timesteps": 1000, "trained_betas": [0.1, 0.2]},
+        {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "clip_denoised": True},  # a consistency model
+        {"_class_name": "CogVideoXDDIMScheduler", "beta_schedule": "scaled_linear", "snr_shift_scale": 3.0},
+        {"_class_name": "DDPMWuerstchenScheduler", "scaler": 1.0, "s": 0.008},
+    ],
+)
+def test_schedulers_of_other_processes_are_not_taken_for_beta_tables(config: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"is no β-table, flow or EDM level"):
+        diffusers(config)

@@ -12,6 +12,7 @@ import torch
 from ornstein.data import Dataset, dataset_of
 from ornstein.errors import UsageError
 from ornstein.metrics import BY_NAME, Evaluation, Labels, Values, cnn, evaluate, extract, identities, reference
+from ornstein.metrics.classifier import can_learn, held_out, learned_from
 
 CLASSES = np.array(["a", "b", "c"])
 COUNT = 240
@@ -158,3 +159,25 @@ def test_right_sets_have_no_note_and_few_classes_do_not_lower_the_agreement(cach
     assert lacking.rows[0].score.value > found.rows[0].score.value - 0.1
     copies, _ = measured("memorisation", FAULTS["copies"][0](sets()), cache)
     assert any("the model has memorised its training data" in finding for finding in copies.findings)
+
+
+@pytest.mark.filterwarnings("ignore:.* items have no label")
+def test_items_without_a_label_teach_and_judge_nothing(tmp_path: Path) -> None:
+    """A classifier learns from those that have one; where none is left to judge by, that is said."""
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
+    names = np.where(np.isin(np.arange(40), held_out(40)), "", CLASSES[np.arange(40) % 2]).astype(object)
+    some = dataset_of((x, names))
+    assert can_learn(some)
+    assert len(learned_from(some)) == 36
+    assert not can_learn(dataset_of((x, np.where(names == "a", "", names))))  # of one class
+    net = cnn.classifier(some, 2, tmp_path)
+    assert all(value.isfinite().all() for value in net.parameters())
+    right, ones = cnn.accuracy(net, some), torch.zeros(100, dtype=torch.int64)
+    assert right.shape == (0,)
+    features = extract(Values(), x, some.spec)
+    compared = reference(Values(), some, None, 40)
+    labels = Labels(ones, ones, right, some.classes)
+    with pytest.raises(UsageError, match="label agreement needs real items that the classifier did not learn from"):
+        evaluate(features, compared, ("agreement",), extractor=Values(), labels=labels)
+    with pytest.raises(UsageError, match=r"^names: there is no metric 'fid'"):
+        evaluate(features, compared, ("fid",), extractor=Values())

@@ -58,8 +58,12 @@ def test_too_few_rows_are_refused_and_the_target_is_a_category() -> None:
     with pytest.raises(UsageError, match="would mean nothing"):
         tabular(rows(50, 0), rows(500, 1), None, spec())
     assert target_of(spec(), None) == 2
+    guesses = (Guess("a", "numeric", NumberCells(), ""), Guess("same", "numeric", NumberCells(), ""))
+    one = measure_columns(Arrays(np.stack([np.arange(9.0), np.ones(9)], 1), layout="NK", columns=guesses), "here")
+    with pytest.raises(UsageError, match="column same is constant"):
+        target_of(one, "same")
     assert target_of(spec(), "a") == 0
-    with pytest.raises(UsageError, match="no column d"):
+    with pytest.raises(UsageError, match="no column 'd'"):
         target_of(spec(), "d")
 
 

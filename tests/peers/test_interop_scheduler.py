@@ -455,6 +455,13 @@ def test_refusals(tmp_path: Path) -> None:
         ours.Scheduler.from_config(SCALED, solver="dpmp")
     with pytest.raises(UsageError, match="takes a configuration"):
         ours.Scheduler.from_config(diffusers.DDPMScheduler())
+    for other in (
+        diffusers.ScoreSdeVeScheduler(),
+        diffusers.IPNDMScheduler(),
+        diffusers.CMStochasticIterativeScheduler(),
+    ):
+        with pytest.raises(UsageError, match="is no β-table, flow or EDM level"):
+            ours.Scheduler.from_config(other.config)
     with pytest.raises(UsageError, match="run the other way"):
         ours.Scheduler.from_config({"shift": 1.0, "invert_sigmas": True})
     with pytest.raises(UsageError, match="is missing"):

@@ -32,6 +32,7 @@ def run(study: Path, folder: Path) -> list[float]:
     return [float(number) for number in re.findall(r"moons ([\d.]+)$", done.stdout, re.MULTILINE)]
 
 
+@pytest.mark.slow
 def test_our_study_runs(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     distances = run(DOCS / "studies" / "with_ornstein.py", tmp_path)

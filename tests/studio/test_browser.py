@@ -338,6 +338,7 @@ def test_an_exported_page_works_from_a_file(
     tab = Tab(chromium.new_page())
     tab.page.goto(place.as_uri())
     tab.drawn("Estimate of the clean data at t = 0:")
+    tab.page.get_by_text(re.compile("Recorded settings only. Others need a server: ornstein studio")).wait_for()
     tab.page.get_by_label("Recorded").select_option("1")
     tab.drawn("Estimate of the clean data at t = 0:")
     tab.view("Plane")

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 MADE_BY = {"training-zen4": "training", "experiments-digits": "experiments", "experiments-fashion-mnist": "experiments"}
-MADE_BY |= {"experiments-plane": "experiments"}
+MADE_BY |= {"experiments-plane": "experiments", "sbi-peers": "sbi"}
 MADE_BY |= {"flowmaps-digits": "flowmaps_images", "flowmaps-fashion-mnist": "flowmaps_images"}
 MOST = 40  # rows of a table; a longer one says how many it leaves out
 

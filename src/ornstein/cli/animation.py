@@ -60,6 +60,8 @@ def draw(
         raise UsageError(f"-n {options.count:,} is too many for an animation; give -n {most} or fewer")
     if options.compile:
         raise UsageError("--compile pays for many samples, and an animation has few; leave it out")
+    if options.size is not None:
+        raise UsageError("--size: an animation has the size of the data; leave it out, or write samples")
     model, path = trained.model, trained.model.path
     times = solver.grid(path, steps_of(options))
     if drawn:

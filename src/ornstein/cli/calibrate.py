@@ -83,8 +83,10 @@ def run(words: Sequence[str]) -> int:
 
 def _table(measured: "Calibration") -> list[str]:
     """A line for each score, and one for what is not uniform."""
+    width = max(20, *(len(score.name) for score in measured.scores))
     lines = [
-        f"  {score.name:<20} {score.value:8.4g}  ({score.low:.4g} to {score.high:.4g})" for score in measured.scores
+        f"  {score.name:<{width}} {score.value:8.4g}  ({score.low:.4g} to {score.high:.4g})"
+        for score in measured.scores
     ]
     odd = {name: chance for name, chance in measured.uniform.items() if chance < UNLIKELY / len(measured.uniform)}
     if not odd:

@@ -1,10 +1,13 @@
 """The flags --condition, --mask, --known and --text: from files and words to conditions of a run, and an image of them."""
 
+from dataclasses import fields
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ornstein.cli.options import ConditionFlags
 from ornstein.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +29,29 @@ def label_of(trained: "Run", label: str | None, index: int | None) -> str | None
     if not names:
         raise UsageError(f"--label-index: {trained.folder} was trained without classes; leave it out")
     return names[checked_index(index, names, "--label-index")]
+
+
+def flags(options: ConditionFlags) -> list[str]:
+    """The flags of a command line that ask for the same, each with its value."""
+    used = ((f.name.replace("_", "-"), getattr(options, f.name)) for f in fields(ConditionFlags))
+    lines = (
+        (name, str(value).splitlines() if name == "where" else [str(value)])
+        for name, value in used
+        if value is not None
+    )
+    return [f"--{name} {quote(value)}" for name, values in lines for value in values]
+
+
+def batch(trained: "Run", options: ConditionFlags) -> "ConditionBatch | None":
+    """The conditions of the flags, as many rows as their files have; None where they name a class alone, or nothing."""
+    from ornstein.runs import ConditionBatch
+    from ornstein.runs.conditioning import different_rows
+
+    condition = read(trained, options.condition, options.mask, options.text, options.known, options.where)
+    if condition is None:
+        return None
+    rows = different_rows(trained, label_of(trained, options.label, options.label_index), condition)
+    return None if rows is None else ConditionBatch(rows)
 
 
 def read(
@@ -70,7 +96,9 @@ def _known(trained: "Run", name: str) -> "NDArray[Any]":
     from ornstein.data.arrays import plain_items
 
     if trained.model.conditions.known is None:
-        raise UsageError(f"--known {name[:80]}: {_lacks(trained, 'known')}; train with --given any, past:N or gaps")
+        raise UsageError(
+            f"--known {name[:80]}: {_lacks(trained, 'known')}; train with --given any, past:N, gaps or every:N"
+        )
     file = Path(name).expanduser()
     try:
         if file.suffix.lower() in (".npy", ".npz") and file.is_file():

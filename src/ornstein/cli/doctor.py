@@ -124,7 +124,7 @@ def _advice(facts: dict[str, Any], device: "torch.device") -> list[str]:
         )
     if device.type == "cpu" and threads < cores and "OMP_NUM_THREADS" in os.environ:
         said.append(
-            f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} leaves {cores - threads} CPUs unused: unset it, or give --threads."
+            f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} uses {threads} of {cores} CPUs: unset it, or give --threads."
         )
     elif device.type == "cpu" and threads < cores:
         said.append(

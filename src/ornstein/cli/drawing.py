@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ornstein.cli.guidance_flags import steps_of
 from ornstein.cli.options import Sample
 from ornstein.cli.printing import duration, say
-from ornstein.errors import OrnsteinError
+from ornstein.errors import OrnsteinError, UsageError
 from ornstein.meter import Meter
 from ornstein.processes import ALONE, Processes
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Write = Callable[[int, NDArray[Any]], None]
 
 PIECE = 256  # batches for which conditions are made at once
+MOST_SIDE = 1 << 24
 MOST_STEPS = 4096  # a table has a row and a column for each
 
 
@@ -55,9 +56,12 @@ def draw(
     from ornstein.files.output import Output, digest, must_have_room, unused
     from ornstein.guidance import PLAIN
     from ornstein.runs.conditioning import condition_rows
+    from ornstein.runs.sampling import sized
 
     guide = guide or PLAIN
     numbers = range(options.first, options.first + options.count)
+    shape = sides(trained, options.size)
+    spec = trained.spec if shape is None else sized(trained, shape, "--size")
     named = f"{options.count:,} samples (numbers {numbers[0]} to {numbers[-1]} of seed {options.seed})"
     if condition is None and label is not None:
         condition_rows(trained, 1 if isinstance(label, (int, str)) else options.count, label)
@@ -71,7 +75,7 @@ def draw(
         if into_folder:
 
             def looked_at() -> SampleFolder:
-                folder = SampleFolder(out, about, trained.spec, options.force, trained.spec.source)
+                folder = SampleFolder(out, about, spec, options.force, trained.spec.source)
                 must_have_room(out, 0, sum(map(len, folder.missing(numbers))))
                 if row is not None:
                     row.check()
@@ -87,7 +91,7 @@ def draw(
                 output.check()
                 if row is not None:
                     row.check()
-                writing = _file(output, options.count, trained.spec, columns)
+                writing = _file(output, options.count, spec, columns)
                 return held.enter_context(writing) if processes.is_first else _nowhere
 
             runs, write = [numbers], processes.on_all(begun)
@@ -118,6 +122,7 @@ def draw(
                 seed=options.seed,
                 first=number,
                 batch_size=options.batch_size,
+                shape=shape,
             ):
                 yield number, batch
                 number += len(batch)
@@ -221,6 +226,24 @@ def _write_finite(write: "Write", number: int, batch: "NDArray[Any]") -> None:
     )
 
 
+def sides(trained: "Run", size: str | None) -> tuple[int, ...] | None:
+    """The sides that --size names, one for all or each. Raises UsageError for what names none."""
+    if size is None:
+        return None
+    axes = trained.spec.traits.spatial
+    if not axes:
+        raise UsageError(
+            f"--size: {trained.folder} makes {trained.spec.traits.plural}, which have no sides; leave it out"
+        )
+    try:
+        given = [int(side) for side in size.split(",")]
+    except ValueError:
+        given = []
+    if len(given) not in (1, axes) or not all(0 < side <= MOST_SIDE for side in given):
+        raise UsageError(f"--size {size}: give a whole number, or {axes} of them with commas between")
+    return tuple(given * axes if len(given) < axes else given)
+
+
 @contextmanager
 def _file(output: "Output", count: int, spec: "DataSpec", columns: int | None) -> "Iterator[Write]":
     """Within, what writes the samples from a number on into one file: an array that is never in memory whole, or an image."""
@@ -271,6 +294,7 @@ def made_by(
         "label": label if label is None or isinstance(label, (int, str)) else list(label),
         **({} if options.label_index is None else {"label_index": options.label_index}),
         **({} if condition is None else {"condition": condition.digest}),
+        **({} if options.size is None else {"size": options.size}),
         "seed": options.seed,
         **({} if guide.plain else {"guidance": str(guide)}),
     }

@@ -69,9 +69,11 @@ def run(arguments: Sequence[str]) -> int:
 def _evaluate(options: Evaluate, wanted: tuple[str, ...] | None, processes: Processes) -> None:
     from ornstein import cpu
     from ornstein.device import choose_device
+    from ornstein.metrics.evaluation import must_be_metrics
     from ornstein.metrics.holes import alike
     from ornstein.runs import load
 
+    must_be_metrics("--metrics", wanted or ())
     cpu.keep_memory()  # networks of features take and free large blocks for every batch
     trained = load(options.run, choose_device(options.device, processes))
     options = guidance_flags.settled(options, trained)
@@ -131,6 +133,8 @@ def _measure(
     if options.samples:
         samples = _from_file(options, trained, processes)
     else:
+        if trained.model.conditions.known is not None and not isinstance(spec, ColumnSpec):
+            _forecasting(trained, whole, options)  # what it lacks is said before samples are drawn
         samples = _drawn(options, trained, processes, data, guide)
     if holes is not None:
         first = processes.share(len(samples.items) if options.samples else options.count).start
@@ -205,14 +209,13 @@ def _measure(
 
 def _with_forecasts(evaluation: "Evaluation", trained: "Run", data: "Dataset", options: Evaluate) -> "Evaluation":
     """With the CRPS of what is not given of items, in the data's units, and how often intervals of draws hold it."""
-    from ornstein.guidance import PLAIN
     from ornstein.metrics import Row
 
     measured = trained.calibrate(
         data,
         min(FORECASTS, len(data)),
         DRAWS,
-        solver=guidance_flags.solver(options, trained, None, PLAIN),
+        solver=_forecasting(trained, data, options),
         steps=guidance_flags.steps_of(options),
         seed=options.seed,
         batch_size=options.batch_size,
@@ -222,6 +225,18 @@ def _with_forecasts(evaluation: "Evaluation", trained: "Run", data: "Dataset", o
     note = f"CRPS and coverage are of {len(measured.balls):,} items, {DRAWS} draws of each, given {known.law if known else ''}"
     rows = (*evaluation.rows, *map(Row, scores))
     return replace(evaluation, rows=rows, notes=(*evaluation.notes, note))
+
+
+def _forecasting(trained: "Run", data: "Dataset", options: Evaluate) -> "Solver":
+    """The solver of the flags, for what is given in forecasts."""
+    import numpy as np
+
+    from ornstein.guidance import PLAIN
+    from ornstein.runs import ConditionBatch
+    from ornstein.runs.calibrating import rows_as_trained
+
+    rows = rows_as_trained(trained.model.conditions, data, np.arange(min(2, len(data))), options.seed)
+    return guidance_flags.solver(options, trained, None, PLAIN, ConditionBatch(rows))
 
 
 # What is compared
@@ -238,10 +253,10 @@ def _drawn(
 
     from ornstein.runs.conditioning import like, like_labels
 
-    solver = guidance_flags.solver(options, trained, None, guide)
-    say(recipe(trained.model.path, solver, guidance_flags.steps_of(options), guide))
     part = processes.share(options.count)
     condition = like(trained, data, part, options.seed)
+    solver = guidance_flags.solver(options, trained, None, guide, condition)
+    say(recipe(trained.model.path, solver, guidance_flags.steps_of(options), guide))
     if condition is not None and trained.model.conditions.label is not None and len(condition.rows) == 1:
         say(f"Note: samples are of the classes alone that {data.spec.source} has.")
     mine = draw(

@@ -25,8 +25,9 @@ FEATURES = ("pixels", "cnn", "efficientnet", "inception:FILE", "PACKAGE.MODULE:N
 def chosen(features: str | None, data: "Dataset", classify: bool) -> "tuple[Extractor, ImageClassifier | None]":
     """The extractor that --features names, and a classifier where one is needed and can be had."""
     from ornstein.metrics import Values, cnn, efficientnet, inception
+    from ornstein.metrics.classifier import can_learn
 
-    can = data.spec.kind == "image" and data.labels is not None and len(data.classes) >= 2
+    can = data.spec.kind == "image" and can_learn(data)
     name = features or ("cnn" if can else "pixels")
     net = None
     if name == "cnn" or (classify and can):

@@ -7,14 +7,15 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, TypeVar
 
-from ornstein.cli.options import GuidanceFlags
+from ornstein.cli import condition_flags
+from ornstein.cli.options import ConditionFlags, GuidanceFlags
 from ornstein.errors import UsageError
 from ornstein.names import GUIDANCE, SOLVERS
 
 if TYPE_CHECKING:
     from ornstein.cli.options import Calibrate, Evaluate, Export, Impute, Sample
     from ornstein.guidance import Guidance, GuidanceConfig
-    from ornstein.runs import Label, Run
+    from ornstein.runs import ConditionBatch, Label, Run
     from ornstein.solvers import Solver
     from ornstein.tuning import Tuned
 
@@ -88,6 +89,7 @@ def solver(
     trained: "Run",
     label: "Label | None",
     guide: "GuidanceConfig",
+    condition: "ConditionBatch | None" = None,
 ) -> "Solver":
     """The solver that --solver names, for these. Raises UsageError for a tuned one that is missing or does not fit."""
     name, _, file = options.solver.partition(":")
@@ -96,7 +98,7 @@ def solver(
         must_take(trained, name, guide)
         return SOLVERS[name]
     if not file:
-        return tuned(options, trained, steps, label, guide)
+        return tuned(options, trained, steps, label, guide, condition)
     command = f"`ornstein tune {quote(str(trained.folder))} --steps {steps} --out {quote(file)}`"
     stored = trained.tuned(steps, file=Path(file).expanduser(), command=command)
     if stored.fitted.aims is not None:
@@ -129,11 +131,24 @@ def _must_be_plain(guide: "GuidanceConfig") -> None:
 
 
 def tuned(
-    options: GuidanceFlags, trained: "Run", steps: int, label: "Label | None", guide: "GuidanceConfig"
+    options: GuidanceFlags,
+    trained: "Run",
+    steps: int,
+    label: "Label | None",
+    guide: "GuidanceConfig",
+    condition: "ConditionBatch | None" = None,
 ) -> "Tuned":
     """The solver that `ornstein tune` made for these. Raises UsageError with the command where there is none."""
-    command = " ".join([f"ornstein tune {quote(str(trained.folder))} --steps {steps}", *flags(options)])
-    return trained.tuned(steps, label=label, guide=guide, command=f"`{command}`")
+    words = [f"ornstein tune {quote(str(trained.folder))} --steps {steps}", *flags(options)]
+    if condition is not None:
+        words += condition_flags.flags(options) if isinstance(options, ConditionFlags) else ["--condition FILE"]
+    return trained.tuned(
+        steps,
+        label=label if condition is None else None,
+        condition=condition,
+        guide=guide,
+        command=f"`{' '.join(words)}`",
+    )
 
 
 def _levels(options: GuidanceFlags) -> tuple[float, float]:

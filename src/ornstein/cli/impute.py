@@ -50,11 +50,11 @@ def run(words: Sequence[str]) -> int:
     with_known(trained, None, None)
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
-    solver = guidance_flags.solver(options, trained, options.label, guide)
     items, content = _items(options.data, trained)
     holes = int(np.isnan(items).sum()) if items.dtype.kind == "f" else 0
     if not holes:
         raise UsageError(f"{options.data} has no holes: no number of it is NaN, so there is nothing to fill")
+    solver = _solver(options, trained, items, guide)
     flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
     recipe = digest({"command": "impute", "model": trained.weights_hash, "items": content, **flags})
     name = f"imputed-{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(options.data).stem)}-seed-{options.seed}.npy"
@@ -97,6 +97,16 @@ def _quantiles(options: Impute) -> list[float]:
     return parts
 
 
+def _solver(options: Impute, trained: "Run", items: "NDArray[Any]", guide: "GuidanceConfig") -> "Solver":
+    """The solver of the flags, for conditions as these items are."""
+    from ornstein.runs import ConditionBatch
+    from ornstein.runs.conditioning import condition_rows
+
+    some = items[:2] if items.shape != trained.spec.item_shape else items[None]
+    rows = condition_rows(trained, len(some), options.label, known=some)
+    return guidance_flags.solver(options, trained, None, guide, None if rows is None else ConditionBatch(rows))
+
+
 def _items(name: str, trained: "Run") -> "tuple[NDArray[Any], str]":
     """Items with NaN in their holes, and a hash of what was read."""
     import numpy as np
@@ -136,13 +146,13 @@ def _table(options: Impute, trained: "Run") -> int:
     flags = {key: value for key, value in asdict(options).items() if key not in ELSEWHERE}
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
-    solver = guidance_flags.solver(options, trained, options.label, guide)
     rows, digest = read_rows(trained, options.data)
     holes = int(np.isnan(rows).sum())
     if not holes:
         raise UsageError(
             f"{options.data} has no holes: no cell of the run's columns is empty, so there is nothing to fill"
         )
+    solver = _solver(options, trained, rows, guide)
     name = f"imputed-{Path(options.data).stem}-seed-{options.seed}.csv"
     output = table_output(trained, options.out, name, {"command": "impute", "rows": digest, **flags}, options.force)
     filled = _filled(options, trained, rows, guide, solver)

@@ -60,6 +60,8 @@ def run(words: Sequence[str]) -> int:
     if options.tolerance is not None and not options.tolerance > 0:
         raise UsageError(f"--tolerance {options.tolerance:g} must be positive")
     must_be_json(options.out)
+    import numpy as np
+
     from ornstein.device import choose_device
     from ornstein.runs import load
 
@@ -71,6 +73,10 @@ def run(words: Sequence[str]) -> int:
     with Results(trained, options, "evaluation", "measured", data=dataset.spec.content_hash, steps=steps) as results:
         try:
             chosen: dict[str, float] = {}
+            if trained.spec.is_whole:  # what does not fit is refused before noise within bins is chosen or fitted
+                trained.likelihood(
+                    dataset, np.arange(0), _method(options, steps, None), unconditional=options.unconditional
+                )
             method = _method(options, steps, _dequantisation(options, trained, training, chosen))
             measured, indices, seconds = _measure(trained, dataset, options, method)
         except ImportError as error:

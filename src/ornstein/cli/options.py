@@ -59,6 +59,28 @@ class GuidanceFlags(Shared):
 
 
 @dataclass(frozen=True)
+class ConditionFlags:
+    """What samples are drawn given."""
+
+    label: str | None = None
+    """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
+    often as they occur in the data)."""
+    label_index: int | None = None
+    """A class by its place among the classes, from 0, in place of --label."""
+    condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
+    mask: str | None = field(default=None, metadata={"name": "FILE"})
+    """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
+    known: str | None = field(default=None, metadata={"name": "FILE|X,..."})
+    """Known numbers, for a run trained with --given: a .npy of one item, or of one for each sample, with NaN where it is unknown;
+    or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
+    text: str | None = None
+    """The caption, for a run trained on captions."""
+    where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
+    """Of a table: samples whose column has this value, such as income=>50K; once for each such column."""
+
+
+@dataclass(frozen=True)
 class Writes(Shared):
     """What happens to a file that is already where results are written."""
 
@@ -102,6 +124,16 @@ class Data(Cached):
     column: str | None = field(default=None, metadata={"repeats": True, "name": "NAME=TYPE"})
     """Of a table, the type of a column: numeric, integer, category, boolean, date, bounded or drop, once for each such column;
     with a way of coding where there are several: numeric:standard, category:bits, date:%d.%m.%Y, bounded:0:100."""
+    layout: str | None = None
+    """Axes of an array, as in `ornstein train`."""
+    missing: str | None = None
+    """mask: NaN is a missing number, as in `ornstein train`."""
+    time: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column of times, as in `ornstein train`."""
+    id: str | None = field(default=None, metadata={"name": "COLUMN"})
+    """Of a table in long form, the column that names the series of a row."""
+    crop: int | None = None
+    """Cut sounds, and series in long form, into pieces of this length."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +154,7 @@ class Train(Settings, Cached):
 
 
 @dataclass(frozen=True)
-class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
+class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes, ConditionFlags):
     """Draw samples from a trained run."""
 
     count: int = field(default=64, metadata={"short": "-n"})
@@ -134,22 +166,6 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     runs jump)."""
     steps: int | None = None
     """Steps from noise to data. More steps are slower and, up to a point, better (default: 20; for a few-step run 4)."""
-    label: str | None = None
-    """A class by its name in the data, such as 3 or cat; several with commas, if items have sets of labels (default: classes as
-    often as they occur in the data)."""
-    label_index: int | None = None
-    """A class by its place among the classes, from 0, in place of --label."""
-    condition: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """Conditioning input: an image file, a .npy, or comma-separated numbers; one for all samples or one per row."""
-    mask: str | None = field(default=None, metadata={"name": "FILE"})
-    """Mask of the image in --condition, for a run trained with --degradation mask: white where the image is filled in."""
-    known: str | None = field(default=None, metadata={"name": "FILE|X,..."})
-    """Known numbers, for a run trained with --given: a .npy of one item, or of one for each sample, with NaN where it is unknown;
-    or comma-separated numbers, with nan or ? where they are unknown. They come back unchanged."""
-    text: str | None = None
-    """The caption, for a run trained on captions."""
-    where: str | None = field(default=None, metadata={"repeats": True, "name": "COLUMN=VALUE"})
-    """Of a table: samples whose column has this value, such as income=>50K; once for each such column."""
     seed: int = 0
     """Sample i is a function of this number and i alone."""
     first: int = 0
@@ -157,6 +173,9 @@ class Sample(OneRun, OnDevice, Batched, GuidanceFlags, Writes):
     out: str | None = field(default=None, metadata={"name": "FILE|DIR"})
     """An image of all samples (grid.png), an animation from noise to data (way.gif: x_t and the estimate of the data), a folder
     of files, which the same command resumes, or arrays (samples.npz) (default: an image in the run folder)."""
+    size: str | None = field(default=None, metadata={"name": "N|H,W"})
+    """Other sides than those of the data, where the network allows them: 96 or 96,128 of images, 4096 of series, D,H,W of
+    volumes."""
     compile: bool = False
     """Compile the network first: a minute that pays off for many samples. Used only if its outputs stay the same."""
 
@@ -356,17 +375,16 @@ class Restore(OneRun, OnDevice, GuidanceFlags, Writes):
 
 
 @dataclass(frozen=True)
-class Tune(OneRun, OnDevice, GuidanceFlags, Writes):
-    """Fit a few-step solver to a run, for the quality of many more network calls."""
+class Tune(OneRun, OnDevice, GuidanceFlags, Writes, ConditionFlags):
+    """Fit a few-step solver to a run, for the quality of many more network calls.
+
+    Fitted to several conditions, the rows of a file, it serves any condition like them; fitted to one, that one alone.
+    """
 
     steps: int = 6
     """Network calls of the solver."""
     seconds: float = 60.0
     """Time limit of the fit."""
-    label: str | None = None
-    """Fit to this class alone, by its name in the data (default: classes as often as they occur in the data)."""
-    label_index: int | None = None
-    """A class by its place among the classes, from 0, in place of --label."""
     starts: int = 768
     """Largest number of starting noises to fit to; fewer are used if network calls are slow."""
     teacher: int = 100
@@ -758,6 +776,7 @@ EXAMPLES = {
         "ornstein tune runs/digits --steps 6",
         "ornstein sample runs/digits --solver tuned --steps 6",
         "ornstein tune runs/digits --steps 6 --guidance 2",
+        "ornstein tune runs/posterior --steps 10 --condition observations.npy",
         "ornstein tune models/ddpm-cifar10 --steps 6 --out six.json",
         "ornstein sample runs/digits --solver tuned --steps 6 --guidance 2 --label 3",
     ],

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import Field, field, fields, make_dataclass
+from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_type_hints
 
@@ -103,6 +104,7 @@ def _plain(kind: Any) -> Any:
     return Union[get_args(kind)] if isinstance(kind, UnionType) else kind  # noqa: UP007
 
 
+@cache
 def docstrings(kind: type) -> dict[str, str]:
     """The string below each field, of the class and those it extends."""
     docstrings: dict[str, str] = {}

@@ -90,7 +90,7 @@ def _table(column: "Column", predicted: "Any") -> "tuple[list[Column], NDArray[A
                 cells = NumberCells(None if cells.decimals is None else min(cells.decimals + 2, 20), mark=cells.mark)
             columns.append(replace(column, name=f"{column.name} mean", cells=cells))
             mean = np.nanmean(predicted.draws, axis=1)
-            values.append(mean if isinstance(cells, NumberCells) else np.round(mean))
+            values.append(cells.rounded(mean) if isinstance(cells, NumberCells) else np.round(mean))
             for part in QUANTILES:
                 columns.append(replace(column, name=f"{column.name} {100 * part:g}%"))
                 values.append(np.nanquantile(predicted.draws, part, axis=1, method="nearest"))

@@ -47,7 +47,34 @@ def opened(trained: "Run", source: str) -> "Dataset":
     adopted, notes = dataset.adopt(run)
     for note in notes:
         say(f"Note: {note}")
-    return adopted
+    return _possible(adopted)
+
+
+def _possible(dataset: "Dataset") -> "Dataset":
+    """Without the rows of a table that hold what the model has no state for, with a note."""
+    import numpy as np
+
+    from ornstein.data.column_spec import ColumnSpec
+    from ornstein.data.content import chunks
+
+    spec = dataset.spec
+    if not isinstance(spec, ColumnSpec):
+        return dataset
+    rows = np.concatenate([spec.unseen(chunk).any(1) for chunk in chunks(dataset.items)])
+    if not rows.any():
+        return dataset
+    row = np.asarray(dataset.items[int(rows.argmax())])
+    place = int(spec.unseen(row[None]).argmax())
+    column, value = spec.columns[place], float(row[place])
+    example = "a missing value" if np.isnan(value) else column.cells.text(value)
+    note = (
+        f"{int(rows.sum()):,} of {len(rows):,} rows of {spec.source} hold what no row of the training data does, such as "
+        f"{example} in column {column.name}"
+    )
+    if rows.all():
+        raise UsageError(f"{note}; give other --data")
+    say(f"Note: {note}, and are left out; items are counted without them.")
+    return dataset.take(np.flatnonzero(~rows))
 
 
 def real_data(trained: "Run", source: str | None, training: str | None) -> "tuple[Dataset, Dataset | None]":

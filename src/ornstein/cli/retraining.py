@@ -41,13 +41,10 @@ def must_be_a_library_network(teacher: "Run", otherwise: str) -> None:
 
 
 def must_take_no_known_numbers(teacher: "Run", made: str) -> None:
-    """Raises UsageError for a run of --given, of which nothing else can be made."""
-    known = teacher.model.conditions.known
-    if known is not None:
-        law = str(known.law).partition(":")[0]
+    """Raises UsageError for a run of --given; `made` says what its weights cannot begin."""
+    if teacher.model.conditions.known is not None:
         raise UsageError(
-            f"{teacher.folder} was trained with --given {law}, and {made} takes no known numbers; train a run with --given none "
-            "for that"
+            f"{teacher.folder} was trained to take known numbers, and {made} takes none; train a run with --given none for that"
         )
 
 

@@ -50,12 +50,12 @@ def _run(options: Sample, processes: Processes) -> None:
     options = guidance_flags.settled(options, trained)
     guide = guidance_flags.guide(options, trained)
     label = condition_flags.label_of(trained, options.label, options.label_index)
-    solver = guidance_flags.solver(options, trained, label, guide)
+    condition = requested(trained, options)
+    solver = guidance_flags.solver(options, trained, label, guide, condition)
     if options.out:
         _must_be_a_place(Path(options.out).expanduser(), options, trained)
     out = Path(options.out).expanduser() if options.out else _default_out(options, trained, guide)
     try:
-        condition = requested(trained, options)
         say_if_busy(trained.device)
         if out.suffix.lower() == ".gif" and not os.path.isdir(out):
             if processes.count > 1:
@@ -102,14 +102,19 @@ def _must_be_a_place(out: Path, options: Sample, trained: "Run") -> None:
 
 
 def requested(trained: "Run", options: Sample) -> "ConditionBatch | None":
-    """The conditions of the flags besides a class, read from their files; None if there are none."""
+    """The conditions of the flags besides a class, read from their files; None if there are none.
+
+    Raises UsageError for a run that needs one.
+    """
     from ornstein.runs import ConditionBatch
-    from ornstein.runs.conditioning import condition_rows, known_numbers
+    from ornstein.runs.conditioning import condition_rows, known_numbers, must_have_condition
 
     condition = condition_flags.read(
         trained, options.condition, options.mask, options.text, options.known, options.where
     )
     if condition is None:
+        if options.label is None and options.label_index is None:
+            must_have_condition(trained)
         return None
     rows = condition_rows(trained, options.count, options.label, condition, options.label_index)
     return None if rows is None else ConditionBatch(rows, known_numbers(trained, options.count, condition))
@@ -122,6 +127,7 @@ def _default_out(options: Sample, trained: "Run", guide: "GuidanceConfig") -> Pa
     label += "" if options.condition is None else "-given-" + re.sub(r"[^\w.]+", "-", Path(options.condition).stem)[:40]
     label += "" if options.known is None else "-known-" + re.sub(r"[^\w.?]+", "-", Path(options.known).stem)[:40]
     label += "" if options.where is None else "-where-" + re.sub(r"[^\w.=]+", "-", options.where)[:60].strip("-")
+    label += "" if options.size is None else "-size-" + re.sub(r"\D+", "x", options.size)
     suffix = "" if guide.plain else f"-{guide.slug}"
     name = f"samples{label}{suffix}-seed-{options.seed}-{guidance_flags.slug(options.solver)}-{options.steps}"
     from ornstein.data.origins import form_of

@@ -36,12 +36,11 @@ def read_rows(trained: "Run", name: str, besides: str | None = None) -> "tuple[N
     arrays = read_like(opened, spec.columns, optional=True)
     there = {besides, *opened.header()[0]}
     if lacking := [column.name for column in spec.columns if column.width and column.name not in there]:
-        say(
-            f"Note: {name} lacks {', '.join(lacking[:6])}{', ...' * (len(lacking) > 6)}, which is missing in all rows then."
-        )
-    for note in arrays.notes:
-        say(f"Note: {note}")
+        listed = f"{', '.join(lacking[:6])}{', ...' * (len(lacking) > 6)}"
+        say(f"Note: {name} lacks {listed}: missing in all rows.")
     rows = np.asarray(arrays.items)
+    for note in (*arrays.notes, *spec.notes_on(rows, name)):
+        say(f"Note: {note}")
     return rows, sha256(np.ascontiguousarray(rows, "<f8").tobytes()).hexdigest()
 
 

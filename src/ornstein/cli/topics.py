@@ -60,6 +60,7 @@ TOPICS: dict[str, Topic] = {
         ("ornstein train --data ~/images --size 32 --out runs/mine --dry-run", "ornstein cache"),
         (
             "data spec",
+            "origin",
             "dataset",
             "images",
             "image",

@@ -10,8 +10,7 @@ from shlex import quote
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ornstein.cli import guidance_flags
-from ornstein.cli.condition_flags import label_of
+from ornstein.cli import condition_flags, guidance_flags
 from ornstein.cli.options import Tune
 from ornstein.cli.parse import parse, within
 from ornstein.cli.printing import duration, say
@@ -64,9 +63,15 @@ def _opened(options: Tune, device: "torch.device") -> "Run":
 def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Results) -> int:
     from ornstein.runs.imported import is_foreign
 
+    condition = condition_flags.batch(trained, options)
+    label = condition_flags.label_of(trained, options.label, options.label_index)
     began, fitting, deaf = time.monotonic(), list[bool](), list[OSError]()
 
     def tell(chosen: "Effort") -> None:
+        if condition is not None:
+            say(f"Each noise has one of {len(condition.rows[0]):,} conditions.")
+        elif label is None and any("label" not in part.names for part in trained.model.conditions.parts):
+            say("Note: the solver is for samples without a condition; give the ones of the samples that are wanted.")
         say(
             f"Fitting {options.steps} network calls to {options.teacher} of {options.run}: {chosen.starts} noises to fit "
             f"to, {chosen.held_out} held out, batches of {chosen.batch_size}, {guide}."
@@ -86,7 +91,8 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
 
         tuned = trained.tune(
             options.steps,
-            label=label_of(trained, options.label, options.label_index),
+            label=label if condition is None else None,
+            condition=condition,
             guide=guide,
             seconds=options.seconds,
             starts=options.starts,
@@ -105,15 +111,13 @@ def _tune(trained: "Run", options: Tune, guide: "GuidanceConfig", results: Resul
         f"Mean error of held-out endpoints: {tuned.error:.4f}, {tuned.error / tuned.untuned:.2f} of the best untuned "
         f"table's {tuned.untuned:.4f}, in {duration(time.monotonic() - began)}."
     )
-    label = [] if options.label is None else [f"--label {quote(options.label)}"]
-    label += [] if options.label_index is None else [f"--label-index {options.label_index}"]
     named = guidance_flags.TUNED
     solver = named if options.out is None else quote(f"{named}:{options.out}")
     use = [
         "ornstein sample",
         quote(options.run),
         f"--solver {solver} --steps {options.steps}",
-        *label,
+        *condition_flags.flags(options),
         *guidance_flags.flags(options),
     ]
     if not is_foreign(trained.folder):

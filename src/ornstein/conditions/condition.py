@@ -31,6 +31,8 @@ class Condition(ABC):
     """Networks take the conditions of a model in this order; classes are the first."""
     numbers: ClassVar[int] = 0
     """Uniform numbers in [0, 1) that the rows of an item take where they are made at random."""
+    optional: ClassVar[bool] = False
+    """Whether samples can do without it also where training never dropped it, such as classes, which are drawn then."""
     drawn_in_training: ClassVar[bool] = False
     """Whether it says nothing of an item outside of training unless a user gives it."""
 

@@ -48,6 +48,12 @@ class Known(Condition):
         return self.law.count(self.shape)
 
     @property
+    def optional(self) -> bool:  # type: ignore[override]
+        """Whether the law gives nothing at times: for the least numbers or the largest."""
+        visible = self.law(torch.tensor([[0.0], [1 - 1e-6]]).expand(2, self.law.count(self.shape)), self.shape)
+        return not bool(visible.flatten(1).any(1).all())
+
+    @property
     def _cells(self) -> tuple[int, ...]:
         """The shape of an item with an axis of channels."""
         return (1, *self.shape) if len(self.shape) == 1 else self.shape

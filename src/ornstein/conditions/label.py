@@ -34,6 +34,7 @@ class Label(Condition):
 
     names = ("label", "label_index")
     place = 0
+    optional = True
 
     def __post_init__(self) -> None:
         count, wrong = len(self.frequencies), len(self.classes)
@@ -138,9 +139,10 @@ class LabelSet(Condition):
 
     def requested(self, values: Mapping[str, Any], count: int, spec: DataSpec) -> Tensor:
         """`values["label"]`: labels of the data by number or name, one or a sequence of them ("a,b" is one too), for all samples;
+        or for each a sequence of them; or an array of booleans (K,) or (N, K). `values["label_index"]`: the same by indices.
 
         Raises UsageError that says what is wrong.
-        or for each a sequence of them; or an array of booleans (K,) or (N, K). `values["label_index"]`: the same by indices."""
+        """
         key = _one_of(values)
         label, width = values[key], len(self.labels)
         if isinstance(label, (np.ndarray, Tensor)) and label.ndim:

@@ -199,7 +199,9 @@ def read_table(name: str, file: IO[bytes], where: str) -> tuple[dict[str, dict[s
     if unused:
         columns = f"the column {next(iter(unused))}" if len(unused) == 1 else f"the columns {listed(list(unused))}"
         are = "is" if len(unused) == 1 else "are"
-        notes.append(f"{place} has {columns} too, which {are} not used; a class goes under `label`.")
+        notes.append(
+            f"{place} has {columns} too, which {are} not used; a class goes under `label`, numbers under `conditions`."
+        )
     return table, tuple(notes)
 
 

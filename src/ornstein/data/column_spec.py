@@ -83,6 +83,14 @@ class ColumnSpec(DataSpec):
             raise UsageError(f"the run has no column {name!r}; {hint}")
         return names.index(name)
 
+    def unseen(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which cells of rows (N, C) the model has no state for: missing where none was, another value than the constant one."""
+        strange = np.zeros(rows.shape, np.bool_)
+        for i, column in enumerate(self.columns):
+            lacking, constant = np.isnan(rows[:, i]), column.constant
+            strange[:, i] = lacking & (not column.missing) if constant is None else ~lacking & (rows[:, i] != constant)
+        return strange
+
     def known(self, texts: Sequence[str]) -> NDArray[np.float64]:
         """A row (1, C) of what texts NAME=VALUE say, with NaN in all other columns. Raises UsageError that says what is wrong."""
         row = np.full((1, len(self.columns)), math.nan)
@@ -90,7 +98,7 @@ class ColumnSpec(DataSpec):
             names = [column.name for column in self.columns if text.startswith(f"{column.name}=")]
             if not names:
                 name, equals, _ = text.partition("=")
-                if not equals or not name:
+                if not equals or not name or any(column.name == text for column in self.columns):
                     raise UsageError(f"--where {text}: give COLUMN=VALUE, such as {self.columns[0].name}=...")
                 self.place(name)
             name = max(names, key=len)
@@ -169,7 +177,10 @@ class ColumnSpec(DataSpec):
             if column.value is None:
                 continue
             low, high = getattr(column.value, "low", -math.inf), getattr(column.value, "high", math.inf)
-            outside = sum(int(((chunk[:, i] < low) | (chunk[:, i] > high)).sum()) for chunk in chunks(items))
+            outside = 0
+            for chunk in chunks(items):
+                numbers = chunk[column.has_number(chunk[:, i]), i]
+                outside += int(((numbers < low) | (numbers > high)).sum())
             if outside:
                 notes.append(
                     f"{outside:,} of {len(items):,} numbers of column {column.name} of {where} lie outside the range of the "

@@ -328,8 +328,12 @@ def _passed_over(names: Sequence[str], where: str, kind: FileKind) -> list[str]:
     others = [name for name in names if PurePosixPath(name).name.lower() not in IGNORED]
     endings = Counter(PurePosixPath(name).suffix.lower() or "without an ending" for name in others)
     said = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(8))
+    table = next((name for name in others if PurePosixPath(name).suffix.lower() in (".csv", ".tsv", ".jsonl")), None)
+    named = (
+        "" if table is None else f"; a table of labels or captions such as {table} is read where it is named metadata"
+    )
     return (
-        [f"{len(others):,} files in {where} are no {kind.plural} that can be read and are passed over: {said}."]
+        [f"{len(others):,} files in {where} are no {kind.plural} that can be read and are passed over: {said}{named}."]
         if others
         else []
     )

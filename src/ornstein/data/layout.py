@@ -76,6 +76,7 @@ def layout_of(
 
 def _wanted(shape: tuple[int, ...], where: str, wanted: str) -> str:
     name = wanted.upper()
+    name = name.replace("T", "D" if "H" in name else "L")  # time is the depth of a film, and the length of a series
     known = [layout for layout, kind in LAYOUTS.items() if kind.arrays]
     if name not in known:
         raise UsageError(f"layout: {wanted!r} is not known; give one of {', '.join(known)}")

@@ -196,10 +196,11 @@ class LongFile(ArraySource):
         index = np.rint(offset).astype(np.int64)
         off = np.abs(offset - index) > EVEN
         if off.any():
-            at = int(np.argmax(off))
+            at, near = int(np.argmax(off)), int(np.flatnonzero(inside & (np.diff(when) == step))[0])
             raise UsageError(
-                f"{where}: the times of {self.id} {distinct[place[at]]} are not even: {when[at]:g} is no whole number of steps "
-                f"of {step:g} after {begin[place[at]]:g}; bring them to an even grid"
+                f"{where}: the times are not even: {when[at]:g} of {self.id} {distinct[place[at]]} is no whole number of steps "
+                f"of {step:g} after {begin[place[at]]:g}, and {self.id} {distinct[place[near]]} has times as near as that; bring "
+                "them to an even grid"
             )
         lengths = index[bounds[1:] - 1] + 1
         if int(lengths.sum()) > THIN * len(when):

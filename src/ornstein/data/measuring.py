@@ -39,6 +39,9 @@ class _Survey(NamedTuple):
     holes: bool = False
 
 
+MASK = ", or take NaN for missing numbers by --missing mask, in Python missing='mask'"
+
+
 def is_masked(missing: str | None) -> bool:
     """Whether NaN is to be a missing number. Raises UsageError for another word than "mask"."""
     if missing not in (None, "mask"):
@@ -155,7 +158,7 @@ def _survey(items: NDArray[Any], layout: str, source: str, masked: bool) -> _Sur
     whole: Any = True
     start, holes = 0, False
     for chunk in chunks(items):
-        must_be_finite(chunk, source, layout, start, masked)
+        must_be_finite(chunk, source, layout, start, masked, MASK)
         values = to_model_order(chunk, layout)
         axes = (0, *range(2, values.ndim))
         low = np.fmin(low, np.fmin.reduce(values, axis=axes).astype(np.float64))

@@ -463,10 +463,12 @@ def within_reach(low: float, high: float) -> bool:
     return max(abs(low), abs(high)) <= REACH and (high - low >= 1 / REACH or high == low)
 
 
-def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0, masked: bool = False) -> None:
+def must_be_finite(
+    items: NDArray[Any], where: str, layout: str, first: int = 0, masked: bool = False, mend: str = ""
+) -> None:
     """Raises `OrnsteinError` that names the first number of items (N, ...) which is NaN or infinite, by its axes.
 
-    The items are those from number `first` on. `masked`: NaN is allowed.
+    The items are those from number `first` on. `masked`: NaN is allowed. `mend`: what else can be done about NaN.
     """
     if items.dtype.kind != "f":
         return
@@ -474,12 +476,15 @@ def must_be_finite(items: NDArray[Any], where: str, layout: str, first: int = 0,
     for chunk in chunks(items):
         finite = ~np.isinf(chunk) if masked else np.isfinite(chunk)
         if not finite.all():
-            item, *place = np.argwhere(~np.atleast_1d(finite))[0].tolist()
+            first_bad = np.argwhere(~np.atleast_1d(finite))[0]
+            item, *place = first_bad.tolist()
+            other = mend if np.isnan(np.atleast_1d(chunk)[tuple(first_bad)]) else ""
             axes = ["column" if LAYOUTS[layout].spatial == 0 else AXES[axis] for axis in layout[1:]]
             position = ", ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
             kinds = "infinite numbers" if masked else "NaN or infinite numbers"
             raise NotFinite(
-                f"Item {start + item} of {where} holds {kinds}{f' ({position})' if position else ''}; remove it or mend it."
+                f"Item {start + item} of {where} holds {kinds}{f' ({position})' if position else ''}; remove it or mend it"
+                f"{other}."
             )
         start += len(chunk)
 

@@ -554,7 +554,7 @@ def read_like(
             strange[:, i] &= column.name in unknown
         rows = strange.any(1)
         name = next(iter(unknown))
-        what = "taken for missing there" if optional else "left out"
+        what = "taken for missing there" if optional else "left out; items are counted without them"
         example = brief(sorted(unknown[name])[0])
         notes.append(
             f"{int(rows.sum()):,} of {len(items):,} rows of {opened.where} hold a category that the training data do not have, "

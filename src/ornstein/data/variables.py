@@ -1,7 +1,7 @@
 """Variables of scientific files (HDF5, NetCDF, Zarr) as items: which one, what its axes are called, how its numbers are packed.
 
 Packing is that of the CF conventions 1.11, sections 2.5.1 and 8.1: value = stored · scale_factor + add_offset, and what is stored
-as _FillValue or missing_value is missing. Items lie along the first axis.
+as _FillValue or missing_value, or outside of valid_range or valid_min and valid_max, is missing. Items lie along the first axis.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ornstein.files.output import Output
 
 SLAB = 8 << 20  # bytes of stored numbers that are read at once
+LARGEST = 2 << 30  # bytes of an item, or of a chunk of a file, which is read in one piece
 FEW = 8  # names that a sentence lists
 AXIS = 1 << 14  # numbers of a coordinate that is kept
 LETTERS = {
@@ -43,6 +44,7 @@ LETTERS = {
 }
 """Axes by the usual names of dimensions, in lower case."""
 SCALE, OFFSET, FILLS = "scale_factor", "add_offset", ("_FillValue", "missing_value")
+BOUNDS = {"valid_range": 2, "valid_min": 1, "valid_max": 1}  # how many numbers each is
 
 Attributes = dict[str, list[Any]]
 """By name the numpy type, or "str", and the value: a number or text, or a list of them."""
@@ -56,6 +58,8 @@ class About:
     dtype: np.dtype[Any]
     dimensions: tuple[str, ...] = ()
     attributes: Mapping[str, Any] | None = None
+    chunk: int = 0
+    """Bytes that are unpacked together, where the file says it."""
 
 
 class Reader(ABC):
@@ -86,13 +90,16 @@ class Reader(ABC):
 
 @dataclass(frozen=True)
 class Packing:
-    """How numbers are stored: `fills` are missing; with a `scale` or an `offset` they are floating numbers once read."""
+    """How numbers are stored: `fills`, and those below `low` and above `high`, are missing; with a `scale` or an `offset` they
+    are floating numbers once read."""
 
     stored: np.dtype[Any]
     scale: float | None = None
     offset: float | None = None
     fills: tuple[float, ...] = ()
     wide: bool = True
+    low: float = -math.inf
+    high: float = math.inf
 
     @staticmethod
     def of(dtype: np.dtype[Any], attributes: Mapping[str, Any], where: str) -> Packing:
@@ -100,11 +107,12 @@ class Packing:
         if str(attributes.get("_Unsigned", "")).lower() == "true" and dtype.kind == "i":
             dtype = np.dtype(dtype.str.replace("i", "u"))
         numbers: dict[str, tuple[float, ...]] = {}
-        for key in (SCALE, OFFSET, *FILLS):
+        for key in (SCALE, OFFSET, *FILLS, *BOUNDS):
             if key in attributes:
-                value = np.asarray(attributes[key])
-                if value.dtype.kind not in "biuf" or (key not in FILLS and value.size != 1):
-                    raise UsageError(f"{where}: its attribute {key} is {brief(attributes[key])}, and must be a number")
+                value, size = np.asarray(attributes[key]), BOUNDS.get(key, 1)
+                if value.dtype.kind not in "biuf" or (key not in FILLS and value.size != size):
+                    must = "a number" if size == 1 else f"{size} numbers"
+                    raise UsageError(f"{where}: its attribute {key} is {brief(attributes[key])}, and must be {must}")
                 numbers[key] = tuple(float(v) for v in value.astype(np.float64).reshape(-1))
         scale, offset = (numbers[key][0] if key in numbers else None for key in (SCALE, OFFSET))
         if scale is not None and (scale == 0 or not math.isfinite(scale)):
@@ -113,7 +121,16 @@ class Packing:
         single = bool(kinds) and all(kind == np.float32 for kind in kinds)
         wide = dtype.itemsize > 2 if dtype.kind != "f" else dtype.itemsize > 4
         fills = tuple(dict.fromkeys(value for key in FILLS for value in numbers.get(key, ())))
-        return Packing(dtype, scale, offset, fills, wide or (bool(kinds) and not single))
+        whole = numbers.get("valid_range", (-math.inf, math.inf))
+        low, high = (
+            numbers.get(key, (bound,))[0] for key, bound in zip(("valid_min", "valid_max"), whole, strict=True)
+        )
+        return Packing(dtype, scale, offset, fills, wide or (bool(kinds) and not single), low, high)
+
+    @property
+    def hides(self) -> bool:
+        """Whether some numbers stand for missing ones."""
+        return bool(self.fills) or self.low > -math.inf or self.high < math.inf
 
     @property
     def packs(self) -> bool:
@@ -128,7 +145,7 @@ class Packing:
 
     def hidden(self, stored: NDArray[Any]) -> NDArray[np.bool_]:
         """Where a number is missing."""
-        gone = np.zeros(stored.shape, np.bool_)
+        gone = np.asarray((stored < self.low) | (stored > self.high))
         for fill in self.fills:
             gone |= np.isnan(stored) if math.isnan(fill) and stored.dtype.kind == "f" else stored == fill
         return gone
@@ -143,10 +160,11 @@ class Packing:
         return values.astype(self.dtype(holes))
 
     def pack(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The inverse: whole numbers are rounded and held to their type, and never become a fill; NaN becomes the first fill."""
-        if not self.packs and not self.fills and values.dtype.kind == self.stored.kind:
+        """The inverse: numbers are held to their type and valid range, and never become a fill; NaN becomes the first fill."""
+        if not self.packs and not self.hides and values.dtype.kind == self.stored.kind:
             return values.astype(self.stored)
         numbers = (values.astype(np.float64) - (self.offset or 0.0)) / (1.0 if self.scale is None else self.scale)
+        numbers = np.clip(numbers, self.low, self.high)
         if self.stored.kind != "f":
             limits = (0, 1) if self.stored.kind == "b" else (np.iinfo(self.stored).min, np.iinfo(self.stored).max)
             low, high = limits[0] + (limits[0] in self.fills), limits[1] - (limits[1] in self.fills)
@@ -287,14 +305,20 @@ class VariableFile(ArraySource):
     def _read(self, scratch: Path | None) -> Arrays:
         with self.opened() as reader:
             name = self._chosen(reader)
-            about, where = reader.about(name), f"{name} in {self.path}"
+            about, where = reader.about(name), f"{name} in {self.path}" if name else str(self.path)
             if about.dtype.kind not in "biuf":
                 raise UsageError(f"{where} has type {about.dtype}; items must be whole or floating numbers.")
             if not about.shape or 0 in about.shape:
                 raise UsageError(f"{where} has shape {about.shape}; there is nothing to learn from.")
+            piece = max(about.chunk, math.prod(about.shape[1:]) * about.dtype.itemsize)
+            if piece > LARGEST:
+                raise OrnsteinError(
+                    f"{where} is read in pieces of {piece / 1e9:,.0f} GB (an item, or a chunk of the file), and more than "
+                    f"{LARGEST >> 30} take too much memory; save smaller ones."
+                )
             packing = Packing.of(about.dtype, about.attributes or {}, where)
             must_have_place(math.prod(about.shape) * packing.dtype(False).itemsize, scratch, self.path)
-            holes = bool(packing.fills) and any(
+            holes = packing.hides and any(
                 packing.hidden(self._stored(reader, name, a, b, packing)).any() for a, b in _slabs(about)
             )
             layout, note = self._layout(about, packing.dtype(holes), where)
@@ -303,7 +327,8 @@ class VariableFile(ArraySource):
         notes = [] if not note else [note]
         if holes:
             notes.append(
-                f"{where} has missing numbers, by its fill value: they are 0 for the network and no part of the loss."
+                f"{where} has missing numbers, by its fill value or valid range: they are 0 for the network and no part of the "
+                "loss."
             )
         items, layout = as_items(items, where, layout, like=self.like)
         return Arrays(items, layout=layout, masked=holes, notes=tuple(notes), origin=form.origin)

@@ -6,6 +6,7 @@ unpack bytes, since others (pickle, objects) would run what they unpack. Links a
 
 from __future__ import annotations
 
+import math
 import os
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -143,9 +144,16 @@ class ZarrReader(Reader):
                 )[0].item()
             except (ValueError, IndexError):
                 del attributes["_FillValue"]
-        if about.get("zarr_format") == 2 and isinstance(about.get("fill_value"), (int, float)) and _is_cf(attributes):
-            attributes.setdefault("_FillValue", about["fill_value"])
-        return About(tuple(about["shape"]), self._dtype(about), self._names(about), attributes)
+        fill = about.get("fill_value")
+        if (
+            isinstance(fill, (int, float))
+            and "missing_value" not in attributes
+            and _is_missing(fill, about, attributes)
+        ):
+            attributes.setdefault("_FillValue", fill)
+        dtype = self._dtype(about)
+        chunk = math.prod(_chunk(about)) * dtype.itemsize
+        return About(tuple(about["shape"]), dtype, self._names(about), attributes, chunk)
 
     def read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         return np.asarray(self._array(name)[start:stop])
@@ -165,9 +173,19 @@ class ZarrReader(Reader):
         return self.read(place, 0, axis.shape[0]), axis.attributes or {}
 
 
-def _is_cf(attributes: Mapping[str, Any]) -> bool:
-    """Whether the fill value of an array of version 2 stands for what is missing, as xarray has it."""
-    return "scale_factor" in attributes or "add_offset" in attributes
+def _chunk(about: Mapping[str, Any]) -> list[int]:
+    """The sides of a chunk; none where the metadata say none, which zarr refuses."""
+    grid = about.get("chunk_grid") or {}
+    inner = grid.get("configuration") if isinstance(grid, dict) else None
+    sides = about.get("chunks") or (inner.get("chunk_shape") if isinstance(inner, dict) else None) or []
+    return sides if isinstance(sides, list) and all(type(side) is int and side >= 0 for side in sides) else []
+
+
+def _is_missing(fill: float, about: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
+    """Whether what an array holds where nothing was written stands for missing numbers: any but 0, which is the default; in
+    version 2 that too, where numbers are packed, as xarray has it."""
+    packs = "scale_factor" in attributes or "add_offset" in attributes
+    return not isinstance(fill, bool) and (fill != 0 or (packs and about.get("zarr_format") == 2))
 
 
 def _codecs(about: Mapping[str, Any]) -> Iterator[str]:

@@ -39,7 +39,7 @@ def write(
 
     solver, steps, guide: of the loop that goes with the network, as in `Run.sample`. Nothing but an export of the same run with
     the same choices is written over, unless by `force`. Raises UsageError for a name with another ending, a model that the
-    format has no way to say, a run of a table, and a place that is taken; MissingExtra for a library
+    format has no way to say, a run of a table or of an imported model, and a place that is taken; MissingExtra for a library
     that is not installed, OrnsteinError where the disk refuses.
     """
     if run.spec.may_lack:
@@ -50,6 +50,8 @@ def write(
     if place.suffix.lower() != form.ending:
         named = f"a {form.ending} file" if form.ending else "a folder, whose name has no ending"
         raise UsageError(f"--out {out}: this format is {named}; give such a name")
+    if run.model.is_imported:
+        raise UsageError(f"{run.folder} is an imported model, which is not exported; export it where it came from")
     loop = Loop(run, solver, steps, guide)
     _, table = loop.times_and_table()
     recipe = {
@@ -70,10 +72,6 @@ def loop_file_of(out: Path) -> Path:
 
 def must_be_built_in(run: Run, what: str) -> None:
     """Raises UsageError for a network that no file says how to build."""
-    if run.model.is_imported:
-        raise UsageError(
-            f"{run.folder} is an imported model, so there can be no {what} of it; export it where it came from"
-        )
     if run.model.is_own:
         raise UsageError(
             f"{run.folder} has a network of its own, {type(run.model.network).__name__}, which no file says how to build, so "

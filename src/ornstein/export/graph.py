@@ -1,10 +1,12 @@
 """A run's network as one function of tensors, network(x, c_noise, *conditions, aim) -> prediction, for any batch."""
 
+import warnings
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ornstein.errors import UsageError
 from ornstein.export.loop import Loop
 
 
@@ -40,3 +42,20 @@ class Graph(nn.Module):
         axes = {0: batch}
         others = tuple(axes for _ in self.names[2:])
         return (axes, axes, others) if others else (axes, axes)
+
+
+def traced(graph: Graph, inputs: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    """The graph as a program for any batch, from one batch of inputs.
+
+    Raises UsageError for a network that torch cannot trace so, such as one whose own code asks for `len(x)`.
+    """
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(graph, inputs, dynamic_shapes=graph.shapes())
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{type(graph.network).__name__} cannot be exported for batches of any size (where its code says len(x), write "
+            f"x.shape[0]; no branch on values): {reason}"
+        ) from error

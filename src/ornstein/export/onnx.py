@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 
 from ornstein.export.format import example, loop_file_of, metadata
-from ornstein.export.graph import Graph
+from ornstein.export.graph import Graph, traced
 from ornstein.export.loop import Loop
 from ornstein.extras import check, library
 from ornstein.files.output import Output, digest_of
@@ -40,14 +40,15 @@ class ONNX:
         check("onnxscript", PURPOSE)
 
         graph = Graph(loop)
+        exported = traced(
+            graph, example(loop, 2)
+        )  # not by the exporter, which falls back to a batch of one size unasked
         with torch.no_grad(), quiet():
             program = torch.onnx.export(
-                graph,
-                example(loop, 2),
+                exported,
                 dynamo=True,
                 input_names=graph.names,
                 output_names=["prediction"],
-                dynamic_shapes=graph.shapes(),
                 opset_version=self.opset,
                 verbose=False,
             )

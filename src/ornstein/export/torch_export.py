@@ -1,6 +1,5 @@
 """torch.export: the network as a .pt2 file that torch alone runs, and the loop as JSON."""
 
-import warnings
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from ornstein.export.format import example, loop_file_of
-from ornstein.export.graph import Graph
+from ornstein.export.graph import Graph, traced
 from ornstein.export.loop import Loop
 from ornstein.files.output import Output, digest_of
 
@@ -26,10 +25,7 @@ class TorchExport:
         loop_file = replace(graph_file, path=loop_file_of(out))
         for place in (graph_file, loop_file):
             place.check()
-        graph = Graph(loop)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            program = torch.export.export(graph, example(loop, 2), dynamic_shapes=graph.shapes())
+        program = traced(Graph(loop), example(loop, 2))
         with graph_file.write() as file:
             torch.export.save(program, str(file))
             with zipfile.ZipFile(file, "a") as archive:

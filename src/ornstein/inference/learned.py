@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ornstein import conditions, exact, likelihood, sampling, tuning
+from ornstein.arguments import as_solver
 from ornstein.data import dataset_of
 from ornstein.denoiser import Denoiser
 from ornstein.errors import UsageError
@@ -26,6 +27,7 @@ from ornstein.objective import LogitNormal
 from ornstein.runs import Run
 from ornstein.runs.calibrating import calibrate as calibrate_run
 from ornstein.solvers import Solver
+from ornstein.solvers.solver import own_steps
 from ornstein.tuning import Tuned
 
 Array = NDArray[np.float64]
@@ -78,7 +80,7 @@ class AmortisedPosterior:
             samples = post.given(x_o).sample(1000, solver=solver)
 
         Each start of the fit has one of the observations, which are best some hundreds of simulations; those that were learned
-        from will do. The solver is then for any observation like them.
+        from will do. The solver is then for any observation like them. Raises UsageError for observations of another shape.
         """
         rows = self._rows(_observed(self, x))
 
@@ -132,8 +134,6 @@ class ObservedPosterior:
         for others Langevin steps correct it: `solver=PredictorCorrector(DDIM(), corrections=2)`, `steps=50` or more.
         """
         run = self.posterior.run
-        if steps is None and isinstance(solver, Tuned):
-            steps = solver.fitted.calls
         if len(self.x) == 1:
             made = run.sample(
                 count,
@@ -148,7 +148,7 @@ class ObservedPosterior:
             self.denoiser(),
             (count, *run.spec.shape),
             solver=solver,
-            steps=steps or run.model.steps,
+            steps=steps or own_steps(as_solver(solver), run.model.steps),
             noise=PerSampleNoise(seed),
             batch_size=batch_size,
             dtype=run.model.dtype,
@@ -181,7 +181,7 @@ class ObservedPosterior:
         return LogDensity(result, error)
 
     def unnormalised_log_prob(self, theta: Any, *, steps: int = 96, check: bool = True) -> LogDensity:
-        """log p(θ | x_1 … x_n) of parameters (N, D) up to a constant, the same for all θ: Σ log p(θ | x_i) − (n − 1) log p(θ).
+        """log p(θ | x_1 … x_n) of parameters (N, D) in nats, up to a constant: Σ log p(θ | x_i) − (n − 1) log p(θ).
 
         For ratios of densities, a mode, or Markov chains. The densities are those of `log_prob`, each with its own error of
         learning, which add up. Raises UsageError where the prior is not known.

@@ -45,6 +45,11 @@ class Agreement(Metric):
             raise UsageError(
                 "label agreement needs samples whose classes are known, and a classifier of the real images"
             )
+        if not len(labels.real):
+            raise UsageError(
+                "label agreement needs real items that the classifier did not learn from, which are a tenth of them, and none of "
+                "these has a label; give more"
+            )
         count, notes = len(labels.classes), list[str]()
         known = torch.ones(count, dtype=torch.bool) if labels.known is None else labels.known
         counted = torch.cat([known, known.new_zeros(1)])[labels.requested.clamp(max=count)]

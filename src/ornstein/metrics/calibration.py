@@ -119,9 +119,8 @@ def calibration(
     score = crps(draws, np.where(lost, np.nan, truth))
     if judged is not None:
         draws, truth = _outcomes(draws, truth)
-    below = (draws < truth[:, None]).sum(1) + rng.random(truth.shape) * ((draws == truth[:, None]).sum(1) + 1)
-    ranks = np.where(lost, np.nan, below / (each + 1))
-    inner = None if densities is None else _above(*densities, rng)
+    ranks = np.where(lost, np.nan, _part(draws, truth, rng))
+    inner = None if densities is None else _part(-densities[0], -densities[1], rng)  # of higher density than the truth
     return Calibration(each, ranks, _balls(draws, truth, lost, rng), score, inner, names)
 
 
@@ -140,19 +139,16 @@ def _balls(draws: Array, truth: Array, lost: NDArray[np.bool_], rng: np.random.G
     scale = np.sqrt(np.where(lost, 0.0, np.square(there - middle)).sum(0) / count)
     scale = np.where(np.isfinite(scale) & (scale > 0), scale, 1.0)
     reference = middle + scale * rng.uniform(-2, 2, truth.shape)
-    off = (draws - reference[:, None]) / scale
+    off = (np.concatenate([draws, truth[:, None]], 1) - reference[:, None]) / scale
     far = np.square(np.where(lost[:, None], 0.0, off)).sum(2)
-    own = np.square(np.where(lost, 0.0, (truth - reference) / scale)).sum(1)
-    return _part(far < own[:, None], rng)
+    return _part(far[:, :-1], far[:, -1], rng)
 
 
-def _above(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
-    return _part(draws > truth[:, None], rng)
-
-
-def _part(inside: NDArray[np.bool_], rng: np.random.Generator) -> Array:
-    """(rank + u)/(K + 1) with a uniform u: uniform on (0, 1), not only on K + 1 places."""
-    return np.asarray((inside.sum(1) + rng.random(len(inside))) / (inside.shape[1] + 1))
+def _part(draws: Array, truth: Array, rng: np.random.Generator) -> Array:
+    """(rank + u)/(K + 1) of truth (N, ...) among draws (N, K, ...), ties broken at random: uniform on (0, 1), of outcomes that
+    repeat too."""
+    below, ties = (draws < truth[:, None]).sum(1), (draws == truth[:, None]).sum(1)
+    return np.asarray((below + rng.random(truth.shape) * (ties + 1)) / (draws.shape[1] + 1))
 
 
 def _mean(name: str, each: Array) -> Score:

@@ -42,6 +42,18 @@ def held_out(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[: count // HELD])
 
 
+def learned_from(dataset: Dataset) -> np.ndarray:
+    """The places of the items that `train` learns from: the others that have a label."""
+    return np.setdiff1d(np.flatnonzero(dataset.labelled), held_out(len(dataset)))
+
+
+def can_learn(dataset: Dataset) -> bool:
+    """Whether they are images of two classes or more."""
+    if not dataset.spec.traits.pixels or dataset.labels is None:
+        return False
+    return len(np.unique(dataset.labels[learned_from(dataset)])) > 1
+
+
 def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int = 0) -> ImageClassifier:
     """AdamW with a rising and falling rate on nine tenths of a labelled dataset; images up to 16 pixels move by one pixel.
 
@@ -53,7 +65,7 @@ def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int =
         net = ImageClassifier(spec.shape, len(dataset.classes))
         optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-2)
         rng, shift = np.random.default_rng(seed), max(spec.shape[1:]) <= 16
-        known = np.setdiff1d(np.arange(len(dataset)), held_out(len(dataset)))
+        known = learned_from(dataset)
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = 2e-3 * min((step + 1) / (0.1 * steps), 1 - step / steps)
@@ -62,7 +74,7 @@ def train(dataset: Dataset, steps: int = 500, batch_size: int = 128, seed: int =
                 moved = torch.roll(F.pad(x, [1] * 4, value=-1.0), tuple(rng.integers(-1, 2, 2)), (2, 3))
                 x = moved[..., 1:-1, 1:-1]
             assert labels is not None
-            F.cross_entropy(net(x), labels, ignore_index=len(dataset.classes)).backward()  # a missing label
+            F.cross_entropy(net(x), labels).backward()
             optimizer.step()
             optimizer.zero_grad()
         net.eval().requires_grad_(False)

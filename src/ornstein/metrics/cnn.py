@@ -9,11 +9,11 @@ from ornstein.data import Dataset
 from ornstein.data.arrays import Arrays
 from ornstein.data.cache import Items, cached, default_folder
 from ornstein.errors import UsageError
-from ornstein.metrics.classifier import ImageClassifier, held_out, train
+from ornstein.metrics.classifier import ImageClassifier, can_learn, held_out, train
 from ornstein.metrics.features import Network
 
 STEPS = 500
-RECIPE = 2  # a change of `train` makes cached ones unknown
+RECIPE = 3  # a change of `train` makes cached ones unknown
 
 
 def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) -> ImageClassifier:
@@ -21,7 +21,7 @@ def classifier(dataset: Dataset, steps: int = STEPS, cache: Path | None = None) 
 
     Raises UsageError for data that are no images with at least two classes, OrnsteinError when the disk refuses.
     """
-    if not dataset.spec.traits.pixels or dataset.labels is None or len(dataset.classes) < 2:
+    if not can_learn(dataset):
         raise UsageError(
             f"{dataset.spec.source}: a classifier needs images of two classes or more; give --features pixels"
         )

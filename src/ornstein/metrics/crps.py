@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 def crps(draws: Array, truth: Array) -> Array:
     """draws (N, K, ...) and truth (N, ...), in one unit: the score of each number, (N, ...), in that unit.
 
-    Draws that are NaN are left out. NaN where the truth is, or where fewer than two draws are left.
+    Draws that are NaN, missing values of a table, are left out. NaN where the truth is, or where fewer than two draws are left.
     Raises UsageError for shapes that do not fit, and for fewer than two draws.
     """
     if draws.ndim < 2 or truth.shape != (len(draws), *draws.shape[2:]) or draws.shape[1] < 2:
@@ -28,7 +28,6 @@ def crps(draws: Array, truth: Array) -> Array:
     there = np.where(count > 1, count, 2)
     near = np.nansum(np.abs(draws - truth[:, None]), 1) / there
     ranks = np.arange(1, draws.shape[1] + 1).reshape(-1, *[1] * (draws.ndim - 2))
-    spread = np.nansum((2 * ranks - there[:, None] - 1) * np.sort(draws, axis=1), 1) / (
-        there * (there - 1)
-    )  # NaN comes last
+    ordered = np.sort(draws, axis=1)  # NaN comes last
+    spread = np.nansum((2 * ranks - there[:, None] - 1) * ordered, 1) / (there * (there - 1))
     return np.where(np.isnan(truth) | (count < 2), np.nan, near - spread)

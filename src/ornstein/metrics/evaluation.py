@@ -75,6 +75,13 @@ def reference(
     return Reference(real, fresh, everything, None if same else real[:SEARCHED], (held, known))
 
 
+def must_be_metrics(argument: str, names: tuple[str, ...]) -> None:
+    """Raises UsageError, which says the argument, for a name that is none of a metric."""
+    for name in names:
+        if name not in by_name():
+            raise UsageError(f"{argument}: there is no metric {name!r}; there are {', '.join(by_name())}")
+
+
 def evaluate(
     samples: Tensor,
     reference: Reference,
@@ -94,9 +101,7 @@ def evaluate(
     requested metric that would mean nothing, or if nothing at all can be measured.
     """
     wanted = usual(kind) if names is None else names
-    for name in wanted:
-        if name not in by_name():
-            raise UsageError(f"--metrics: there is no metric {name!r}; there are {', '.join(by_name())}")
+    must_be_metrics("names", wanted)
     rows: list[Row] = []
     by_class: dict[str, Score] = {}
     memorised: Memorisation | None = None

@@ -70,7 +70,8 @@ class ColumnTransformer(nn.Module):
             "out_channels": out_channels,
             "image": image,
             "aim": aim,
-        } | ({} if codes is None else {"codes": dict(codes)})
+            "codes": None if codes is None else dict(codes),
+        }
         self.takes_aim = aim
         self.codes = None if codes is None else Codes(dim, **codes)
         self.dim, self.classes, self.image = dim, classes, image

@@ -94,7 +94,8 @@ class MLP(nn.Module):
             "image": image,
             "aim": aim,
             "linear": linear,
-        } | ({} if codes is None else {"codes": dict(codes)})
+            "codes": None if codes is None else dict(codes),
+        }
         self.takes_aim = aim
         self.codes = None if codes is None else Codes(dim, **codes)
         self.dim, self.classes, self.image = dim, classes, image

@@ -59,13 +59,15 @@ def calibrate(
         raise UsageError(
             f"calibrate: {run.folder} has no conditions, so its samples say nothing of an item; use evaluate"
         )
+    if density and known.known is not None:
+        raise UsageError("density: regions of highest density are for runs with other conditions than known numbers")
     dataset, _ = dataset.adopt(run.spec)
     dataset, table = known.fitted(dataset, run.folder), run.spec if isinstance(run.spec, ColumnSpec) else None
     if table is not None:
         known, names = _by_columns(known, table), tuple(column.name for column in table.columns)
     count, draws = min(as_whole("count", count, 1), len(dataset)), as_whole("draws", draws, 2)
     indices = np.sort(np.random.default_rng(seed).permutation(len(dataset))[:count])
-    rows = _rows(known, dataset, indices, seed)
+    rows = rows_as_trained(known, dataset, indices, seed)
     items = np.asarray(dataset.items[indices], np.float64)
     judged = known.scored(rows)
     made, done, each = [], 0, 64
@@ -89,10 +91,6 @@ def calibrate(
     samples = np.concatenate(made).astype(np.float64)
     chances = None
     if density:
-        if judged is not None:
-            raise UsageError(
-                "density: regions of highest density are for runs with other conditions than known numbers"
-            )
         both = np.concatenate([samples.reshape(count, draws, *items.shape[1:]), items[:, None]], 1)
         values = _densities(run, both, rows)
         chances = values[:, :-1], values[:, -1]
@@ -118,7 +116,7 @@ def _by_columns(known: Conditions, table: ColumnSpec) -> Conditions:
     return replace(known, parts=tuple(replace(p, law=law) if isinstance(p, Known) else p for p in known.parts))
 
 
-def _rows(known: Conditions, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
+def rows_as_trained(known: Conditions, dataset: Dataset, indices: NDArray[np.int64], seed: int) -> Rows:
     """The conditions of items as in training, also what a mask law draws: a function of (seed, index)."""
     x = dataset.batch(indices)[0]
     numbers, generator = torch.zeros(len(indices), known.numbers), torch.Generator()

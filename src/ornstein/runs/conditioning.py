@@ -58,12 +58,55 @@ def condition_rows(
     return run.model.conditions.requested(count, run.spec, label, condition, label_index)
 
 
+def different_rows(run: Run, label: Label | None = None, condition: Any = None, known: Any = None) -> Rows | None:
+    """The conditions that are asked for, as many rows as the values have: one where all are equal; None if nothing is asked.
+
+    Raises UsageError as `condition_rows` does.
+    """
+    refused, lengths = None, [1]
+    if not isinstance(condition, ConditionBatch):
+        values = (label, known, *run.model.conditions.by_name(condition).values())
+        lengths = sorted({_length(run, value) for value in values}, reverse=True)
+    for count in lengths:
+        try:
+            rows = condition_rows(run, count, label, condition, known=known)
+        except UsageError as error:
+            refused = refused or error
+            continue
+        same = rows is not None and all(bool((row == row[:1]).all()) for row in rows)
+        return tuple(row[:1] for row in rows) if rows is not None and same else rows
+    assert refused is not None
+    raise refused
+
+
+def _length(run: Run, value: Any) -> int:
+    """How many conditions a value may be: its length, where it is no text, no number and no item."""
+    shape = tuple(getattr(value, "shape", ()))
+    if isinstance(value, str) or shape == run.spec.item_shape:
+        return 1
+    try:
+        return max(len(value), 1)
+    except TypeError:
+        return 1
+
+
+def must_have_condition(run: Run) -> None:
+    """Raises UsageError for a run that was never trained without its condition, where none is given."""
+    needed = [part for part in run.model.conditions.parts if not part.optional]
+    if needed and not has_null(run):
+        names = ", ".join(part.names[0] for part in needed)
+        raise UsageError(
+            f"condition: {run.folder} was trained with label_dropout 0, so there is no model without a condition in it; give "
+            f"one ({names})"
+        )
+
+
 def with_known(run: Run, condition: Any, known: Any) -> dict[str, Any]:
     """A condition and known numbers as one. Raises UsageError for a run that takes none."""
     if run.model.conditions.known is None:
         raise UsageError(
-            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors and tables), "
-            "past:N or gaps"
+            f"known: {run.folder} was not trained to take known numbers; train with --given any (vectors and tables), past:N, "
+            "gaps or every:N"
         )
     return {**run.model.conditions.by_name(condition), "known": known}
 

@@ -47,7 +47,7 @@ def measured(
 ) -> Measured:
     """−log p in nats of rows (N, C) in the data's own units; row i is measured with (seed, first + i) alone.
 
-    Raises UsageError for a run that was not trained to take known columns.
+    Raises UsageError for a run that was not trained to take known columns, and rows with what no training row can have.
     """
     from ornstein.likelihood import Measured
 
@@ -57,6 +57,13 @@ def measured(
         raise UsageError(
             f"{run.folder} was trained with --given none, and the likelihood of categories needs the model given other columns; "
             "train without that"
+        )
+    strange = spec.unseen(rows)
+    if strange.any():
+        row, column = np.argwhere(strange)[0]
+        raise UsageError(
+            f"row {first + row} has {rows[row, column]:g} in column {spec.columns[column].name}, which no row of the training "
+            "data has, so its probability is 0; leave the row out"
         )
     dither = uniform(seed, 0x11CE, np.arange(first, first + len(rows)), rows.shape[1]) - 0.5
     x = spec.to_model(rows, dither=dither)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ornstein.arguments import keywords
 from ornstein.conditions import Condition
 from ornstein.data.spec import DataSpec
 from ornstein.denoiser import NetworkDenoiser
@@ -56,9 +57,9 @@ FUNCTIONS = {
 
 
 def function(name: str) -> Callable[..., Any]:
-    """The function of a run of that name."""
+    """The function of a run of that name, which refuses a keyword that it does not have by naming the one that is meant."""
     value: Callable[..., Any] = getattr(import_module(f"ornstein.runs.{FUNCTIONS[name]}"), name)
-    return value
+    return keywords(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

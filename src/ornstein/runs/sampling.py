@@ -1,6 +1,7 @@
 """Samples of a run, in the data's own type and range."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,18 +9,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ornstein.arguments import CHECKS, Report, as_tensor, as_whole
+from ornstein.arguments import Report, as_tensor, as_whole, keywords
 from ornstein.data.layout import model_shape
 from ornstein.errors import UsageError
 from ornstein.guidance.config import PLAIN, Guidance
 from ornstein.noise import NoiseSource
-from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers
+from ornstein.runs.conditioning import Label, condition_rows, indexed_guide, known_numbers, must_have_condition
 from ornstein.solvers import Solver
 
 if TYPE_CHECKING:
+    from ornstein.data.spec import DataSpec
     from ornstein.runs.run import Run
 
 
+@keywords
 def sample(
     run: "Run",
     count: int | None = None,
@@ -63,6 +66,7 @@ def sample(
     return np.concatenate(list(made))
 
 
+@keywords
 def batches(
     run: "Run",
     count: int | None = None,
@@ -92,7 +96,7 @@ def batches(
         comes back unchanged, and the samples are draws of the rest given that.
     guide: guidance, such as `guidance.GuidanceConfig(2.0)`; any function from the model's denoiser and the condition of a
         batch, or None, to another denoiser will do.
-    solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4.
+    solver, steps: by default `ABM()` in 20 steps, of a few-step run `Jump()` in 4; a tuned solver has its own number of steps.
     seed, first: sample i depends on (seed, first + i) alone.
     shape: of one sample, in place of the data's own, for networks that allow other sizes: with all axes, or the sides alone, such
         as (H, W) of images and (L,) of series.
@@ -104,18 +108,20 @@ def batches(
     progress: called as progress(done, total), in samples times steps.
 
     Samples are made where the network is, in the type of its numbers: see `Run.to`. Where memory is short for a batch, it and
-    those after it are made in halves, with a warning. Raises UsageError for a label that does not exist, guidance that the run
-    has not the means for, and a shape that the network does not take, ValueError for a bad grid.
+    those after it are made in halves, with a warning.
+
+    Raises UsageError for a label that does not exist, where a condition is left out that training never left out, for guidance
+    that the run has not the means for, and a shape that the network does not take, ValueError for a bad grid.
     """
-    for name, value in (("grid", grid), ("progress", progress)):
-        if value is not None:
-            CHECKS[name](name, value)
     count, shape = _sizes(run, count, shape, start)
     guide = indexed_guide(run, guide)
     rows, given = (
         condition_rows(run, count, label, condition, label_index, known),
         known_numbers(run, count, condition, known),
     )
+
+    if rows is None:
+        must_have_condition(run)
 
     def inputs(begin: int, end: int) -> Any:
         if rows is None:
@@ -171,7 +177,15 @@ def _sizes(
     return count, wanted
 
 
-def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
+def sized(run: "Run", shape: Sequence[int], name: str = "shape") -> "DataSpec":
+    """What samples of a `shape` are. Raises UsageError, which calls it by this name, where the network takes none such."""
+    wanted = _model_shape(run, tuple(shape), name)
+    if wanted != run.spec.shape:
+        _must_take(run, wanted, name)
+    return replace(run.spec, shape=wanted)
+
+
+def _model_shape(run: "Run", shape: tuple[int, ...], name: str = "shape") -> tuple[int, ...]:
     """The model shape of that of an item in the layout of the data, or of its sides without the channels."""
     spec, own = run.spec, run.spec.item_shape
     wanted: tuple[int, ...] = ()
@@ -183,16 +197,16 @@ def _model_shape(run: "Run", shape: tuple[int, ...]) -> tuple[int, ...]:
     if wanted[:1] != spec.shape[:1]:
         sizes = " or ".join(map(str, dict.fromkeys((own, spec.shape[1:] if spec.traits.spatial else own))))
         raise UsageError(
-            f"shape = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
+            f"{name} = {shape}: one sample of {run.folder} has shape {sizes}; give other sides of that kind"
         )
     return wanted
 
 
-def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
+def _must_take(run: "Run", shape: tuple[int, ...], name: str = "shape") -> None:
     """Raises UsageError for a shape that the network does not take, which one call of it tells."""
     conditions, model = run.model.conditions, run.model
     if conditions.image is not None or conditions.known is not None:
-        raise UsageError(f"shape: the condition of {run.folder} has the shape {run.spec.item_shape}; leave shape out")
+        raise UsageError(f"{name}: the condition of {run.folder} has the shape {run.spec.item_shape}; leave {name} out")
     x = torch.zeros(1, *shape, device=model.device, dtype=model.dtype)
     try:
         with torch.inference_mode():
@@ -202,7 +216,7 @@ def _must_take(run: "Run", shape: tuple[int, ...]) -> None:
         fits, reason = False, next(iter(str(error).splitlines()), type(error).__name__)
     if not fits:
         raise UsageError(
-            f"shape: the network of {run.folder} ({type(model.network).__name__}) does not take items of shape {shape} "
+            f"{name}: the network of {run.folder} ({type(model.network).__name__}) does not take items of shape {shape} "
             f"({reason}); its own is {run.spec.shape}"
         )
 

@@ -83,6 +83,12 @@ def one_of(solver: object, name: str, allowed: tuple[int, ...]) -> None:
         raise ValueError(f"{type(solver).__name__}: {name} = {value} must be {', '.join(others)} or {last}")
 
 
+def own_steps(solver: Solver, usual: int) -> int:
+    """The number of steps that a solver is for, where it was made for one (`only_steps`), else the usual."""
+    steps: int = getattr(solver, "only_steps", usual)
+    return steps
+
+
 @cached
 def grid_of(solver: Solver, path: Path, steps: int) -> Tensor:
     """solver.grid(path, steps)."""

@@ -97,7 +97,7 @@ class Batcher:
 
     def _read(self, client: str, fields: Fields) -> "tuple[draws.SampleRequest, str, Solver, int]":
         draw = draws.draw(self._studio, client, fields, 1)
-        name, solver, steps = draws.solver(draw.run, fields)
+        name, solver, steps = draws.solver(draw, fields)
         fields.end()
         if solver in AIMED and not draw.guide.plain:
             raise UsageError("scale: jumps of a few-step run are not guided; choose another solver")

@@ -207,12 +207,13 @@ def guidance(run: "Run", fields: Fields) -> tuple[GuidanceConfig, dict[str, Any]
     }
 
 
-def solver(run: "Run", fields: Fields, name: str = "solver") -> tuple[str, "Solver", int]:
+def solver(draw: SampleRequest, fields: Fields, name: str = "solver") -> tuple[str, "Solver", int]:
     """The solver of a request by name, and its steps. Raises UsageError."""
+    run = draw.run
     known = solvers_of(run)
     chosen = fields.choice(name, run.model.solver, [*known["ode"], *known["sde"], "tuned"])
     steps = fields.whole("steps", run.model.steps, 1, 250)
-    return chosen, run.tuned(steps) if chosen == "tuned" else SOLVERS[chosen], steps
+    return chosen, run.tuned(steps, condition=draw.condition) if chosen == "tuned" else SOLVERS[chosen], steps
 
 
 def guide_code(guide: GuidanceConfig) -> str:

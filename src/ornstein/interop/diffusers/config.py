@@ -20,6 +20,8 @@ from ornstein.target import Clean, Combination, Noise, Target, V
 PREDICTIONS: dict[str, Target] = {"epsilon": Noise(), "v_prediction": V(), "sample": Clean()}
 FLOW = "flow_prediction"
 MOST_STEPS = 100_000
+TABLE = ("beta_schedule", "beta_start", "beta_end")
+"""What the configuration of a scheduler of β-tables says, at least in part."""
 
 
 def is_flow(config: Mapping[str, Any]) -> bool:
@@ -39,13 +41,38 @@ def shift_of(config: Mapping[str, Any]) -> float:
     return float(config.get("shift") or config.get("flow_shift") or 1.0)
 
 
+def must_be_known(config: Mapping[str, Any]) -> None:
+    """Raises UsageError for a scheduler whose networks are trained on no β-table, flow or EDM levels, such as score_sde's VE.
+
+    `clip_denoised` is of consistency models alone, which answer with an end of the ODE; `snr_shift_scale` shifts a table.
+    """
+    flows, tables = str(config.get("_class_name", "")).startswith("FlowMatch"), [key for key in TABLE if key in config]
+    if flows and tables:
+        raise UsageError(
+            f"{tables[0]}: {brief(config[tables[0]])} is of a β-table, but {config['_class_name']} is of flows; give the "
+            "configuration that the model was trained with"
+        )
+    other = not (
+        is_flow(config) or is_edm(config) or any(key in config for key in TABLE) or config.get("trained_betas")
+    )
+    marks = config.keys() & {"_class_name", "_use_default_values", "sigma_min", "sigma_max", "trained_betas"}
+    shifted = config.get("snr_shift_scale", 1.0) != 1.0
+    if (other and marks) or "clip_denoised" in config or shifted or config.get("_class_name") == "IPNDMScheduler":
+        name = brief(config.get("_class_name", "this scheduler")).strip("'")
+        raise UsageError(
+            f"{name}: what its networks see and predict is no β-table, flow or EDM level as this library reads them; say their "
+            "convention (`ornstein import --convention`, or interop.wrap), or give the scheduler that they were trained with"
+        )
+
+
 def convention(
     config: Mapping[str, Any], call: Call = positional, *, variance: bool = False, discrete: bool = False
 ) -> Convention:
     """The convention of a network that was trained with this scheduler's configuration.
 
-    Raises UsageError for a table, or a kind of prediction, that it does not know.
+    Raises UsageError for a scheduler, a table or a kind of prediction that it does not know.
     """
+    must_be_known(config)
     total = _steps(config)
     if is_flow(config):
         shift = shift_of(config)

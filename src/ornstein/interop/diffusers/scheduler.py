@@ -21,7 +21,7 @@ from torch import Tensor
 from ornstein.errors import OrnsteinError, UsageError
 from ornstein.files.reading import read_json
 from ornstein.interop.convention import wrap
-from ornstein.interop.diffusers.config import FLOW, convention, is_edm, is_flow, shift_of
+from ornstein.interop.diffusers.config import FLOW, convention, is_edm, is_flow, must_be_known, shift_of
 from ornstein.names import SOLVERS
 from ornstein.path import Linear, Shift
 from ornstein.solvers import ABM, TableSolver
@@ -142,6 +142,7 @@ class Scheduler(SchedulerMixin, ConfigMixin):
         if config.get("invert_sigmas"):
             raise UsageError("invert_sigmas: models whose noise levels run the other way have no counterpart here")
         settings = {**config, **kwargs}
+        must_be_known(settings)
         if is_flow(settings):
             settings.update(prediction_type=FLOW, use_flow_sigmas=True, shift=shift_of(settings))
         if not is_edm(settings):

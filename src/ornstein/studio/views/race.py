@@ -47,7 +47,7 @@ def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     fields.end()
     lanes = []
     for name in chosen:
-        solver = run.tuned(budget) if name == "tuned" else SOLVERS[name]
+        solver = run.tuned(budget, condition=draw.condition) if name == "tuned" else SOLVERS[name]
         if not draw.guide.plain and solver in AIMED:
             raise UsageError(f"scale: the jumps of {name} are not guided; leave it out, or set the scale to 1")
         lanes.append(lane(name, solver, run.model.path, budget))

@@ -23,7 +23,7 @@ Event = dict[str, Any]
 def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[Event]:
     """Samples, and rows of an upload, of the data that the command line names, or of bundled training data."""
     draw = draws.draw(studio, client, fields, ROWS)
-    name, solver, steps = draws.solver(draw.run, fields)
+    name, solver, steps = draws.solver(draw, fields)
     own = fields.text("beside")
     fields.end()
     run = draw.run

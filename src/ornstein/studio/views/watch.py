@@ -24,7 +24,7 @@ LARGEST = 40  # calls of a table that is drawn
 def prepare(studio: "Studio", client: str, fields: Fields) -> Iterator[dict[str, Any]]:
     """Samples of a run, call by call."""
     draw = draws.draw(studio, client, fields)
-    name, solver, steps = draws.solver(draw.run, fields)
+    name, solver, steps = draws.solver(draw, fields)
     fields.end()
     if name in ("jump", "restart") and not draw.guide.plain:
         raise UsageError("scale: jumps of a few-step run are not guided; choose another solver")

@@ -105,11 +105,15 @@ export function films(name, facts, jobs, said) {
   return { elements, ready };
 }
 
-// On a page that was exported: a choice among what was recorded of a run for a view.
+// On a page that was exported: a choice among what was recorded of a run for a view, and where the rest is.
 export function recordings(view, run, onPick) {
   const all = api.recorded.asks[view].filter((one) => one.ask.run === run.id);
   const picked = select("Recorded", all.map((one, i) => [i, one.title]), 0, onPick);
-  return { element: picked.element, get one() { return all[Number(picked.value)]; } };
+  const others = [run.drawn ? null : "Table", run.past.length ? "Forecast" : null].filter(Boolean).join(" and ");
+  const where = h("p", {}, `Recorded settings only. Others${others && `, and ${others},`} need a server: `, h("code", {}, `ornstein studio ${run.folder}`));
+  const element = document.createDocumentFragment();
+  element.append(picked.element, where);
+  return { element, get one() { return all[Number(picked.value)]; } };
 }
 
 // A file of the user's own: `then(answer)` gets the upload.

@@ -48,7 +48,7 @@ export function open(main, { run, facts: offered, memory }) {
       say("Sampling");
     } else if (event.type === "frame") play.add(event);
     else if (event.type === "end") {
-      say(`${begun.count} samples in ${short(event.seconds)} seconds`);
+      say(`${begun.count} ${begun.count === 1 ? "sample" : "samples"} in ${short(event.seconds)} seconds`);
       finish();
     } else if (event.type === "error") { said.set(event.message); finish(); }
     else if (event.type === "lost") { finish(); job = null; }
