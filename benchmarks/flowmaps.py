@@ -273,7 +273,9 @@ def peak(name: str) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["cost"]:
+    if {"-h", "--help"} & {*sys.argv}:
+        print(__doc__)
+    elif sys.argv[1:2] == ["cost"]:
         cost(*map(int, sys.argv[2:3]))
     elif sys.argv[1:2] == ["peak"]:
         peak(sys.argv[2])

@@ -171,6 +171,8 @@ class Every(MaskLaw):
             raise ValueError(f"{self}: there is no axis {self.axis} of {len(shape) - 1}; give one of them")
         if shape[self.axis] < 2:
             raise ValueError(f"{self} leaves nothing of length {shape[self.axis]} to be found; give another axis")
+        if self.step >= shape[self.axis]:
+            raise ValueError(f"{self} gives one place of {shape[self.axis]} alone; give a smaller step")
 
     def refusal(self, visible: Tensor, shape: tuple[int, ...]) -> str:
         if bool((visible == self(torch.zeros(1, 0), shape)).all()) or not bool(visible.any()):

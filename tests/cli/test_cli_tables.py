@@ -180,6 +180,8 @@ def test_samples_in_which_columns_have_these_values(table: Path, run: Path, caps
         ("jbo=cook", "did you mean 'job'?"),
         ("age=999", "go from 20 to 89"),
         ("age=old", "it is no number"),
+        ("age=40.5", "it is no whole number"),
+        ("price=70.551", "the column has no such values, it would say 70.55;"),
         ("age=", "a missing value cannot be given"),
         ("age", "give COLUMN=VALUE"),
         ("=3", "give COLUMN=VALUE"),

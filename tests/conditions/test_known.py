@@ -345,7 +345,7 @@ def test_every_gives_places_along_any_axis_and_no_other_request_is_answered() ->
         assert visible[tuple(place)].long().tolist() == expected
         assert Every(3, axis).refusal(visible, (2, 5, 7)) == ""
         assert "give these places and NaN" in Every(3, axis).refusal(visible.roll(1, axis + 1), (2, 5, 7))
-    for wrong, shape in ((Every(2, 3), (1, 4, 4)), (Every(2), (3,)), (Every(2), (1, 1, 4))):
+    for wrong, shape in ((Every(2, 3), (1, 4, 4)), (Every(2), (3,)), (Every(2), (1, 1, 4)), (Every(4), (1, 4, 9))):
         with pytest.raises(ValueError, match="every"):
             wrong.check(shape)
     with pytest.raises(ValueError, match="every: the step is 1"):

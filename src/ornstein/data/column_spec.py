@@ -112,6 +112,11 @@ class ColumnSpec(DataSpec):
                 raise UsageError(f"--where {name}={value}: {error.reason}{_choices(column)}") from None
             if np.isnan(row[0, place]):
                 raise UsageError(f"--where {name}={value}: a missing value cannot be given; leave it out")
+            written = column.cells.text(float(row[0, place]))
+            if column.cells.number(written) != row[0, place]:
+                raise UsageError(
+                    f"--where {name}={value}: the column has no such values, it would say {written}; give that, or another"
+                )
             low, high = getattr(column.value, "low", -math.inf), getattr(column.value, "high", math.inf)
             if row[0, place] not in column.atoms and not low <= row[0, place] <= high:
                 ends = f"{column.cells.text(low)} to {column.cells.text(high)}"
