@@ -69,7 +69,7 @@ class Settings:
     """unet, dit, mlp, or columns (a transformer over the columns of vectors and tables) (default: mlp for these, unet for images,
     series and volumes)."""
     preset: str | None = None
-    """Size of the network: tiny, small, or a paper's name such as S/2 (default: by the size of the data)."""
+    """Size of the network: mini (of the MLP), tiny, small, or a paper's name such as S/2 (default: by the size of the data)."""
     time_features: str | None = None
     """Time embedding: slow (sinusoids of 1 to 8 radians, smooth in time), ddpm (up to 1000 radians, as in DDPM and DiT) or
     gaussian (random Fourier features) (default: slow; ddpm for the papers' presets)."""

@@ -167,6 +167,17 @@ def test_samples_are_measured_column_by_column(table: Path, run: Path, capsys: p
     assert {s["name"]: s["value"] for s in same["scores"]}["marginals, mean distance"] < 0.1
 
 
+def test_a_short_table_trains_a_small_network_by_default(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "--data", str(table), "--out", str(table.parent / "short"), "--dry-run"]
+    for more, says in (
+        ([], "mlp mini"),
+        (["--network", "columns"], "columns tiny"),
+        (["--preset", "small"], "mlp small"),
+    ):
+        assert main([*words, *more]) == 0
+        assert says in capsys.readouterr().out
+
+
 def test_samples_in_which_columns_have_these_values(table: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = table.parent / "some.csv"
     words = ["sample", str(run), "-n", "200", "--out", str(out)]

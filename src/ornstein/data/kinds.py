@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 HEIGHT, WIDTH = 72, 128  # pixels of a drawn item
 COLOURS = ((31, 90, 180), (200, 80, 30), (40, 140, 70), (140, 60, 150), (120, 120, 40), (40, 130, 150))
 SLICES = 4  # drawn of each item
+FEW = 1000  # rows of a table, below which larger networks learn them by heart
 
 
 class Kind:
@@ -57,8 +58,8 @@ class Kind:
         """The number of axes besides channels."""
         return len(self.axes) - 1
 
-    def preset(self, shape: tuple[int, ...]) -> str:
-        """The size of a network by default."""
+    def preset(self, shape: tuple[int, ...], count: int) -> str:
+        """The size of a network by default, for so many items."""
         return "small"
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
@@ -106,7 +107,7 @@ class Images(Kind):
     mirrors = True
     pixels = True
 
-    def preset(self, shape: tuple[int, ...]) -> str:
+    def preset(self, shape: tuple[int, ...], count: int) -> str:
         return "tiny" if max(shape[1:]) <= 16 else "small"
 
     def words(self, shape: tuple[int, ...]) -> str:
@@ -132,7 +133,7 @@ class Series(Kind):
     layouts = ("NCL", "NLC", "NL")
     networks = ("unet", "dit")
 
-    def preset(self, shape: tuple[int, ...]) -> str:
+    def preset(self, shape: tuple[int, ...], count: int) -> str:
         return "tiny" if shape[1] <= 256 else "small"
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
@@ -169,7 +170,7 @@ class Volumes(Kind):
     layouts = ("NCDHW", "NDHWC", "NDHW")
     networks = ("unet", "dit")
 
-    def preset(self, shape: tuple[int, ...]) -> str:
+    def preset(self, shape: tuple[int, ...], count: int) -> str:
         return "tiny" if max(shape[1:]) <= 32 else "small"
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
@@ -205,6 +206,9 @@ class TableRows(Kind):
     ending = ".csv"
     item = "row"
     maskings = "any"
+
+    def preset(self, shape: tuple[int, ...], count: int) -> str:
+        return "mini" if count < FEW else "small"
 
     def batch_size(self, shape: tuple[int, ...], on_cpu: bool) -> int:
         return 512

@@ -25,6 +25,7 @@ from .embedding import SLOW, Condition, Conditioning, concat_image, concat_vecto
 from .layers import modulate, pick, xavier_, zero_
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "mini": {"width": 64, "depth": 2, "linear": True},
     "tiny": {"width": 128, "depth": 3},
     "small": {"width": 256, "depth": 4},
     "tiny-linear": {"width": 128, "depth": 3, "linear": True},
@@ -116,8 +117,8 @@ class MLP(nn.Module):
 
     @classmethod
     def preset(cls, name: str, dim: int, classes: int = 0, vector: int = 0, **overrides: Any) -> Self:
-        """`tiny` (0.363 M parameters in 2 dimensions) or `small` (1.84 M), and these with a linear path, `tiny-linear` (0.380 M)
-        or `small-linear` (1.91 M), with any other argument by its name.
+        """`mini` (0.071 M parameters in 2 dimensions, with a linear path), `tiny` (0.363 M), `small` (1.84 M), and with that path
+        `tiny-linear` (0.380 M) or `small-linear` (1.91 M), with any other argument by its name.
 
         Raises ValueError for an unknown name.
         """

@@ -291,7 +291,9 @@ def _library_network(settings: Settings, spec: DataSpec) -> dict[str, Any]:
     if network not in kind.networks:
         fit = " or ".join(kind.networks)
         raise UsageError(f"network: {network} does not fit {spec.kind} data of shape {spec.shape}; use {fit}")
-    preset = settings.preset if settings.preset is not None else kind.preset(spec.shape)
+    preset = settings.preset if settings.preset is not None else kind.preset(spec.shape, spec.count)
+    if settings.preset is None and preset not in PRESETS[network]:
+        preset = "tiny"
     is_ddpms = PRESETS[network].get(preset, {}).get("frequencies") == DDPM
     features = settings.time_features if settings.time_features is not None else "ddpm" if is_ddpms else "slow"
     TIME_FEATURES.pick(features)
