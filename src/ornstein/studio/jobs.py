@@ -265,3 +265,15 @@ def stepping(function: Callable[[Callable[[int, int], None]], T]) -> Generator[t
         closed = True
         turn.release()
         thread.join(timeout=30)
+
+
+def reported(function: Callable[[Callable[[int, int], None]], T]) -> Generator[dict[str, Any], None, T]:
+    """`stepping`, each report of it as an event of progress."""
+    work = stepping(function)
+    while True:
+        try:
+            done, total = next(work)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+        yield {"type": "progress", "done": done, "total": total}

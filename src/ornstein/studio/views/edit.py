@@ -17,7 +17,7 @@ from ornstein.runs.items import model_units
 from ornstein.studio import commands, draws, frames
 from ornstein.studio.commands import Code
 from ornstein.studio.fields import Fields
-from ornstein.studio.jobs import stepping
+from ornstein.studio.jobs import reported
 
 if TYPE_CHECKING:
     from ornstein.runs import Run
@@ -116,14 +116,7 @@ def _edited(run: "Run", work: Work, task: str) -> Iterator[Event]:
         "command": work.command,
         "python": work.python,
     }
-    steps = stepping(work.function)
-    while True:
-        try:
-            done, total = next(steps)
-        except StopIteration as end:
-            made: Result = end.value
-            break
-        yield {"type": "progress", "done": done, "total": total}
+    made: Result = yield from reported(work.function)
     yield {"type": "result", "count": len(made), "items": frames.own_items(spec, made)}
     yield {"type": "end", "seconds": time.monotonic() - began}
 

@@ -15,7 +15,7 @@ from ornstein.studio import commands, data, frames
 from ornstein.studio.commands import Code
 from ornstein.studio.draws import NUMBERS
 from ornstein.studio.fields import Fields
-from ornstein.studio.jobs import stepping
+from ornstein.studio.jobs import reported
 from ornstein.studio.shelf import pasts
 
 if TYPE_CHECKING:
@@ -116,14 +116,7 @@ def _foretold(ask: Request) -> Iterator[Event]:
         "command": commands.command("sample", [ask.place.quoted], {**flags, "--out": "forecast.npz"}),
         "python": commands.python(ask.place, "sample", arguments),
     }
-    work = stepping(ask.sample)
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as end:
-            made: NDArray[Any] = end.value
-            break
-        yield {"type": "progress", "done": done, "total": total}
+    made: NDArray[Any] = yield from reported(ask.sample)
     draws = np.asarray(to_model_order(made, ask.run.spec.layout)).astype(np.float64)
     bands = np.quantile(draws, QUANTILES, axis=0)
     later = np.s_[:, ask.past :]

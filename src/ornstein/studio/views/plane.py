@@ -21,7 +21,7 @@ from ornstein.sampling import trajectory
 from ornstein.solvers import EulerMaruyama, Heun, PredictorCorrector
 from ornstein.studio import commands, frames, mixtures
 from ornstein.studio.fields import Fields
-from ornstein.studio.jobs import stepping
+from ornstein.studio.jobs import reported
 
 if TYPE_CHECKING:
     from ornstein.studio.shelf import Place
@@ -139,18 +139,11 @@ def _dense(chosen: PlaneModel, t: float, cells: int) -> Iterator[Event]:
     side = width(chosen.path, t)
     yield {"type": "begin", "t": t, "width": side, "cells": cells, **repeated(chosen, t)}
     points = lattice(side, cells).to(chosen.like(1))
-    work = stepping(
+    values: Tensor = yield from reported(
         lambda progress: log_prob(
             chosen.denoiser, points, t, steps=STEPS, batch_size=min(DENSE, len(points)), progress=progress
         )
     )
-    while True:
-        try:
-            done, total = next(work)
-        except StopIteration as end:
-            values: Tensor = end.value
-            break
-        yield {"type": "progress", "done": done, "total": total}
     yield {
         "type": "result",
         "t": t,
